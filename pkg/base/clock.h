@@ -1,0 +1,25 @@
+/*
+ * clock -- the three times that there are.
+ *
+ * Wall time is for people and records, and may jump.  Monotonic time is for
+ * durations in this process.  Boot time goes on during suspend and is the
+ * same for all processes of a host until it boots again: it is what leases
+ * between processes are measured in.  None of these fails.
+ */
+#ifndef MR_CLOCK_H
+#define MR_CLOCK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+int64_t clock_wall_ms(void); /* since 1970-01-01T00:00:00Z */
+int64_t clock_mono_us(void);
+int64_t clock_boot_ms(void);
+
+/* clock_boot_id -- the kernel's boot id (36 characters and NUL). */
+void clock_boot_id(char id[37]);
+
+/* clock_rfc3339 -- 2026-11-21T02:07:00.123Z, 24 characters and NUL. */
+void clock_rfc3339(int64_t wall_ms, char text[25]);
+
+#endif

@@ -1,0 +1,35 @@
+/*
+ * id -- random bytes and UUIDs.
+ *
+ * id_random_bytes takes from getrandom(2) and aborts if the kernel has none
+ * to give, since nothing sound can be done without.  id_uuid_v7 is RFC 9562
+ * section 5.7: 48 bits of ${wall_ms}, then random bits, so ids sort by the
+ * time they were made at to the millisecond.  Any thread may call.
+ */
+#ifndef MR_ID_H
+#define MR_ID_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define ID_UUID_SIZE 37 /* 36 characters and NUL */
+
+void id_random_bytes(void *bytes, size_t length);
+void id_uuid_v7(int64_t wall_ms, char text[ID_UUID_SIZE]);
+/* id_uuid_valid -- 1 for 8-4-4-4-12 lower case hexadecimal digits. */
+int id_uuid_valid(const char *text);
+
+/*
+ * A seeded generator (xoshiro256**, by Blackman and Vigna, seeded by
+ * splitmix64) for simulated data: same seed, same stream, on every machine.
+ * The state is four words so that it can be kept in a row.
+ */
+struct id_rng {
+	uint64_t s[4];
+};
+void id_rng_seed(struct id_rng *rng, uint64_t seed);
+uint64_t id_rng_next(struct id_rng *rng);
+double id_rng_uniform(struct id_rng *rng); /* [0, 1), 53 bits */
+double id_rng_normal(struct id_rng *rng);  /* Box-Muller, no state kept */
+
+#endif

@@ -1,0 +1,55 @@
+/*
+ * metrics -- counters, gauges and histograms in Prometheus' text format.
+ *
+ * Metrics are static objects registered once, before threads start; values
+ * are atomics, so any thread may change and any may write them out.  Labels
+ * are given as one literal string at registration (`topic="orders",
+ * partition="0"`), so the set is bounded by the code and by the declared
+ * topics.  Names follow Prometheus' naming practice: base units, _total on
+ * counters.  Registering allocates; nothing else does.
+ */
+#ifndef MR_METRICS_H
+#define MR_METRICS_H
+
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
+
+struct metric;
+
+/*
+ * metrics_counter, metrics_gauge, metrics_histogram -- find or register the
+ * metric ${name} with ${labels} (text as between braces, or NULL).  ${help}
+ * is used by the first of that name.  The pointer is good until the process
+ * ends.  They lock, so fetch the pointer once and keep it.  Out of memory or a
+ * name registered with another type aborts: it's a bug.
+ * Histograms of seconds use buckets 0.0001 to 10 in steps of about 1, 2.5, 5.
+ */
+struct metric *metrics_counter(const char *name, const char *labels,
+    const char *help);
+struct metric *metrics_gauge(const char *name, const char *labels,
+    const char *help);
+struct metric *metrics_histogram(const char *name, const char *labels,
+    const char *help);
+
+/* metrics_label -- labels text `a="b"` with the value escaped, into ${out};
+ * appends with a comma if ${out} isn't empty.  Returns 0, or -1 if it doesn't fit. */
+int metrics_label(char *out, uint64_t out_size, const char *key,
+    const char *value);
+
+void metric_add(struct metric *m, int64_t n);      /* counter, gauge */
+void metric_set(struct metric *m, int64_t value);  /* gauge */
+void metric_set_f64(struct metric *m, double value); /* gauge */
+void metric_observe_us(struct metric *m, int64_t us); /* histogram, seconds */
+int64_t metric_value(const struct metric *m);
+
+/*
+ * metrics_write -- everything, as text format 0.0.4, families together and
+ * sorted by name.  Process metrics (process_resident_memory_bytes,
+ * process_cpu_seconds_total, process_open_fds, process_start_time_seconds)
+ * are included.  A failed buffer is the caller's to check.
+ */
+void metrics_write(struct buffer *out);
+
+#endif
