@@ -1,0 +1,91 @@
+/*
+ * event -- the payloads of all topics, and the only code that knows fields.
+ *
+ * Each event has a struct, an encoder into a buffer (JSON), and a decoder
+ * that bounds and validates every field.  Unknown fields are ignored; a
+ * field never changes its meaning.  A decoder's error is a REJECT that names
+ * the field: "quantity: must be a whole number from 1 to 1000000, is -3".
+ * Text fields are fixed arrays, NUL-terminated UTF-8 without control characters.
+ * Input that isn't UTF-8, has a NUL, a duplicate key, or nests deeper
+ * than the decoder needs is a REJECT.  Any thread may call; nothing is shared.
+ *
+ * The type of an event rides in the header `ce_type` (CloudEvents 1.0, Kafka
+ * protocol binding, binary mode), so decoders take it as text.
+ */
+#ifndef MR_EVENT_H
+#define MR_EVENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/id.h"
+
+#define EVENT_ITEM_SIZE 65   /* an item's name: 1 to 64 bytes */
+#define EVENT_REASON_SIZE 129
+#define EVENT_SYMBOL_SIZE 13 /* 1 to 12 of A-Z 0-9 . - */
+#define EVENT_QUANTITY_MOST 1000000
+#define EVENT_PRICE_MOST_MINOR 100000000000 /* a billion, in hundredths */
+
+/* order-events, key: item */
+enum order_event_type { ORDER_CREATED, ORDER_CANCELLED };
+struct order_event {
+	enum order_event_type type;
+	char order_id[ID_UUID_SIZE];
+	char item[EVENT_ITEM_SIZE];
+	int64_t quantity;
+	int64_t ts_ms;
+};
+
+/* inventory-events, key: order id; adjusted: item */
+enum inventory_event_type {
+	INVENTORY_RESERVED,
+	INVENTORY_REJECTED,
+	INVENTORY_RELEASED,
+	INVENTORY_ADJUSTED
+};
+struct inventory_event {
+	enum inventory_event_type type;
+	char order_id[ID_UUID_SIZE]; /* not for adjusted */
+	char item[EVENT_ITEM_SIZE];
+	int64_t quantity;	     /* not for adjusted */
+	char reason[EVENT_REASON_SIZE]; /* rejected */
+	int64_t delta;		     /* adjusted */
+	int64_t on_hand;	     /* adjusted */
+	int64_t ts_ms;
+};
+
+/* stock-prices, key: symbol; {"symbol":"ACME","price":187.32,"ts_ms":...} */
+struct price_event {
+	char symbol[EVENT_SYMBOL_SIZE];
+	int64_t price_minor; /* hundredths; above 0 */
+	int64_t ts_ms;
+};
+
+const char *order_event_type_text(enum order_event_type type);
+const char *inventory_event_type_text(enum inventory_event_type type);
+
+void order_event_encode(const struct order_event *event, struct buffer *out);
+void inventory_event_encode(const struct inventory_event *event,
+    struct buffer *out);
+void price_event_encode(const struct price_event *event, struct buffer *out);
+
+/* ${type} is the ce_type header's text, NULL if the record has none (REJECT
+ * for the first two). 0 or -1. */
+int order_event_decode(const char *type, const void *value, size_t size,
+    struct order_event *event, struct mr_error *err);
+int inventory_event_decode(const char *type, const void *value, size_t size,
+    struct inventory_event *event, struct mr_error *err);
+int price_event_decode(const void *value, size_t size,
+    struct price_event *event, struct mr_error *err);
+
+/*
+ * Field rules shared with request bodies: 0, or -1 REJECT with a message
+ * that starts with what is wrong ("must be ...").
+ */
+int event_check_item(const char *text, size_t length, struct mr_error *err);
+int event_check_symbol(const char *text, size_t length, struct mr_error *err);
+int event_check_quantity(int64_t quantity, struct mr_error *err);
+
+#endif

@@ -1,0 +1,271 @@
+/*
+ * kafka -- librdkafka, in the few shapes that Millrace uses it in.
+ *
+ * Only this module includes rdkafka.h.  Every client takes its properties
+ * from a struct kafka_conf; what isn't named there can be set by
+ * `properties` ("key=value"), as in librdkafka's CONFIGURATION.md, except for those
+ * that the guarantees rest on, which are refused by name.  librdkafka's log
+ * lines become log lines of ours.
+ *
+ * A consumer or producer belongs to one thread.  Descriptors returned by
+ * *_fd turn readable when there is something to poll.
+ */
+#ifndef MR_KAFKA_H
+#define MR_KAFKA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/config.h"
+#include "base/error.h"
+
+#define KAFKA_TOPIC_MAX 249	 /* a topic name's characters */
+#define KAFKA_TOPIC_ID_SIZE 23	 /* base64 of a topic id, and NUL */
+#define KAFKA_CLUSTER_ID_SIZE 64
+#define KAFKA_PARTITIONS_MAX 1024 /* of a topic, that we work with */
+
+struct kafka_conf {
+	const char *brokers;   /* "host:port,..." */
+	const char *client_id; /* the instance's name */
+	const char *properties_file; /* "key=value" lines, or NULL */
+	struct config_list properties; /* --property key=value */
+};
+
+/* kafka_options -- the flags --brokers, --property, --properties-file, all
+ * into ${conf}, which the caller owns; a table for config_parse. */
+const struct config_option *kafka_options(struct kafka_conf *conf);
+
+/*
+ * Topics, declared once for all programs: what is made at start, and what
+ * `millrace topics` compares with.
+ */
+struct kafka_topic {
+	const char *name;
+	int partitions;
+	int64_t retention_ms;  /* -1: kept for ever; 0: the broker's default */
+	int compacted;
+};
+/* kafka_topic_find -- the declared topic, or NULL.  "<program>.dead-letter"
+ * is declared for any program, with one partition kept for ever. */
+const struct kafka_topic *kafka_topic_find(const char *name);
+/* kafka_topic_list -- all that are declared by name; sets *count. */
+const struct kafka_topic *kafka_topic_list(int *count);
+
+struct kafka_header {
+	const char *name;
+	const void *value; /* NULL: a null header */
+	size_t size;
+};
+
+/*
+ * Murmur2 as Java's DefaultPartitioner has it: the partition of a key.
+ * partitions must be above 0.
+ */
+int kafka_partition_of(const void *key, size_t size, int partitions);
+
+/* ---- what the cluster looks like ---------------------------------------- */
+
+struct kafka_topic_state {
+	char name[KAFKA_TOPIC_MAX + 1];
+	char id[KAFKA_TOPIC_ID_SIZE]; /* "" when the broker gives none */
+	int partitions;		      /* 0: there is no such topic */
+};
+
+/*
+ * An admin client: asks and waits, at most ${timeout_ms}, so it is used at
+ * start, by tools, and by a thread that may wait.  RETRY when the broker
+ * doesn't answer.
+ */
+struct kafka_admin;
+struct kafka_admin *kafka_admin_new(const struct kafka_conf *conf,
+    struct mr_error *err);
+void kafka_admin_free(struct kafka_admin *admin);
+int kafka_admin_cluster_id(struct kafka_admin *admin,
+    char id[KAFKA_CLUSTER_ID_SIZE], int timeout_ms, struct mr_error *err);
+/* Fill in id and partitions of states[].name; a topic that isn't there gets 0
+ * partitions and is no error. */
+int kafka_admin_describe(struct kafka_admin *admin,
+    struct kafka_topic_state *states, int count, int timeout_ms,
+    struct mr_error *err);
+/* Create what is missing of the declared topics ${names}; existing ones are
+ * left alone.  REJECT names what isn't declared or not allowed. */
+int kafka_admin_ensure(struct kafka_admin *admin, const char *const *names,
+    int count, int timeout_ms, struct mr_error *err);
+int kafka_admin_delete(struct kafka_admin *admin, const char *topic,
+    int timeout_ms, struct mr_error *err);
+/* The first and the next offset of a partition. */
+int kafka_admin_offsets(struct kafka_admin *admin, const char *topic,
+    int partition, int64_t *first, int64_t *next, int timeout_ms,
+    struct mr_error *err);
+/* The offset of the first record at or after a time; the end if there is none. */
+int kafka_admin_offset_at(struct kafka_admin *admin, const char *topic,
+    int partition, int64_t ts_ms, int64_t *offset, int timeout_ms,
+    struct mr_error *err);
+
+/* ---- consuming ---------------------------------------------------------- */
+
+/*
+ * A record, borrowed: good until kafka_record_free.  Its memory pins the
+ * whole fetch buffer that it came in, so don't hold on to few of many.
+ */
+struct kafka_record {
+	const char *topic;
+	int topic_index; /* in the names given to subscribe or assign; else -1 */
+	int partition;
+	int64_t offset;
+	int32_t leader_epoch; /* -1: not known */
+	int64_t ts_ms;	      /* -1: none */
+	const void *key;      /* NULL: none */
+	size_t key_size;
+	const void *value; /* NULL: a tombstone */
+	size_t value_size;
+	/* set instead of a payload: the end of the partition as of now; offset is where the
+	 * fetch stands, past any control records */
+	int end_of_partition;
+	/* set instead of a payload: the offset that was asked for isn't there
+	 * (log truncated or retention outran us); offset is the one asked for */
+	int out_of_range;
+	void *opaque; /* the module's own */
+};
+
+/* Look a header up; the last of that name wins.  1 if found, else 0. */
+int kafka_record_header(const struct kafka_record *record, const char *name,
+    const void **value, size_t *size);
+/* Walk the headers: 1 and the ${index}-th, or 0 past the last. */
+int kafka_record_header_at(const struct kafka_record *record, size_t index,
+    struct kafka_header *header);
+void kafka_record_free(struct kafka_record *record); /* zeroes *record */
+
+struct kafka_position {
+	const char *topic;
+	int topic_index;
+	int partition;
+	int64_t offset;	      /* next to read; filled in by on_assign */
+	int32_t leader_epoch; /* -1: not known */
+};
+
+/*
+ * What a group member is told, inside kafka_consumer_poll, by its thread.
+ * on_assign gets partitions (cooperative: those added) and fills in the offset of each, absolute;
+ * a partition that must not be read gets offset -1 and stays assigned
+ * but paused.  on_revoke gets partitions that are being taken away
+ * (lost is 1 if they already are somebody else's).
+ */
+struct kafka_group_handlers {
+	void (*on_assign)(void *arg, struct kafka_position *positions,
+	    int count);
+	void (*on_revoke)(void *arg, const struct kafka_position *positions,
+	    int count, int lost);
+	void (*on_error)(void *arg, const char *what, int fatal);
+};
+
+struct kafka_consumer;
+
+/*
+ * kafka_consumer_new -- a member of ${group} (NULL: no group, use
+ * kafka_consumer_assign).  No automatic commits, auto.offset.reset=error,
+ * read committed, cooperative-sticky, session timeout 6 s, bounded fetch
+ * queues, partition ends reported.  Doesn't touch the network by itself.
+ */
+struct kafka_consumer *kafka_consumer_new(const struct kafka_conf *conf,
+    const char *group, const struct kafka_group_handlers *handlers, void *arg,
+    struct mr_error *err);
+/* Leave the group, close, free.  Bounded to about 5 s.  NULL is a no-op. */
+void kafka_consumer_free(struct kafka_consumer *consumer);
+int kafka_consumer_fd(const struct kafka_consumer *consumer);
+int kafka_consumer_subscribe(struct kafka_consumer *consumer,
+    const char *const *topics, int count, struct mr_error *err);
+/* Without a group: read exactly these, from these offsets. */
+int kafka_consumer_assign(struct kafka_consumer *consumer,
+    const struct kafka_position *positions, int count, struct mr_error *err);
+/*
+ * kafka_consumer_poll -- take what has arrived, at most ${most} records,
+ * waiting up to ${timeout_ms} for the first.  Handlers run inside.  Records
+ * may belong to partitions that a handler has just revoked: compare.
+ * Returns how many; errors go to on_error and the log.
+ */
+int kafka_consumer_poll(struct kafka_consumer *consumer,
+    struct kafka_record *records, int most, int timeout_ms);
+int kafka_consumer_pause(struct kafka_consumer *consumer, const char *topic,
+    int partition, struct mr_error *err);
+int kafka_consumer_resume(struct kafka_consumer *consumer, const char *topic,
+    int partition, struct mr_error *err);
+/* Fetch again from an absolute offset; what was fetched before it and is
+ * still queued inside the library is dropped. */
+int kafka_consumer_seek(struct kafka_consumer *consumer,
+    const struct kafka_position *position, struct mr_error *err);
+/*
+ * Tell the group where we are, for tools that show lag; ${metadata} (at most
+ * 4000 characters) rides along.  Asynchronous; failures are only counted.
+ */
+int kafka_consumer_commit(struct kafka_consumer *consumer,
+    const struct kafka_position *positions, int count, const char *metadata,
+    struct mr_error *err);
+/*
+ * What the group has committed for a partition: the offset (-1: nothing),
+ * and the metadata cut to fit.  Waits.
+ */
+int kafka_consumer_committed(struct kafka_consumer *consumer,
+    const char *topic, int partition, int64_t *offset, char *metadata,
+    size_t metadata_size, int timeout_ms, struct mr_error *err);
+/* The end of a partition as last heard of with a fetch; -1: not known.  Doesn't wait. */
+int64_t kafka_consumer_end(struct kafka_consumer *consumer,
+    const char *topic, int partition);
+
+/* ---- producing ---------------------------------------------------------- */
+
+enum kafka_delivery {
+	KAFKA_AT_MOST_ONCE,  /* acks=0, no retries */
+	KAFKA_AT_LEAST_ONCE, /* acks=all, retries, one request in flight */
+	KAFKA_EXACTLY_ONCE   /* idempotent, gapless, one request in flight, and it
+				never gives up a record by time */
+};
+
+struct kafka_report {
+	void *tag;	/* as given to kafka_producer_send */
+	const char *topic;
+	int partition;
+	int64_t offset; /* -1: failed, or not told (at most once) */
+	int64_t latency_us;
+	enum mr_error_kind kind; /* MR_OK: acknowledged; RETRY; REJECT: too large, no such
+				    topic, not allowed */
+	const char *reason;	 /* when not MR_OK */
+};
+
+struct kafka_producer;
+
+/*
+ * kafka_producer_new -- ${on_report} is called inside kafka_producer_poll
+ * for each record once its fate is known, in send order for each partition.
+ * After a report that isn't MR_OK under KAFKA_EXACTLY_ONCE the producer is
+ * spent: free it (without flushing) and make a new one.
+ */
+struct kafka_producer *kafka_producer_new(const struct kafka_conf *conf,
+    enum kafka_delivery delivery,
+    void (*on_report)(void *arg, const struct kafka_report *report), void *arg,
+    struct mr_error *err);
+/* Throws away what wasn't sent; flush first to keep it.  NULL is a no-op. */
+void kafka_producer_free(struct kafka_producer *producer);
+int kafka_producer_fd(const struct kafka_producer *producer);
+/*
+ * kafka_producer_send -- hand over a copy of a record.  partition -1: by
+ * librdkafka's partitioner.  ts_ms 0: now.  Returns 0; -1 with RETRY when
+ * the queue is full (poll, then again), REJECT when this record can't be
+ * sent, FATAL when the producer is spent.
+ */
+int kafka_producer_send(struct kafka_producer *producer, const char *topic,
+    int partition, const void *key, size_t key_size, const void *value,
+    size_t value_size, const struct kafka_header *headers, int header_count,
+    int64_t ts_ms, void *tag, struct mr_error *err);
+/* Serve reports, waiting up to timeout_ms; returns how many events were served. */
+int kafka_producer_poll(struct kafka_producer *producer, int timeout_ms);
+/* Wait until everything has a report: 0, or -1 RETRY after ${timeout_ms}. */
+int kafka_producer_flush(struct kafka_producer *producer, int timeout_ms,
+    struct mr_error *err);
+/* Records handed over and not reported. */
+int kafka_producer_in_flight(const struct kafka_producer *producer);
+
+/* librdkafka's version. */
+const char *kafka_version_text(void);
+
+#endif

@@ -1,0 +1,212 @@
+/*
+ * store -- one service's state in one SQLite file.
+ *
+ * A struct store is a connection and belongs to the thread that opened it.
+ * A process has one that writes, and as many as it likes that read.  Every
+ * connection has WAL, synchronous=FULL, foreign keys, DEFENSIVE, no trusted
+ * schema and temporary data in memory.  Statements are constant text, kept
+ * prepared for the life of the connection, found again by the address of the text:
+ * give them `static const char` arrays, never text built at run time.
+ *
+ * Write transactions are bracketed by store_begin and store_commit.  Among
+ * processes they queue at a blocking lock on "<path>.writer", since SQLite's
+ * own waiting starves (three processes got 480, 1 and 0 commits in a trial).
+ *
+ * What a call's error means: RETRY, the file was busy or full and the same call may
+ * work later; REJECT, this input broke a constraint or doesn't fit; FATAL, the file or this
+ * process can't go on.  Whatever goes wrong in a transaction that isn't a
+ * constraint is remembered until the transaction ends, see store_trouble.
+ *
+ * Times are milliseconds since the epoch.
+ */
+#ifndef MR_STORE_H
+#define MR_STORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct store;
+struct store_rows;
+
+/* One step of a schema.  Versions count up from 1; {0} ends a table. */
+struct store_migration {
+	int version;
+	const char *name;
+	const char *sql;
+};
+
+#define STORE_APPLICATION_ID 0x4d696c72 /* "Milr" */
+
+struct store_options {
+	const char *path;	  /* its folder must exist */
+	const char *service;	  /* checked: another service's file is refused */
+	const struct store_migration *core; /* the stream core's, applied first */
+	const struct store_migration *own;  /* the service's */
+	int64_t busy_timeout_ms;  /* 0: 5000 */
+};
+
+/*
+ * store_open -- open a service's file for writing, make or migrate it.
+ *
+ * Refuses network and FUSE file systems, files of another application,
+ * of another service or of a newer version, schemas with deferred constraints or without
+ * NOT NULL primary keys, and, after an unclean exit, files that fail quick_check
+ * (the message names the restore).  Each migration and its version bump are
+ * one transaction; versions of core and service are kept apart in the table
+ * `schema_versions`, and user_version is their sum.  Then checkpoints (TRUNCATE) so that what was committed
+ * is in the file.  Holds "<path>.writer" while it works.  Blocks.
+ * Returns NULL on error: RETRY if another process holds the file, else FATAL.
+ */
+struct store *store_open(const struct store_options *options,
+    struct mr_error *err);
+
+/*
+ * store_open_reader -- a read-only connection of its own for a thread.
+ * Each statement is interrupted after ${deadline_ms} (RETRY).  NULL on error.
+ */
+struct store *store_open_reader(const char *path, int64_t deadline_ms,
+    struct mr_error *err);
+
+/* store_close -- finish statements, optimise, close; NULL is a no-op. */
+void store_close(struct store *st);
+
+const char *store_path(const struct store *st);
+
+/*
+ * Values to bind, in the order of the statement's ?1, ?2, ...  Text and blobs
+ * are borrowed until the call returns (store_query: until store_rows_done).
+ */
+enum store_type { STORE_NULL, STORE_I64, STORE_F64, STORE_TEXT, STORE_BLOB };
+struct store_value {
+	enum store_type type;
+	int64_t i64;
+	double f64;
+	const void *bytes;
+	size_t length;
+};
+struct store_value store_null(void);
+struct store_value store_i64(int64_t n);
+struct store_value store_f64(double x);
+struct store_value store_text(const char *text); /* NULL binds null */
+struct store_value store_text_n(const char *text, size_t length);
+struct store_value store_blob(const void *bytes, size_t length);
+
+/*
+ * store_run -- run a statement to its end and drop any rows.
+ *
+ *	store_run(st, err, sql_reserve, store_text(item), store_i64(quantity))
+ *
+ * Returns the number of rows changed (0 for none), or -1.
+ */
+#define store_run(st, err, ...) \
+	STORE_SELECT_(store_run_values, st, err, __VA_ARGS__, STORE_END_)
+int64_t store_run_values(struct store *st, struct mr_error *err,
+    const char *sql, const struct store_value *values, size_t count);
+
+/*
+ * store_query -- start a statement that gives rows.
+ *
+ * Returns a cursor that lives in the connection and is used until
+ * store_rows_done; NULL on error.  store_next returns 1 with a row, 0 at the
+ * end, -1 on error.  Columns count from 0; text and blobs are good until the
+ * next store_next or store_rows_done.  A NULL column reads as 0 or "" (length 0);
+ * store_is_null tells.  The same statement can't be started twice at a time.
+ */
+#define store_query(st, err, ...) \
+	STORE_SELECT_(store_query_values, st, err, __VA_ARGS__, STORE_END_)
+struct store_rows *store_query_values(struct store *st, struct mr_error *err,
+    const char *sql, const struct store_value *values, size_t count);
+int store_next(struct store_rows *rows, struct mr_error *err);
+void store_rows_done(struct store_rows *rows); /* NULL is a no-op */
+int64_t store_get_i64(struct store_rows *rows, int column);
+double store_get_f64(struct store_rows *rows, int column);
+const char *store_get_text(struct store_rows *rows, int column);
+const void *store_get_blob(struct store_rows *rows, int column,
+    size_t *length);
+int store_is_null(struct store_rows *rows, int column);
+
+/*
+ * store_find -- the first row's first column as a number.
+ *
+ * Returns 1 and sets *value, 0 if there is no row (or a NULL in it), -1 on error.
+ */
+#define store_find(st, err, value, ...) \
+	STORE_SELECT_FIND_(st, err, value, __VA_ARGS__, STORE_END_)
+int store_find_values(struct store *st, struct mr_error *err, int64_t *value,
+    const char *sql, const struct store_value *values, size_t count);
+
+/*
+ * store_begin -- take the pen and start a write transaction.
+ *
+ * Takes the lock on "<path>.writer", waiting for as long as it takes; after 5 s names its holder in
+ * the log and, if that is this very program, stopped (state T) and in this pid namespace,
+ * kills it.  Then BEGIN IMMEDIATE, then checks that the version is still
+ * the one that was opened and that the path still names the open file (FATAL if
+ * not: somebody migrated or replaced it).  Returns 0 or -1.
+ */
+int store_begin(struct store *st, struct mr_error *err);
+
+/*
+ * store_commit -- make it durable, then let go of the pen.
+ *
+ * 0: it is on disk.  -1 RETRY: it did not happen, everything is rolled back
+ * and the pen is down.  -1 FATAL: the outcome is unknown; _exit without
+ * touching the store again, and trust the file on the next start.
+ */
+int store_commit(struct store *st, struct mr_error *err);
+
+/* store_rollback -- undo the transaction, let go of the pen.  No-op outside one. */
+void store_rollback(struct store *st);
+
+/*
+ * store_in_transaction -- 1 while the write transaction is really open.
+ * SQLite rolls back by itself when the disk is full, among others; what
+ * follows would commit alone.  Asked after everything that a service did.
+ */
+int store_in_transaction(const struct store *st);
+
+/*
+ * store_trouble -- the first NOMEM, FULL, IOERR, CORRUPT, BUSY or their like since the
+ * transaction began, even if its caller swallowed it.  Returns 0 if there
+ * was none, else -1 with RETRY (full, busy, out of memory) or FATAL.
+ */
+int store_trouble(const struct store *st, struct mr_error *err);
+
+/* A savepoint within the transaction; they don't nest.  0 or -1. */
+int store_save(struct store *st, struct mr_error *err);	   /* SAVEPOINT */
+int store_release(struct store *st, struct mr_error *err); /* keep */
+int store_restore(struct store *st, struct mr_error *err); /* undo to it, and end it */
+
+/*
+ * store_guard -- 1: an authorizer refuses transaction, savepoint, ATTACH,
+ * DETACH and PRAGMA statements (REJECT, and remembered as trouble), so that
+ * a service's code can't end the core's transaction.  0: allow them again.
+ * Statements already prepared under the guard stay so.
+ */
+void store_guard(struct store *st, int on);
+
+/* store_last_id -- the rowid of the last insert. */
+int64_t store_last_id(const struct store *st);
+
+/* store_backup -- copy the file while it is in use to ${path}, which must not
+ * exist, check the copy and make it durable.  Blocks.  0 or -1. */
+int store_backup(struct store *st, const char *path, struct mr_error *err);
+
+/* store_version_text -- SQLite's version. */
+const char *store_version_text(void);
+
+/* Behind the macros: an array is made of the values after the SQL. */
+#define STORE_END_ ((struct store_value){.type = STORE_NULL, .length = SIZE_MAX})
+#define STORE_SELECT_(f, st, err, sql, ...) \
+	f(st, err, sql, (const struct store_value[]){__VA_ARGS__}, \
+	    sizeof((const struct store_value[]){__VA_ARGS__}) / \
+		    sizeof(struct store_value) - 1)
+#define STORE_SELECT_FIND_(st, err, value, sql, ...) \
+	store_find_values(st, err, value, sql, \
+	    (const struct store_value[]){__VA_ARGS__}, \
+	    sizeof((const struct store_value[]){__VA_ARGS__}) / \
+		    sizeof(struct store_value) - 1)
+
+#endif
