@@ -1,0 +1,310 @@
+# Millrace.  `make help` says what there is.
+#
+# GNU make.  One archive of pkg/*/*.c, one program for each directory in cmd/,
+# all output below build/.
+
+VERSION = 0.2.0
+
+# ---- Where things go ------------------------------------------------------
+#
+# SAN=address,undefined or SAN=thread rebuilds everything, dependencies
+# included, in a directory of its own, linked dynamically.  FAILPOINTS=1
+# compiles the failpoints in.  DEV=1 makes warnings errors.
+
+CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
+COMPILER := $(if $(findstring clang,$(CC)),clang,gcc)
+comma := ,
+VARIANT := $(if $(SAN),san-$(subst $(comma),-,$(SAN)))
+VARIANT := $(VARIANT)$(if $(FAILPOINTS),$(if $(VARIANT),-)failpoints)
+VARIANT := $(VARIANT)$(if $(filter clang,$(COMPILER)),$(if $(VARIANT),-)clang)
+
+BUILD ?= build$(if $(VARIANT),/$(VARIANT))
+DEPS ?= build/deps$(if $(SAN),-san-$(subst $(comma),-,$(SAN))-$(COMPILER))
+
+# Two recipes at a time on two cores, unless the caller said otherwise.
+ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
+endif
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2))
+
+# ---- Flags ----------------------------------------------------------------
+
+WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion \
+    -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wcast-qual \
+    -Wwrite-strings -Wundef -Wnull-dereference $(if $(DEV),-Werror)
+
+# The flags among the arguments that this compiler takes.
+cc_takes = $(foreach f,$(1),$(shell echo 'int x;' | $(CC) -Werror $(f) \
+    -x c -c -o /dev/null - 2>/dev/null && echo '$(f)'))
+
+ifneq ($(MAKECMDGOALS),help)
+ifneq ($(MAKECMDGOALS),clean)
+PROBED := $(call cc_takes,-fstack-clash-protection -fstrict-flex-arrays=3)
+ifneq ($(filter x86_64 i%86,$(shell uname -m)),)
+PROBED += $(call cc_takes,-fcf-protection=full)
+endif
+ZEROINIT := $(call cc_takes,-ftrivial-auto-var-init=zero)
+ifeq ($(ZEROINIT),)
+# clang below 16 wants to be asked twice.
+ZEROINIT := $(shell echo 'int x;' | $(CC) -Werror \
+    -ftrivial-auto-var-init=zero \
+    -enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-from-clang \
+    -x c -c -o /dev/null - 2>/dev/null && echo -ftrivial-auto-var-init=zero \
+    -enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-from-clang)
+endif
+endif
+endif
+
+HARDEN = -fstack-protector-strong -fno-delete-null-pointer-checks \
+    -fno-strict-overflow -fno-strict-aliasing $(PROBED)
+
+ifeq ($(SAN),)
+OPTIMISE = -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 $(ZEROINIT)
+DEPS_OPTIMISE = -O2 -g1 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
+LINK = -static-pie
+else
+OPTIMISE = -O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN) \
+    $(if $(findstring undefined,$(SAN)),-fno-sanitize-recover=undefined)
+DEPS_OPTIMISE = -O1 -g -fno-omit-frame-pointer \
+    -fsanitize=$(subst $(comma)undefined,,$(SAN))
+LINK = -pie
+endif
+
+CPPFLAGS = -Ipkg -I$(BUILD)/gen -isystem $(DEPS)/include -D_GNU_SOURCE \
+    -DMR_VERSION='"$(VERSION)"' $(if $(FAILPOINTS),-DMR_FAILPOINTS=1)
+CFLAGS = -std=c17 -pthread -fPIE -ffunction-sections -fdata-sections \
+    -ffile-prefix-map=$(CURDIR)=. $(OPTIMISE) $(HARDEN) $(WARNINGS) $(EXTRA_CFLAGS)
+LDFLAGS = -pthread $(OPTIMISE) -Wl,-z,relro,-z,now,-z,noexecstack \
+    -Wl,--gc-sections,--as-needed $(EXTRA_LDFLAGS)
+
+# libcrypto wants zlib and zstd after it on some systems: pkg-config knows.
+SYSTEM_LIBS = $(shell pkg-config --static --libs jansson libssl libcrypto \
+    libzstd zlib) -lfcgi -lz -lzstd -lm -ldl -lpthread
+LIBS = $(DEPS)/lib/librdkafka.a $(DEPS)/lib/libsqlite3.a $(SYSTEM_LIBS)
+
+# ---- Dependencies ---------------------------------------------------------
+#
+# Built once and kept: a stamp's name holds the version and a sum over the
+# flags.  Nothing that npm unpacks is run by npm.
+
+RDKAFKA_SRC = node_modules/@confluentinc/kafka-javascript/deps/librdkafka
+SQLITE_SRC = node_modules/better-sqlite3/deps/sqlite3
+package_version = $(shell sed -n \
+    '/"node_modules\/$(subst /,\/,$(1))"/,/"version"/s/.*"version": "\(.*\)".*/\1/p' \
+    package-lock.json)
+short_sum = $(shell printf '%s' '$(1)' | cksum | cut -d' ' -f1)
+
+DEPS_CFLAGS = $(DEPS_OPTIMISE) -fPIC -ffunction-sections -fdata-sections \
+    -fstack-protector-strong -fno-strict-aliasing
+RDKAFKA_CONFIGURE = --enable-static --disable-gssapi --disable-curl \
+    --disable-lz4-ext --disable-regex-ext --disable-c11threads --disable-syslog
+SQLITE_FLAGS = -DSQLITE_THREADSAFE=2 -DSQLITE_DEFAULT_MEMSTATUS=0 \
+    -DSQLITE_DEFAULT_WAL_SYNCHRONOUS=2 -DSQLITE_DQS=0 \
+    -DSQLITE_ENABLE_FTS5 -DSQLITE_ENABLE_PREUPDATE_HOOK \
+    -DSQLITE_ENABLE_SESSION -DSQLITE_ENABLE_STAT4 \
+    -DSQLITE_LIKE_DOESNT_MATCH_BLOBS -DSQLITE_MAX_EXPR_DEPTH=0 \
+    -DSQLITE_OMIT_DEPRECATED -DSQLITE_OMIT_LOAD_EXTENSION \
+    -DSQLITE_OMIT_SHARED_CACHE -DSQLITE_STRICT_SUBTYPE=1 \
+    -DSQLITE_TEMP_STORE=2 -DSQLITE_USE_ALLOCA -DHAVE_FDATASYNC=1 \
+    -DHAVE_GMTIME_R=1 -DHAVE_LOCALTIME_R=1 -DHAVE_STRERROR_R=1 \
+    -DHAVE_USLEEP=1 -DHAVE_PREAD=1 -DHAVE_PWRITE=1
+
+RDKAFKA_STAMP := $(DEPS)/librdkafka-$(call package_version,@confluentinc/kafka-javascript)-$(call short_sum,$(DEPS_CFLAGS) $(RDKAFKA_CONFIGURE)).stamp
+SQLITE_STAMP := $(DEPS)/sqlite-$(call package_version,better-sqlite3)-$(call short_sum,$(DEPS_CFLAGS) $(SQLITE_FLAGS)).stamp
+DEPS_STAMPS := $(RDKAFKA_STAMP) $(SQLITE_STAMP)
+
+# ---- What there is --------------------------------------------------------
+
+ARCHIVE = $(BUILD)/libmillrace.a
+SERVICES_SQL := $(patsubst migrations/%/,%,$(sort \
+    $(dir $(wildcard migrations/*/*.sql))))
+GENERATED := $(foreach s,$(SERVICES_SQL),\
+    $(BUILD)/gen/migrations_$(subst -,_,$(s)).c)
+SOURCES := $(sort $(wildcard pkg/*/*.c))
+OBJECTS := $(SOURCES:%.c=$(BUILD)/obj/%.o) \
+    $(GENERATED:$(BUILD)/%.c=$(BUILD)/obj/%.o)
+
+PROGRAMS := $(patsubst cmd/%/,%,$(sort $(dir $(wildcard cmd/*/main.c))))
+PROGRAM_SOURCES := $(wildcard cmd/*/*.c)
+BINARIES := $(PROGRAMS:%=$(BUILD)/bin/%)
+
+# One binary a file in tests/unit; tests/<program>/main.c makes a program.
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/test/%,\
+    $(sort $(wildcard tests/unit/test_*.c)))
+TEST_PROGRAMS := $(patsubst tests/%/,%,$(sort \
+    $(dir $(wildcard tests/*/main.c))))
+TEST_SOURCES := $(foreach p,$(TEST_PROGRAMS),$(wildcard tests/$(p)/*.c))
+TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/test/%)
+
+VENDOR := $(BUILD)/www/vendor/uPlot.iife.min.js $(BUILD)/www/vendor/uPlot.min.css
+
+# ---- Building -------------------------------------------------------------
+
+.PHONY: all deps programs tests
+all: programs $(VENDOR)
+
+programs: $(BINARIES)
+tests: $(UNIT_TESTS) $(TEST_BINARIES)
+
+# Rewritten only when its text changes, so that a change of flags or of the
+# list of files rebuilds what it should.
+$(shell mkdir -p $(BUILD))
+define stamp_text
+$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS)
+endef
+write_stamp = $(shell printf '%s' '$(subst ','\'',$(2))' | \
+    cmp -s - $(1) || printf '%s' '$(subst ','\'',$(2))' >$(1))
+ifeq ($(filter help clean distclean,$(MAKECMDGOALS)),)
+$(call write_stamp,$(BUILD)/.flags,$(stamp_text))
+$(call write_stamp,$(BUILD)/.objects,$(OBJECTS))
+$(call write_stamp,$(BUILD)/.migrations,$(SERVICES_SQL))
+endif
+
+MIGRATIONS_H := $(BUILD)/gen/migrations.h
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/.flags | $(MIGRATIONS_H) deps
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/obj/gen/%.o: $(BUILD)/gen/%.c $(BUILD)/.flags | $(MIGRATIONS_H)
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -Wno-overlength-strings -MMD -MP \
+	    -c -o $@ $<
+
+$(MIGRATIONS_H): migrations/embed $(BUILD)/.migrations
+	@mkdir -p $(@D)
+	@migrations/embed -h $(SERVICES_SQL) >$@
+
+define migration_rule
+$(BUILD)/gen/migrations_$(subst -,_,$(1)).c: migrations/embed \
+    migrations/$(1) $(sort $(wildcard migrations/$(1)/*.sql))
+	$$(call say,SQL,migrations/$(1))
+	@mkdir -p $$(@D)
+	@migrations/embed $(1) $(sort $(wildcard migrations/$(1)/*.sql)) >$$@
+endef
+$(foreach s,$(SERVICES_SQL),$(eval $(call migration_rule,$(s))))
+
+$(ARCHIVE): $(OBJECTS) $(BUILD)/.objects
+	$(call say,AR,$@)
+	@rm -f $@
+	$(Q)ar rcsD $@ $(OBJECTS)
+
+# A running program's file is replaced, never written into.  The linker's
+# remarks on dlopen and getaddrinfo in static programs are left out:
+# pkg/base sees to names, and nothing here loads a plug-in.
+define program_rule
+$(BUILD)/$(3)/$(1): $(patsubst %.c,$(BUILD)/obj/%.o,\
+    $(sort $(wildcard $(2)/$(1)/*.c))) $(ARCHIVE) $(DEPS_STAMPS)
+	$$(call say,LINK,$$@)
+	@mkdir -p $$(@D)
+	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $$@.new $$(filter %.o,$$^) $(ARCHIVE) \
+	    $(LIBS) $(QUIET_LINK)
+	@mv -f $$@.new $$@
+endef
+QUIET_LINK := $(if $(SAN),,$(if $(filter -w,$(shell ld --help 2>/dev/null | \
+    grep -o -- '-w, --no-warnings' | cut -d, -f1)),-Wl$(comma)--no-warnings))
+$(foreach p,$(PROGRAMS),$(eval $(call program_rule,$(p),cmd,bin)))
+$(foreach p,$(TEST_PROGRAMS),$(eval $(call program_rule,$(p),tests,test)))
+
+# tests/unit/test_x.ldflags, where there is one, is added to the link line.
+$(BUILD)/test/test_%: $(BUILD)/obj/tests/unit/test_%.o $(ARCHIVE) $(DEPS_STAMPS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -pie $(LDFLAGS) -o $@.new $< \
+	    $(shell cat tests/unit/test_$*.ldflags 2>/dev/null) $(ARCHIVE) \
+	    $(LIBS) -lcmocka
+	@mv -f $@.new $@
+
+.SECONDARY:
+-include $(SOURCES:%.c=$(BUILD)/obj/%.d)
+-include $(PROGRAM_SOURCES:%.c=$(BUILD)/obj/%.d)
+-include $(UNIT_TESTS:$(BUILD)/test/%=$(BUILD)/obj/tests/unit/%.d)
+-include $(TEST_SOURCES:%.c=$(BUILD)/obj/%.d)
+-include $(GENERATED:$(BUILD)/%.c=$(BUILD)/obj/%.d)
+
+$(BUILD)/www/vendor/%: node_modules/.package-lock.json
+	@mkdir -p $(@D)
+	@cp node_modules/uplot/dist/$* $@
+
+# The dependencies' rules; what they are is said above.
+
+deps: $(DEPS_STAMPS)
+
+node_modules/.package-lock.json: package.json package-lock.json .npmrc
+	@echo '  NPM     unpacking the pinned sources (about 20 MB to download)'
+	$(Q)npm ci --ignore-scripts --loglevel=error || { \
+	    echo 'npm ci failed: is the package registry reachable?' \
+	    '(npm config get registry says which one)' >&2; exit 1; }
+	@touch $@
+
+$(RDKAFKA_STAMP): | node_modules/.package-lock.json
+	@echo '  DEPS    librdkafka into $(DEPS) (about a minute)'
+	@mkdir -p $(DEPS)/src $(DEPS)/lib $(DEPS)/include/librdkafka
+	@rm -rf $(DEPS)/src/librdkafka $(DEPS)/librdkafka-*.stamp
+	@cp -R $(RDKAFKA_SRC) $(DEPS)/src/librdkafka
+	$(Q)cd $(DEPS)/src/librdkafka && { CC='$(CC)' CFLAGS='$(DEPS_CFLAGS)' \
+	    CPPFLAGS='-ffile-prefix-map=$(abspath $(DEPS))/src=.' bash \
+	    ./configure $(RDKAFKA_CONFIGURE) && \
+	    sed -i '/WITH_PLUGINS/d' config.h Makefile.config; } \
+	    >build.log 2>&1 || { tail -20 build.log >&2; exit 1; }
+	$(Q)$(MAKE) -C $(DEPS)/src/librdkafka/src librdkafka.a \
+	    >$(DEPS)/src/librdkafka/make.log 2>&1 || { \
+	    tail -20 $(DEPS)/src/librdkafka/make.log >&2; exit 1; }
+	@cp $(DEPS)/src/librdkafka/src/rdkafka.h \
+	    $(DEPS)/src/librdkafka/src/rdkafka_mock.h \
+	    $(DEPS)/include/librdkafka/
+	@cp $(DEPS)/src/librdkafka/src/librdkafka.a $(DEPS)/lib/
+	@touch $@
+
+$(SQLITE_STAMP): | node_modules/.package-lock.json
+	@echo '  DEPS    SQLite into $(DEPS) (most of a minute)'
+	@mkdir -p $(DEPS)/src $(DEPS)/lib $(DEPS)/include
+	@rm -f $(DEPS)/sqlite-*.stamp
+	@cp $(SQLITE_SRC)/sqlite3.h $(DEPS)/include/
+	$(Q)$(CC) -pthread $(DEPS_CFLAGS) $(SQLITE_FLAGS) -w \
+	    -c -o $(DEPS)/src/sqlite3.o $(SQLITE_SRC)/sqlite3.c
+	@rm -f $(DEPS)/lib/libsqlite3.a
+	@ar rcsD $(DEPS)/lib/libsqlite3.a $(DEPS)/src/sqlite3.o
+	@touch $@
+
+# ---- Testing and checking -------------------------------------------------
+
+.PHONY: unit clean distclean help
+unit: tests
+	$(Q)tests/run-unit $(UNIT_TESTS)
+
+# ---- The rest -------------------------------------------------------------
+
+clean:
+	rm -rf $(BUILD)/obj $(BUILD)/gen $(BUILD)/bin $(BUILD)/test \
+	    $(BUILD)/www $(BUILD)/libmillrace.a $(BUILD)/.flags \
+	    $(BUILD)/.objects $(BUILD)/.migrations
+
+distclean:
+	rm -rf build node_modules
+
+help:
+	@sed -n 's/^#: \{0,1\}//p' Makefile
+
+#: Millrace
+#:
+#:   make                build everything into build/
+#:   make unit           build and run the C unit tests
+#:   make clean          remove what was built here; keep the dependencies
+#:   make distclean      remove build/ and node_modules/ whole
+#:   make help           this text
+#:
+#: Settings
+#:   DEV=1               warnings are errors
+#:   CC=clang            the other compiler
+#:   SAN=address,undefined  or  SAN=thread
+#:                       rebuild all of it with sanitizers, in its own directory
+#:   FAILPOINTS=1        compile the failpoints in, in its own directory
+#:   V=1                 show the commands
