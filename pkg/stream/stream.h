@@ -1,0 +1,206 @@
+/*
+ * stream -- the exactly-once core of a service.
+ *
+ * A service reads records from Kafka, changes its rows in one SQLite file,
+ * and emits records.  The core makes one transaction of a batch of records:
+ * their effects, what they emitted, and the offsets that they were read at are
+ * committed together, or not at all.  Emitted records wait in the file's outbox and are relayed to
+ * Kafka after the commit; readers that are Millrace services recognise what a
+ * relay sends twice, and drop it.  So whatever is killed at whatever moment,
+ * each record has its effects once.  docs/ARCHITECTURE.md has the reasoning,
+ * tests/model the proof over a bounded space.
+ *
+ * What the core refuses to do: skip a record, apply one twice, guess the
+ * outcome of a commit, go on after a gap in a source's sequence, after a
+ * topic was made anew, or with somebody else's group offsets.  It halts that
+ * partition instead, says so in the log, in /readyz and in the metrics, and
+ * names the command that accepts what happened.
+ *
+ * One thread, the one in stream_run, owns the only writing connection and
+ * calls all of a service's functions.  stream_call and the status calls are for any thread.
+ */
+#ifndef MR_STREAM_H
+#define MR_STREAM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "base/config.h"
+#include "base/error.h"
+#include "base/id.h"
+#include "kafka/kafka.h"
+#include "store/store.h"
+
+struct stream;
+
+/* A record to apply.  Pointers are good until apply returns. */
+struct stream_record {
+	const char *topic;
+	int input; /* index into the service's inputs */
+	int partition;
+	int64_t offset;
+	int64_t ts_ms;	    /* the record's timestamp; -1: none */
+	const char *type;   /* the header ce_type; NULL: none */
+	const char *source; /* ce_source of a Millrace service; NULL: a stranger's record */
+	int64_t seq;	    /* ce_id in that source; -1 with a stranger's */
+	/* where the record was that this one was emitted for; cause_topic is NULL if none */
+	const char *cause_topic;
+	int cause_partition;
+	int64_t cause_offset;
+	const void *key; /* NULL: none */
+	size_t key_size;
+	const void *value; /* NULL: a tombstone */
+	size_t value_size;
+	const struct kafka_record *raw;
+};
+
+/* A record to emit. */
+struct stream_output {
+	const char *topic; /* one of the service's outputs */
+	const char *type;  /* ce_type */
+	const void *key;   /* NULL: none, partitions in turn */
+	size_t key_size;
+	const void *value; /* NULL: a tombstone */
+	size_t value_size;
+	int64_t ts_ms;	   /* the record's timestamp and ce_time */
+};
+
+/*
+ * A command: something that an HTTP request or an operator wants done.  Time
+ * and id are drawn once, before queueing, so that running it
+ * again gives the same.
+ */
+struct stream_command {
+	int kind;	    /* the service's own */
+	const void *input;  /* the service's own struct */
+	int64_t now_ms;
+	char id[ID_UUID_SIZE]; /* a UUIDv7 of now_ms */
+};
+
+/* What the caller gets, after the commit and never before. */
+struct stream_answer {
+	int status;		 /* an HTTP status; 200 unless changed */
+	struct buffer body;	 /* JSON; the caller's to free */
+	char location[256];
+	int replayed;		 /* 1: stored under an idempotency key */
+};
+
+struct stream_service {
+	const char *name;		  /* consumer group, file, source */
+	const char *const *inputs;	  /* topics, NULL-terminated, or NULL */
+	const char *const *outputs;	  /* likewise */
+	const struct store_migration *migrations;
+
+	/* Once, before anything else; may read and write (in a transaction of its own).
+	 * May be NULL, like the rest. */
+	int (*open)(struct stream *s, struct mr_error *err);
+	/*
+	 * Apply one record.  0: done.  REJECT: undone, and a dead letter; RETRY:
+	 * undone, its partition waits and tries again; FATAL: the process ends.
+	 * Deterministic: time, ids and randomness come from the record and the
+	 * file.  Must not block on anything but the store.
+	 */
+	int (*apply)(struct stream *s, const struct stream_record *record,
+	    struct mr_error *err);
+	/* Run one command.  -1 undoes it: REJECT answers 422 with the message,
+	 * RETRY 503; an answer with another status and 0 keeps what was written. */
+	int (*command)(struct stream *s, const struct stream_command *command,
+	    struct stream_answer *answer, struct mr_error *err);
+	/* Every tick_ms, by one instance; now_ms is the tick's time. */
+	int (*tick)(struct stream *s, int64_t now_ms, struct mr_error *err);
+	int64_t tick_ms; /* 0: no ticks; may be changed by open */
+	void (*close)(struct stream *s);
+};
+
+struct stream_conf {
+	struct kafka_conf kafka;
+	const char *instance; /* in logs and metrics; default: the service's name */
+	const char *db_path;  /* default: data/<name>.db */
+	int64_t batch_records;
+	int64_t batch_ms;
+	int64_t outbox_most;	     /* rows; above it consuming pauses, commands get 503 */
+	int64_t retry_ms;	     /* first back-off of RETRY; doubles to 30 s */
+	int64_t idempotency_ms;	     /* how long an answer is kept under its key */
+	int64_t dead_letter_ms;	     /* how long a dead letter's row is kept */
+	int64_t log_records_per_second; /* lines about records; the rest is counted */
+	int64_t drain_ms;
+};
+
+/* Flags for all of it, for config_parse; includes kafka_options. Two tables, NULL-terminated. */
+const struct config_option *stream_options(struct stream_conf *conf);
+
+/*
+ * stream_new -- open or make the file of ${svc}, and everything but Kafka's
+ * connections.  ${conf} and ${svc} are borrowed for the stream's life.
+ * Returns NULL on error.
+ */
+struct stream *stream_new(const struct stream_service *svc,
+    const struct stream_conf *conf, struct mr_error *err);
+/*
+ * stream_run -- work until ${signal_fd} (signals_open) says to drain, or -1:
+ * until stream_stop.  Waits for the broker visibly.  Returns 0 after a clean
+ * drain, -1 FATAL.
+ */
+int stream_run(struct stream *s, int signal_fd, struct mr_error *err);
+void stream_stop(struct stream *s); /* any thread, or a signal handler */
+void stream_free(struct stream *s); /* NULL is a no-op */
+
+/* ---- for a service's functions, inside the transaction ------------------ */
+
+struct store *stream_store(struct stream *s);
+const struct stream_conf *stream_settings(const struct stream *s);
+/* A pointer of the service's own, e.g. set by open and freed by close. */
+void stream_set_data(struct stream *s, void *data);
+void *stream_data(struct stream *s);
+
+/*
+ * stream_emit -- put a record into the outbox, with this transaction.
+ *
+ * The partition is chosen now and for ever: murmur2 of the key as in Java,
+ * in turn without one.  REJECT for what is larger than 1,000,000 bytes in
+ * all or names a topic that isn't declared as an output.  Returns 0 or -1.
+ */
+int stream_emit(struct stream *s, const struct stream_output *output,
+    struct mr_error *err);
+
+/* stream_say -- a log line, written after the commit and only then, subject to
+ * the rate limit.  Pairs as for log_write, at most six. */
+void stream_say(struct stream *s, const char *message, ...)
+    __attribute__((sentinel));
+
+/* ---- for any thread ----------------------------------------------------- */
+
+struct stream_call {
+	int kind;
+	const void *input; /* must stay until stream_call returns */
+	/* "POST /orders" and the client's key, or NULL; body for comparison */
+	const char *scope;
+	const char *key;
+	const void *body;
+	size_t body_size;
+	int64_t deadline_ms; /* how long to wait in the queue */
+};
+
+/*
+ * stream_call -- run a command, and wait for its durable outcome.
+ *
+ * With a key, a call that was answered before gets the stored answer
+ * (replayed set), and one with another body 422.  Returns 0 with *answer
+ * filled in, after the commit; -1 RETRY when it did not run and never will
+ * (not ready, outbox full, queue full, deadline passed, shutting down, disk full), -1 FATAL when
+ * the process is ending and the outcome is unknown to it.
+ */
+int stream_call(struct stream *s, const struct stream_call *call,
+    struct stream_answer *answer, struct mr_error *err);
+
+/* 1 when ready: file open, broker reached, first rebalance over, nothing
+ * halted; else 0 with why. */
+int stream_ready(struct stream *s, char *reason, size_t reason_size);
+/* 1 unless the loop has not come round for 30 s. */
+int stream_alive(struct stream *s, char *reason, size_t reason_size);
+
+const char *stream_name(const struct stream *s);
+const char *stream_db_path(const struct stream *s);
+
+#endif
