@@ -29,6 +29,8 @@ void buffer_free(struct buffer *buf);
 void buffer_add(struct buffer *buf, const void *bytes, size_t length);
 void buffer_add_text(struct buffer *buf, const char *text);
 void buffer_add_i64(struct buffer *buf, int64_t n);
+/* buffer_add_f64 -- a finite number, in the fewest digits that read back as it. */
+void buffer_add_f64(struct buffer *buf, double x);
 void buffer_addf(struct buffer *buf, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 const char *buffer_text(const struct buffer *buf);
@@ -41,12 +43,15 @@ const char *buffer_text(const struct buffer *buf);
  *	json_object_close(&w);
  *
  * Text is escaped; bytes that aren't UTF-8 become U+FFFD.  Nesting deeper
- * than 62 or an unbalanced close is an assertion.  json_member_* writes a
- * key and its value.
+ * than 62, a close that doesn't match, and a key anywhere but in an object are
+ * assertions.  Nothing is put between values outside of all brackets, so
+ * several documents can follow one another.  json_member_* writes a key and
+ * its value.
  */
 struct json_writer {
 	struct buffer *buf;
 	uint64_t has_members; /* a bit a level */
+	uint64_t is_object;   /* likewise */
 	int depth;
 	int after_key;
 };
@@ -60,7 +65,8 @@ void json_key(struct json_writer *w, const char *key);
 void json_text(struct json_writer *w, const char *text); /* NULL: null */
 void json_text_n(struct json_writer *w, const char *text, size_t length);
 void json_i64(struct json_writer *w, int64_t n);
-/* A decimal with a fixed point: json_decimal(w, 1999, 2) writes 19.99. */
+/* A decimal with 0 to 18 digits after the point: json_decimal(w, 1999, 2)
+ * writes 19.99. */
 void json_decimal(struct json_writer *w, int64_t scaled, int decimals);
 void json_f64(struct json_writer *w, double x); /* not finite: null */
 void json_bool(struct json_writer *w, int truth);

@@ -16,10 +16,16 @@ int64_t clock_wall_ms(void); /* since 1970-01-01T00:00:00Z */
 int64_t clock_mono_us(void);
 int64_t clock_boot_ms(void);
 
-/* clock_boot_id -- the kernel's boot id (36 characters and NUL). */
+/*
+ * clock_boot_id -- the kernel's boot id (36 characters and NUL); all zeros
+ * where /proc isn't mounted, as in an empty chroot.
+ */
 void clock_boot_id(char id[37]);
 
-/* clock_rfc3339 -- 2026-11-21T02:07:00.123Z, 24 characters and NUL. */
+/*
+ * clock_rfc3339 -- 2026-11-21T02:07:00.123Z, 24 characters and NUL.  Times
+ * outside of the years 1 to 9999 are shown as the nearest one inside.
+ */
 void clock_rfc3339(int64_t wall_ms, char text[25]);
 
 #endif

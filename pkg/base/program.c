@@ -1,0 +1,42 @@
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifdef __GLIBC__
+#include <nss.h>
+#endif
+
+#include "base/program.h"
+
+/*
+ * Were 2 free, the next file opened would be written over by log lines.
+ * Where there is no /dev/null an event descriptor keeps the number taken.
+ */
+static void
+take_standard_descriptors(void)
+{
+	int fd;
+
+	do {
+		if ((fd = open("/dev/null", O_RDWR)) < 0)
+			fd = eventfd(0, EFD_NONBLOCK);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+void
+program_start(void)
+{
+	struct sigaction ignore = {.sa_handler = SIG_IGN};
+
+	take_standard_descriptors();
+#ifdef __GLIBC__
+	(void)__nss_configure_lookup("hosts", "files dns");
+#endif
+	umask(007);
+	sigemptyset(&ignore.sa_mask);
+	sigaction(SIGPIPE, &ignore, NULL);
+}
