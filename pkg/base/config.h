@@ -5,9 +5,13 @@
  * `--poll-ms=500` and MILLRACE_POLL_MS=500 mean the same; a flag wins over
  * the environment, which wins over the default.  Booleans take no value as
  * flags (`--quiet`, `--no-quiet`) and 1/0/true/false/yes/no in the environment.
- * Sizes take k, m, g (powers of 1024); durations ms, s, m, h.  Values out of
- * range, unknown flags and stray arguments are errors that name the flag,
- * what it was given and what it takes.  --help and --version are built in.
+ * An empty environment variable counts as not set.  Sizes take k, m, g (powers
+ * of 1024); durations ms, s, m, h, d, and are milliseconds without one.  A list
+ * is a flag given many times; in the environment and in a default its items are
+ * separated by white space; the flags' items replace those.  Flags come first:
+ * "--" or the first other argument ends them.  Values out of range, unknown
+ * flags and stray arguments are errors that name the flag, what it was given
+ * and what it takes.  --help (-h) and --version are built in.
  */
 #ifndef MR_CONFIG_H
 #define MR_CONFIG_H
@@ -37,9 +41,11 @@ struct config_option {
 	enum config_kind kind;
 	void *target;
 	const char *fallback; /* the default as one would write it, or NULL */
-	double least, most;   /* for numbers; both 0: anything not negative */
+	/* For numbers.  Most below least: no upper bound.  Both 0: anything
+	 * not negative. */
+	double least, most;
 	const char *const *choices; /* NULL-terminated, for CONFIG_CHOICE */
-	const char *help;     /* one line, lower case, no full stop */
+	const char *help;     /* lower case, no full stop; wrapped */
 	const char *group;    /* heading in --help, on the first of a group */
 };
 
@@ -53,6 +59,10 @@ struct config_program {
 
 /*
  * config_parse -- fill in every target of the program's tables.
+ *
+ * Without a fallback, flag or environment variable a target keeps the value
+ * that it had.  An error leaves some targets set.  A fallback that can't be
+ * parsed is reported like any other value.
  *
  * Returns the index of the first argument that isn't a flag (argc if none;
  * arguments are refused unless `usage` is set), or -1 with a FATAL error.
