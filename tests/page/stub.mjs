@@ -1,0 +1,328 @@
+/*
+ * stub -- the page's server for its checks: the files of www/ with the strict
+ * Content-Security-Policy, uPlot from node_modules, and the JSON faces in
+ * memory.  Faults are set from outside.
+ *
+ *   node tests/page/stub.mjs [port]     to look at the page in a browser
+ */
+import { createServer } from "node:http";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { dirname, extname, join, normalize } from "node:path";
+import { fileURLToPath } from "node:url";
+import { randomUUID } from "node:crypto";
+
+const HERE = dirname(fileURLToPath(import.meta.url));
+const WWW = join(HERE, "../../www");
+const require = createRequire(import.meta.url);
+
+export const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'";
+
+const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
+const CATALOGUE = { Laptop: 42, Phone: 120, Tablet: 65, Headphones: 200, Keyboard: 80, Monitor: 15, "Last one": 1 };
+const SYMBOLS = { ACME: 187.32, GLOBEX: 54.1, INITECH: 23.48, UMBRELLA: 312.9, STARK: 1204.55 };
+const STEP_MS = { "1s": 1000, "1m": 60000, "1h": 3600000 };
+
+/* A small seeded generator, so that a run can be had again. */
+function random(seed) {
+	let state = seed >>> 0;
+
+	return () => {
+		state = (state + 0x6d2b79f5) >>> 0;
+		let t = Math.imul(state ^ (state >>> 15), state | 1);
+
+		t = (t + Math.imul(t ^ (t >>> 7), t | 61)) ^ t;
+		return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+	};
+}
+
+class Prices {
+	constructor(seed) {
+		this.rng = random(seed);
+		this.points = [];
+		this.seq = 0;
+		this.last = { ...SYMBOLS };
+	}
+
+	add(symbol, tsMs) {
+		const step = (this.rng() + this.rng() + this.rng() - 1.5) * this.last[symbol] * 0.0009;
+
+		this.last[symbol] = Math.max(0.01, Math.round((this.last[symbol] + step) * 100) / 100);
+		this.points.push({ seq: ++this.seq, symbol, ts_ms: tsMs, price: this.last[symbol] });
+	}
+
+	tick(tsMs = Date.now()) {
+		for (const symbol of Object.keys(SYMBOLS))
+			this.add(symbol, tsMs);
+	}
+
+	fill(seconds, stepMs) {
+		const now = Date.now();
+
+		for (let t = now - seconds * 1000; t < now; t += stepMs)
+			this.tick(t);
+	}
+
+	list() {
+		return Object.keys(SYMBOLS).flatMap((symbol) => {
+			const own = this.points.filter((p) => p.symbol === symbol).slice(-2);
+
+			return own.length === 0 ? [] : [{
+				symbol, price: own[own.length - 1].price, ts_ms: own[own.length - 1].ts_ms,
+				change: Math.round((own[own.length - 1].price - own[0].price) * 100) / 100,
+			}];
+		});
+	}
+
+	tail(symbol, since, windowS) {
+		const from = Date.now() - windowS * 1000;
+
+		return this.points.filter((p) => p.symbol === symbol && p.seq > since && p.ts_ms >= from).slice(-5000)
+		    .map(({ ts_ms, price }) => ({ ts_ms, price }));
+	}
+
+	candles(symbol, stepMs, since) {
+		const all = new Map();
+
+		for (const p of this.points.filter((point) => point.symbol === symbol)) {
+			const start = Math.floor(p.ts_ms / stepMs) * stepMs;
+			const c = all.get(start) ?? { start_ms: start, open: p.price, high: p.price, low: p.price, close: p.price, count: 0 };
+
+			all.set(start, { ...c, high: Math.max(c.high, p.price), low: Math.min(c.low, p.price), close: p.price, count: c.count + 1, seq: p.seq });
+		}
+		return [...all.values()].filter((c) => c.seq > since).map(({ seq, ...c }) => c);
+	}
+}
+
+class Orders {
+	constructor(stub) {
+		this.stub = stub;
+		this.list = [];
+		this.notes = [];
+		this.stock = { ...CATALOGUE };
+		this.keys = new Map();
+		this.offset = 40;
+		this.count = 0;
+	}
+
+	event(order, type, topic, rows) {
+		order.trace.push({ type, topic, partition: order.trace.length % 3, offset: this.offset++, ts_ms: Date.now(), rows });
+	}
+
+	note(order, outcome) {
+		const text = { confirmed: `Your order of ${order.quantity} ${order.item} is confirmed.`,
+			rejected: `Your order of ${order.quantity} ${order.item} was rejected: ${order.reason}.`,
+			cancelled: `Your order of ${order.quantity} ${order.item} was cancelled.` };
+
+		this.notes.push({ seq: this.notes.length + 1, order_id: order.id, outcome, message: text[outcome], created_at: new Date().toISOString() });
+	}
+
+	place(item, quantity) {
+		const hex = Date.now().toString(16).padStart(12, "0");
+		const id = `${hex.slice(0, 8)}-${hex.slice(8)}-7${randomUUID().slice(15)}`;
+		const order = { id, item, quantity, status: "PENDING", created_at: new Date().toISOString(), trace: [] };
+
+		this.count++;
+		this.event(order, "order.created", "order-events", [{ table: "orders", key: id }]);
+		this.list.unshift(order);
+		if (this.stub.decideMs !== null)
+			setTimeout(() => this.decide(order), this.stub.decideMs);
+		return order;
+	}
+
+	decide(order) {
+		if (order.status !== "PENDING")
+			return;
+		if (!Object.hasOwn(this.stock, order.item))
+			order.reason = "unknown item";
+		else if (this.stock[order.item] < order.quantity)
+			order.reason = "not enough stock";
+		order.status = order.reason ? "REJECTED" : "CONFIRMED";
+		if (!order.reason)
+			this.stock[order.item] -= order.quantity;
+		this.event(order, order.reason ? "inventory.rejected" : "inventory.reserved", "inventory-events",
+		    [{ table: "orders", key: order.id }, { table: "notifications", key: order.id }]);
+		setTimeout(() => this.note(order, order.status.toLowerCase()), this.stub.noteMs);
+	}
+
+	cancel(order) {
+		order.status = "CANCELLED";
+		this.event(order, "order.cancelled", "order-events", [{ table: "orders", key: order.id }]);
+		setTimeout(() => this.note(order, "cancelled"), this.stub.noteMs);
+	}
+}
+
+const view = ({ trace, ...order }) => order;
+
+/* [status, body, headers] of a call; null: not ours. */
+function answer(stub, method, url, body, headers) {
+	const { prices, orders, pollMs } = stub;
+	const query = url.searchParams;
+	const parts = url.pathname.split("/").slice(1).map(decodeURIComponent);
+	const since = Number(query.get("since") ?? 0);
+	const problem = (status, detail, errors) => [status, { type: "about:blank", title: "Problem", status, detail, errors }];
+
+	if (url.pathname === "/prices")
+		return [200, { symbols: prices.list(), cursor: prices.seq, poll_ms: pollMs }];
+	if (parts[0] === "prices" && !Object.hasOwn(SYMBOLS, parts[1]))
+		return problem(404, "no such symbol");
+	if (parts[0] === "prices" && parts[2] === "candles")
+		return [200, { symbol: parts[1], interval: query.get("interval"),
+			candles: prices.candles(parts[1], STEP_MS[query.get("interval")], since), cursor: prices.seq, poll_ms: pollMs }];
+	if (parts[0] === "prices")
+		return [200, { symbol: parts[1], points: prices.tail(parts[1], since, Number(query.get("window") ?? 3600)), cursor: prices.seq, poll_ms: pollMs }];
+	if (url.pathname === "/stock")
+		return [200, { stock: Object.entries(orders.stock).map(([item, on_hand]) => ({ item, on_hand })) }];
+	if (url.pathname === "/notifications") {
+		const id = query.get("order_id");
+
+		return [200, { notifications: orders.notes.filter((n) => n.seq > since && (id === null || n.order_id === id)).slice(-100),
+			cursor: orders.notes.length, poll_ms: pollMs }];
+	}
+	if (url.pathname === "/orders" && method === "GET")
+		return [200, { orders: orders.list.slice(0, Number(query.get("limit") ?? 20)).map(view), next_after: null, poll_ms: pollMs }];
+	if (url.pathname === "/orders" && method === "POST") {
+		const key = headers["idempotency-key"];
+		const errors = [];
+
+		if (orders.keys.has(key))
+			return [201, view(orders.keys.get(key))];
+		if (typeof body.item !== "string" || body.item.length > 100)
+			errors.push({ field: "item", message: "must be 1 to 100 characters" });
+		if (!Number.isInteger(body.quantity) || body.quantity < 1 || body.quantity > 1000)
+			errors.push({ field: "quantity", message: "must be 1 to 1000" });
+		if (errors.length > 0)
+			return problem(422, "some fields are not right", errors);
+		const order = orders.place(body.item, body.quantity);
+
+		orders.keys.set(key, order);
+		return [201, view(order), { Location: `/orders/${order.id}` }];
+	}
+	if (parts[0] === "orders") {
+		const order = orders.list.find((o) => o.id === parts[1]);
+
+		if (order === undefined)
+			return problem(404, "no such order");
+		if (method === "GET")
+			return [200, order];
+		if (order.status === "REJECTED" || stub.refuseCancel)
+			return problem(409, "a rejected order can't be cancelled");
+		if (order.status !== "CANCELLED")
+			orders.cancel(order);
+		return [200, view(order)];
+	}
+	return null;
+}
+
+async function sendFile(res, path) {
+	const file = path.startsWith("/vendor/")
+	    ? join(dirname(require.resolve("uplot")), path.slice("/vendor/".length))
+	    : join(WWW, normalize(path === "/" ? "/index.html" : path));
+
+	try {
+		const bytes = await readFile(file);
+
+		res.writeHead(200, { "Content-Type": TYPES[extname(file)] ?? "application/octet-stream",
+			"Content-Security-Policy": CSP, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache" });
+		res.end(bytes);
+	} catch {
+		res.writeHead(404, { "Content-Type": "text/plain" });
+		res.end("not found\n");
+	}
+}
+
+async function readBody(req) {
+	const chunks = [];
+
+	for await (const chunk of req)
+		chunks.push(chunk);
+	return chunks.length > 0 ? JSON.parse(Buffer.concat(chunks).toString()) : null;
+}
+
+/*
+ * startStub -- a listening stub.
+ *
+ *   faults      {"<first path part>": status, "hang", or "lose" (done, not answered)}
+ *   log         every API request: {method, path, url, since, headers, status}
+ *   live(ms)    prices move every ms; live(0) stops
+ */
+export async function startStub({ port = 0, pollMs = 1000, seed = 7, history = 900 } = {}) {
+	const stub = { pollMs, decideMs: 600, noteMs: 250, faults: {}, log: [], refuseCancel: false, prices: new Prices(seed) };
+	let timer = null;
+
+	stub.orders = new Orders(stub);
+	if (history > 0) {
+		stub.prices.fill(history, history > 2000 ? 4000 : 1000);
+	}
+	const server = createServer(async (req, res) => {
+		const url = new URL(req.url, "http://stub");
+		const first = url.pathname.split("/")[1];
+
+		if (!["prices", "orders", "notifications", "stock"].includes(first)) {
+			await sendFile(res, url.pathname);
+			return;
+		}
+		const entry = { method: req.method, path: url.pathname, url: req.url, since: url.searchParams.get("since"),
+			headers: req.headers, at: Date.now(), open: true, status: null };
+		const sameOpen = stub.log.some((e) => e.open && e.method === "GET" && e.path === entry.path && first !== "orders");
+		const fault = stub.faults[first] ?? stub.faults[`${req.method} ${first}`];
+
+		entry.overlap = req.method === "GET" && sameOpen;
+		stub.log.push(entry);
+		res.on("close", () => {
+			entry.open = false;
+		});
+		const body = await readBody(req);
+
+		if (fault === "hang")
+			return;
+		if (typeof fault === "number") {
+			entry.status = fault;
+			res.writeHead(fault, { "Content-Type": "application/problem+json", ...(fault === 503 ? { "Retry-After": "1" } : {}) });
+			res.end(JSON.stringify({ title: "Unavailable", status: fault }));
+			return;
+		}
+		const [status, value, headers] = answer(stub, req.method, url, body, req.headers) ?? [404, { status: 404 }];
+		const text = JSON.stringify(value);
+		const etag = `"${Buffer.from(text).length}-${stub.prices.seq * (first === "prices")}-${hash(text)}"`;
+
+		if (fault === "lose") {
+			res.destroy();
+			return;
+		}
+		entry.status = req.headers["if-none-match"] === etag ? 304 : status;
+		res.writeHead(entry.status, { "Content-Type": status < 400 ? "application/json" : "application/problem+json",
+			...(req.method === "GET" && status === 200 ? { ETag: etag } : {}), "Cache-Control": "no-cache", ...headers });
+		res.end(entry.status === 304 ? undefined : text);
+	});
+
+	await new Promise((resolve) => {
+		server.listen(port, "127.0.0.1", resolve);
+	});
+	stub.url = `http://localhost:${server.address().port}`;
+	stub.live = (ms) => {
+		clearInterval(timer);
+		timer = ms > 0 ? setInterval(() => stub.prices.tick(), ms) : null;
+	};
+	stub.close = () => {
+		stub.live(0);
+		server.closeAllConnections();
+		server.close();
+	};
+	return stub;
+}
+
+function hash(text) {
+	let h = 0;
+
+	for (let i = 0; i < text.length; i++)
+		h = (Math.imul(h, 31) + text.charCodeAt(i)) | 0;
+	return h >>> 0;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+	const stub = await startStub({ port: Number(process.argv[2] ?? 8001), history: 3600 });
+
+	stub.live(500);
+	console.log(stub.url);
+}

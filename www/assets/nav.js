@@ -1,0 +1,21 @@
+/*
+ * nav -- the pages in the header of every page.
+ *
+ * A new page /ui/<name> adds its line here, and its HTML carries the same
+ * header with an empty or filled <ul id="pages">.
+ */
+import { el } from "./dom.js";
+
+const PAGES = [
+	{ href: "/", label: "Prices and orders" },
+];
+
+export function showPages(list, path) {
+	list.replaceChildren(...PAGES.map((page) => {
+		const link = el("a", { href: page.href }, page.label);
+
+		if (page.href === path)
+			link.setAttribute("aria-current", "page");
+		return el("li", {}, link);
+	}));
+}
