@@ -70,7 +70,7 @@ void json_i64(struct json_writer *w, int64_t n);
 void json_decimal(struct json_writer *w, int64_t scaled, int decimals);
 void json_f64(struct json_writer *w, double x); /* not finite: null */
 void json_bool(struct json_writer *w, int truth);
-void json_null(struct json_writer *w);
+void json_nil(struct json_writer *w); /* null; json_null is jansson's */
 void json_member_text(struct json_writer *w, const char *key, const char *v);
 void json_member_i64(struct json_writer *w, const char *key, int64_t v);
 void json_member_bool(struct json_writer *w, const char *key, int v);

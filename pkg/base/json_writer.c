@@ -177,7 +177,7 @@ json_text(struct json_writer *w, const char *text)
 {
 
 	if (text == NULL)
-		json_null(w);
+		json_nil(w);
 	else
 		json_text_n(w, text, strlen(text));
 }
@@ -226,7 +226,7 @@ json_f64(struct json_writer *w, double x)
 {
 
 	if (!isfinite(x)) {
-		json_null(w);
+		json_nil(w);
 		return;
 	}
 	value_begin(w);
@@ -242,7 +242,7 @@ json_bool(struct json_writer *w, int truth)
 }
 
 void
-json_null(struct json_writer *w)
+json_nil(struct json_writer *w)
 {
 
 	value_begin(w);
