@@ -11,7 +11,7 @@ static void
 fill_to(struct buffer *out, size_t at, size_t to)
 {
 
-	if (at + 1 > to) {
+	if (at > 0 && at + 1 > to) {
 		buffer_add(out, "\n", 1);
 		at = 0;
 	}
@@ -72,7 +72,7 @@ add_explanation(struct buffer *out, const struct config_option *opt)
 	struct buffer text = {0};
 	int i;
 
-	buffer_add_text(&text, opt->help != NULL ? opt->help : "");
+	buffer_add_text(&text, opt->help);
 	if (opt->kind == CONFIG_CHOICE) {
 		buffer_add_text(&text, ":");
 		for (i = 0; opt->choices[i] != NULL; i++) {
@@ -83,7 +83,7 @@ add_explanation(struct buffer *out, const struct config_option *opt)
 		}
 	}
 	if (opt->kind == CONFIG_LIST)
-		buffer_add_text(&text, " (may be given many times)");
+		buffer_add_text(&text, " (repeatable)");
 	add_wrapped(out, buffer_text(&text), COLUMN);
 	out->failed |= text.failed;
 	buffer_free(&text);
@@ -98,9 +98,11 @@ add_option(struct buffer *out, const struct config_option *opt)
 	buffer_addf(out, "  --%s%s%s", opt->kind == CONFIG_BOOL ? "[no-]" : "",
 	    opt->name, value_name(opt->kind));
 	fill_to(out, out->length - start, COLUMN);
-	add_explanation(out, opt);
+	if (opt->help != NULL) {
+		add_explanation(out, opt);
+		fill_to(out, 0, COLUMN);
+	}
 	config_env_name(opt, env);
-	fill_to(out, 0, COLUMN);
 	if (opt->fallback != NULL && opt->fallback[0] != '\0')
 		buffer_addf(out, "[%s] ", opt->fallback);
 	buffer_addf(out, "%s\n", env);
