@@ -40,11 +40,13 @@ struct store_migration {
 #define STORE_APPLICATION_ID 0x4d696c72 /* "Milr" */
 
 struct store_options {
-	const char *path;	  /* its folder must exist */
-	const char *service;	  /* checked: another service's file is refused */
-	const struct store_migration *core; /* the stream core's, applied first */
-	const struct store_migration *own;  /* the service's */
-	int64_t busy_timeout_ms;  /* 0: 5000 */
+	const char *path; /* its folder must exist */
+	const char *service; /* checked: another service's file is refused */
+	const struct store_migration
+	    *core; /* the stream core's, applied first */
+	const struct store_migration *own; /* the service's */
+	int64_t busy_timeout_ms; /* for foreign writers; 0: 5000 */
+	int64_t patience_ms; /* see store_begin; 0: 5000 */
 };
 
 /*
@@ -123,8 +125,7 @@ void store_rows_done(struct store_rows *rows); /* NULL is a no-op */
 int64_t store_get_i64(struct store_rows *rows, int column);
 double store_get_f64(struct store_rows *rows, int column);
 const char *store_get_text(struct store_rows *rows, int column);
-const void *store_get_blob(struct store_rows *rows, int column,
-    size_t *length);
+const void *store_get_blob(struct store_rows *rows, int column, size_t *length);
 int store_is_null(struct store_rows *rows, int column);
 
 /*
@@ -175,9 +176,10 @@ int store_in_transaction(const struct store *st);
 int store_trouble(const struct store *st, struct mr_error *err);
 
 /* A savepoint within the transaction; they don't nest.  0 or -1. */
-int store_save(struct store *st, struct mr_error *err);	   /* SAVEPOINT */
+int store_save(struct store *st, struct mr_error *err); /* SAVEPOINT */
 int store_release(struct store *st, struct mr_error *err); /* keep */
-int store_restore(struct store *st, struct mr_error *err); /* undo to it, and end it */
+int store_restore(struct store *st,
+    struct mr_error *err); /* undo to it, and end it */
 
 /*
  * store_guard -- 1: an authorizer refuses transaction, savepoint, ATTACH,
@@ -198,15 +200,18 @@ int store_backup(struct store *st, const char *path, struct mr_error *err);
 const char *store_version_text(void);
 
 /* Behind the macros: an array is made of the values after the SQL. */
-#define STORE_END_ ((struct store_value){.type = STORE_NULL, .length = SIZE_MAX})
-#define STORE_SELECT_(f, st, err, sql, ...) \
+#define STORE_END_ \
+	((struct store_value){.type = STORE_NULL, .length = SIZE_MAX})
+#define STORE_SELECT_(f, st, err, sql, ...)                        \
 	f(st, err, sql, (const struct store_value[]){__VA_ARGS__}, \
+	    sizeof((const struct store_value[]){__VA_ARGS__}) /    \
+		    sizeof(struct store_value) -                   \
+		1)
+#define STORE_SELECT_FIND_(st, err, value, sql, ...)            \
+	store_find_values(st, err, value, sql,                  \
+	    (const struct store_value[]){__VA_ARGS__},          \
 	    sizeof((const struct store_value[]){__VA_ARGS__}) / \
-		    sizeof(struct store_value) - 1)
-#define STORE_SELECT_FIND_(st, err, value, sql, ...) \
-	store_find_values(st, err, value, sql, \
-	    (const struct store_value[]){__VA_ARGS__}, \
-	    sizeof((const struct store_value[]){__VA_ARGS__}) / \
-		    sizeof(struct store_value) - 1)
+		    sizeof(struct store_value) -                \
+		1)
 
 #endif

@@ -1,0 +1,239 @@
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <ctype.h>
+#include <errno.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "store/internal.h"
+
+/* ---- the place ---------------------------------------------------------- */
+
+/*
+ * File systems whose locks or shared memory don't hold between hosts, or not
+ * at all: SQLite's WAL needs both.  Numbers as in statfs(2) and the kernel's
+ * sources.
+ */
+static const struct {
+	unsigned long magic;
+	const char *name;
+} refused[] = {
+    {0x6969, "NFS"},
+    {0x517b, "SMB"},
+    {0xff534d42, "CIFS"},
+    {0xfe534d42, "SMB2"},
+    {0x65735546, "FUSE"},
+    {0x01021997, "9p"},
+    {0x00c36400, "Ceph"},
+    {0x5346414f, "AFS"},
+    {0x6b414653, "AFS"},
+    {0x73757245, "Coda"},
+    {0x7461636f, "OCFS2"},
+    {0x01161970, "GFS2"},
+    {0x0bd00bd0, "Lustre"},
+    {0x19830326, "BeeGFS"},
+    {0x47504653, "GPFS"},
+    {0x20030528, "OrangeFS"},
+    {0x786f4256, "VirtualBox's shared folders"},
+    {0xbacbacbc, "VMware's shared folders"},
+    {0x7c7c6673, "Parallels' shared folders"},
+};
+
+const char *
+store_refused_filesystem(unsigned long magic)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+		if (refused[i].magic == (magic & 0xffffffff))
+			return (refused[i].name);
+	return (NULL);
+}
+
+static int
+check_folder(const char *folder, const char *path, struct mr_error *err)
+{
+	struct statfs fs;
+	const char *name;
+
+	if (access(folder, F_OK) != 0)
+		return (mr_error_set(err, MR_FATAL,
+		    "open %s: its folder: %s; "
+		    "make it with mkdir -p %s",
+		    path, strerror(errno), folder));
+	if (access(folder, W_OK | X_OK) != 0)
+		return (mr_error_set(err, MR_FATAL,
+		    "open %s: cannot write in "
+		    "the folder %s: %s; change its owner or mode",
+		    path, folder, strerror(errno)));
+	if (statfs(folder, &fs) != 0)
+		return (mr_error_set(err, MR_FATAL, "open %s: statfs: %s", path,
+		    strerror(errno)));
+	name = store_refused_filesystem((unsigned long)fs.f_type);
+	if (name != NULL)
+		return (mr_error_set(err, MR_FATAL,
+		    "open %s: its folder is on "
+		    "%s, where SQLite's locks don't hold: use a local disk",
+		    path, name));
+	return (0);
+}
+
+/* A link may lead to another folder: that one counts. */
+int
+store_check_place(const char *path, struct mr_error *err)
+{
+	char *target, *copy;
+	struct stat file;
+	int rc;
+
+	if (stat(path, &file) == 0 && !S_ISREG(file.st_mode))
+		return (mr_error_set(err, MR_FATAL,
+		    "open %s: not a regular "
+		    "file",
+		    path));
+	target = realpath(path, NULL);
+	copy = strdup(target != NULL ? target : path);
+	free(target);
+	if (copy == NULL)
+		return (mr_error_set(err, MR_RETRY, "open %s: out of memory",
+		    path));
+	rc = check_folder(dirname(copy), path, err);
+	free(copy);
+	return (rc);
+}
+
+/* ---- the schema --------------------------------------------------------- */
+
+/* The next word of SQL, in lower case; past strings, names and comments. */
+static const char *
+next_word(const char *p, char word[16])
+{
+	size_t n = 0;
+	char close;
+
+	for (; *p != '\0'; p++) {
+		if (p[0] == '-' && p[1] == '-') {
+			p += strcspn(p, "\n");
+		} else if (p[0] == '/' && p[1] == '*') {
+			const char *end = strstr(p + 2, "*/");
+
+			p = end != NULL ? end + 1 : p + strlen(p) - 1;
+		} else if (strchr("'\"`[", *p) != NULL) {
+			close = *p == '[' ? ']' : *p;
+			p += 1 + strcspn(p + 1, (char[]){close, '\0'});
+		} else if (isalpha((unsigned char)*p) || *p == '_') {
+			break;
+		}
+		if (*p == '\0')
+			break;
+	}
+	for (; isalnum((unsigned char)*p) || *p == '_'; p++)
+		if (n < 15)
+			word[n++] = (char)tolower((unsigned char)*p);
+	word[n] = '\0';
+	return (p);
+}
+
+int
+store_defers(const char *sql)
+{
+	char word[16], last[16] = "";
+	const char *p = sql;
+
+	for (;;) {
+		p = next_word(p, word);
+		if (word[0] == '\0')
+			return (0);
+		if (strcmp(last, "initially") == 0 &&
+		    strcmp(word, "deferred") == 0)
+			return (1);
+		memcpy(last, word, sizeof(last));
+	}
+}
+
+static const char sql_tables[] =
+    "SELECT name, sql FROM sqlite_schema WHERE type = 'table'"
+    " AND sql IS NOT NULL";
+
+/*
+ * Ordinary tables without a primary key, or with one that may be NULL.  An
+ * INTEGER PRIMARY KEY is the rowid, which never is.
+ */
+static const char sql_keyless[] =
+    "SELECT l.name FROM pragma_table_list AS l"
+    " WHERE l.schema = 'main' AND l.type = 'table'"
+    " AND l.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    " AND (NOT EXISTS (SELECT 1 FROM pragma_table_info(l.name) WHERE pk > 0)"
+    "  OR EXISTS (SELECT 1 FROM pragma_table_info(l.name) AS i"
+    "   WHERE i.pk > 0 AND NOT i.\"notnull\""
+    "   AND NOT (upper(i.type) = 'INTEGER' AND l.wr = 0"
+    "    AND (SELECT count(*) FROM pragma_table_info(l.name)"
+    "     WHERE pk > 0) = 1)))"
+    " LIMIT 1";
+
+static int
+check_deferred(struct store *st, struct mr_error *err)
+{
+	struct store_rows *rows;
+	int rc, bad = 0;
+
+	if ((rows = store_query_values(st, err, sql_tables, NULL, 0)) == NULL)
+		return (-1);
+	while (!bad && (rc = store_next(rows, err)) == 1) {
+		if (!store_defers(store_get_text(rows, 1)))
+			continue;
+		bad = 1;
+		rc = mr_error_set(err, MR_FATAL,
+		    "%s: table %.64s has a "
+		    "constraint INITIALLY DEFERRED: make it immediate, so that "
+		    "a commit can't fail for it",
+		    st->path, store_get_text(rows, 0));
+	}
+	store_rows_done(rows);
+	return (rc);
+}
+
+int
+store_check_schema(struct store *st, struct mr_error *err)
+{
+	struct store_rows *rows;
+	int rc;
+
+	if (check_deferred(st, err) != 0)
+		return (-1);
+	if ((rows = store_query_values(st, err, sql_keyless, NULL, 0)) == NULL)
+		return (-1);
+	if ((rc = store_next(rows, err)) == 1)
+		rc = mr_error_set(err, MR_FATAL,
+		    "%s: table %.64s has no NOT "
+		    "NULL primary key: declare one",
+		    st->path, store_get_text(rows, 0));
+	store_rows_done(rows);
+	return (rc);
+}
+
+static const char sql_quick_check[] = "PRAGMA quick_check(1)";
+
+int
+store_check_damage(struct store *st, struct mr_error *err)
+{
+	struct store_rows *rows;
+	int rc;
+
+	if ((rows = store_query_values(st, err, sql_quick_check, NULL, 0)) ==
+	    NULL)
+		return (-1);
+	if ((rc = store_next(rows, err)) == 1 &&
+	    strcmp(store_get_text(rows, 0), "ok") != 0)
+		rc = mr_error_set(err, MR_FATAL,
+		    "%.100s is damaged (%.60s): put "
+		    "a backup back with millrace state restore",
+		    st->path, store_get_text(rows, 0));
+	store_rows_done(rows);
+	return (rc == 1 ? 0 : -1);
+}

@@ -1,0 +1,329 @@
+#include <sys/stat.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "store/internal.h"
+
+#define BUSY_TIMEOUT_MS 5000
+#define PATIENCE_MS 5000
+#define PROGRESS_STEPS 1000 /* of SQLite's machine, about 20 us */
+
+static pthread_once_t log_once = PTHREAD_ONCE_INIT;
+
+static const char sql_common[] = "PRAGMA temp_store = MEMORY;"
+				 "PRAGMA mmap_size = 0;"
+				 "PRAGMA cell_size_check = ON;";
+static const char sql_writer[] = "PRAGMA cache_size = -8192;" /* KiB */
+				 "PRAGMA synchronous = FULL;"
+				 "PRAGMA journal_size_limit = 67108864;"
+				 "PRAGMA wal_autocheckpoint = 1000;" /* pages */
+				 "PRAGMA analysis_limit = 400;";
+static const char sql_reader[] = "PRAGMA cache_size = -2048;"
+				 "PRAGMA query_only = ON;";
+static const char sql_wal[] = "PRAGMA journal_mode = WAL";
+static const char sql_optimize[] = "PRAGMA optimize";
+static const char sql_application[] = "PRAGMA application_id";
+
+int
+store_exec(struct store *st, const char *sql, struct mr_error *err)
+{
+	int rc = sqlite3_exec(st->db, sql, NULL, NULL, NULL);
+
+	return (rc == SQLITE_OK ? 0 : store_fail(st, err, rc, "run", NULL));
+}
+
+/* ---- a connection ------------------------------------------------------- */
+
+static int
+connect_file(struct store *st, int flags, int64_t busy_timeout_ms,
+    struct mr_error *err)
+{
+	int rc;
+
+	rc = sqlite3_open_v2(st->path, &st->db,
+	    flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+	if (rc != SQLITE_OK)
+		return (store_fail(st, err, rc, "open", NULL));
+	(void)sqlite3_busy_timeout(st->db, (int)busy_timeout_ms);
+	(void)sqlite3_db_config(st->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+	(void)sqlite3_db_config(st->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0,
+	    NULL);
+	(void)sqlite3_db_config(st->db, SQLITE_DBCONFIG_ENABLE_FKEY, 1, NULL);
+	/* Once: to set it again would prepare every statement anew. */
+	(void)sqlite3_set_authorizer(st->db, store_authorize, st);
+	return (store_exec(st, sql_common, err));
+}
+
+static struct store *
+new_store(const char *path, struct mr_error *err)
+{
+	struct store *st;
+
+	(void)pthread_once(&log_once, store_log_init);
+	if ((st = calloc(1, sizeof(*st))) == NULL ||
+	    (st->path = strdup(path)) == NULL) {
+		mr_error_set(err, MR_RETRY, "open %s: out of memory", path);
+		free(st);
+		return (NULL);
+	}
+	LIST_INIT(&st->opened);
+	return (st);
+}
+
+static void
+disconnect(struct store *st)
+{
+	int i;
+
+	if (st->db == NULL)
+		return;
+	store_forget_statements(st);
+	for (i = 0; i < STORE_OWN_COUNT; i++) {
+		(void)sqlite3_finalize(st->own[i]);
+		st->own[i] = NULL;
+	}
+	if (sqlite3_close(st->db) != SQLITE_OK)
+		log_error("close failed", "path", st->path, "reason",
+		    sqlite3_errmsg(st->db));
+	st->db = NULL;
+}
+
+/* ---- opening for writing ------------------------------------------------ */
+
+static int64_t
+size_of(const char *path, const char *suffix)
+{
+	size_t size = strlen(path) + strlen(suffix) + 1;
+	char *name = malloc(size);
+	struct stat file;
+	int64_t bytes = 0;
+
+	if (name == NULL)
+		return (0);
+	(void)snprintf(name, size, "%s%s", path, suffix);
+	if (stat(name, &file) == 0)
+		bytes = file.st_size;
+	free(name);
+	return (bytes);
+}
+
+/*
+ * SQLite would make it readable by all.  Nobody in this process can have it
+ * open yet, so closing the descriptor drops no locks.
+ */
+static int
+make_file(const char *path, struct mr_error *err)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0660);
+
+	if (fd == -1 && errno == EEXIST)
+		return (0);
+	if (fd == -1)
+		return (mr_error_set(err, MR_FATAL, "make %s: %s", path,
+		    strerror(errno)));
+	(void)close(fd);
+	return (0);
+}
+
+static int
+to_wal(struct store *st, struct mr_error *err)
+{
+	struct store_rows *rows;
+	int rc;
+
+	if ((rows = store_query(st, err, sql_wal)) == NULL)
+		return (-1);
+	if ((rc = store_next(rows, err)) == 1 &&
+	    strcmp(store_get_text(rows, 0), "wal") != 0)
+		rc = mr_error_set(err, MR_FATAL,
+		    "open %s: no write-ahead log "
+		    "on this file system (journal mode %.20s): use a local "
+		    "disk",
+		    st->path, store_get_text(rows, 0));
+	store_rows_done(rows);
+	return (rc == 1 ? 0 : -1);
+}
+
+/*
+ * What a commit of unknown outcome left in the log is written, and synced,
+ * into the file now, before anybody acts on it.
+ */
+static int
+checkpoint(struct store *st, int alone, struct mr_error *err)
+{
+	int frames = -1, done = -1, rc;
+
+	rc = sqlite3_wal_checkpoint_v2(st->db, NULL,
+	    alone ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE,
+	    &frames, &done);
+	if (rc == SQLITE_OK || rc == SQLITE_BUSY) {
+		if (!alone || (frames == done && frames >= 0))
+			return (0);
+		return (mr_error_set(err, MR_RETRY,
+		    "open %.100s: a reader "
+		    "keeps %d of %d pages of the log: end it (fuser -v names "
+		    "it)",
+		    st->path, frames - done, frames));
+	}
+	return (store_fail(st, err, rc, "checkpoint", NULL));
+}
+
+/* With the pen in hand. */
+static int
+open_held(struct store *st, const struct store_options *options,
+    struct mr_error *err)
+{
+	int64_t application = 0, start_us;
+	int alone = pen_alone(st->pen), unclean;
+
+	unclean = alone &&
+	    (size_of(st->path, "-wal") > 0 ||
+		size_of(st->path, "-journal") > 0);
+	if (make_file(st->path, err) != 0 ||
+	    connect_file(st, SQLITE_OPEN_READWRITE,
+		options->busy_timeout_ms > 0 ? options->busy_timeout_ms :
+					       BUSY_TIMEOUT_MS,
+		err) != 0)
+		return (-1);
+	/* Before anything is written: is it ours? */
+	if (store_find(st, err, &application, sql_application) != 1)
+		return (-1);
+	if (application != 0 && application != STORE_APPLICATION_ID)
+		return (store_migrate(st, options, err));
+	if (unclean) {
+		start_us = clock_mono_us();
+		if (store_check_damage(st, err) != 0)
+			return (-1);
+		log_info("checked after an unclean exit", "path", st->path,
+		    "took_ms", log_i64((clock_mono_us() - start_us) / 1000));
+	}
+	if (to_wal(st, err) != 0 || store_exec(st, sql_writer, err) != 0 ||
+	    store_prepare_own(st, err) != 0 ||
+	    store_migrate(st, options, err) != 0 ||
+	    checkpoint(st, alone, err) != 0)
+		return (-1);
+	return (pen_attend(st->pen, err));
+}
+
+struct store *
+store_open(const struct store_options *options, struct mr_error *err)
+{
+	struct store *st;
+	int rc;
+
+	if (store_check_place(options->path, err) != 0)
+		return (NULL);
+	if ((st = new_store(options->path, err)) == NULL)
+		return (NULL);
+	st->pen = pen_open(st->path,
+	    options->patience_ms > 0 ? options->patience_ms : PATIENCE_MS, err);
+	if (st->pen == NULL || pen_take(st->pen, err) != 0)
+		goto fail_store;
+	rc = open_held(st, options, err);
+	if (rc != 0)
+		goto fail_pen;
+	pen_drop(st->pen);
+	return (st);
+
+fail_pen:
+	disconnect(st);
+	pen_drop(st->pen);
+fail_store:
+	pen_close(st->pen);
+	free(st->path);
+	free(st);
+	return (NULL);
+}
+
+/* ---- reading ------------------------------------------------------------ */
+
+static int
+open_reader(struct store *st, struct mr_error *err)
+{
+	int64_t application = 0;
+
+	if (access(st->path, F_OK) != 0)
+		return (mr_error_set(err, errno == ENOENT ? MR_RETRY : MR_FATAL,
+		    "open %s for reading: %s; its service makes it", st->path,
+		    strerror(errno)));
+	if (connect_file(st, SQLITE_OPEN_READONLY,
+		st->deadline_ms > 0 ? st->deadline_ms : BUSY_TIMEOUT_MS,
+		err) != 0 ||
+	    store_exec(st, sql_reader, err) != 0 ||
+	    store_find(st, err, &application, sql_application) != 1)
+		return (-1);
+	if (application != STORE_APPLICATION_ID)
+		return (
+		    mr_error_set(err, application == 0 ? MR_RETRY : MR_FATAL,
+			"open %s for reading: %s", st->path,
+			application == 0 ? "its service hasn't made it yet" :
+					   "another application's database"));
+	if (st->deadline_ms > 0)
+		sqlite3_progress_handler(st->db, PROGRESS_STEPS, store_progress,
+		    st);
+	return (0);
+}
+
+struct store *
+store_open_reader(const char *path, int64_t deadline_ms, struct mr_error *err)
+{
+	struct store *st;
+
+	if ((st = new_store(path, err)) == NULL)
+		return (NULL);
+	st->deadline_ms = deadline_ms > 0 ? deadline_ms : 0;
+	if (open_reader(st, err) != 0) {
+		disconnect(st);
+		free(st->path);
+		free(st);
+		return (NULL);
+	}
+	return (st);
+}
+
+/* ---- closing ------------------------------------------------------------ */
+
+/* Statistics for the planner, if nobody has to be waited for. */
+static void
+optimise(struct store *st)
+{
+	if (st->pen == NULL || !pen_try(st->pen))
+		return;
+	(void)sqlite3_busy_timeout(st->db, 0);
+	(void)sqlite3_exec(st->db, sql_optimize, NULL, NULL, NULL);
+	pen_drop(st->pen);
+}
+
+void
+store_close(struct store *st)
+{
+	if (st == NULL)
+		return;
+	store_rollback(st);
+	store_finish_rows(st, 0);
+	optimise(st);
+	disconnect(st);
+	pen_close(st->pen);
+	free(st->path);
+	free(st);
+}
+
+const char *
+store_path(const struct store *st)
+{
+	return (st->path);
+}
+
+const char *
+store_version_text(void)
+{
+	return (sqlite3_libversion());
+}

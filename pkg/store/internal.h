@@ -1,0 +1,167 @@
+/*
+ * internal -- what the files of pkg/store share.  Nobody else includes it,
+ * the module's own tests aside.
+ */
+#ifndef MR_STORE_INTERNAL_H
+#define MR_STORE_INTERNAL_H
+
+#include <sys/queue.h>
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <sqlite3.h>
+
+#include "base/error.h"
+#include "store/store.h"
+
+/* ---- pen.c: the queue of writers ---------------------------------------- */
+
+/*
+ * The right to write, among processes: POSIX locks on bytes of one file.
+ * The file is opened once in a process and stays open, since closing any
+ * descriptor of it drops all of the process's locks on it.
+ */
+struct pen;
+
+/*
+ * pen_open -- open or make the lock file of ${db_path}.
+ *
+ * A waiter names the holder after ${patience_ms}.  NULL on error, FATAL also
+ * if this process has the file open for writing already.
+ */
+struct pen *pen_open(const char *db_path, int64_t patience_ms,
+    struct mr_error *err);
+void pen_close(struct pen *pen); /* NULL is a no-op */
+/* pen_take -- wait for it; 0 or -1.  pen_try -- 1 if it was free, else 0. */
+int pen_take(struct pen *pen, struct mr_error *err);
+int pen_try(struct pen *pen);
+void pen_drop(struct pen *pen);
+/*
+ * pen_alone -- 1 if no other process has the lock file open as a writer.
+ * Asked with the pen held, before pen_attend says that this one does.
+ */
+int pen_alone(struct pen *pen);
+int pen_attend(struct pen *pen, struct mr_error *err);
+/* pen_moved -- 1 if the path doesn't name the open lock file any more. */
+int pen_moved(const struct pen *pen);
+
+/* ---- trouble.c ----------------------------------------------------------- */
+
+/*
+ * store_fail -- describe SQLite's result ${rc} of doing ${what}.
+ *
+ * Fills *err, keeps the first trouble of a transaction, returns -1.  ${sql}
+ * may be NULL; its beginning is quoted when the statement itself is at fault.
+ */
+int store_fail(struct store *st, struct mr_error *err, int rc, const char *what,
+    const char *sql);
+/* store_bug -- a FATAL error of the caller's making, kept like the others. */
+int store_bug(struct store *st, struct mr_error *err, const char *what,
+    const char *sql);
+/* store_log_to -- SQLite's own log goes to ours; before its first use. */
+void store_log_init(void);
+
+/* ---- check.c ------------------------------------------------------------ */
+
+/* The name of a file system type that is refused, or NULL. */
+const char *store_refused_filesystem(unsigned long magic);
+int store_check_place(const char *path, struct mr_error *err);
+int store_check_schema(struct store *st, struct mr_error *err);
+int store_check_damage(struct store *st, struct mr_error *err);
+/* 1 if a table's SQL has a constraint that is checked at commit only. */
+int store_defers(const char *sql);
+
+/* ---- migrate.c ---------------------------------------------------------- */
+
+/*
+ * store_migrate -- make the file's schema what ${options} say.  The pen is
+ * held.  Sets st->version.
+ */
+int store_migrate(struct store *st, const struct store_options *options,
+    struct mr_error *err);
+
+/* ---- connection.c ----------------------------------------------------------- */
+
+/* store_exec -- run text of the store's own, dropping rows.  0 or -1. */
+int store_exec(struct store *st, const char *sql, struct mr_error *err);
+
+/* ---- statement.c -------------------------------------------------------- */
+
+/* What a statement is, as the authorizer saw it when it was prepared. */
+enum {
+	STORE_CONTROLS = 1, /* BEGIN, COMMIT, ROLLBACK, SAVEPOINT, ... */
+	STORE_REACHES = 2 /* ATTACH, DETACH, PRAGMA */
+};
+
+/* A prepared statement; a cursor while it is open. */
+struct store_rows {
+	struct store *st;
+	sqlite3_stmt *stmt;
+	const char *sql; /* the key: where the text is */
+	int parameters;
+	int columns;
+	int writes;
+	int seen; /* STORE_CONTROLS, STORE_REACHES */
+	int open;
+	int saved; /* opened within the savepoint */
+	int has_row;
+	int ended;
+	int failed; /* a column ran out of memory */
+	int64_t deadline_us;
+	LIST_ENTRY(store_rows) opened;
+	char text[]; /* a copy, to notice another text at the address */
+};
+
+LIST_HEAD(store_rows_list, store_rows);
+
+void store_forget_statements(struct store *st);
+/* store_finish_rows -- close cursors; all, or those of the savepoint. */
+void store_finish_rows(struct store *st, int only_saved);
+/* The authorizer: notes what is being prepared, refuses it in migrations. */
+int store_authorize(void *arg, int action, const char *a, const char *b,
+    const char *schema, const char *trigger);
+int store_progress(void *arg);
+
+/* ---- transaction.c ------------------------------------------------------ */
+
+/* The store's own statements, prepared at open: they must not fail later. */
+enum store_own {
+	STORE_OWN_BEGIN,
+	STORE_OWN_COMMIT,
+	STORE_OWN_ROLLBACK,
+	STORE_OWN_SAVE,
+	STORE_OWN_RELEASE,
+	STORE_OWN_RESTORE,
+	STORE_OWN_VERSION,
+	STORE_OWN_COUNT
+};
+int store_prepare_own(struct store *st, struct mr_error *err);
+/* store_begin_held, store_commit_held -- with the pen in hand, keeping it. */
+int store_begin_held(struct store *st, struct mr_error *err);
+int store_commit_held(struct store *st, struct mr_error *err);
+void store_rollback_held(struct store *st);
+/* store_lost -- 1 if SQLite ended the transaction that was begun. */
+int store_lost(const struct store *st);
+
+struct store {
+	sqlite3 *db;
+	char *path;
+	struct pen *pen; /* NULL: a reader */
+	int64_t version; /* user_version, as opened or migrated */
+	int64_t deadline_ms; /* readers: a statement's longest time */
+	int64_t deadline_us; /* of the statement that runs */
+	int begun;
+	int saved;
+	int guarded;
+	int migrating; /* the authorizer refuses what it otherwise notes */
+	int seen; /* noted since the last prepare */
+	struct mr_error trouble;
+	sqlite3_stmt *own[STORE_OWN_COUNT];
+	struct store_rows **cache; /* open addressing; a power of two */
+	size_t cache_bits;
+	size_t cache_used;
+	struct store_rows_list opened;
+};
+
+#endif
