@@ -37,11 +37,11 @@ function random(seed) {
 }
 
 class Prices {
-	constructor(seed) {
+	constructor(seed, symbols) {
 		this.rng = random(seed);
 		this.points = [];
 		this.seq = 0;
-		this.last = { ...SYMBOLS };
+		this.last = { ...symbols };
 	}
 
 	add(symbol, tsMs) {
@@ -52,7 +52,7 @@ class Prices {
 	}
 
 	tick(tsMs = Date.now()) {
-		for (const symbol of Object.keys(SYMBOLS))
+		for (const symbol of Object.keys(this.last))
 			this.add(symbol, tsMs);
 	}
 
@@ -60,11 +60,11 @@ class Prices {
 		const now = Date.now();
 
 		for (let t = now - seconds * 1000; t < now; t += stepMs)
-			this.tick(t);
+			this.tick(Math.round(t));
 	}
 
 	list() {
-		return Object.keys(SYMBOLS).flatMap((symbol) => {
+		return Object.keys(this.last).flatMap((symbol) => {
 			const own = this.points.filter((p) => p.symbol === symbol).slice(-2);
 
 			return own.length === 0 ? [] : [{
@@ -164,7 +164,7 @@ function answer(stub, method, url, body, headers) {
 
 	if (url.pathname === "/prices")
 		return [200, { symbols: prices.list(), cursor: prices.seq, poll_ms: pollMs }];
-	if (parts[0] === "prices" && !Object.hasOwn(SYMBOLS, parts[1]))
+	if (parts[0] === "prices" && !Object.hasOwn(prices.last, parts[1]))
 		return problem(404, "no such symbol");
 	if (parts[0] === "prices" && parts[2] === "candles")
 		return [200, { symbol: parts[1], interval: query.get("interval"),
@@ -246,14 +246,13 @@ async function readBody(req) {
  *   log         every API request: {method, path, url, since, headers, status}
  *   live(ms)    prices move every ms; live(0) stops
  */
-export async function startStub({ port = 0, pollMs = 1000, seed = 7, history = 900 } = {}) {
-	const stub = { pollMs, decideMs: 600, noteMs: 250, faults: {}, log: [], refuseCancel: false, prices: new Prices(seed) };
+export async function startStub({ port = 0, pollMs = 1000, seed = 7, history = 900, symbols = SYMBOLS } = {}) {
+	const stub = { pollMs, decideMs: 600, noteMs: 250, faults: {}, log: [], refuseCancel: false, prices: new Prices(seed, symbols) };
 	let timer = null;
 
 	stub.orders = new Orders(stub);
-	if (history > 0) {
-		stub.prices.fill(history, history > 2000 ? 4000 : 1000);
-	}
+	if (history > 0)
+		stub.prices.fill(history, history > 2000 ? 2000 : 1000);
 	const server = createServer(async (req, res) => {
 		const url = new URL(req.url, "http://stub");
 		const first = url.pathname.split("/")[1];
@@ -300,6 +299,11 @@ export async function startStub({ port = 0, pollMs = 1000, seed = 7, history = 9
 		server.listen(port, "127.0.0.1", resolve);
 	});
 	stub.url = `http://localhost:${server.address().port}`;
+	/* Everything forgotten, as after `make reset`. */
+	stub.reset = () => {
+		stub.prices = new Prices(seed + 1, symbols);
+		stub.orders = new Orders(stub);
+	};
 	stub.live = (ms) => {
 		clearInterval(timer);
 		timer = ms > 0 ? setInterval(() => stub.prices.tick(), ms) : null;

@@ -29,6 +29,10 @@ function priceRange(u, min, max) {
 	return [middle - spread * 0.6, middle + spread * 0.6];
 }
 
+/* Labels that would be cut at the edge, or lie under the last price's tag, stay out. */
+const timeLabel = (u, t, step) => (u.valToPos(t, "x") < 18 ? "" : step < 60 ? formatClock(t * 1000) : formatClockShort(t * 1000));
+const priceLabel = (u, value, last) => (Math.abs(u.valToPos(value, "y") - u.valToPos(last, "y")) < 17 ? "" : formatPrice(value));
+
 function axes(colours, narrow) {
 	const grid = { stroke: colours.grid, width: 1 };
 	const common = { stroke: colours.text, font: FONT, grid, ticks: { show: false } };
@@ -37,16 +41,16 @@ function axes(colours, narrow) {
 		{
 			...common,
 			size: 30,
-			space: narrow ? 64 : 92,
+			space: (u, axis, min, max) => (narrow ? (max - min > 120 ? 46 : 58) : 92),
 			grid: { show: false },
-			values: (u, splits, axis, space, step) => splits.map((t) => (step < 60 ? formatClock(t * 1000) : formatClockShort(t * 1000))),
+			values: (u, splits, axis, space, step) => splits.map((t) => timeLabel(u, t, step)),
 		},
 		{
 			...common,
 			side: 1,
 			size: AXIS_WIDTH,
 			space: 44,
-			values: (u, splits) => splits.map((v) => formatPrice(v)),
+			values: (u, splits) => splits.map((v) => priceLabel(u, v, u.data[u.data.length - 1].at(-1))),
 		},
 	];
 }

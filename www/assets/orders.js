@@ -42,30 +42,29 @@ function newKey() {
 const WORDS = { done: "done: ", now: "in progress: ", todo: "to come: ", bad: "failed: " };
 const MARKS = { done: "✓", now: "…", todo: "", bad: "✕" };
 
-function stepNode({ state, title, note }) {
-	const node = el("li", { class: "step", "data-state": state },
-	    el("span", { class: "step-mark", "aria-hidden": "true" }, MARKS[state]),
-	    el("span", { class: "step-text" },
-		el("span", { class: "unseen" }, WORDS[state]), el("span", { class: "step-title" }, title)));
+function stepNode({ state, title, aside, note }) {
+	const text = el("span", { class: "step-text" }, el("span", { class: "unseen" }, WORDS[state]), el("span", { class: "step-title" }, title));
 
-	for (const text of note.filter((part) => part))
-		node.lastElementChild.append(" ", el("span", { class: "step-note" }, text));
-	return node;
+	if (aside)
+		text.append(" ", el("span", { class: "step-aside" }, aside));
+	if (note)
+		text.append(" ", el("span", { class: "step-note" }, String(note)));
+	return el("li", { class: "step", "data-state": state }, el("span", { class: "step-mark", "aria-hidden": "true" }, MARKS[state]), text);
 }
 
 function settledStep(order, entry) {
 	switch (order.status) {
 	case "PENDING":
-		return [{ state: "now", title: "Inventory decides", note: [] }];
+		return [{ state: "now", title: "Inventory decides" }];
 	case "REJECTED":
-		return [{ state: "bad", title: "REJECTED", note: [order.reason] }];
+		return [{ state: "bad", title: "REJECTED", note: order.reason }];
 	case "CANCELLED":
 		return [
-			...(entry.notes.has("confirmed") || entry.seen.has("CONFIRMED") ? [{ state: "done", title: "CONFIRMED", note: [] }] : []),
-			{ state: "bad", title: "CANCELLED", note: [order.reason] },
+			...(entry.notes.has("confirmed") || entry.seen.has("CONFIRMED") ? [{ state: "done", title: "CONFIRMED" }] : []),
+			{ state: "bad", title: "CANCELLED", note: order.reason },
 		];
 	default:
-		return [{ state: "done", title: order.status, note: [order.reason] }];
+		return [{ state: "done", title: order.status, note: order.reason }];
 	}
 }
 
@@ -75,28 +74,29 @@ function lastStep(order, entry) {
 	const took = note === undefined ? NaN : Date.parse(note.created_at) - Date.parse(order.created_at);
 
 	if (order.status === "PENDING" || wanted === undefined)
-		return { state: "todo", title: "Notification", note: [] };
+		return { state: "todo", title: "Notification" };
 	if (note === undefined)
-		return { state: "now", title: "Notification", note: ["on its way"] };
-	return { state: "done", title: "Notified", note: [note.message, took >= 0 && wanted !== "cancelled" ? `${formatSpan(took)} after the order` : null] };
+		return { state: "now", title: "Notification", aside: "on its way" };
+	return { state: "done", title: "Notified", aside: took >= 0 && wanted !== "cancelled" ? `after ${formatSpan(took)}` : null, note: note.message };
 }
 
 function waySteps(order, entry) {
-	const created = Date.parse(order.created_at);
-
 	return [
-		{ state: "done", title: "PENDING", note: [Number.isFinite(created) ? formatClock(created) : null] },
+		{ state: "done", title: "PENDING" },
 		...settledStep(order, entry),
 		lastStep(order, entry),
 	];
 }
+
+/* Ids differ at their ends; the whole one is in the title. */
+const shortKey = (key) => (key.length > 20 ? `…${key.slice(-12)}` : key);
 
 function traceRows(rows) {
 	const list = (Array.isArray(rows) ? rows : []).filter((row) => row !== null && typeof row === "object");
 
 	if (list.length === 0)
 		return ["none here"];
-	return list.flatMap((row, i) => [...(i > 0 ? [", "] : []), el("span", { class: "trace-row" }, `${row.table} `, el("code", {}, String(row.key)))]);
+	return list.map((row) => el("span", { class: "trace-row", title: String(row.key) }, el("code", {}, String(row.table)), ` ${shortKey(String(row.key))}`));
 }
 
 function traceTable(trace) {

@@ -94,7 +94,8 @@ export function isTransient(error) {
  *                     {kind: connecting|live|stale, silentMs, reason}
  *
  * start() asks at once; restart() forgets the request in flight and asks at
- * once; now() asks at once unless a request is in flight.
+ * once; now() asks at once unless a request that may yet be answered is in
+ * flight.
  */
 export function createFeed({ url, onAnswer, onRefused = () => {}, onState = () => {} }) {
 	let started = false;
@@ -233,6 +234,8 @@ export function createFeed({ url, onAnswer, onRefused = () => {}, onState = () =
 			schedule(0);
 		},
 		now() {
+			if (state().kind === "stale")
+				abandon();
 			if (flight === null)
 				schedule(0);
 		},

@@ -1,0 +1,780 @@
+/*
+ * run -- the page's checks, in Chromium.
+ *
+ *   node tests/page/run.mjs                  all, against the stub
+ *   MILLRACE_URL=http://localhost:8000 \
+ *       node tests/page/run.mjs              those that any system must pass
+ *   node tests/page/run.mjs word             those whose name has the word
+ *
+ * playwright-core and uplot come from the project's node_modules or, without
+ * them, from NODE_PATH.  One line a check, "ok ..." or "FAIL ..."; the last
+ * line is "N passed, N failed".  Nothing sleeps and hopes, but for the checks
+ * of what must not happen: those watch for a stated time.
+ */
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { startStub } from "./stub.mjs";
+
+const require = createRequire(import.meta.url);
+const { chromium } = require("playwright-core");
+
+const REAL_URL = process.env.MILLRACE_URL ?? null;
+const ONLY = process.argv[2] ?? "";
+const PATIENCE_MS = REAL_URL === null ? 8000 : 30000;
+const POLL_MS = 200;
+
+const checks = [];
+const troubles = [];
+const check = (name, run, options = {}) => checks.push({ name, run, ...options });
+const anywhere = { real: true };
+
+/* -- tools ---------------------------------------------------------------- */
+
+const sleep = (ms) => new Promise((resolve) => {
+	setTimeout(resolve, ms);
+});
+
+/* Wait until ${probe} gives something true; what it gave last is in the message. */
+async function until(what, probe, patienceMs = PATIENCE_MS) {
+	const end = Date.now() + patienceMs;
+	let got;
+
+	do {
+		got = await probe();
+		if (got)
+			return got;
+		await sleep(30);
+	} while (Date.now() < end);
+	throw new Error(`not within ${patienceMs} ms: ${what} (last: ${JSON.stringify(got)})`);
+}
+
+const text = async (page, selector) => (await page.locator(selector).first().textContent() ?? "").trim();
+
+/* Of the chart's canvas: how many pixels are drawn, and a sum that moves with them. */
+const chartInk = (page) => page.evaluate(() => {
+	const canvas = document.querySelector("#chart canvas");
+	let drawn = 0;
+	let sum = 0;
+
+	if (canvas === null)
+		return { drawn, sum };
+	const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+
+	for (let i = 3; i < data.length; i += 4) {
+		if (data[i] !== 0) {
+			drawn++;
+			sum = (sum * 31 + i + data[i - 1]) >>> 0;
+		}
+	}
+	return { drawn, sum };
+});
+
+const setHidden = (page, hidden) => page.evaluate((value) => {
+	Object.defineProperty(document, "hidden", { configurable: true, get: () => value });
+	Object.defineProperty(document, "visibilityState", { configurable: true, get: () => (value ? "hidden" : "visible") });
+	document.dispatchEvent(new Event("visibilitychange"));
+}, hidden);
+
+const drawn = (page) => until("a chart", async () => (await chartInk(page)).drawn > 500);
+const live = (page) => until("prices live", async () => await page.getAttribute("#prices-feed", "data-state") === "live");
+const first = (page) => page.locator("#mine-list > .order").first();
+
+async function place(page, item, quantity) {
+	const before = await page.locator("#mine-list > .order").count();
+
+	await page.fill("#item", item);
+	await page.fill("#quantity", String(quantity));
+	await page.click("#order-submit");
+	await until("the placed order in the list", async () => {
+		const count = await page.locator("#mine-list > .order").count();
+
+		return (count > before || count === 5) && await first(page).locator(".order-item").textContent() === item;
+	});
+}
+
+const way = (page) => first(page).locator(".step").allInnerTexts();
+const wayHas = (page, what) => until(`a way with ${what}`, async () => (await way(page)).join(" | ").includes(what));
+
+/* -- prices --------------------------------------------------------------- */
+
+check("the chart draws and moves with the prices", async ({ page, stub }) => {
+	await drawn(page);
+	const before = await chartInk(page);
+	const price = await text(page, "#quote-price");
+
+	stub?.live(100);
+	await until("a chart that differs", async () => (await chartInk(page)).sum !== before.sum);
+	await until("a price that differs", async () => await text(page, "#quote-price") !== price);
+	await live(page);
+}, anywhere);
+
+check("the quote is the newest price of the answer", async ({ page, stub }) => {
+	await drawn(page);
+	stub.prices.tick();
+	const last = stub.prices.last.ACME.toFixed(2);
+
+	await until("the newest price", async () => await text(page, "#quote-price") === last);
+});
+
+check("nothing new is asked with the ETag and answered 304, and nothing is drawn again", async ({ page, stub }) => {
+	await drawn(page);
+	await until("a 304 of the tail", () => stub.log.some((e) => e.path === "/prices/ACME" && e.status === 304));
+	await until("a 304 of the orders", () => stub.log.some((e) => e.path === "/orders" && e.status === 304));
+	const before = await chartInk(page);
+	const at = stub.log.length;
+
+	await until("five more turns", () => stub.log.slice(at).filter((e) => e.path === "/prices/ACME").length >= 5);
+	assert.ok(stub.log.slice(at).filter((e) => e.path === "/prices/ACME").every((e) => e.status === 304 && e.headers["if-none-match"]));
+	assert.equal((await chartInk(page)).sum, before.sum);
+	await live(page);
+});
+
+check("the tail sends the cursor and never two requests at once", async ({ page, stub }) => {
+	stub.live(50);
+	await drawn(page);
+	await until("ten turns", () => stub.log.filter((e) => e.path === "/prices/ACME").length >= 10);
+	const tail = stub.log.filter((e) => e.path === "/prices/ACME");
+
+	assert.equal(tail[0].since, null);
+	assert.ok(tail.slice(1).every((e) => Number(e.since) > 0));
+	assert.deepEqual(stub.log.filter((e) => e.overlap).map((e) => e.url), []);
+});
+
+check("the server's poll interval is kept", async ({ page, stub }) => {
+	await drawn(page);
+	stub.pollMs = 700;
+	stub.prices.tick();
+	await sleep(1000);
+	const at = stub.log.length;
+
+	await sleep(3500);
+	const turns = stub.log.slice(at).filter((e) => e.path === "/prices/ACME").length;
+
+	assert.ok(turns >= 4 && turns <= 6, `${turns} turns in 3.5 s at 700 ms`);
+});
+
+check("a chosen symbol and window are asked for and kept in the address", async ({ page, stub }) => {
+	await drawn(page);
+	await page.check('input[name="symbol"][value="STARK"]', { force: true });
+	await page.check('input[name="window"][value="60"]', { force: true });
+	await until("the request", () => stub.log.some((e) => e.url.startsWith("/prices/STARK?window=60")));
+	await until("the quote", async () => await text(page, "#quote-symbol") === "STARK" && await text(page, "#quote-price") !== "");
+	assert.match(page.url(), /symbol=STARK&window=60/);
+	await page.reload();
+	await until("the quote again", async () => await text(page, "#quote-symbol") === "STARK");
+	assert.ok(await page.isChecked('input[name="window"][value="60"]'));
+	assert.ok(await page.isChecked('input[name="symbol"][value="STARK"]'));
+});
+
+check("the hour is drawn as candles", async ({ page }) => {
+	await drawn(page);
+	await page.check('input[name="window"][value="3600"]', { force: true });
+	await until("open, high, low, close", async () => /Open.*High.*Low.*Close/.test(await text(page, "#readout")));
+	await drawn(page);
+}, anywhere);
+
+check("a candle sent again replaces the one before", async ({ page, stub }) => {
+	await page.check('input[name="window"][value="3600"]', { force: true });
+	await page.click("#table-toggle");
+	const rows = () => page.locator("#table-body tr").allInnerTexts();
+
+	await until("a table of candles", async () => (await rows()).length > 5);
+	for (let i = 0; i < 5; i++) {
+		stub.prices.tick();
+		await sleep(POLL_MS);
+	}
+	await until("the newest close", async () => (await rows())[0].includes(stub.prices.last.ACME.toFixed(2)));
+	const minutes = (await rows()).map((row) => row.split("\t")[0]);
+
+	assert.equal(new Set(minutes).size, minutes.length);
+});
+
+check("the table holds the last 50 prices, newest first", async ({ page, stub }) => {
+	await drawn(page);
+	assert.equal(await page.getAttribute("#table-toggle", "aria-expanded"), "false");
+	await page.click("#table-toggle");
+	assert.equal(await page.getAttribute("#table-toggle", "aria-expanded"), "true");
+	await until("rows", async () => {
+		const count = await page.locator("#table-body tr").count();
+
+		return stub === null ? count > 1 : count === 50;
+	});
+	await until("the quote's price on top", async () => (await page.locator("#table-body tr").first().innerText()).includes(await text(page, "#quote-price")));
+}, anywhere);
+
+check("hidden it asks nothing, shown it catches up at once", async ({ page, stub }) => {
+	stub.pollMs = 1000;
+	await page.reload();
+	await drawn(page);
+	await setHidden(page, true);
+	await sleep(300);
+	const at = stub.log.length;
+
+	for (let i = 0; i < 20; i++) {
+		stub.prices.tick();
+		await sleep(125);
+	}
+	assert.deepEqual(stub.log.slice(at).map((e) => e.url), []);
+	const last = stub.prices.last.ACME.toFixed(2);
+	const began = Date.now();
+
+	await setHidden(page, false);
+	await until("the newest price", async () => await text(page, "#quote-price") === last);
+	assert.ok(Date.now() - began < 600, `caught up after ${Date.now() - began} ms`);
+	const asked = stub.log.slice(at).find((e) => e.path === "/prices/ACME");
+
+	assert.ok(Number(asked.since) > 0, "caught up from the cursor");
+	assert.equal(await page.getAttribute("#prices-feed", "data-state"), "live");
+});
+
+check("hidden it asks nothing of the real system either", async ({ page }) => {
+	const asked = [];
+
+	await drawn(page);
+	await setHidden(page, true);
+	await sleep(300);
+	page.on("request", (request) => asked.push(request.url()));
+	await sleep(3000);
+	assert.deepEqual(asked, []);
+	await setHidden(page, false);
+	await until("requests again", () => asked.length > 0);
+}, anywhere);
+
+for (const fault of [502, "hang"]) {
+	check(`silence of the server (${fault}) is shown, backed off from, and over by itself`, async ({ page, stub }) => {
+		await drawn(page);
+		stub.faults.prices = fault;
+		await until("a stale state", async () => /no answer for \d+ s.*retrying/.test(await text(page, "#prices-feed .feed-text")));
+		assert.equal(await page.getAttribute(".chart-frame", "data-stale"), "true");
+		assert.match(await text(page, "#say"), /does not answer/);
+		const at = stub.log.length;
+
+		await sleep(3000);
+		const turns = stub.log.slice(at).filter((e) => e.path === "/prices/ACME").length;
+
+		assert.ok(turns <= 4, `${turns} requests in 3 s of silence`);
+		assert.equal(await page.getAttribute("#orders-feed", "data-state"), "live", "the other services' feeds go on");
+		delete stub.faults.prices;
+		stub.prices.tick();
+		const last = stub.prices.last.ACME.toFixed(2);
+
+		await until("the newest price", async () => await text(page, "#quote-price") === last, 16000);
+		await until("live again", async () => await page.getAttribute("#prices-feed", "data-state") === "live", 16000);
+		assert.equal(await page.getAttribute(".chart-frame", "data-stale"), "false");
+	});
+}
+
+check("Retry now asks at once", async ({ page, stub }) => {
+	await drawn(page);
+	stub.faults.prices = "hang";
+	await until("a stale state", async () => await page.getAttribute("#prices-feed", "data-state") === "stale");
+	delete stub.faults.prices;
+	const began = Date.now();
+
+	await page.click("#prices-feed button");
+	await live(page);
+	assert.ok(Date.now() - began < 1500);
+});
+
+check("a producer that stopped is called quiet, not stale", async ({ page }) => {
+	await drawn(page);
+	await until("quiet", async () => /No new price for 1\d s/.test(await text(page, "#prices-feed")), 15000);
+});
+
+check("data that was reset is read anew", async ({ page, stub }) => {
+	await drawn(page);
+	stub.reset();
+	stub.prices.fill(30, 1000);
+	const last = stub.prices.last.ACME.toFixed(2);
+
+	await until("the newest price", async () => await text(page, "#quote-price") === last);
+	await page.click("#table-toggle");
+	await until("only new points", async () => {
+		const rows = await page.locator("#table-body tr").count();
+
+		return rows > 20 && rows <= 31;
+	});
+});
+
+check("without prices and orders the page says how to get them", async ({ page }) => {
+	await until("the prices' hint", async () => (await text(page, "#prices-empty")).includes("make start SERVICE=price-producer"));
+	await until("the orders' hint", async () => (await text(page, "#orders-empty")).includes("curl -X POST"));
+	assert.equal(await page.isVisible("#prices-body"), false);
+}, { stub: { history: 0 } });
+
+/* -- orders --------------------------------------------------------------- */
+
+check("an order is placed and goes PENDING, CONFIRMED, notified", async ({ page, stub }) => {
+	await place(page, "Laptop", 1);
+	if (stub !== null)
+		assert.match((await way(page)).join(" "), /PENDING.*Inventory decides.*Notification/s);
+	await wayHas(page, "CONFIRMED");
+	await until("a notification", async () => {
+		const last = await first(page).locator(".step").last();
+
+		return await last.getAttribute("data-state") === "done" && await last.locator(".step-note").count() === 1;
+	});
+	if (stub !== null) {
+		const post = stub.log.find((e) => e.method === "POST");
+
+		assert.match(post.headers["idempotency-key"], /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+		assert.match(post.headers["content-type"], /^application\/json/);
+	}
+}, anywhere);
+
+check("an order that can't be filled is REJECTED with the reason", async ({ page }) => {
+	await place(page, "Perpetual motion machine", 1);
+	await wayHas(page, "REJECTED");
+	assert.equal(await first(page).locator(".order-cancel").isVisible(), false);
+	const reason = await first(page).locator('.step[data-state="bad"] .step-note').textContent();
+
+	assert.ok(reason.trim().length > 3, "a reason");
+	await until("a notification", async () => await first(page).locator(".step").last().getAttribute("data-state") === "done");
+}, anywhere);
+
+check("the trace names topic, partition and offset", async ({ page }) => {
+	await place(page, "Laptop", 1);
+	await wayHas(page, "CONFIRMED");
+	await first(page).locator(".order-trace").click();
+	await until("the events", async () => {
+		const rows = await first(page).locator(".trace tbody tr").allInnerTexts();
+
+		return rows.length >= 2 && /order\.created\s+order-events\s+\d+\s+\d+/.test(rows[0]) && /inventory-events\s+\d+\s+\d+/.test(rows[1]);
+	});
+	assert.equal(await first(page).locator(".order-trace").getAttribute("aria-expanded"), "true");
+}, anywhere);
+
+check("an order is cancelled", async ({ page }) => {
+	await place(page, "Laptop", 1);
+	await wayHas(page, "CONFIRMED");
+	await first(page).locator(".order-cancel").click();
+	await wayHas(page, "CANCELLED");
+	assert.equal(await first(page).locator(".order-cancel").isVisible(), false);
+	await until("a notification", async () => await first(page).locator(".step").last().getAttribute("data-state") === "done");
+}, anywhere);
+
+check("a refused cancel says why", async ({ page, stub }) => {
+	await place(page, "Laptop", 1);
+	stub.refuseCancel = true;
+	await first(page).locator(".order-cancel").click();
+	await until("the reason", async () => (await first(page).locator(".order-error").innerText()).includes("can't be cancelled"));
+});
+
+check("an answer that got lost is asked for again with the same key: one order", async ({ page, stub }) => {
+	stub.faults["POST orders"] = "lose";
+	await page.fill("#item", "Phone");
+	await page.click("#order-submit");
+	await until("a first try", () => stub.log.some((e) => e.method === "POST"));
+	delete stub.faults["POST orders"];
+	await until("the order", async () => await page.locator("#mine-list > .order").count() === 1);
+	const keys = stub.log.filter((e) => e.method === "POST").map((e) => e.headers["idempotency-key"]);
+
+	assert.ok(keys.length >= 2);
+	assert.equal(new Set(keys).size, 1);
+	assert.equal(stub.orders.count, 1);
+	await place(page, "Tablet", 1);
+	assert.notEqual(stub.log.filter((e) => e.method === "POST").at(-1).headers["idempotency-key"], keys[0]);
+});
+
+check("a busy service is asked again after Retry-After", async ({ page, stub }) => {
+	stub.faults["POST orders"] = 503;
+	await page.fill("#item", "Phone");
+	await page.click("#order-submit");
+	await until("the wait is said", async () => (await text(page, "#form-message")).includes("busy"));
+	delete stub.faults["POST orders"];
+	await until("the order", async () => await page.locator("#mine-list > .order").count() === 1);
+	const posts = stub.log.filter((e) => e.method === "POST");
+
+	assert.ok(posts[1].at - posts[0].at >= 900, "waited");
+	assert.equal(posts[0].headers["idempotency-key"], posts[1].headers["idempotency-key"]);
+});
+
+check("a second click while an order is on its way places nothing", async ({ page, stub }) => {
+	stub.faults["POST orders"] = "hang";
+	await page.fill("#item", "Phone");
+	await page.click("#order-submit");
+	await page.click("#order-submit");
+	await page.keyboard.press("Enter");
+	await sleep(300);
+	assert.equal(stub.log.filter((e) => e.method === "POST").length, 1);
+});
+
+check("errors stand next to their fields", async ({ page, stub }) => {
+	await page.fill("#item", "");
+	await page.fill("#quantity", "0");
+	await page.click("#order-submit");
+	assert.equal(await text(page, "#item-error"), "Name an item.");
+	assert.match(await text(page, "#quantity-error"), /whole number/);
+	assert.equal(await page.evaluate(() => document.activeElement.id), "item");
+	assert.equal(stub?.log.filter((e) => e.method === "POST").length ?? 0, 0);
+	await page.fill("#item", "Laptop");
+	await page.fill("#quantity", "99999999999999");
+	await page.click("#order-submit");
+	await until("the server's message at the quantity", async () => await page.isVisible("#quantity-error"));
+	assert.equal(await page.getAttribute("#quantity", "aria-invalid"), "true");
+	assert.ok((await page.getAttribute("#quantity", "aria-describedby")).includes("quantity-error"));
+	assert.equal(await page.evaluate(() => document.activeElement.id), "quantity");
+	await page.fill("#quantity", "2");
+	assert.equal(await page.isVisible("#quantity-error"), false);
+}, anywhere);
+
+check("orders of others appear, and what is open stays open", async ({ page, stub }) => {
+	stub.orders.place("Phone", 3);
+	await until("the order", async () => await page.locator("#latest-list > .order").count() === 1);
+	await page.locator("#latest-list .order-trace").click();
+	await page.locator("#latest-list .trace tbody tr").first().waitFor();
+	for (let i = 0; i < 3; i++)
+		stub.orders.place("Tablet", 1);
+	await until("four orders", async () => await page.locator("#latest-list > .order").count() === 4);
+	assert.ok(await page.locator("#latest-list > .order").last().locator(".trace").isVisible());
+	assert.ok(await page.evaluate(() => document.activeElement.classList.contains("order-trace")), "the focus stayed");
+});
+
+check("an order placed here is followed though many others push it off the list", async ({ page, stub }) => {
+	stub.decideMs = null;
+	await place(page, "Laptop", 2);
+	const own = stub.orders.list[0];
+
+	for (let i = 0; i < 40; i++)
+		stub.orders.place("Phone", 1);
+	await sleep(2 * POLL_MS);
+	stub.orders.decide(own);
+	await wayHas(page, "CONFIRMED");
+	await until("its notification", async () => await first(page).locator(".step").last().getAttribute("data-state") === "done");
+	await page.reload();
+	await wayHas(page, "Notified");
+});
+
+check("a silent notifications service is named", async ({ page, stub }) => {
+	stub.faults.notifications = 502;
+	await until("the message", async () => /Notifications: no answer.*502/.test(await page.locator("#notes-feed").innerText()));
+	delete stub.faults.notifications;
+	await until("its end", async () => !(await page.isVisible("#notes-feed")), 16000);
+});
+
+/* -- outside text --------------------------------------------------------- */
+
+const ATTACK = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>";
+
+check("markup in an item stays text", async ({ page }) => {
+	const before = await page.title();
+
+	await place(page, ATTACK, 1);
+	await wayHas(page, "REJECTED");
+	await first(page).locator(".order-trace").click();
+	await until("the trace", async () => await first(page).locator(".trace tbody tr").count() > 0);
+	assert.equal(await page.locator("main img, main script").count(), 0);
+	assert.equal(await page.title(), before);
+	assert.equal(await first(page).locator(".order-item").textContent(), ATTACK);
+}, anywhere);
+
+check("markup in symbols, reasons and notifications stays text", async ({ page, stub }) => {
+	await drawn(page);
+	assert.equal(await text(page, "#quote-symbol"), ATTACK);
+	assert.equal(await text(page, ".chip-name"), ATTACK);
+	await place(page, "Laptop", 1);
+	await wayHas(page, "Notified");
+	stub.orders.list[0].status = "REJECTED";
+	stub.orders.list[0].reason = ATTACK;
+	stub.orders.note(stub.orders.list[0], "rejected");
+	await wayHas(page, ATTACK);
+	assert.equal(await page.locator("main img, main script").count(), 0);
+}, { stub: { symbols: { [ATTACK]: 10.5 } } });
+
+/* -- access --------------------------------------------------------------- */
+
+/* The element with the focus, and whether one can see that it has it. */
+const focus = (page) => page.evaluate(() => {
+	const node = document.activeElement;
+	const drawnOn = node.type === "radio" ? node.nextElementSibling : node;
+	const style = getComputedStyle(drawnOn);
+	const box = drawnOn.getBoundingClientRect();
+
+	return { id: node.id, name: node.getAttribute("name"), value: node.value, className: node.className,
+		seen: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2 && box.width > 0 && box.top >= 0 };
+});
+
+async function tabTo(page, wanted, steps = 25) {
+	for (let i = 0; i < steps; i++) {
+		await page.keyboard.press("Tab");
+		const at = await focus(page);
+
+		assert.ok(at.seen, `focus is visible at ${JSON.stringify(at)}`);
+		if (wanted(at))
+			return;
+	}
+	throw new Error("the focus never came there");
+}
+
+check("all of it works by keyboard alone", async ({ page }) => {
+	await drawn(page);
+	await page.keyboard.press("Tab");
+	assert.equal((await focus(page)).className, "skip");
+	await page.keyboard.press("Enter");
+	await tabTo(page, (at) => at.name === "symbol");
+	const symbol = await text(page, "#quote-symbol");
+	const several = await page.locator('input[name="symbol"]').count() > 1;
+
+	await page.keyboard.press("ArrowRight");
+	if (several)
+		await until("another symbol", async () => await text(page, "#quote-symbol") !== symbol);
+	await tabTo(page, (at) => at.name === "window");
+	await page.keyboard.press("ArrowLeft");
+	assert.ok(await page.isChecked('input[name="window"][value="60"]'));
+	await tabTo(page, (at) => at.id === "chart");
+	await drawn(page);
+	await page.keyboard.press("ArrowLeft");
+	await page.keyboard.press("ArrowLeft");
+	await until("the value is said", async () => /Time .*Price /.test(await text(page, "#say")));
+	await tabTo(page, (at) => at.id === "table-toggle");
+	await page.keyboard.press("Enter");
+	assert.ok(await page.isVisible("#table-region"));
+	await tabTo(page, (at) => at.id === "item");
+	await page.keyboard.type("Laptop");
+	await tabTo(page, (at) => at.id === "quantity");
+	await page.keyboard.press("ArrowUp");
+	await page.keyboard.press("Enter");
+	await until("the order", async () => await page.locator("#mine-list > .order").count() > 0);
+	assert.equal(await first(page).locator(".order-quantity").textContent(), "2");
+	await wayHas(page, "CONFIRMED");
+	await tabTo(page, (at) => at.className.includes("order-trace"));
+	await page.keyboard.press("Space");
+	await first(page).locator(".trace tbody tr").first().waitFor();
+}, anywhere);
+
+check("the live region is not chatty", async ({ page, stub }) => {
+	stub.live(100);
+	await drawn(page);
+	await page.evaluate(() => {
+		globalThis.said = 0;
+		for (const node of document.querySelectorAll("[aria-live], [role=status], [role=alert]"))
+			new MutationObserver(() => globalThis.said++).observe(node, { childList: true, characterData: true, subtree: true });
+	});
+	await sleep(3000);
+	assert.equal(await page.evaluate(() => globalThis.said), 0);
+});
+
+check("every control has a name, every id is single, headings are in order", async ({ page }) => {
+	await place(page, "Laptop", 1);
+	const found = await page.evaluate(() => {
+		const wrong = [];
+		const ids = [...document.querySelectorAll("[id]")].map((node) => node.id);
+		const levels = [...document.querySelectorAll("h1, h2, h3")].map((node) => Number(node.tagName[1]));
+
+		for (const node of document.querySelectorAll("button, input, a")) {
+			const name = node.getAttribute("aria-label") ?? node.labels?.[0]?.textContent ?? node.textContent;
+
+			if (!name?.trim())
+				wrong.push(node.outerHTML);
+		}
+		if (new Set(ids).size !== ids.length)
+			wrong.push("an id is used twice");
+		for (const node of document.querySelectorAll("[aria-describedby], [aria-labelledby], [aria-controls]")) {
+			for (const id of ["describedby", "labelledby", "controls"].flatMap((a) => node.getAttribute(`aria-${a}`)?.split(" ") ?? [])) {
+				if (document.getElementById(id) === null)
+					wrong.push(`no #${id}`);
+			}
+		}
+		if (levels[0] !== 1 || levels.some((level, i) => i > 0 && level > levels[i - 1] + 1))
+			wrong.push(`headings ${levels.join(" ")}`);
+		return wrong;
+	});
+
+	assert.deepEqual(found, []);
+}, anywhere);
+
+/* The ratio of WCAG 2 of each visible text to what it stands on, worst first. */
+const contrasts = (page) => page.evaluate(() => {
+	const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+	const rgba = (colour) => {
+		context.clearRect(0, 0, 1, 1);
+		context.fillStyle = colour;
+		context.fillRect(0, 0, 1, 1);
+		const [r, g, b, a] = context.getImageData(0, 0, 1, 1).data;
+
+		return { c: [r, g, b], a: a / 255 };
+	};
+	const over = (top, below) => top.c.map((v, i) => v * top.a + below[i] * (1 - top.a));
+	const ground = (node) => {
+		if (node === null)
+			return [255, 255, 255];
+		const own = rgba(getComputedStyle(node).backgroundColor);
+
+		return own.a === 1 ? own.c : over(own, ground(node.parentElement));
+	};
+	const light = (c) => c.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+	    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+	const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+	const list = [];
+
+	for (let node = walker.nextNode(); node !== null; node = walker.nextNode()) {
+		const parent = node.parentElement;
+		const box = parent.getBoundingClientRect();
+
+		if (!node.data.trim() || box.width < 2 || !parent.checkVisibility() || parent.closest(".unseen, script, noscript, template, datalist"))
+			continue;
+		const below = ground(parent);
+		const pair = [light(over(rgba(getComputedStyle(parent).color), below)), light(below)].sort((a, b) => b - a);
+
+		list.push({ ratio: Math.round(((pair[0] + 0.05) / (pair[1] + 0.05)) * 100) / 100, text: node.data.trim().slice(0, 40) });
+	}
+	return list.sort((a, b) => a.ratio - b.ratio);
+});
+
+for (const scheme of ["light", "dark"]) {
+	check(`text has the contrast of AA in ${scheme}`, async ({ page, stub }) => {
+		await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
+		await place(page, "Laptop", 1);
+		await wayHas(page, "Notified");
+		stub.decideMs = null;
+		await place(page, "Time machine", 1);
+		await page.click("#table-toggle");
+		await page.fill("#item", "");
+		await page.click("#order-submit");
+		await page.locator(".order-trace").last().click();
+		stub.faults = { prices: 502, notifications: 502 };
+		await until("stale states", async () => await page.getAttribute("#notes-feed", "data-state") === "stale"
+		    && await page.getAttribute("#prices-feed", "data-state") === "stale");
+		const list = await contrasts(page);
+
+		assert.ok(list.length > 40, `${list.length} texts`);
+		assert.deepEqual(list.filter(({ ratio }) => ratio < 4.5), []);
+	});
+}
+
+check("dark follows the system, and the choice is remembered", async ({ page }) => {
+	const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+
+	await page.emulateMedia({ colorScheme: "light" });
+	const bright = await ground();
+
+	await page.emulateMedia({ colorScheme: "dark" });
+	const dark = await ground();
+
+	assert.notEqual(bright, dark);
+	await page.click("#theme");
+	assert.equal(await ground(), bright);
+	await page.reload();
+	assert.equal(await ground(), bright);
+	assert.equal(await text(page, "#theme-text"), "Use dark colours");
+	await page.click("#theme");
+	assert.equal(await ground(), dark);
+	await page.emulateMedia({ colorScheme: "light" });
+	assert.equal(await ground(), bright, "back to what the system prefers");
+}, anywhere);
+
+check("the chart takes the colours of the theme", async ({ page }) => {
+	await drawn(page);
+	const before = await chartInk(page);
+
+	await page.click("#theme");
+	await until("a redrawn chart", async () => (await chartInk(page)).sum !== before.sum);
+});
+
+for (const width of [360, 820, 1600]) {
+	check(`nothing is cut off at ${width} px`, async ({ page }) => {
+		await page.setViewportSize({ width, height: 800 });
+		await place(page, `${"Long".repeat(20)}`, 1);
+		await first(page).locator(".order-trace").click();
+		await page.click("#table-toggle");
+		await sleep(300);
+		const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+		const chart = await page.evaluate(() => document.querySelector("#chart .uplot")?.getBoundingClientRect().width
+		    - document.querySelector("#chart").clientWidth);
+
+		assert.equal(wide, 0, "no sideways scrolling");
+		assert.ok(Math.abs(chart) <= 1, `the chart fits (${chart})`);
+	}, anywhere);
+}
+
+check("nothing moves by itself when less motion is wanted", async ({ page, stub }) => {
+	stub.decideMs = null;
+	await page.emulateMedia({ reducedMotion: "no-preference" });
+	await place(page, "Laptop", 1);
+	assert.ok(await page.evaluate(() => document.getAnimations().length) > 0, "otherwise something does");
+	await page.emulateMedia({ reducedMotion: "reduce" });
+	assert.equal(await page.evaluate(() => document.getAnimations().length), 0);
+});
+
+check("no answer is kept by the browser from going stale: files carry the strict policy", async ({ page, base }) => {
+	const response = await page.request.get(`${base}/`);
+	const policy = response.headers()["content-security-policy"] ?? "";
+
+	for (const part of ["default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'"])
+		assert.ok(policy.includes(part), `${part} in "${policy}"`);
+	assert.doesNotMatch(policy, /unsafe/);
+}, anywhere);
+
+check("a violation of the policy would have been noticed", async ({ page }) => {
+	const before = troubles.length;
+
+	await page.evaluate(() => {
+		document.body.insertAdjacentHTML("beforeend", "<p style='color: red'>inline</p>");
+	});
+	await until("the report", () => troubles.slice(before).some((t) => t.includes("style-src")));
+	troubles.length = before;
+}, anywhere);
+
+/* -- the run -------------------------------------------------------------- */
+
+function watch(page, name) {
+	page.on("pageerror", (error) => troubles.push(`${name}: ${error.message}`));
+	page.on("console", (message) => {
+		/* A failed request is the point of some checks; the rest is not. */
+		if (["error", "warning"].includes(message.type()) && !message.text().startsWith("Failed to load resource"))
+			troubles.push(`${name}: ${message.text()}`);
+	});
+}
+
+async function runOne(browser, { name, run, stub: options }) {
+	const stub = REAL_URL === null ? await startStub({ pollMs: POLL_MS, history: 1200, ...options }) : null;
+	const base = REAL_URL?.replace(/\/$/, "") ?? stub.url;
+	const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+	const page = await context.newPage();
+
+	page.setDefaultTimeout(PATIENCE_MS);
+	watch(page, name);
+	await page.addInitScript(() => {
+		document.addEventListener("securitypolicyviolation", (event) => {
+			console.error(`policy violated: ${event.violatedDirective} by ${event.blockedURI}`);
+		});
+	});
+	try {
+		await page.goto(`${base}/`);
+		await run({ page, stub, base });
+		return null;
+	} catch (error) {
+		return String(error.message).replace(/\s*\n\s*/g, " ").slice(0, 400);
+	} finally {
+		await context.close();
+		stub?.close();
+	}
+}
+
+async function main() {
+	const browser = await chromium.launch({
+		executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+		headless: true,
+		args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"],
+	});
+	const chosen = checks.filter((c) => (REAL_URL === null || c.real) && c.name.includes(ONLY));
+	let failed = 0;
+	let passed = 0;
+	const report = (name, trouble) => {
+		console.log(trouble === null ? `ok ${name}` : `FAIL ${name}: ${trouble}`);
+		if (trouble === null)
+			passed++;
+		else
+			failed++;
+	};
+
+	for (const one of chosen)
+		report(one.name, await runOne(browser, one));
+	report("in all of these: no policy violated, no error in the console",
+	    troubles.length === 0 ? null : troubles.slice(0, 5).join("; "));
+	await browser.close();
+	console.log(`${passed} passed, ${failed} failed`);
+	return failed === 0 && passed > 1 ? 0 : 1;
+}
+
+process.exit(await main());
