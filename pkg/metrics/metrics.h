@@ -6,7 +6,9 @@
  * are given as one literal string at registration (`topic="orders",
  * partition="0"`), so the set is bounded by the code and by the declared
  * topics.  Names follow Prometheus' naming practice: base units, _total on
- * counters.  Registering allocates; nothing else does.
+ * counters.  Registering allocates; of the rest only metrics_write does.
+ * Changing a metric by a call that isn't for its type is an assertion, and so
+ * is a counter that goes down.
  */
 #ifndef MR_METRICS_H
 #define MR_METRICS_H
@@ -33,22 +35,28 @@ struct metric *metrics_gauge(const char *name, const char *labels,
 struct metric *metrics_histogram(const char *name, const char *labels,
     const char *help);
 
-/* metrics_label -- labels text `a="b"` with the value escaped, into ${out};
- * appends with a comma if ${out} isn't empty.  Returns 0, or -1 if it doesn't fit. */
+/*
+ * metrics_label -- labels text `a="b"` with the value escaped, appended to
+ * the text in ${out}, with a comma if that isn't empty.  Returns 0, or -1 if
+ * it doesn't fit (${out} is as it was).
+ */
 int metrics_label(char *out, uint64_t out_size, const char *key,
     const char *value);
 
 void metric_add(struct metric *m, int64_t n);      /* counter, gauge */
 void metric_set(struct metric *m, int64_t value);  /* gauge */
-void metric_set_f64(struct metric *m, double value); /* gauge */
+/* gauge; one set so is never set or added to otherwise */
+void metric_set_f64(struct metric *m, double value);
 void metric_observe_us(struct metric *m, int64_t us); /* histogram, seconds */
+/* metric_value -- as it is now; of a histogram, how many were observed. */
 int64_t metric_value(const struct metric *m);
 
 /*
  * metrics_write -- everything, as text format 0.0.4, families together and
  * sorted by name.  Process metrics (process_resident_memory_bytes,
  * process_cpu_seconds_total, process_open_fds, process_start_time_seconds)
- * are included.  A failed buffer is the caller's to check.
+ * are included, as far as there is a /proc.  A failed buffer is the caller's
+ * to check.  Locks out registration and other writers.
  */
 void metrics_write(struct buffer *out);
 

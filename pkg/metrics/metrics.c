@@ -1,0 +1,518 @@
+#include <assert.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/utf8.h"
+#include "metrics/metrics.h"
+
+enum metric_type { TYPE_COUNTER, TYPE_GAUGE, TYPE_HISTOGRAM };
+
+static const char *const type_names[] = {
+    [TYPE_COUNTER] = "counter",
+    [TYPE_GAUGE] = "gauge",
+    [TYPE_HISTOGRAM] = "histogram",
+};
+
+/* Upper bounds, and as they are written; the last bucket takes the rest. */
+static const struct {
+	int64_t most_us;
+	const char *le;
+} bounds[] = {
+    {100, "0.0001"},
+    {250, "0.00025"},
+    {500, "0.0005"},
+    {1000, "0.001"},
+    {2500, "0.0025"},
+    {5000, "0.005"},
+    {10000, "0.01"},
+    {25000, "0.025"},
+    {50000, "0.05"},
+    {100000, "0.1"},
+    {250000, "0.25"},
+    {500000, "0.5"},
+    {1000000, "1"},
+    {2500000, "2.5"},
+    {5000000, "5"},
+    {10000000, "10"},
+    {INT64_MAX, "+Inf"},
+};
+#define BUCKETS (sizeof(bounds) / sizeof(bounds[0]))
+
+/* A name, with its metrics sorted by labels. */
+struct family {
+	struct family *next;
+	char *name;
+	char *help;
+	enum metric_type type;
+	struct metric *metrics;
+};
+
+/*
+ * The value is a whole number, or a double's bits once metric_set_f64 was
+ * called; a histogram's is the sum in microseconds.
+ */
+struct metric {
+	struct metric *next;
+	enum metric_type type;
+	char *labels;
+	atomic_int is_real;
+	_Atomic int64_t value;
+	_Atomic int64_t buckets[]; /* BUCKETS of them in a histogram */
+};
+
+/* Guards the lists, not the values.  Nothing is ever taken out of them. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct family *families;
+
+static void *
+must(void *p)
+{
+
+	if (p == NULL)
+		abort();
+	return (p);
+}
+
+static int
+is_name(const char *name)
+{
+	static const char first[] =
+	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_:";
+
+	return (*name != '\0' && strchr(first, *name) != NULL &&
+	    name[strspn(name, first) +
+		strspn(name + strspn(name, first),
+		    "0123456789abcdefghijklmnopqrstuvwxyz"
+		    "ABCDEFGHIJKLMNOPQRSTUVWXYZ_:")] == '\0');
+}
+
+static struct family *
+find_family(const char *name, const char *help, enum metric_type type)
+{
+	struct family **at, *f;
+	int order = -1;
+
+	for (at = &families; *at != NULL; at = &(*at)->next)
+		if ((order = strcmp((*at)->name, name)) >= 0)
+			break;
+	if (*at != NULL && order == 0) {
+		/* One name of two types could be read by nobody. */
+		if ((*at)->type != type)
+			abort();
+		return (*at);
+	}
+	f = must(calloc(1, sizeof(*f)));
+	f->name = must(strdup(name));
+	f->help = must(strdup(help != NULL ? help : ""));
+	f->type = type;
+	f->next = *at;
+	*at = f;
+	return (f);
+}
+
+static struct metric *
+find_metric(const char *name, const char *labels, const char *help,
+    enum metric_type type)
+{
+	struct family *f;
+	struct metric **at, *m;
+	int order = -1;
+
+	assert(is_name(name));
+	if (labels == NULL)
+		labels = "";
+	f = find_family(name, help, type);
+	for (at = &f->metrics; *at != NULL; at = &(*at)->next)
+		if ((order = strcmp((*at)->labels, labels)) >= 0)
+			break;
+	if (*at != NULL && order == 0)
+		return (*at);
+	m = must(calloc(1,
+	    sizeof(*m) +
+		(type == TYPE_HISTOGRAM ? BUCKETS : 0) *
+		    sizeof(m->buckets[0])));
+	m->type = type;
+	m->labels = must(strdup(labels));
+	m->next = *at;
+	*at = m;
+	return (m);
+}
+
+static struct metric *
+register_metric(const char *name, const char *labels, const char *help,
+    enum metric_type type)
+{
+	struct metric *m;
+
+	pthread_mutex_lock(&lock);
+	m = find_metric(name, labels, help, type);
+	pthread_mutex_unlock(&lock);
+	return (m);
+}
+
+struct metric *
+metrics_counter(const char *name, const char *labels, const char *help)
+{
+
+	return (register_metric(name, labels, help, TYPE_COUNTER));
+}
+
+struct metric *
+metrics_gauge(const char *name, const char *labels, const char *help)
+{
+
+	return (register_metric(name, labels, help, TYPE_GAUGE));
+}
+
+struct metric *
+metrics_histogram(const char *name, const char *labels, const char *help)
+{
+
+	return (register_metric(name, labels, help, TYPE_HISTOGRAM));
+}
+
+/* One character of a label's value, escaped, into ${text}: its length. */
+static size_t
+escape_label(const char *value, size_t n, char text[4])
+{
+
+	if (n == 0) {
+		memcpy(text, "\xEF\xBF\xBD", 3);
+		return (3);
+	}
+	if (*value == '\\' || *value == '"' || *value == '\n') {
+		text[0] = '\\';
+		text[1] = *value == '\n' ? 'n' : *value;
+		return (2);
+	}
+	memcpy(text, value, n);
+	return (n);
+}
+
+int
+metrics_label(char *out, uint64_t out_size, const char *key, const char *value)
+{
+	size_t start = strlen(out), at, left, n, length;
+	char text[4];
+	int written;
+
+	left = strlen(value);
+	written = snprintf(out + start, out_size - start, "%s%s=\"",
+	    start > 0 ? "," : "", key);
+	if (written < 0 || (size_t)written >= out_size - start)
+		goto full;
+	at = start + (size_t)written;
+	while (left > 0) {
+		n = utf8_length(value, left);
+		length = escape_label(value, n, text);
+		if (length >= out_size - at)
+			goto full;
+		memcpy(out + at, text, length);
+		at += length;
+		value += n > 0 ? n : 1;
+		left -= n > 0 ? n : 1;
+	}
+	if (out_size - at < 2)
+		goto full;
+	memcpy(out + at, "\"", 2);
+	return (0);
+
+full:
+	if (start < out_size)
+		out[start] = '\0';
+	return (-1);
+}
+
+void
+metric_add(struct metric *m, int64_t n)
+{
+
+	assert(m->type == TYPE_GAUGE || (m->type == TYPE_COUNTER && n >= 0));
+	atomic_fetch_add_explicit(&m->value, n, memory_order_relaxed);
+}
+
+void
+metric_set(struct metric *m, int64_t value)
+{
+
+	assert(m->type == TYPE_GAUGE);
+	atomic_store_explicit(&m->value, value, memory_order_relaxed);
+}
+
+static void
+store_real(struct metric *m, double value)
+{
+	int64_t bits;
+
+	memcpy(&bits, &value, sizeof(bits));
+	atomic_store_explicit(&m->value, bits, memory_order_relaxed);
+	atomic_store_explicit(&m->is_real, 1, memory_order_release);
+}
+
+static double
+load_real(const struct metric *m)
+{
+	int64_t bits;
+	double value;
+
+	bits = atomic_load_explicit(&m->value, memory_order_relaxed);
+	memcpy(&value, &bits, sizeof(value));
+	return (value);
+}
+
+void
+metric_set_f64(struct metric *m, double value)
+{
+
+	assert(m->type == TYPE_GAUGE);
+	store_real(m, value);
+}
+
+void
+metric_observe_us(struct metric *m, int64_t us)
+{
+	size_t i = 0;
+
+	assert(m->type == TYPE_HISTOGRAM);
+	if (us < 0)
+		us = 0;
+	while (us > bounds[i].most_us)
+		i++;
+	atomic_fetch_add_explicit(&m->buckets[i], 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&m->value, us, memory_order_relaxed);
+}
+
+int64_t
+metric_value(const struct metric *m)
+{
+	int64_t count = 0;
+	double real;
+	size_t i;
+
+	if (m->type == TYPE_HISTOGRAM) {
+		for (i = 0; i < BUCKETS; i++)
+			count += atomic_load_explicit(&m->buckets[i],
+			    memory_order_relaxed);
+		return (count);
+	}
+	if (!atomic_load_explicit(&m->is_real, memory_order_acquire))
+		return (atomic_load_explicit(&m->value, memory_order_relaxed));
+	real = load_real(m);
+	if (isnan(real))
+		return (0);
+	if (real >= 0x1p63)
+		return (INT64_MAX);
+	if (real < -0x1p63)
+		return (INT64_MIN);
+	return ((int64_t)real);
+}
+
+/* ---- Writing ---- */
+
+static void
+write_series(struct buffer *out, const char *name, const char *suffix,
+    const char *labels, const char *le)
+{
+
+	buffer_add_text(out, name);
+	buffer_add_text(out, suffix);
+	if (labels[0] != '\0' || le != NULL) {
+		buffer_add(out, "{", 1);
+		buffer_add_text(out, labels);
+		if (le != NULL) {
+			buffer_add_text(out,
+			    labels[0] != '\0' ? ",le=\"" : "le=\"");
+			buffer_add_text(out, le);
+			buffer_add(out, "\"", 1);
+		}
+		buffer_add(out, "}", 1);
+	}
+	buffer_add(out, " ", 1);
+}
+
+static void
+write_histogram(struct buffer *out, const struct family *f,
+    const struct metric *m)
+{
+	int64_t count = 0, us;
+	size_t i;
+
+	for (i = 0; i < BUCKETS; i++) {
+		count += atomic_load_explicit(&m->buckets[i],
+		    memory_order_relaxed);
+		write_series(out, f->name, "_bucket", m->labels, bounds[i].le);
+		buffer_addf(out, "%lld\n", (long long)count);
+	}
+	us = atomic_load_explicit(&m->value, memory_order_relaxed);
+	write_series(out, f->name, "_sum", m->labels, NULL);
+	buffer_addf(out, "%lld.%06lld\n", (long long)(us / 1000000),
+	    (long long)(us % 1000000));
+	/* The sum of what was read above, so that it agrees with +Inf. */
+	write_series(out, f->name, "_count", m->labels, NULL);
+	buffer_addf(out, "%lld\n", (long long)count);
+}
+
+static void
+write_value(struct buffer *out, const struct family *f, const struct metric *m)
+{
+	double real;
+
+	write_series(out, f->name, "", m->labels, NULL);
+	if (!atomic_load_explicit(&m->is_real, memory_order_acquire)) {
+		buffer_add_i64(out,
+		    atomic_load_explicit(&m->value, memory_order_relaxed));
+	} else {
+		real = load_real(m);
+		if (isnan(real))
+			buffer_add_text(out, "NaN");
+		else if (isinf(real))
+			buffer_add_text(out, real > 0 ? "+Inf" : "-Inf");
+		else
+			buffer_add_f64(out, real);
+	}
+	buffer_add(out, "\n", 1);
+}
+
+static void
+write_family(struct buffer *out, const struct family *f)
+{
+	const struct metric *m;
+	const char *p;
+
+	if (f->help[0] != '\0') {
+		buffer_addf(out, "# HELP %s ", f->name);
+		for (p = f->help; *p != '\0'; p++) {
+			if (*p == '\\')
+				buffer_add_text(out, "\\\\");
+			else if (*p == '\n')
+				buffer_add_text(out, "\\n");
+			else
+				buffer_add(out, p, 1);
+		}
+		buffer_add(out, "\n", 1);
+	}
+	buffer_addf(out, "# TYPE %s %s\n", f->name, type_names[f->type]);
+	for (m = f->metrics; m != NULL; m = m->next) {
+		if (f->type == TYPE_HISTOGRAM)
+			write_histogram(out, f, m);
+		else
+			write_value(out, f, m);
+	}
+}
+
+/* ---- The process itself, as far as /proc is there to be read ---- */
+
+/* A small file of /proc as text; 0 or -1. */
+static int
+read_proc(const char *path, char *text, size_t size)
+{
+	ssize_t n;
+	int fd;
+
+	if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
+		return (-1);
+	n = read(fd, text, size - 1);
+	close(fd);
+	if (n <= 0)
+		return (-1);
+	text[n] = '\0';
+	return (0);
+}
+
+static void
+update_memory(void)
+{
+	char text[128], *end;
+	long long pages;
+
+	if (read_proc("/proc/self/statm", text, sizeof(text)))
+		return;
+	(void)strtoll(text, &end, 10);
+	pages = strtoll(end, NULL, 10);
+	metric_set(find_metric("process_resident_memory_bytes", NULL,
+		       "Resident memory size in bytes.", TYPE_GAUGE),
+	    (int64_t)pages * sysconf(_SC_PAGESIZE));
+}
+
+static void
+update_open_fds(void)
+{
+	struct dirent *entry;
+	int64_t count = 0;
+	DIR *dir;
+
+	if ((dir = opendir("/proc/self/fd")) == NULL)
+		return;
+	while ((entry = readdir(dir)) != NULL)
+		count += entry->d_name[0] != '.';
+	closedir(dir);
+	/* Without the one that is doing the counting. */
+	metric_set(find_metric("process_open_fds", NULL,
+		       "Number of open file descriptors.", TYPE_GAUGE),
+	    count - 1);
+}
+
+static void
+update_start_time(void)
+{
+	static int done;
+	char text[1024], *p, *end;
+	long long ticks;
+	double started;
+	int field;
+
+	if (done || read_proc("/proc/self/stat", text, sizeof(text)))
+		return;
+	/* The second field is the name, in parentheses, and may hold any. */
+	if ((p = strrchr(text, ')')) == NULL)
+		return;
+	for (field = 2; field < 22 && p != NULL; field++)
+		p = strchr(p + 1, ' ');
+	if (p == NULL)
+		return;
+	ticks = strtoll(p, &end, 10);
+	started = (double)(clock_wall_ms() - clock_boot_ms()) / 1000 +
+	    (double)ticks / (double)sysconf(_SC_CLK_TCK);
+	store_real(find_metric("process_start_time_seconds", NULL,
+		       "Start time of the process since the epoch in seconds.",
+		       TYPE_GAUGE),
+	    round(started * 100) / 100);
+	done = 1;
+}
+
+static void
+update_cpu_time(void)
+{
+	struct timespec ts;
+
+	if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts) != 0)
+		return;
+	store_real(find_metric("process_cpu_seconds_total", NULL,
+		       "Total user and system CPU time in seconds.",
+		       TYPE_COUNTER),
+	    (double)ts.tv_sec + (double)(ts.tv_nsec / 1000000) / 1000);
+}
+
+void
+metrics_write(struct buffer *out)
+{
+	const struct family *f;
+
+	pthread_mutex_lock(&lock);
+	update_memory();
+	update_open_fds();
+	update_start_time();
+	update_cpu_time();
+	for (f = families; f != NULL; f = f->next)
+		write_family(out, f);
+	pthread_mutex_unlock(&lock);
+}

@@ -1,0 +1,266 @@
+#include <math.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "metrics/metrics.h"
+
+#define THREADS 4
+#define ROUNDS 20000
+
+static struct buffer out;
+
+static const char *
+written(void)
+{
+
+	buffer_clear(&out);
+	metrics_write(&out);
+	assert_int_equal(out.failed, 0);
+	return (buffer_text(&out));
+}
+
+/* The value of the line that starts with ${series} and a space. */
+static double
+value_of(const char *series)
+{
+	const char *text = written(), *line;
+	size_t n = strlen(series);
+
+	for (line = text; line != NULL && *line != '\0';
+	     line = strchr(line, '\n') + 1)
+		if (strncmp(line, series, n) == 0 && line[n] == ' ')
+			return (strtod(line + n, NULL));
+	fail_msg("no \"%s\" in:\n%s", series, text);
+	return (0);
+}
+
+static void
+families_are_sorted_and_together(void **state)
+{
+	struct metric *m;
+
+	(void)state;
+	metric_add(metrics_counter("test_z_total", "t=\"b\"", "Of z."), 3);
+	metric_set(metrics_gauge("test_a", NULL, "A back\\slash,\nand two."),
+	    -4);
+	metric_add(metrics_counter("test_z_total", "t=\"a\"", "Not used."), 1);
+	metric_add(metrics_counter("test_z_total", NULL, NULL), 2);
+	m = metrics_counter("test_z_total", "t=\"b\"", NULL);
+	metric_add(m, 4);
+	assert_int_equal(metric_value(m), 7);
+	assert_non_null(strstr(written(),
+	    "# HELP test_a A back\\\\slash,\\nand two.\n"
+	    "# TYPE test_a gauge\n"
+	    "test_a -4\n"
+	    "# HELP test_z_total Of z.\n"
+	    "# TYPE test_z_total counter\n"
+	    "test_z_total 2\n"
+	    "test_z_total{t=\"a\"} 1\n"
+	    "test_z_total{t=\"b\"} 7\n"));
+}
+
+static void
+gauges_take_reals(void **state)
+{
+	struct metric *m = metrics_gauge("test_real", NULL, NULL);
+
+	(void)state;
+	metric_set_f64(m, 0.1);
+	assert_non_null(strstr(written(), "\ntest_real 0.1\n"));
+	metric_set_f64(m, (double)INFINITY);
+	assert_non_null(strstr(written(), "\ntest_real +Inf\n"));
+	assert_true(metric_value(m) == INT64_MAX);
+	metric_set_f64(m, -(double)INFINITY);
+	assert_non_null(strstr(written(), "\ntest_real -Inf\n"));
+	assert_true(metric_value(m) == INT64_MIN);
+	metric_set_f64(m, (double)NAN);
+	assert_non_null(strstr(written(), "\ntest_real NaN\n"));
+	assert_int_equal(metric_value(m), 0);
+	metric_set_f64(m, -7.9);
+	assert_int_equal(metric_value(m), -7);
+}
+
+static void
+histograms_count_up_to_infinity(void **state)
+{
+	static const int64_t observed[] = {0, 100, 101, 9999, 10000, 1000001,
+	    10000001, -5};
+	struct metric *m = metrics_histogram("test_seconds", "p=\"1\"", "H.");
+	const char *text;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(observed) / sizeof(observed[0]); i++)
+		metric_observe_us(m, observed[i]);
+	assert_int_equal(metric_value(m), 8);
+	text = written();
+	assert_non_null(strstr(text,
+	    "# TYPE test_seconds histogram\n"
+	    "test_seconds_bucket{p=\"1\",le=\"0.0001\"} 3\n"
+	    "test_seconds_bucket{p=\"1\",le=\"0.00025\"} 4\n"
+	    "test_seconds_bucket{p=\"1\",le=\"0.0005\"} 4\n"));
+	assert_non_null(strstr(text,
+	    "test_seconds_bucket{p=\"1\",le=\"0.005\"} 4\n"
+	    "test_seconds_bucket{p=\"1\",le=\"0.01\"} 6\n"));
+	assert_non_null(strstr(text,
+	    "test_seconds_bucket{p=\"1\",le=\"1\"} 6\n"
+	    "test_seconds_bucket{p=\"1\",le=\"2.5\"} 7\n"
+	    "test_seconds_bucket{p=\"1\",le=\"5\"} 7\n"
+	    "test_seconds_bucket{p=\"1\",le=\"10\"} 7\n"
+	    "test_seconds_bucket{p=\"1\",le=\"+Inf\"} 8\n"
+	    "test_seconds_sum{p=\"1\"} 11.020202\n"
+	    "test_seconds_count{p=\"1\"} 8\n"));
+	metrics_histogram("test_plain_seconds", NULL, NULL);
+	assert_non_null(strstr(written(),
+	    "\ntest_plain_seconds_bucket{le=\"+Inf\"} 0\n"
+	    "test_plain_seconds_sum 0.000000\n"
+	    "test_plain_seconds_count 0\n"));
+}
+
+static void
+labels_are_escaped_and_must_fit(void **state)
+{
+	char text[64] = "";
+
+	(void)state;
+	assert_int_equal(metrics_label(text, sizeof(text), "a", "x\"y"), 0);
+	assert_int_equal(metrics_label(text, sizeof(text), "b", "\\\n\xFF"), 0);
+	assert_string_equal(text, "a=\"x\\\"y\",b=\"\\\\\\n\xEF\xBF\xBD\"");
+	text[0] = '\0';
+	assert_int_equal(metrics_label(text, 6, "a", "bc"), -1);
+	assert_string_equal(text, "");
+	assert_int_equal(metrics_label(text, 7, "a", "bc"), 0);
+	assert_string_equal(text, "a=\"bc\"");
+	assert_int_equal(metrics_label(text, 7, "b", ""), -1);
+	assert_int_equal(metrics_label(text, 12, "b", "\n"), -1);
+	assert_int_equal(metrics_label(text, 13, "b", "\n"), -1);
+	assert_string_equal(text, "a=\"bc\"");
+	assert_int_equal(metrics_label(text, 13, "b", "n"), 0);
+	assert_string_equal(text, "a=\"bc\",b=\"n\"");
+}
+
+static void
+the_process_is_measured(void **state)
+{
+	struct rusage usage;
+	double fds;
+	int fd;
+
+	(void)state;
+	assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
+	assert_true(value_of("process_resident_memory_bytes") > 100000);
+	assert_true(value_of("process_resident_memory_bytes") <=
+	    (double)usage.ru_maxrss * 1024 * 2);
+	fds = value_of("process_open_fds");
+	assert_true((fd = dup(0)) >= 0);
+	assert_true(value_of("process_open_fds") > fds);
+	close(fd);
+	assert_true(value_of("process_open_fds") < fds + 1);
+	assert_true(fabs(value_of("process_start_time_seconds") -
+			(double)time(NULL)) < 120);
+	assert_true(value_of("process_cpu_seconds_total") >= 0);
+	assert_true(value_of("process_cpu_seconds_total") < 600);
+}
+
+static void
+two_types_of_one_name_abort(void **state)
+{
+	int status;
+	pid_t pid;
+
+	(void)state;
+	metrics_counter("test_typed_total", NULL, NULL);
+	if ((pid = fork()) == 0) {
+		metrics_gauge("test_typed_total", "a=\"b\"", NULL);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGABRT);
+}
+
+static void *
+change_and_write(void *arg)
+{
+	struct buffer buf = {0};
+	struct metric *counter, *histogram, *own;
+	char labels[32] = "";
+	int i;
+
+	counter = metrics_counter("test_shared_total", NULL, NULL);
+	histogram = metrics_histogram("test_shared_seconds", NULL, NULL);
+	metrics_label(labels, sizeof(labels), "thread", arg);
+	own = metrics_gauge("test_own", labels, NULL);
+	for (i = 0; i < ROUNDS; i++) {
+		metric_add(counter, 1);
+		metric_observe_us(histogram, i);
+		metric_set_f64(own, i);
+		if (i % 4000 == 0) {
+			buffer_clear(&buf);
+			metrics_write(&buf);
+		}
+	}
+	buffer_free(&buf);
+	return (NULL);
+}
+
+static void
+threads_lose_no_count(void **state)
+{
+	static char names[THREADS][2] = {"0", "1", "2", "3"};
+	pthread_t threads[THREADS];
+	int i;
+
+	(void)state;
+	for (i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL,
+				     change_and_write, names[i]),
+		    0);
+	for (i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(metric_value(
+			     metrics_counter("test_shared_total", NULL, NULL)),
+	    THREADS * ROUNDS);
+	assert_int_equal(metric_value(metrics_histogram("test_shared_seconds",
+			     NULL, NULL)),
+	    THREADS * ROUNDS);
+	assert_true(value_of("test_own{thread=\"3\"}") > ROUNDS - 2);
+}
+
+static int
+free_out(void **state)
+{
+
+	(void)state;
+	buffer_free(&out);
+	return (0);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(families_are_sorted_and_together),
+	    cmocka_unit_test(gauges_take_reals),
+	    cmocka_unit_test(histograms_count_up_to_infinity),
+	    cmocka_unit_test(labels_are_escaped_and_must_fit),
+	    cmocka_unit_test(the_process_is_measured),
+	    cmocka_unit_test(two_types_of_one_name_abort),
+	    cmocka_unit_test(threads_lose_no_count),
+	};
+
+	return (cmocka_run_group_tests(tests, NULL, free_out));
+}
