@@ -9,8 +9,17 @@
  * to the route's function, which fills in the response.
  *
  * Every error is a problem document (RFC 9457, application/problem+json).
- * 404, 405 with Allow, 413, 415, and 400 for broken JSON are given by this
+ * 400, 403, 404, 405 with Allow, 411, 413, 414 and 415 are given by this
  * module; 422 names every offending field.  HEAD is answered wherever GET is.
+ *
+ * The path is REQUEST_URI without its query, percent-decoded once.  A front
+ * that serves a program below another path gives the path inside the program,
+ * decoded, as SCRIPT_NAME, which then wins; it must not send it otherwise.
+ *
+ * A write (anything but GET and HEAD) that a browser made for another site
+ * gets 403: Sec-Fetch-Site must be same-origin or none, the host of Origin
+ * must be Host, where the client sends them.  A write's body must be JSON by
+ * its Content-Type (application/json, or another one that ends in +json).
  *
  * A handler runs on a server thread, may block, and may use request->reader,
  * a read-only connection of that thread (NULL if the server has no file or it
@@ -28,8 +37,12 @@
 #include "base/error.h"
 #include "store/store.h"
 
-#define WEB_BODY_MOST 65536
+#define WEB_BODY_MOST 65536 /* longer: 413 */
+#define WEB_PATH_MOST 1024 /* decoded or not; longer: 414 */
+#define WEB_QUERY_MOST 4096 /* likewise */
 #define WEB_PARAMS_MOST 4
+#define WEB_ROUTES_MOST 64
+#define WEB_FIELDS_MOST 32
 
 struct web_param {
 	const char *name;
@@ -37,41 +50,53 @@ struct web_param {
 };
 
 struct web_request {
-	const char *method;
-	const char *path;	   /* decoded, no query */
-	const char *content_type;  /* "" if none */
-	const char *idempotency_key; /* NULL if none; 1 to 255 visible ASCII characters */
+	const char *method; /* HEAD is shown as GET */
+	const char *path; /* decoded, no query; UTF-8 */
+	const char *content_type; /* "" if none */
+	/* 1 to 255 visible ASCII characters, or NULL; only with writes, and a
+	 * malformed one has been answered with 400 */
+	const char *idempotency_key;
 	const char *if_none_match; /* NULL if none */
-	const char *body;	   /* NUL-terminated, never NULL */
+	const char *body; /* NUL-terminated, never NULL */
 	size_t body_size;
 	struct web_param params[WEB_PARAMS_MOST]; /* {name} parts of the path */
 	int param_count;
 	const char *query; /* undecoded, "" if none */
 	struct store *reader;
 	void *arg; /* web_conf.arg */
-	void *internal;
+	void *internal; /* the module's own */
 };
 
+/*
+ * What a header can't carry (control characters, spaces in a Location, quotes
+ * in an ETag) is left out and logged, never sent.
+ */
 struct web_response {
-	int status;		  /* 200 unless changed */
-	struct buffer body;
+	int status; /* 200 unless changed */
+	struct buffer body; /* empty; may be replaced by one of the handler's */
 	const char *content_type; /* static text; "application/json" */
-	char location[256];	  /* "" for none */
-	char etag[64];		  /* without quotes; "" for none */
-	int retry_after_s;	  /* 0 for none */
-	int no_store;		  /* 1: Cache-Control: no-store; else no-cache */
+	char location[256]; /* "" for none */
+	char etag[64]; /* without quotes; "" for none */
+	int retry_after_s; /* 0 for none */
+	int no_store; /* 1: Cache-Control: no-store; else no-cache */
+	int replayed; /* 1: Idempotency-Replayed: true */
+	const char *instance; /* of problem documents; set by the module */
+	const char *allow; /* the module's own, with 405 */
 };
 
+/* The first route of a table that matches is taken. */
 struct web_route {
-	const char *method;  /* NULL ends a table */
-	const char *pattern; /* "/orders/{id}": a part in braces matches one segment */
+	const char *method; /* NULL ends a table; GET, POST, PUT, DELETE */
+	/* "/orders/{id}": a part in braces matches one segment that isn't empty */
+	const char *pattern;
 	void (*handle)(struct web_request *req, struct web_response *res);
 };
 
 struct web_conf {
-	const char *listen;	 /* "unix:/path" or "127.0.0.1:9000"; NULL: none */
-	int64_t threads;
-	const char *db_path;	 /* for readers; NULL: none */
+	/* "unix:/path", "127.0.0.1:9000" or "[::1]:9000"; NULL: none */
+	const char *listen;
+	int64_t threads; /* 1 to 256 */
+	const char *db_path; /* for readers; NULL: none */
 	int64_t read_deadline_ms;
 	const struct web_route *routes; /* may be NULL */
 	/* 1 when ready; else 0 and why */
@@ -81,7 +106,10 @@ struct web_conf {
 	void *arg;
 };
 
-/* web_options -- --fcgi, --http-threads, --read-deadline-ms, for config_parse. */
+/*
+ * web_options -- --fcgi, --http-threads, --read-deadline-ms, for config_parse.
+ * One table a process: the next call's targets replace this one's.
+ */
 const struct config_option *web_options(struct web_conf *conf);
 
 struct web_server;
@@ -89,16 +117,33 @@ struct web_server;
 /*
  * web_start -- listen and serve until web_stop.
  *
- * GET /livez, /readyz and /metrics are answered by the module.  A stale
- * socket file is replaced if nobody listens on it; REJECT if somebody does.
- * With listen NULL returns a server that does nothing.  NULL on error.
+ * GET /livez, /readyz and /metrics are answered by the module.  The socket
+ * file appears when it can be connected to; a stale one is replaced if nobody
+ * listens on it.  With listen NULL returns a server that does nothing.
+ * ${conf} is copied, what it points to is borrowed until web_stop.  Threads
+ * inherit the caller's signal mask with every other signal blocked, too.
+ * Returns NULL on error: REJECT if somebody listens there already or the
+ * address makes no sense, FATAL otherwise.
  */
-struct web_server *web_start(const struct web_conf *conf,
-    struct mr_error *err);
-/* Stop taking requests, wait up to ${drain_ms} for those under way, remove
- * the socket, free.  NULL is a no-op.  Returns 0, or -1 if some were cut off (the server's
- * memory is then left to the process's end). */
+struct web_server *web_start(const struct web_conf *conf, struct mr_error *err);
+
+/*
+ * web_stop -- remove the socket, answer what had connected, free.
+ *
+ * Waits up to ${drain_ms} for requests under way.  NULL is a no-op.  Returns
+ * 0, or -1 if some didn't end in time: their threads go on, and the server's
+ * memory and whatever their handlers use must be left to the process's end.
+ */
 int web_stop(struct web_server *server, int64_t drain_ms);
+
+/*
+ * web_probe -- GET ${path} from the server at ${listen}, as a front would.
+ *
+ * Waits at most ${timeout_ms}.  Returns the status of the answer and its body
+ * (cut to fit, NUL-terminated) in ${body}; -1 RETRY if there was none.
+ */
+int web_probe(const char *listen, const char *path, int64_t timeout_ms,
+    char *body, size_t body_size, struct mr_error *err);
 
 /* ---- for handlers ------------------------------------------------------- */
 
@@ -112,27 +157,33 @@ const char *web_param(const struct web_request *req, const char *name);
 void web_problem(struct web_response *res, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* web_problem_field -- a 422 that names one field or parameter; ${format}
+ * makes its message, such as "must be ...".  Returns -1. */
+int web_problem_field(struct web_response *res, const char *field,
+    const char *format, ...) __attribute__((format(printf, 3, 4)));
+
 /* web_problem_error -- the same from an error: RETRY is 503 with Retry-After,
- * REJECT 422, FATAL 500 (its message only in the log). */
+ * REJECT 422, FATAL 500 with its message in the log only. */
 void web_problem_error(struct web_response *res, const struct mr_error *err);
 
 /*
  * A JSON body, field by field.  web_read_json checks Content-Type (415),
- * syntax and that it is an object (400), then every field of the table; all
- * that is wrong is collected into one 422 whose "errors" is an array of
- * {"field","message"}.  Unknown fields are such errors too.  Returns 0, or -1 with the
- * response filled in.
+ * syntax, depth and that it is an object (400), then every field of the
+ * table; all that is wrong is collected into one 422 whose "errors" is an
+ * array of {"field","message"}.  Unknown and repeated fields are wrong, too.
+ * A whole number may be written as 1, 1.0 or 1e0.  Returns 0, or -1 with the
+ * response filled in; targets may have been written to.
  */
 enum web_field_kind { WEB_FIELD_TEXT, WEB_FIELD_I64 };
 struct web_field {
 	const char *name; /* NULL ends a table */
 	enum web_field_kind kind;
-	void *target;	  /* char[size], or int64_t */
-	size_t size;	  /* of the text's array, NUL included */
-	int optional;	  /* 1: may be left out; the target is then untouched */
-	/* the field's rule, or NULL; err->message: "must be ..." */
-	int (*check_text)(const char *text, size_t length,
-	    struct mr_error *err);
+	void *target; /* char[size], or int64_t */
+	size_t size; /* of the text's array, NUL included */
+	int optional; /* 1: may be left out; the target is then untouched */
+	/* the field's rule, or NULL; -1 and err->message: "must be ..." */
+	int (
+	    *check_text)(const char *text, size_t length, struct mr_error *err);
 	int (*check_i64)(int64_t n, struct mr_error *err);
 };
 int web_read_json(struct web_request *req, struct web_response *res,
@@ -140,8 +191,10 @@ int web_read_json(struct web_request *req, struct web_response *res,
 
 /*
  * Query parameters: 1 and the value if given (decoded, into ${out}), 0 if
- * not (*n and out untouched), -1 with a 422 that names it.  web_query_only answers 422 for
- * a parameter that isn't in the NULL-terminated list.
+ * not (*n and out untouched), -1 with a 422 that names it: a value that is
+ * too long, out of range, given twice, not UTF-8 or holds a NUL.
+ * web_query_only answers 422 for parameters that aren't in the
+ * NULL-terminated list; it returns 0 or -1.
  */
 int web_query_text(struct web_request *req, struct web_response *res,
     const char *name, char *out, size_t out_size);
@@ -151,9 +204,9 @@ int web_query_only(struct web_request *req, struct web_response *res,
     const char *const *names);
 
 /*
- * web_not_modified -- set the ETag from ${tag}, and if the request's
- * If-None-Match has it, make it a 304 without a body and return 1; else 0.
- * The caller returns at once on 1, before doing any work for a body.
+ * web_not_modified -- set the ETag, and if the request's If-None-Match has
+ * it (RFC 9110, compared weakly), make it a 304 without a body and return 1;
+ * else 0.  The caller returns at once on 1, before any work for a body.
  */
 int web_not_modified(struct web_request *req, struct web_response *res,
     const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -1,0 +1,339 @@
+/*
+ * route -- from a path to its handler, and the three that all servers have.
+ */
+#include <sys/stat.h>
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "web/web_internal.h"
+
+#define READER_CHECK_US 1000000
+
+static const char *const status_classes[WEB_STATUS_CLASSES] = {"2xx", "3xx",
+    "4xx", "5xx"};
+
+/* ---- what all servers answer -------------------------------------------- */
+
+static void
+answer_health(struct web_request *req, struct web_response *res,
+    int (*ask)(void *arg, char *reason, size_t reason_size))
+{
+	struct json_writer w;
+	char reason[240] = "";
+	int well = ask == NULL || ask(req->arg, reason, sizeof(reason));
+
+	res->no_store = 1;
+	json_init(&w, &res->body);
+	json_object_open(&w);
+	json_member_text(&w, "status", well ? "ok" : "unavailable");
+	if (!well) {
+		res->status = 503;
+		json_member_text(&w, "reason", reason);
+	}
+	json_object_close(&w);
+}
+
+static void
+get_livez(struct web_request *req, struct web_response *res)
+{
+	const struct web_exchange *x = req->internal;
+
+	answer_health(req, res, x->table->conf.alive);
+}
+
+static void
+get_readyz(struct web_request *req, struct web_response *res)
+{
+	const struct web_exchange *x = req->internal;
+
+	answer_health(req, res, x->table->conf.ready);
+}
+
+static void
+get_metrics(struct web_request *req, struct web_response *res)
+{
+
+	(void)req;
+	res->no_store = 1;
+	res->content_type = "text/plain; version=0.0.4";
+	metrics_write(&res->body);
+}
+
+const struct web_route web_builtin_routes[] = {
+    {"GET", "/livez", get_livez},
+    {"GET", "/readyz", get_readyz},
+    {"GET", "/metrics", get_metrics},
+    {NULL, NULL, NULL},
+};
+
+/* ---- the table ---------------------------------------------------------- */
+
+static void
+register_endpoint(struct web_endpoint *endpoint)
+{
+	const struct web_route *route = endpoint->route;
+	char labels[256] = "", with_class[300];
+	int i;
+
+	if (metrics_label(labels, sizeof(labels), "route",
+		route != NULL ? route->pattern : "none") == -1)
+		snprintf(labels, sizeof(labels), "route=\"long\"");
+	endpoint->seconds =
+	    metrics_histogram("millrace_http_request_duration_seconds", labels,
+		"Time from a whole request to its answer.");
+	metrics_label(labels, sizeof(labels), "method",
+	    route != NULL ? route->method : "any");
+	for (i = 0; i < WEB_STATUS_CLASSES; i++) {
+		snprintf(with_class, sizeof(with_class), "%s", labels);
+		metrics_label(with_class, sizeof(with_class), "status",
+		    status_classes[i]);
+		endpoint->requests[i] =
+		    metrics_counter("millrace_http_requests_total", with_class,
+			"HTTP requests answered.");
+	}
+}
+
+static int
+add_routes(struct web_table *table, const struct web_route *routes,
+    int needs_reader, struct mr_error *err)
+{
+	struct web_endpoint *endpoint;
+	const char *p;
+	int params;
+
+	for (; routes != NULL && routes->method != NULL; routes++) {
+		if (table->count >= WEB_ROUTES_MOST + 3)
+			return (mr_error_set(err, MR_REJECT,
+			    "more than %d routes", WEB_ROUTES_MOST));
+		for (p = routes->pattern, params = 0; *p != '\0'; p++)
+			params += *p == '{';
+		if (params > WEB_PARAMS_MOST)
+			return (mr_error_set(err, MR_REJECT,
+			    "%s has more than %d parameters", routes->pattern,
+			    WEB_PARAMS_MOST));
+		endpoint = &table->endpoints[table->count++];
+		endpoint->route = routes;
+		endpoint->needs_reader = needs_reader;
+		register_endpoint(endpoint);
+	}
+	return (0);
+}
+
+int
+web_table_init(struct web_table *table, const struct web_conf *conf,
+    struct mr_error *err)
+{
+
+	memset(table, 0, sizeof(*table));
+	table->conf = *conf;
+	if (add_routes(table, web_builtin_routes, 0, err) == -1 ||
+	    add_routes(table, conf->routes, conf->db_path != NULL, err) == -1)
+		return (-1);
+	register_endpoint(&table->endpoints[table->count]);
+	return (0);
+}
+
+void
+web_exchange_init(struct web_exchange *x, const struct web_table *table)
+{
+
+	memset(x, 0, sizeof(*x));
+	x->table = table;
+	buffer_init(&x->body, WEB_BODY_MOST + 1);
+}
+
+void
+web_exchange_done(struct web_exchange *x)
+{
+
+	store_close(x->reader);
+	x->reader = NULL;
+	buffer_free(&x->body);
+	buffer_free(&x->head);
+	buffer_free(&x->res.body);
+}
+
+/* ---- finding ------------------------------------------------------------ */
+
+int
+web_match(struct web_exchange *x, const char *pattern)
+{
+	const char *path = x->path;
+	char *cut = x->segments;
+	size_t length, name_length;
+	struct web_param *param;
+
+	x->req.param_count = 0;
+	while (*pattern != '\0') {
+		if (*pattern != '{') {
+			if (*pattern++ != *path++)
+				return (0);
+			continue;
+		}
+		length = strcspn(path, "/");
+		name_length = strcspn(pattern, "}") - 1;
+		if (length == 0 || name_length >= sizeof(x->names[0]) ||
+		    x->req.param_count == WEB_PARAMS_MOST)
+			return (0);
+		memcpy(cut, path, length);
+		cut[length] = '\0';
+		param = &x->req.params[x->req.param_count];
+		param->value = cut;
+		param->name = x->names[x->req.param_count];
+		memcpy(x->names[x->req.param_count], pattern + 1, name_length);
+		x->names[x->req.param_count++][name_length] = '\0';
+		cut += length + 1;
+		path += length;
+		pattern += name_length + 1;
+		if (*pattern == '}')
+			pattern++;
+	}
+	return (*path == '\0');
+}
+
+const char *
+web_param(const struct web_request *req, const char *name)
+{
+	int i;
+
+	for (i = 0; i < req->param_count; i++) {
+		if (strcmp(req->params[i].name, name) == 0)
+			return (req->params[i].value);
+	}
+	assert(!"a parameter that the route's pattern doesn't have");
+	return ("");
+}
+
+/* "." and ".." name nothing here, however they were written. */
+static int
+has_dot_segments(const char *path)
+{
+	size_t length;
+
+	for (; *path == '/'; path += length) {
+		path++;
+		length = strcspn(path, "/");
+		if ((length == 1 && path[0] == '.') ||
+		    (length == 2 && path[0] == '.' && path[1] == '.'))
+			return (1);
+	}
+	return (0);
+}
+
+static void
+allow_method(struct web_exchange *x, const char *method)
+{
+	size_t used = strlen(x->allow);
+
+	if (strstr(x->allow, method) != NULL)
+		return;
+	snprintf(x->allow + used, sizeof(x->allow) - used, "%s%s%s",
+	    used > 0 ? ", " : "", method,
+	    strcmp(method, "GET") == 0 ? ", HEAD" : "");
+}
+
+static const struct web_endpoint *
+find_endpoint(struct web_exchange *x)
+{
+	const struct web_endpoint *endpoint;
+	int i;
+
+	x->allow[0] = '\0';
+	if (has_dot_segments(x->path))
+		return (NULL);
+	for (i = 0; i < x->table->count; i++) {
+		endpoint = &x->table->endpoints[i];
+		if (!web_match(x, endpoint->route->pattern))
+			continue;
+		if (strcmp(endpoint->route->method, x->req.method) == 0)
+			return (endpoint);
+		allow_method(x, endpoint->route->method);
+	}
+	return (NULL);
+}
+
+/*
+ * The thread's reader, opened when first needed and again when the file was
+ * replaced, which is looked for once a second.
+ */
+static int
+have_reader(struct web_exchange *x, struct mr_error *err)
+{
+	const struct web_conf *conf = &x->table->conf;
+	int64_t now_us = clock_mono_us();
+	struct stat sb;
+
+	if (x->reader != NULL &&
+	    now_us - x->reader_checked_us < READER_CHECK_US)
+		return (1);
+	if (stat(conf->db_path, &sb) == -1) {
+		mr_error_set(err, MR_RETRY, "%s can't be read", conf->db_path);
+		return (0);
+	}
+	if (x->reader != NULL &&
+	    (sb.st_dev != x->reader_dev || sb.st_ino != x->reader_ino)) {
+		store_close(x->reader);
+		x->reader = NULL;
+	}
+	if (x->reader == NULL &&
+	    (x->reader = store_open_reader(conf->db_path,
+		 conf->read_deadline_ms, err)) == NULL)
+		return (0);
+	x->reader_dev = sb.st_dev;
+	x->reader_ino = sb.st_ino;
+	x->reader_checked_us = now_us;
+	return (1);
+}
+
+void
+web_answer(struct web_exchange *x)
+{
+	const struct web_endpoint *endpoint;
+	struct mr_error err;
+
+	if (x->decided)
+		return;
+	if ((endpoint = find_endpoint(x)) == NULL) {
+		if (x->allow[0] == '\0') {
+			web_problem(&x->res, 404, "there is nothing here");
+		} else {
+			web_problem(&x->res, 405, "this path takes %s",
+			    x->allow);
+			x->res.allow = x->allow;
+		}
+		return;
+	}
+	x->endpoint = endpoint;
+	if (endpoint->needs_reader) {
+		if (!have_reader(x, &err)) {
+			log_warn("opening the file for a reader failed",
+			    "error", err.message);
+			web_problem(&x->res, 503, "the state can't be read");
+			x->res.retry_after_s = 1;
+			return;
+		}
+		x->req.reader = x->reader;
+	}
+	x->req.body = buffer_text(&x->body);
+	x->req.body_size = x->body.length;
+	endpoint->route->handle(&x->req, &x->res);
+	if (x->res.body.failed) {
+		log_error("an answer didn't fit in memory", "path", x->path);
+		web_problem(&x->res, 500, "the answer is too large");
+	}
+}
+
+void
+web_count(const struct web_exchange *x, int64_t took_us)
+{
+	int i = x->res.status / 100 - 2;
+
+	if (i < 0 || i >= WEB_STATUS_CLASSES)
+		i = WEB_STATUS_CLASSES - 1;
+	metric_add(x->endpoint->requests[i], 1);
+	metric_observe_us(x->endpoint->seconds, took_us);
+}

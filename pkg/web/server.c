@@ -1,0 +1,434 @@
+/*
+ * server -- threads that take FastCGI requests one at a time.
+ *
+ * Each thread is named "http-N", is owned by the server, and does this:
+ * accept a connection, let libfcgi read a request from it, answer, close
+ * (or go on, if the front keeps connections).
+ *
+ * Connections are accepted and closed here and not by libfcgi, whose accept
+ * can't be woken up for one server of a process, and whose close waits for
+ * the other side.  So the library gets a descriptor through ipcFd, is told
+ * that the connection is kept, and never sees the listening socket.
+ */
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <errno.h>
+#include <fcgiapp.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "web/web_internal.h"
+
+#include <jansson.h>
+
+#define STACK_BYTES (512 * 1024)
+#define PEER_TIMEOUT_S 30
+/* What is read and thrown away behind a body that wasn't wanted. */
+#define LEFTOVER_MOST (1024 * 1024)
+
+struct web_server {
+	struct web_table table;
+	int listen_fd; /* -1: none */
+	int stop_fd; /* readable once it stops */
+	dev_t dev;
+	ino_t ino;
+	atomic_int stopping;
+	pthread_mutex_t lock;
+	pthread_cond_t ended;
+	int64_t running; /* threads; under the lock */
+	int64_t started;
+	struct web_worker {
+		struct web_server *server;
+		struct web_exchange x;
+		pthread_t thread;
+	} * workers;
+};
+
+/* ---- one request -------------------------------------------------------- */
+
+static void
+take_params(char **envp, struct web_input *in)
+{
+	const struct {
+		const char *name;
+		size_t length;
+		const char **value;
+	} wanted[] = {
+#define WANTED(name, member) {name "=", sizeof(name), &in->member}
+	    WANTED("REQUEST_METHOD", method),
+	    WANTED("SCRIPT_NAME", script_name),
+	    WANTED("REQUEST_URI", request_uri),
+	    WANTED("DOCUMENT_URI", document_uri),
+	    WANTED("QUERY_STRING", query),
+	    WANTED("CONTENT_TYPE", content_type),
+	    WANTED("CONTENT_LENGTH", content_length),
+	    WANTED("HTTP_IDEMPOTENCY_KEY", idempotency_key),
+	    WANTED("HTTP_IF_NONE_MATCH", if_none_match),
+	    WANTED("HTTP_SEC_FETCH_SITE", fetch_site),
+	    WANTED("HTTP_ORIGIN", origin),
+	    WANTED("HTTP_HOST", host),
+#undef WANTED
+	};
+	size_t i;
+
+	memset(in, 0, sizeof(*in));
+	for (; *envp != NULL; envp++) {
+		for (i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+			if (strncmp(*envp, wanted[i].name, wanted[i].length) ==
+			    0) {
+				*wanted[i].value = *envp + wanted[i].length;
+				break;
+			}
+		}
+	}
+}
+
+/*
+ * Read exactly ${expected} bytes and the end of the input.  0, or -1 if
+ * there were fewer: then this is no request, and gets no answer.
+ */
+static int
+take_body(struct web_exchange *x, FCGX_Stream *in, size_t expected)
+{
+	char bytes[8192];
+	size_t total = 0, kept;
+	int n, most;
+
+	while (total <= LEFTOVER_MOST) {
+		most = (int)sizeof(bytes);
+		if (total < expected && expected - total < sizeof(bytes))
+			most = (int)(expected - total);
+		if ((n = FCGX_GetStr(bytes, most, in)) > 0) {
+			kept = total < expected ? (size_t)n : 0;
+			buffer_add(&x->body, bytes, kept);
+			total += (size_t)n;
+		}
+		if (n < most)
+			break;
+	}
+	if (total < expected || FCGX_GetError(in) != 0)
+		return (-1);
+	if (!x->decided && x->body.failed) {
+		web_problem(&x->res, 503, "out of memory");
+		x->res.retry_after_s = 1;
+		x->decided = 1;
+	} else if (!x->decided && total > expected) {
+		web_problem(&x->res, expected == 0 ? 411 : 400,
+		    "the body is longer than its Content-Length");
+		x->decided = 1;
+	}
+	return (0);
+}
+
+static void
+put(FCGX_Stream *out, const char *bytes, size_t length)
+{
+	int n;
+
+	for (; length > 0; bytes += n, length -= (size_t)n) {
+		n = length > INT_MAX ? INT_MAX : (int)length;
+		if (FCGX_PutStr(bytes, n, out) != n)
+			return; /* the other side has left */
+	}
+}
+
+/* 0, or -1 if the connection must be dropped without an answer. */
+static int
+serve_request(struct web_exchange *x, FCGX_Request *fcgi)
+{
+	struct web_input input;
+	size_t expected;
+	int64_t began_us;
+
+	take_params(fcgi->envp, &input);
+	expected = web_begin(x, &input);
+	if (take_body(x, fcgi->in, expected) == -1)
+		return (-1);
+	began_us = clock_mono_us();
+	web_answer(x);
+	web_head(x);
+	web_count(x, clock_mono_us() - began_us);
+	if (x->head.failed)
+		return (-1);
+	put(fcgi->out, x->head.data, x->head.length);
+	if (!x->head_only && x->res.status != 204 && x->res.status != 304)
+		put(fcgi->out, buffer_text(&x->res.body), x->res.body.length);
+	return (0);
+}
+
+/* ---- one connection ----------------------------------------------------- */
+
+/* Wait for a request: 1, or 0 when there won't be one. */
+static int
+wait_request(const struct web_server *server, int fd, int kept)
+{
+	struct pollfd fds[2] = {{.fd = fd, .events = POLLIN},
+	    {.fd = server->stop_fd}};
+	int n;
+
+	/* A kept connection may idle; one just made has something to say. */
+	fds[1].events = POLLIN;
+	while ((n = poll(fds, 2, kept ? -1 : PEER_TIMEOUT_S * 1000)) == -1 &&
+	    errno == EINTR)
+		;
+	return (n > 0 && fds[0].revents != 0);
+}
+
+static void
+serve_connection(struct web_server *server, struct web_exchange *x, int fd)
+{
+	const struct timeval tv = {.tv_sec = PEER_TIMEOUT_S};
+	FCGX_Request fcgi;
+	int keep = 0;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv));
+	FCGX_InitRequest(&fcgi, -1, 0);
+	fcgi.ipcFd = fd;
+	do {
+		if (!wait_request(server, fd, keep))
+			break;
+		fcgi.keepConnection = 1;
+		/* It has closed the connection if this fails. */
+		if (FCGX_Accept_r(&fcgi) != 0)
+			return;
+		keep = fcgi.keepConnection;
+		if (serve_request(x, &fcgi) == -1) {
+			FCGX_Free(&fcgi, 0);
+			break;
+		}
+		fcgi.keepConnection = 1;
+		FCGX_Finish_r(&fcgi);
+		if (fcgi.ipcFd == -1)
+			return;
+	} while (keep && !atomic_load(&server->stopping));
+	close(fd);
+}
+
+/* ---- threads ------------------------------------------------------------ */
+
+/* The next connection; -1 when the server stops. */
+static int
+take_connection(struct web_server *server)
+{
+	const struct timespec pause = {.tv_nsec = 100000000};
+	int fd;
+
+	while (
+	    (fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC)) == -1) {
+		if (atomic_load(&server->stopping))
+			return (-1);
+		if (errno == EINTR || errno == ECONNABORTED)
+			continue;
+		/* No descriptors or no memory: others may give some back. */
+		log_warn("accepting a connection failed", "listen",
+		    server->table.conf.listen, "error", strerror(errno));
+		nanosleep(&pause, NULL);
+	}
+	return (fd);
+}
+
+static void *
+serve(void *arg)
+{
+	struct web_worker *worker = arg;
+	struct web_server *server = worker->server;
+	int fd;
+
+	while ((fd = take_connection(server)) != -1)
+		serve_connection(server, &worker->x, fd);
+	web_exchange_done(&worker->x);
+	pthread_mutex_lock(&server->lock);
+	if (--server->running == 0)
+		pthread_cond_signal(&server->ended);
+	pthread_mutex_unlock(&server->lock);
+	return (NULL);
+}
+
+/* Start the threads, with every signal blocked: those are for others. */
+static int
+start_threads(struct web_server *server, struct mr_error *err)
+{
+	struct web_worker *worker;
+	pthread_attr_t attr;
+	sigset_t all, before;
+	char name[16];
+	int e = 0;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_mutex_lock(&server->lock);
+	while (server->started < server->table.conf.threads) {
+		worker = &server->workers[server->started];
+		worker->server = server;
+		web_exchange_init(&worker->x, &server->table);
+		if ((e = pthread_create(&worker->thread, &attr, serve,
+			 worker)) != 0)
+			break;
+		snprintf(name, sizeof(name), "http-%d", (int)server->started);
+		pthread_setname_np(worker->thread, name);
+		server->started++;
+		server->running++;
+	}
+	pthread_mutex_unlock(&server->lock);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attr);
+	return (e == 0 ?
+		0 :
+		mr_error_set(err, MR_FATAL, "pthread_create: %s", strerror(e)));
+}
+
+/* Once a process, and without leaving libfcgi's handler for SIGUSR1. */
+static void
+init_libraries(void)
+{
+	struct sigaction usr1, pipe;
+	uint32_t seed = 0;
+
+	sigaction(SIGUSR1, NULL, &usr1);
+	sigaction(SIGPIPE, NULL, &pipe);
+	FCGX_Init();
+	sigaction(SIGUSR1, &usr1, NULL);
+	sigaction(SIGPIPE, &pipe, NULL);
+	while (seed == 0)
+		id_random_bytes(&seed, sizeof(seed));
+	json_object_seed(seed);
+}
+
+struct web_server *
+web_start(const struct web_conf *conf, struct mr_error *err)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct web_server *server;
+
+	pthread_once(&once, init_libraries);
+	if ((server = calloc(1, sizeof(*server))) == NULL) {
+		mr_error_set(err, MR_FATAL, "out of memory");
+		return (NULL);
+	}
+	server->listen_fd = -1;
+	pthread_mutex_init(&server->lock, NULL);
+	pthread_cond_init(&server->ended, NULL);
+	if ((server->stop_fd = eventfd(0, EFD_CLOEXEC)) == -1) {
+		mr_error_set(err, MR_FATAL, "eventfd: %s", strerror(errno));
+		goto fail;
+	}
+	if (conf->threads < 1 || conf->threads > 256) {
+		mr_error_set(err, MR_REJECT,
+		    "a server has 1 to 256 threads, not %lld",
+		    (long long)conf->threads);
+		goto fail;
+	}
+	if (web_table_init(&server->table, conf, err) == -1)
+		goto fail;
+	if (conf->listen == NULL)
+		return (server);
+	if ((server->workers = calloc((size_t)conf->threads,
+		 sizeof(*server->workers))) == NULL) {
+		mr_error_set(err, MR_FATAL, "out of memory");
+		goto fail;
+	}
+	if ((server->listen_fd = web_listen(conf->listen, &server->dev,
+		 &server->ino, err)) == -1)
+		goto fail;
+	if (start_threads(server, err) == -1)
+		goto fail;
+	return (server);
+
+fail:
+	(void)web_stop(server, 1000);
+	return (NULL);
+}
+
+int
+web_stop(struct web_server *server, int64_t drain_ms)
+{
+	const uint64_t one = 1;
+	struct timespec until;
+	int64_t i, left;
+
+	if (server == NULL)
+		return (0);
+	atomic_store(&server->stopping, 1);
+	if (server->listen_fd != -1) {
+		web_unlisten(server->table.conf.listen, server->dev,
+		    server->ino);
+		/* What has connected is still accepted, then accept fails. */
+		(void)shutdown(server->listen_fd, SHUT_RD);
+		(void)!write(server->stop_fd, &one, sizeof(one));
+	}
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += drain_ms / 1000;
+	until.tv_nsec += drain_ms % 1000 * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	pthread_mutex_lock(&server->lock);
+	while (server->running > 0 &&
+	    pthread_cond_timedwait(&server->ended, &server->lock, &until) !=
+		ETIMEDOUT)
+		;
+	left = server->running;
+	pthread_mutex_unlock(&server->lock);
+	if (left > 0)
+		return (-1);
+	for (i = 0; i < server->started; i++)
+		pthread_join(server->workers[i].thread, NULL);
+	if (server->listen_fd != -1)
+		close(server->listen_fd);
+	if (server->stop_fd != -1)
+		close(server->stop_fd);
+	pthread_cond_destroy(&server->ended);
+	pthread_mutex_destroy(&server->lock);
+	free(server->workers);
+	free(server);
+	return (0);
+}
+
+/* ---- settings ----------------------------------------------------------- */
+
+const struct config_option *
+web_options(struct web_conf *conf)
+{
+	static struct config_option options[] = {
+	    {.name = "fcgi",
+		.kind = CONFIG_TEXT,
+		.help = "where to serve HTTP over FastCGI: unix:PATH or "
+			"HOST:PORT (default: nowhere)",
+		.group = "HTTP"},
+	    {.name = "http-threads",
+		.kind = CONFIG_INT,
+		.fallback = "16",
+		.least = 1,
+		.most = 256,
+		.help = "requests answered at the same time"},
+	    {.name = "read-deadline-ms",
+		.kind = CONFIG_DURATION,
+		.fallback = "2s",
+		.least = 1,
+		.most = 600000,
+		.help = "how long one query of a GET may take"},
+	    {.name = NULL},
+	};
+
+	options[0].target = &conf->listen;
+	options[1].target = &conf->threads;
+	options[2].target = &conf->read_deadline_ms;
+	return (options);
+}
