@@ -25,6 +25,7 @@ const POLL_MS = 200;
 
 const checks = [];
 const troubles = [];
+const planted = [];
 const check = (name, run, options = {}) => checks.push({ name, run, ...options });
 const anywhere = { real: true };
 
@@ -53,12 +54,14 @@ const text = async (page, selector) => (await page.locator(selector).first().tex
 /* Of the chart's canvas: how many pixels are drawn, and a sum that moves with them. */
 const chartInk = (page) => page.evaluate(() => {
 	const canvas = document.querySelector("#chart canvas");
+	const copy = new OffscreenCanvas(canvas?.width || 1, canvas?.height || 1).getContext("2d", { willReadFrequently: true });
 	let drawn = 0;
 	let sum = 0;
 
-	if (canvas === null)
+	if (canvas === null || canvas.width === 0)
 		return { drawn, sum };
-	const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+	copy.drawImage(canvas, 0, 0);
+	const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
 
 	for (let i = 3; i < data.length; i += 4) {
 		if (data[i] !== 0) {
@@ -246,13 +249,14 @@ for (const fault of [502, "hang"]) {
 		stub.faults.prices = fault;
 		await until("a stale state", async () => /no answer for \d+ s.*retrying/.test(await text(page, "#prices-feed .feed-text")));
 		assert.equal(await page.getAttribute(".chart-frame", "data-stale"), "true");
-		assert.match(await text(page, "#say"), /does not answer/);
+		await until("it is said", async () => /does not answer/.test(await text(page, "#say")));
 		const at = stub.log.length;
 
 		await sleep(3000);
 		const turns = stub.log.slice(at).filter((e) => e.path === "/prices/ACME").length;
 
 		assert.ok(turns <= 4, `${turns} requests in 3 s of silence`);
+		assert.match(await text(page, "#say"), /does not answer/, "nothing else is said meanwhile");
 		assert.equal(await page.getAttribute("#orders-feed", "data-state"), "live", "the other services' feeds go on");
 		delete stub.faults.prices;
 		stub.prices.tick();
@@ -261,6 +265,7 @@ for (const fault of [502, "hang"]) {
 		await until("the newest price", async () => await text(page, "#quote-price") === last, 16000);
 		await until("live again", async () => await page.getAttribute("#prices-feed", "data-state") === "live", 16000);
 		assert.equal(await page.getAttribute(".chart-frame", "data-stale"), "false");
+		await until("its end is said", async () => /answers again/.test(await text(page, "#say")));
 	});
 }
 
@@ -393,7 +398,9 @@ check("a second click while an order is on its way places nothing", async ({ pag
 	stub.faults["POST orders"] = "hang";
 	await page.fill("#item", "Phone");
 	await page.click("#order-submit");
-	await page.click("#order-submit");
+	await page.click("#order-submit", { force: true });
+	await page.keyboard.press("Enter");
+	await page.focus("#item");
 	await page.keyboard.press("Enter");
 	await sleep(300);
 	assert.equal(stub.log.filter((e) => e.method === "POST").length, 1);
@@ -693,10 +700,10 @@ check("nothing moves by itself when less motion is wanted", async ({ page, stub 
 	await place(page, "Laptop", 1);
 	assert.ok(await page.evaluate(() => document.getAnimations().length) > 0, "otherwise something does");
 	await page.emulateMedia({ reducedMotion: "reduce" });
-	assert.equal(await page.evaluate(() => document.getAnimations().length), 0);
+	await until("stillness", () => page.evaluate(() => document.getAnimations().length === 0));
 });
 
-check("no answer is kept by the browser from going stale: files carry the strict policy", async ({ page, base }) => {
+check("the page carries the strict policy", async ({ page, base }) => {
 	const response = await page.request.get(`${base}/`);
 	const policy = response.headers()["content-security-policy"] ?? "";
 
@@ -706,34 +713,31 @@ check("no answer is kept by the browser from going stale: files carry the strict
 }, anywhere);
 
 check("a violation of the policy would have been noticed", async ({ page }) => {
-	const before = troubles.length;
-
 	await page.evaluate(() => {
 		document.body.insertAdjacentHTML("beforeend", "<p style='color: red'>inline</p>");
 	});
-	await until("the report", () => troubles.slice(before).some((t) => t.includes("style-src")));
-	troubles.length = before;
-}, anywhere);
+	await until("the report", () => planted.some((t) => t.includes("style-src")));
+}, { real: true, plants: true });
 
 /* -- the run -------------------------------------------------------------- */
 
-function watch(page, name) {
-	page.on("pageerror", (error) => troubles.push(`${name}: ${error.message}`));
+function watch(page, name, list) {
+	page.on("pageerror", (error) => list.push(`${name}: ${error.message}`));
 	page.on("console", (message) => {
 		/* A failed request is the point of some checks; the rest is not. */
 		if (["error", "warning"].includes(message.type()) && !message.text().startsWith("Failed to load resource"))
-			troubles.push(`${name}: ${message.text()}`);
+			list.push(`${name}: ${message.text()}`);
 	});
 }
 
-async function runOne(browser, { name, run, stub: options }) {
+async function runOne(browser, { name, run, plants, stub: options }) {
 	const stub = REAL_URL === null ? await startStub({ pollMs: POLL_MS, history: 1200, ...options }) : null;
 	const base = REAL_URL?.replace(/\/$/, "") ?? stub.url;
 	const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
 	const page = await context.newPage();
 
 	page.setDefaultTimeout(PATIENCE_MS);
-	watch(page, name);
+	watch(page, name, plants ? planted : troubles);
 	await page.addInitScript(() => {
 		document.addEventListener("securitypolicyviolation", (event) => {
 			console.error(`policy violated: ${event.violatedDirective} by ${event.blockedURI}`);

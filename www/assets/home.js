@@ -37,7 +37,9 @@ function showFeed(name, state) {
 	node.hidden = onlyStale && state.kind !== "stale";
 	setText(node.querySelector(".feed-text"), feedText(state, label));
 	node.querySelector("button").hidden = state.kind !== "stale";
-	if (before !== state.kind && state.kind === "stale")
+	if (before === state.kind)
+		return;
+	if (state.kind === "stale")
 		say(`${label}: the server does not answer, retrying`);
 	else if (before === "stale")
 		say(`${label}: the server answers again`);
