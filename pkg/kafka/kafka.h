@@ -4,11 +4,15 @@
  * Only this module includes rdkafka.h.  Every client takes its properties
  * from a struct kafka_conf; what isn't named there can be set by
  * `properties` ("key=value"), as in librdkafka's CONFIGURATION.md, except for those
- * that the guarantees rest on, which are refused by name.  librdkafka's log
- * lines become log lines of ours.
+ * that the guarantees rest on, which are refused by name.  Secrets are taken
+ * from the properties file alone, which must not be readable by others.
+ * librdkafka's log lines become log lines of ours.
  *
  * A consumer or producer belongs to one thread.  Descriptors returned by
- * *_fd turn readable when there is something to poll.
+ * *_fd are readable while there is something to poll: watch them for input,
+ * level-triggered, and don't read them.  Whoever can't take more for the
+ * time being leaves the descriptor out, not the poll: a group member has to
+ * poll at least every 300 s, and should every second or so.
  */
 #ifndef MR_KAFKA_H
 #define MR_KAFKA_H
@@ -19,13 +23,13 @@
 #include "base/config.h"
 #include "base/error.h"
 
-#define KAFKA_TOPIC_MAX 249	 /* a topic name's characters */
-#define KAFKA_TOPIC_ID_SIZE 23	 /* base64 of a topic id, and NUL */
+#define KAFKA_TOPIC_MAX 249 /* a topic name's characters */
+#define KAFKA_TOPIC_ID_SIZE 23 /* base64 of a topic id, and NUL */
 #define KAFKA_CLUSTER_ID_SIZE 64
 #define KAFKA_PARTITIONS_MAX 1024 /* of a topic, that we work with */
 
 struct kafka_conf {
-	const char *brokers;   /* "host:port,..." */
+	const char *brokers; /* "host:port,..." */
 	const char *client_id; /* the instance's name */
 	const char *properties_file; /* "key=value" lines, or NULL */
 	struct config_list properties; /* --property key=value */
@@ -42,11 +46,12 @@ const struct config_option *kafka_options(struct kafka_conf *conf);
 struct kafka_topic {
 	const char *name;
 	int partitions;
-	int64_t retention_ms;  /* -1: kept for ever; 0: the broker's default */
+	int64_t retention_ms; /* -1: kept for ever; 0: the broker's default */
 	int compacted;
 };
 /* kafka_topic_find -- the declared topic, or NULL.  "<program>.dead-letter"
- * is declared for any program, with one partition kept for ever. */
+ * is declared for any program, with one partition kept for ever; that answer
+ * is good until the calling thread's next call. */
 const struct kafka_topic *kafka_topic_find(const char *name);
 /* kafka_topic_list -- all that are declared by name; sets *count. */
 const struct kafka_topic *kafka_topic_list(int *count);
@@ -58,8 +63,9 @@ struct kafka_header {
 };
 
 /*
- * Murmur2 as Java's DefaultPartitioner has it: the partition of a key.
- * partitions must be above 0.
+ * kafka_partition_of -- the partition of a key, as Java's producer chooses
+ * it: murmur2 (Austin Appleby's, seed 0x9747b28c) without its sign bit,
+ * modulo ${partitions}, which must be above 0.  A key of no bytes is a key.
  */
 int kafka_partition_of(const void *key, size_t size, int partitions);
 
@@ -68,7 +74,7 @@ int kafka_partition_of(const void *key, size_t size, int partitions);
 struct kafka_topic_state {
 	char name[KAFKA_TOPIC_MAX + 1];
 	char id[KAFKA_TOPIC_ID_SIZE]; /* "" when the broker gives none */
-	int partitions;		      /* 0: there is no such topic */
+	int partitions; /* 0: there is no such topic */
 };
 
 /*
@@ -87,13 +93,14 @@ int kafka_admin_cluster_id(struct kafka_admin *admin,
 int kafka_admin_describe(struct kafka_admin *admin,
     struct kafka_topic_state *states, int count, int timeout_ms,
     struct mr_error *err);
-/* Create what is missing of the declared topics ${names}; existing ones are
- * left alone.  REJECT names what isn't declared or not allowed. */
+/* Create what is missing of the declared topics ${names}, with min(3, brokers)
+ * replicas, and wait until they can be seen; existing ones are left alone.
+ * REJECT names what isn't declared or not allowed. */
 int kafka_admin_ensure(struct kafka_admin *admin, const char *const *names,
     int count, int timeout_ms, struct mr_error *err);
 int kafka_admin_delete(struct kafka_admin *admin, const char *topic,
     int timeout_ms, struct mr_error *err);
-/* The first and the next offset of a partition. */
+/* The first and the next offset of a partition; REJECT if there is none. */
 int kafka_admin_offsets(struct kafka_admin *admin, const char *topic,
     int partition, int64_t *first, int64_t *next, int timeout_ms,
     struct mr_error *err);
@@ -110,20 +117,28 @@ int kafka_admin_offset_at(struct kafka_admin *admin, const char *topic,
  */
 struct kafka_record {
 	const char *topic;
-	int topic_index; /* in the names given to subscribe or assign; else -1 */
+	int topic_index; /* in subscribe's names; as given to assign */
 	int partition;
 	int64_t offset;
+	/* where the fetch stood before this record: the offset after the
+	 * partition's record before it, or the one assigned or sought.  Between
+	 * that and `offset` the log holds nothing for us (control records,
+	 * aborted or compacted ones) */
+	int64_t fetch_offset;
 	int32_t leader_epoch; /* -1: not known */
-	int64_t ts_ms;	      /* -1: none */
-	const void *key;      /* NULL: none */
+	int64_t ts_ms; /* -1: none */
+	const void *key; /* NULL: none */
 	size_t key_size;
 	const void *value; /* NULL: a tombstone */
 	size_t value_size;
 	/* set instead of a payload: the end of the partition as of now; offset is where the
 	 * fetch stands, past any control records */
 	int end_of_partition;
-	/* set instead of a payload: the offset that was asked for isn't there
-	 * (log truncated or retention outran us); offset is the one asked for */
+	/* set instead of a payload: the record at this offset can't be had.  1:
+	 * the offset isn't there (log truncated, or retention outran us); 2: what
+	 * is there can't be read (damaged, or a codec that isn't known; on_error
+	 * said what).  Nothing more comes of the partition until a seek or an
+	 * assignment */
 	int out_of_range;
 	void *opaque; /* the module's own */
 };
@@ -135,25 +150,30 @@ int kafka_record_header(const struct kafka_record *record, const char *name,
 int kafka_record_header_at(const struct kafka_record *record, size_t index,
     struct kafka_header *header);
 void kafka_record_free(struct kafka_record *record); /* zeroes *record */
+/* Records must be freed before the consumer that they came from. */
 
 struct kafka_position {
 	const char *topic;
 	int topic_index;
 	int partition;
-	int64_t offset;	      /* next to read; filled in by on_assign */
+	int64_t offset; /* next to read; filled in by on_assign */
 	int32_t leader_epoch; /* -1: not known */
 };
 
 /*
- * What a group member is told, inside kafka_consumer_poll, by its thread.
- * on_assign gets partitions (cooperative: those added) and fills in the offset of each, absolute;
- * a partition that must not be read gets offset -1 and stays assigned
- * but paused.  on_revoke gets partitions that are being taken away
- * (lost is 1 if they already are somebody else's).
+ * What a group member is told, inside kafka_consumer_poll or _free, by its
+ * thread.  on_assign gets partitions (cooperative: those added) and fills in
+ * the offset of each, absolute; one that must not be read keeps offset -1: it
+ * stays this member's, and nothing is fetched of it until a seek.  on_revoke
+ * gets partitions that are being taken away (lost is 1 if they may already
+ * be somebody else's), with the offset that poll would have gone on at.
+ * on_error is told in words what went wrong: not reachable, not allowed, no
+ * such topic; fatal is 1, once, when this consumer is of no more use.  It
+ * may be called without anything having changed, and repeats itself.
  */
 struct kafka_group_handlers {
-	void (*on_assign)(void *arg, struct kafka_position *positions,
-	    int count);
+	void (
+	    *on_assign)(void *arg, struct kafka_position *positions, int count);
 	void (*on_revoke)(void *arg, const struct kafka_position *positions,
 	    int count, int lost);
 	void (*on_error)(void *arg, const char *what, int fatal);
@@ -170,66 +190,81 @@ struct kafka_consumer;
 struct kafka_consumer *kafka_consumer_new(const struct kafka_conf *conf,
     const char *group, const struct kafka_group_handlers *handlers, void *arg,
     struct mr_error *err);
-/* Leave the group, close, free.  Bounded to about 5 s.  NULL is a no-op. */
+/* Leave the group (on_revoke is called), close, free.  Bounded to about 5 s.
+ * NULL is a no-op. */
 void kafka_consumer_free(struct kafka_consumer *consumer);
 int kafka_consumer_fd(const struct kafka_consumer *consumer);
 int kafka_consumer_subscribe(struct kafka_consumer *consumer,
     const char *const *topics, int count, struct mr_error *err);
-/* Without a group: read exactly these, from these offsets. */
+/* Without a group: read exactly these, from these offsets.  Again: instead of
+ * those before.  Once per consumer: kafka_consumer_subscribe. */
 int kafka_consumer_assign(struct kafka_consumer *consumer,
     const struct kafka_position *positions, int count, struct mr_error *err);
 /*
  * kafka_consumer_poll -- take what has arrived, at most ${most} records,
- * waiting up to ${timeout_ms} for the first.  Handlers run inside.  Records
- * may belong to partitions that a handler has just revoked: compare.
- * Returns how many; errors go to on_error and the log.
+ * waiting up to ${timeout_ms} for the first.  Handlers run inside.  Returns
+ * how many; errors go to on_error.
+ *
+ * Each record returned belongs to its partition's assignment as it is when
+ * poll returns: what was fetched before a revocation, an assignment or a seek
+ * is left out, also when the handler ran in the middle of this poll.  Within
+ * one assignment offsets only rise, and are not repeated.
  */
 int kafka_consumer_poll(struct kafka_consumer *consumer,
     struct kafka_record *records, int most, int timeout_ms);
+/* Stop fetching; what is queued inside the library is dropped and fetched
+ * again after resume.  REJECT if the partition isn't ours. */
 int kafka_consumer_pause(struct kafka_consumer *consumer, const char *topic,
     int partition, struct mr_error *err);
 int kafka_consumer_resume(struct kafka_consumer *consumer, const char *topic,
     int partition, struct mr_error *err);
 /* Fetch again from an absolute offset; what was fetched before it and is
- * still queued inside the library is dropped. */
+ * still queued inside the library is dropped.  Also starts a partition that
+ * was assigned with offset -1, or that has ended with out_of_range.  A paused
+ * one stays paused. */
 int kafka_consumer_seek(struct kafka_consumer *consumer,
     const struct kafka_position *position, struct mr_error *err);
 /*
  * Tell the group where we are, for tools that show lag; ${metadata} (at most
- * 4000 characters) rides along.  Asynchronous; failures are only counted.
+ * 4000 characters, or NULL) rides along.  Asynchronous; failures are only
+ * counted, and read with kafka_consumer_commit_failures.
  */
 int kafka_consumer_commit(struct kafka_consumer *consumer,
     const struct kafka_position *positions, int count, const char *metadata,
     struct mr_error *err);
+int64_t kafka_consumer_commit_failures(const struct kafka_consumer *consumer);
 /*
  * What the group has committed for a partition: the offset (-1: nothing),
- * and the metadata cut to fit.  Waits.
+ * and the metadata cut to fit.  Waits, at most ${timeout_ms}; may be called
+ * from a handler.
  */
-int kafka_consumer_committed(struct kafka_consumer *consumer,
-    const char *topic, int partition, int64_t *offset, char *metadata,
-    size_t metadata_size, int timeout_ms, struct mr_error *err);
+int kafka_consumer_committed(struct kafka_consumer *consumer, const char *topic,
+    int partition, int64_t *offset, char *metadata, size_t metadata_size,
+    int timeout_ms, struct mr_error *err);
 /* The end of a partition as last heard of with a fetch; -1: not known.  Doesn't wait. */
-int64_t kafka_consumer_end(struct kafka_consumer *consumer,
-    const char *topic, int partition);
+int64_t kafka_consumer_end(struct kafka_consumer *consumer, const char *topic,
+    int partition);
 
 /* ---- producing ---------------------------------------------------------- */
 
 enum kafka_delivery {
-	KAFKA_AT_MOST_ONCE,  /* acks=0, no retries */
-	KAFKA_AT_LEAST_ONCE, /* acks=all, retries, one request in flight */
-	KAFKA_EXACTLY_ONCE   /* idempotent, gapless, one request in flight, and it
+	KAFKA_AT_MOST_ONCE, /* acks=0, no retries, given up after 30 s */
+	KAFKA_AT_LEAST_ONCE, /* acks=all, retries, one request in flight, never
+				given up */
+	KAFKA_EXACTLY_ONCE /* idempotent, gapless, one request in flight, and it
 				never gives up a record by time */
 };
 
 struct kafka_report {
-	void *tag;	/* as given to kafka_producer_send */
+	void *tag; /* as given to kafka_producer_send */
 	const char *topic;
 	int partition;
 	int64_t offset; /* -1: failed, or not told (at most once) */
 	int64_t latency_us;
-	enum mr_error_kind kind; /* MR_OK: acknowledged; RETRY; REJECT: too large, no such
+	enum mr_error_kind
+	    kind; /* MR_OK: acknowledged; RETRY; REJECT: too large, no such
 				    topic, not allowed */
-	const char *reason;	 /* when not MR_OK */
+	const char *reason; /* when not MR_OK; good inside on_report */
 };
 
 struct kafka_producer;
@@ -248,8 +283,9 @@ struct kafka_producer *kafka_producer_new(const struct kafka_conf *conf,
 void kafka_producer_free(struct kafka_producer *producer);
 int kafka_producer_fd(const struct kafka_producer *producer);
 /*
- * kafka_producer_send -- hand over a copy of a record.  partition -1: by
- * librdkafka's partitioner.  ts_ms 0: now.  Returns 0; -1 with RETRY when
+ * kafka_producer_send -- hand over a copy of a record.  key NULL: none; value
+ * NULL: a tombstone; at most 128 headers.  partition -1: by the key as
+ * kafka_partition_of does it, at random without one.  ts_ms 0: now.  Returns 0; -1 with RETRY when
  * the queue is full (poll, then again), REJECT when this record can't be
  * sent, FATAL when the producer is spent.
  */

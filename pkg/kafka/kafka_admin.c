@@ -1,0 +1,461 @@
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "kafka/kafka_internal.h"
+
+#define TOPICS_MAX 1024 /* in one request */
+#define REPLICAS_MAX 3
+
+struct kafka_admin {
+	rd_kafka_t *client;
+};
+
+struct kafka_admin *
+kafka_admin_new(const struct kafka_conf *conf, struct mr_error *err)
+{
+	static const struct setting none[] = {{NULL, NULL}};
+	struct kafka_admin *admin;
+	rd_kafka_conf_t *settings;
+
+	if ((admin = calloc(1, sizeof(*admin))) == NULL) {
+		mr_error_set(err, MR_FATAL, "out of memory");
+		return (NULL);
+	}
+	if ((settings = client_conf_new(conf, none, none, admin, err)) == NULL)
+		goto fail_admin;
+	admin->client = client_new(RD_KAFKA_PRODUCER, settings, err);
+	if (admin->client == NULL)
+		goto fail_admin;
+	return (admin);
+fail_admin:
+	free(admin);
+	return (NULL);
+}
+
+void
+kafka_admin_free(struct kafka_admin *admin)
+{
+
+	if (admin == NULL)
+		return;
+	rd_kafka_destroy(admin->client);
+	free(admin);
+}
+
+int
+kafka_admin_cluster_id(struct kafka_admin *admin,
+    char id[KAFKA_CLUSTER_ID_SIZE], int timeout_ms, struct mr_error *err)
+{
+	char *text;
+	int status = 0;
+
+	if ((text = rd_kafka_clusterid(admin->client, timeout_ms)) == NULL)
+		return (mr_error_set(err, MR_RETRY,
+		    "no cluster id from Kafka within %d ms", timeout_ms));
+	if (strlen(text) >= KAFKA_CLUSTER_ID_SIZE)
+		status = mr_error_set(err, MR_REJECT,
+		    "the cluster id %.80s is longer than %d characters", text,
+		    KAFKA_CLUSTER_ID_SIZE - 1);
+	else
+		memcpy(id, text, strlen(text) + 1);
+	rd_kafka_mem_free(admin->client, text);
+	return (status);
+}
+
+/* What a request is sent with, and where its answer comes to. */
+struct request {
+	rd_kafka_AdminOptions_t *options;
+	rd_kafka_queue_t *queue;
+	rd_kafka_event_t *event;
+};
+
+static int
+request_init(struct request *req, struct kafka_admin *admin,
+    rd_kafka_admin_op_t op, int timeout_ms, struct mr_error *err)
+{
+	char why[160];
+
+	memset(req, 0, sizeof(*req));
+	req->options = rd_kafka_AdminOptions_new(admin->client, op);
+	req->queue = rd_kafka_queue_new(admin->client);
+	if (rd_kafka_AdminOptions_set_request_timeout(req->options,
+		timeout_ms > 0 ? timeout_ms : 1, why, sizeof(why)) != 0)
+		return (mr_error_set(err, MR_REJECT,
+		    "can't ask Kafka with a timeout of %d ms: %s", timeout_ms,
+		    why));
+	return (0);
+}
+
+/* The answer to ${what}: 0, or -1 if there is none or all of it failed. */
+static int
+request_wait(struct request *req, int timeout_ms, const char *what,
+    struct mr_error *err)
+{
+	rd_kafka_resp_err_t code;
+
+	/* librdkafka answers at the timeout itself; the second is slack. */
+	req->event = rd_kafka_queue_poll(req->queue, timeout_ms + 1000);
+	if (req->event == NULL)
+		return (mr_error_set(err, MR_RETRY,
+		    "can't %s: no answer from Kafka within %d ms", what,
+		    timeout_ms));
+	code = rd_kafka_event_error(req->event);
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return (
+		    mr_error_set(err, client_error_kind(code), "can't %s: %s",
+			what, rd_kafka_event_error_string(req->event)));
+	return (0);
+}
+
+static void
+request_done(struct request *req)
+{
+
+	if (req->event != NULL)
+		rd_kafka_event_destroy(req->event);
+	if (req->queue != NULL)
+		rd_kafka_queue_destroy(req->queue);
+	if (req->options != NULL)
+		rd_kafka_AdminOptions_destroy(req->options);
+}
+
+static int
+take_description(struct kafka_topic_state *states, int count,
+    const rd_kafka_TopicDescription_t *topic, struct mr_error *err)
+{
+	const char *name = rd_kafka_TopicDescription_name(topic);
+	const rd_kafka_error_t *error = rd_kafka_TopicDescription_error(topic);
+	const rd_kafka_Uuid_t *uuid = rd_kafka_TopicDescription_topic_id(topic);
+	rd_kafka_resp_err_t code = rd_kafka_error_code(error);
+	const char *id = "";
+	size_t partitions = 0;
+	int i;
+
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR &&
+	    code != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+		return (mr_error_set(err, client_error_kind(code),
+		    "can't describe topic %s: %s", name,
+		    rd_kafka_error_string(error)));
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+		rd_kafka_TopicDescription_partitions(topic, &partitions);
+		if (uuid != NULL &&
+		    (rd_kafka_Uuid_most_significant_bits(uuid) != 0 ||
+			rd_kafka_Uuid_least_significant_bits(uuid) != 0))
+			id = rd_kafka_Uuid_base64str(uuid);
+	}
+	if (partitions > KAFKA_PARTITIONS_MAX)
+		return (mr_error_set(err, MR_REJECT,
+		    "topic %s has %zu partitions; at most %d can be used", name,
+		    partitions, KAFKA_PARTITIONS_MAX));
+	for (i = 0; i < count; i++) {
+		if (strcmp(states[i].name, name) != 0)
+			continue;
+		states[i].partitions = (int)partitions;
+		snprintf(states[i].id, sizeof(states[i].id), "%s",
+		    id != NULL ? id : "");
+	}
+	return (0);
+}
+
+int
+kafka_admin_describe(struct kafka_admin *admin,
+    struct kafka_topic_state *states, int count, int timeout_ms,
+    struct mr_error *err)
+{
+	const rd_kafka_TopicDescription_t **topics;
+	rd_kafka_TopicCollection_t *collection;
+	const char **names;
+	struct request req;
+	size_t i, topic_count = 0;
+	int status = -1;
+
+	assert(count >= 0 && count <= TOPICS_MAX);
+	if (count == 0)
+		return (0);
+	if ((names = calloc((size_t)count, sizeof(*names))) == NULL)
+		return (mr_error_set(err, MR_FATAL, "out of memory"));
+	for (i = 0; i < (size_t)count; i++) {
+		names[i] = states[i].name;
+		states[i].partitions = 0;
+		states[i].id[0] = '\0';
+	}
+	collection = rd_kafka_TopicCollection_of_topic_names(names,
+	    (size_t)count);
+	if (request_init(&req, admin, RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
+		timeout_ms, err) != 0)
+		goto done;
+	rd_kafka_DescribeTopics(admin->client, collection, req.options,
+	    req.queue);
+	if (request_wait(&req, timeout_ms, "describe topics", err) != 0)
+		goto done;
+	topics = rd_kafka_DescribeTopics_result_topics(
+	    rd_kafka_event_DescribeTopics_result(req.event), &topic_count);
+	for (i = 0; i < topic_count; i++) {
+		if (take_description(states, count, topics[i], err) != 0)
+			goto done;
+	}
+	status = 0;
+done:
+	request_done(&req);
+	rd_kafka_TopicCollection_destroy(collection);
+	free(names);
+	return (status);
+}
+
+static int
+count_brokers(struct kafka_admin *admin, int *brokers, int timeout_ms,
+    struct mr_error *err)
+{
+	const struct rd_kafka_metadata *metadata;
+	rd_kafka_resp_err_t code;
+
+	code = rd_kafka_metadata(admin->client, 0, NULL, &metadata, timeout_ms);
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return (mr_error_set(err, client_error_kind(code),
+		    "can't ask Kafka for its brokers: %s",
+		    rd_kafka_err2str(code)));
+	*brokers = metadata->broker_cnt;
+	rd_kafka_metadata_destroy(metadata);
+	return (0);
+}
+
+static rd_kafka_NewTopic_t *
+describe_new_topic(const struct kafka_topic *topic, int brokers,
+    struct mr_error *err)
+{
+	rd_kafka_NewTopic_t *new_topic;
+	int replicas = brokers < REPLICAS_MAX ? brokers : REPLICAS_MAX;
+	char retention[24], why[160];
+
+	new_topic = rd_kafka_NewTopic_new(topic->name, topic->partitions,
+	    replicas > 0 ? replicas : 1, why, sizeof(why));
+	if (new_topic == NULL) {
+		mr_error_set(err, MR_REJECT, "can't create topic %s: %s",
+		    topic->name, why);
+		return (NULL);
+	}
+	if (topic->compacted)
+		rd_kafka_NewTopic_set_config(new_topic, "cleanup.policy",
+		    "compact");
+	if (topic->retention_ms != 0) {
+		snprintf(retention, sizeof(retention), "%lld",
+		    (long long)topic->retention_ms);
+		rd_kafka_NewTopic_set_config(new_topic, "retention.ms",
+		    retention);
+	}
+	/* Kept for ever: whatever the broker's default by size is. */
+	if (topic->retention_ms == -1)
+		rd_kafka_NewTopic_set_config(new_topic, "retention.bytes",
+		    "-1");
+	return (new_topic);
+}
+
+/* Create those of ${states} that have no partitions. */
+static int
+create_missing(struct kafka_admin *admin,
+    const struct kafka_topic_state *states, int count, int timeout_ms,
+    struct mr_error *err)
+{
+	const rd_kafka_topic_result_t **results;
+	rd_kafka_NewTopic_t **list;
+	struct request req = {0};
+	size_t i, missing = 0, result_count = 0;
+	int brokers = 0, status = -1;
+
+	if (count_brokers(admin, &brokers, timeout_ms, err) != 0)
+		return (-1);
+	if ((list = calloc((size_t)count, sizeof(*list))) == NULL)
+		return (mr_error_set(err, MR_FATAL, "out of memory"));
+	for (i = 0; i < (size_t)count; i++) {
+		if (states[i].partitions != 0)
+			continue;
+		list[missing] = describe_new_topic(kafka_topic_find(
+						       states[i].name),
+		    brokers, err);
+		if (list[missing] == NULL)
+			goto done;
+		missing++;
+	}
+	if (request_init(&req, admin, RD_KAFKA_ADMIN_OP_CREATETOPICS,
+		timeout_ms, err) != 0)
+		goto done;
+	rd_kafka_CreateTopics(admin->client, list, missing, req.options,
+	    req.queue);
+	if (request_wait(&req, timeout_ms, "create topics", err) != 0)
+		goto done;
+	results = rd_kafka_CreateTopics_result_topics(
+	    rd_kafka_event_CreateTopics_result(req.event), &result_count);
+	for (i = 0; i < result_count; i++) {
+		rd_kafka_resp_err_t code = rd_kafka_topic_result_error(
+		    results[i]);
+
+		/* Another program may have been faster. */
+		if (code == RD_KAFKA_RESP_ERR_NO_ERROR ||
+		    code == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
+			continue;
+		mr_error_set(err, client_error_kind(code),
+		    "can't create topic %s: %s",
+		    rd_kafka_topic_result_name(results[i]),
+		    rd_kafka_topic_result_error_string(results[i]));
+		goto done;
+	}
+	status = 0;
+done:
+	request_done(&req);
+	rd_kafka_NewTopic_destroy_array(list, missing);
+	free(list);
+	return (status);
+}
+
+static int
+all_there(const struct kafka_topic_state *states, int count)
+{
+	int i;
+
+	for (i = 0; i < count; i++) {
+		if (states[i].partitions == 0)
+			return (0);
+	}
+	return (1);
+}
+
+static int
+ms_left(int64_t deadline_us)
+{
+	int64_t left = (deadline_us - clock_mono_us()) / 1000;
+
+	return (left > 0 ? (int)left : 0);
+}
+
+int
+kafka_admin_ensure(struct kafka_admin *admin, const char *const *names,
+    int count, int timeout_ms, struct mr_error *err)
+{
+	const struct timespec nap = {.tv_nsec = 20 * 1000 * 1000};
+	int64_t deadline = clock_mono_us() + (int64_t)timeout_ms * 1000;
+	struct kafka_topic_state *states;
+	int created = 0, i, status = -1;
+
+	assert(count >= 0 && count <= TOPICS_MAX);
+	if (count == 0)
+		return (0);
+	if ((states = calloc((size_t)count, sizeof(*states))) == NULL)
+		return (mr_error_set(err, MR_FATAL, "out of memory"));
+	for (i = 0; i < count; i++) {
+		if (kafka_topic_find(names[i]) == NULL) {
+			mr_error_set(err, MR_REJECT,
+			    "topic %.*s is not among the declared ones",
+			    KAFKA_TOPIC_MAX, names[i]);
+			goto done;
+		}
+		snprintf(states[i].name, sizeof(states[i].name), "%s",
+		    names[i]);
+	}
+	/* A topic just created can take a moment until brokers show it. */
+	for (;;) {
+		if (kafka_admin_describe(admin, states, count,
+			ms_left(deadline), err) != 0)
+			goto done;
+		if (all_there(states, count))
+			break;
+		if (ms_left(deadline) == 0) {
+			mr_error_set(err, MR_RETRY,
+			    "topics can't be seen %d ms after their creation",
+			    timeout_ms);
+			goto done;
+		}
+		if (created)
+			nanosleep(&nap, NULL);
+		else if (create_missing(admin, states, count, ms_left(deadline),
+			     err) != 0)
+			goto done;
+		created = 1;
+	}
+	status = 0;
+done:
+	free(states);
+	return (status);
+}
+
+int
+kafka_admin_delete(struct kafka_admin *admin, const char *topic, int timeout_ms,
+    struct mr_error *err)
+{
+	const rd_kafka_topic_result_t **results;
+	rd_kafka_DeleteTopic_t *doomed = rd_kafka_DeleteTopic_new(topic);
+	rd_kafka_resp_err_t code;
+	struct request req;
+	size_t i, count = 0;
+	int status = -1;
+
+	if (request_init(&req, admin, RD_KAFKA_ADMIN_OP_DELETETOPICS,
+		timeout_ms, err) != 0)
+		goto done;
+	rd_kafka_DeleteTopics(admin->client, &doomed, 1, req.options,
+	    req.queue);
+	if (request_wait(&req, timeout_ms, "delete topics", err) != 0)
+		goto done;
+	results = rd_kafka_DeleteTopics_result_topics(
+	    rd_kafka_event_DeleteTopics_result(req.event), &count);
+	for (i = 0; i < count; i++) {
+		code = rd_kafka_topic_result_error(results[i]);
+		if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+			continue;
+		mr_error_set(err, client_error_kind(code),
+		    "can't delete topic %s: %s", topic,
+		    rd_kafka_topic_result_error_string(results[i]));
+		goto done;
+	}
+	status = 0;
+done:
+	request_done(&req);
+	rd_kafka_DeleteTopic_destroy(doomed);
+	return (status);
+}
+
+int
+kafka_admin_offsets(struct kafka_admin *admin, const char *topic, int partition,
+    int64_t *first, int64_t *next, int timeout_ms, struct mr_error *err)
+{
+	rd_kafka_resp_err_t code;
+
+	code = rd_kafka_query_watermark_offsets(admin->client, topic, partition,
+	    first, next, timeout_ms);
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return (mr_error_set(err, client_error_kind(code),
+		    "can't ask for the offsets of %s [%d]: %s", topic,
+		    partition, rd_kafka_err2str(code)));
+	return (0);
+}
+
+int
+kafka_admin_offset_at(struct kafka_admin *admin, const char *topic,
+    int partition, int64_t ts_ms, int64_t *offset, int timeout_ms,
+    struct mr_error *err)
+{
+	int64_t deadline = clock_mono_us() + (int64_t)timeout_ms * 1000;
+	rd_kafka_topic_partition_list_t
+	    *list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_resp_err_t code;
+	int64_t first;
+
+	rd_kafka_topic_partition_list_add(list, topic, partition)
+	    ->offset = ts_ms;
+	code = rd_kafka_offsets_for_times(admin->client, list, timeout_ms);
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		code = list->elems[0].err;
+	*offset = list->elems[0].offset;
+	rd_kafka_topic_partition_list_destroy(list);
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return (mr_error_set(err, client_error_kind(code),
+		    "can't ask for the offset of %s [%d] at %lld ms: %s", topic,
+		    partition, (long long)ts_ms, rd_kafka_err2str(code)));
+	if (*offset >= 0)
+		return (0);
+	return (kafka_admin_offsets(admin, topic, partition, &first, offset,
+	    ms_left(deadline), err));
+}

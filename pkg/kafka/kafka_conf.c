@@ -1,0 +1,434 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "kafka/kafka_internal.h"
+
+#define PROPERTIES_MAX (64 * 1024) /* a properties file's bytes */
+
+/*
+ * Properties that may not be set, and why.  librdkafka's aliases of each are
+ * here too.
+ */
+static const struct {
+	const char *name;
+	const char *reason;
+} refused[] = {
+    {"bootstrap.servers", "use --brokers"},
+    {"metadata.broker.list", "use --brokers"},
+    {"client.id", "it is the instance's name"},
+    {"group.id", "it is the program's name"},
+    {"group.protocol", "cooperative rebalancing is what the core expects"},
+    {"partition.assignment.strategy",
+	"cooperative rebalancing is what the core expects"},
+    {"enable.auto.commit", "positions are kept in the service's file"},
+    {"auto.commit.enable", "positions are kept in the service's file"},
+    {"enable.auto.offset.store", "positions are kept in the service's file"},
+    {"auto.offset.reset", "a lost position must halt, not skip"},
+    {"isolation.level", "aborted records must not be applied"},
+    {"enable.partition.eof", "idle positions are found by it"},
+    {"check.crcs", "damaged records must not be applied"},
+    {"enable.idempotence", "set by --delivery"},
+    {"enable.gapless.guarantee", "set by --delivery"},
+    {"transactional.id", "set by --delivery"},
+    {"acks", "set by --delivery"},
+    {"request.required.acks", "set by --delivery"},
+    {"retries", "set by --delivery"},
+    {"message.send.max.retries", "set by --delivery"},
+    {"max.in.flight", "more than one lets records overtake each other"},
+    {"max.in.flight.requests.per.connection",
+	"more than one lets records overtake each other"},
+    {"message.timeout.ms", "records are not dropped by time"},
+    {"delivery.timeout.ms", "records are not dropped by time"},
+    {"queuing.strategy", "records must stay in order"},
+    {"delivery.report.only.error", "every record needs its report"},
+    {"produce.offset.report", "every report needs its offset"},
+    {"partitioner", "a key's partition must be the same everywhere"},
+    {"msg_order_cmp", "records must stay in order"},
+    {"log.queue", "log lines are forwarded as they come"},
+};
+
+/* Properties that are secrets: from the file only. */
+static const char *const secrets[] = {
+    "sasl.password",
+    "sasl.oauthbearer.config",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.client.credentials.client.secret",
+    "sasl.oauthbearer.assertion.private.key.pem",
+    "sasl.oauthbearer.assertion.private.key.passphrase",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl_key",
+    "ssl.keystore.password",
+};
+
+/* Every client's, before the user's own. */
+static const struct setting common[] = {
+    {"reconnect.backoff.max.ms", "2000"},
+    {"topic.metadata.refresh.interval.ms", "30000"},
+    {"socket.keepalive.enable", "true"},
+    {"statistics.interval.ms", "0"},
+    {"enable.metrics.push", "false"},
+    {NULL, NULL},
+};
+
+const struct config_option *
+kafka_options(struct kafka_conf *conf)
+{
+	static struct config_option table[] = {
+	    {.name = "brokers",
+		.kind = CONFIG_TEXT,
+		.fallback = "localhost:9092",
+		.help = "where Kafka is: host:port, more after commas",
+		.group = "Kafka"},
+	    {.name = "property",
+		.kind = CONFIG_LIST,
+		.help = "a librdkafka property, key=value; may be repeated"},
+	    {.name = "properties-file",
+		.kind = CONFIG_TEXT,
+		.help = "librdkafka properties, key=value lines, for TLS and "
+			"SASL; mode 0600"},
+	    {.name = NULL},
+	};
+
+	table[0].target = &conf->brokers;
+	table[1].target = &conf->properties;
+	table[2].target = &conf->properties_file;
+	return (table);
+}
+
+static int
+set_property(rd_kafka_conf_t *settings, const char *name, const char *value,
+    struct mr_error *err)
+{
+	char why[160];
+
+	if (rd_kafka_conf_set(settings, name, value, why, sizeof(why)) ==
+	    RD_KAFKA_CONF_OK)
+		return (0);
+	return (mr_error_set(err, MR_REJECT, "can't set Kafka property %s: %s",
+	    name, why));
+}
+
+static int
+set_all(rd_kafka_conf_t *settings, const struct setting *table,
+    struct mr_error *err)
+{
+
+	for (; table->name != NULL; table++) {
+		if (table->value != NULL &&
+		    set_property(settings, table->name, table->value, err) != 0)
+			return (-1);
+	}
+	return (0);
+}
+
+static char *
+trim(char *text)
+{
+	size_t length;
+
+	text += strspn(text, " \t\r");
+	length = strlen(text);
+	while (length > 0 && strchr(" \t\r", text[length - 1]) != NULL)
+		text[--length] = '\0';
+	return (text);
+}
+
+/* Set "name=value", which is written into; ${from_file} if it came from one. */
+static int
+set_line(rd_kafka_conf_t *settings, char *line, int from_file,
+    struct mr_error *err)
+{
+	char *name, *value;
+	size_t i;
+
+	if ((value = strchr(line, '=')) == NULL)
+		return (mr_error_set(err, MR_REJECT,
+		    "a Kafka property has no '=': expected key=value"));
+	*value++ = '\0';
+	name = trim(line);
+	value = trim(value);
+	for (i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		if (strcmp(name, refused[i].name) == 0)
+			return (mr_error_set(err, MR_REJECT,
+			    "Kafka property %s can't be set: %s", name,
+			    refused[i].reason));
+	}
+	for (i = 0; !from_file && i < sizeof(secrets) / sizeof(secrets[0]);
+	     i++) {
+		if (strcmp(name, secrets[i]) == 0)
+			return (mr_error_set(err, MR_REJECT,
+			    "Kafka property %s is a secret: it belongs into "
+			    "the file named by --properties-file",
+			    name));
+	}
+	return (set_property(settings, name, value, err));
+}
+
+/*
+ * Read the whole file into ${text}.  It may hold passwords, so it must be
+ * the owner's alone; root's may be readable by a group that services run in.
+ */
+static int
+read_properties(const char *path, char *text, size_t size, struct mr_error *err)
+{
+	struct stat sb;
+	size_t length = 0;
+	ssize_t n;
+	int fd, status = -1;
+
+	/* O_NONBLOCK: a FIFO must not hang us. */
+	if ((fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) == -1)
+		return (mr_error_set(err, MR_REJECT, "can't open %s: %s", path,
+		    strerror(errno)));
+	if (fstat(fd, &sb) != 0) {
+		mr_error_set(err, MR_REJECT, "can't stat %s: %s", path,
+		    strerror(errno));
+		goto done;
+	}
+	if (!S_ISREG(sb.st_mode)) {
+		mr_error_set(err, MR_REJECT, "%s is no regular file", path);
+		goto done;
+	}
+	if ((sb.st_mode & 077) != 0 &&
+	    (sb.st_uid != 0 || (sb.st_mode & 037) != 0)) {
+		mr_error_set(err, MR_REJECT,
+		    "%s can be read or written by others (mode %04o): run "
+		    "chmod 600 on it (root's own may be 0640)",
+		    path, (unsigned int)(sb.st_mode & 07777));
+		goto done;
+	}
+	while (length < size - 1 &&
+	    (n = read(fd, text + length, size - 1 - length)) != 0) {
+		if (n == -1 && errno == EINTR)
+			continue;
+		if (n == -1) {
+			mr_error_set(err, MR_REJECT, "can't read %s: %s", path,
+			    strerror(errno));
+			goto done;
+		}
+		length += (size_t)n;
+	}
+	text[length] = '\0';
+	if (length == size - 1 || strlen(text) != length) {
+		mr_error_set(err, MR_REJECT,
+		    "%s is larger than %d bytes or not text", path,
+		    PROPERTIES_MAX - 1);
+		goto done;
+	}
+	status = 0;
+done:
+	close(fd);
+	return (status);
+}
+
+static int
+set_file(rd_kafka_conf_t *settings, const char *path, struct mr_error *err)
+{
+	static _Thread_local char text[PROPERTIES_MAX + 1];
+	char *line, *next;
+	int number = 0, status = 0;
+
+	if (read_properties(path, text, PROPERTIES_MAX, err) != 0)
+		status = -1;
+	for (line = text; status == 0 && line != NULL; line = next) {
+		number++;
+		if ((next = strchr(line, '\n')) != NULL)
+			*next++ = '\0';
+		line = trim(line);
+		if (*line == '\0' || *line == '#')
+			continue;
+		if (set_line(settings, line, 1, err) != 0) {
+			mr_error_wrap(err, "%s line %d", path, number);
+			status = -1;
+		}
+	}
+	explicit_bzero(text, sizeof(text));
+	return (status);
+}
+
+static int
+set_list(rd_kafka_conf_t *settings, const struct config_list *list,
+    struct mr_error *err)
+{
+	char line[1024];
+	int i;
+
+	for (i = 0; i < list->count; i++) {
+		if (strlen(list->items[i]) >= sizeof(line))
+			return (mr_error_set(err, MR_REJECT,
+			    "a Kafka property is longer than %d characters",
+			    (int)sizeof(line) - 1));
+		memcpy(line, list->items[i], strlen(list->items[i]) + 1);
+		if (set_line(settings, line, 0, err) != 0)
+			return (-1);
+	}
+	return (0);
+}
+
+/*
+ * librdkafka's own lines.  Errors also come as events, which the owner of
+ * the client reports: those lines are for debugging, like its informative
+ * ones.
+ */
+static void
+forward_log(const rd_kafka_t *client, int level, const char *facility,
+    const char *text)
+{
+	enum log_level as = LOG_DEBUG;
+
+	if (level <= 2)
+		as = LOG_ERROR;
+	else if (level <= 4 && strcmp(facility, "FAIL") != 0 &&
+	    strcmp(facility, "ERROR") != 0 && strcmp(facility, "CONFWARN") != 0)
+		as = LOG_WARN;
+	if (log_enabled(as))
+		log_write(as, "librdkafka", "client",
+		    client != NULL ? rd_kafka_name(client) : "", "facility",
+		    facility, "text", text, (const char *)0);
+}
+
+rd_kafka_conf_t *
+client_conf_new(const struct kafka_conf *conf, const struct setting *defaults,
+    const struct setting *fixed, void *opaque, struct mr_error *err)
+{
+	rd_kafka_conf_t *settings = rd_kafka_conf_new();
+	const struct setting named[] = {
+	    {"bootstrap.servers", conf->brokers},
+	    {"client.id", conf->client_id},
+	    {NULL, NULL},
+	};
+
+	if (conf->brokers == NULL || conf->brokers[0] == '\0') {
+		mr_error_set(err, MR_REJECT,
+		    "no brokers to connect to: give --brokers host:port");
+		goto fail;
+	}
+	rd_kafka_conf_set_opaque(settings, opaque);
+	rd_kafka_conf_set_log_cb(settings, forward_log);
+	if (set_all(settings, common, err) != 0 ||
+	    set_all(settings, defaults, err) != 0 ||
+	    (conf->properties_file != NULL &&
+		set_file(settings, conf->properties_file, err) != 0) ||
+	    set_list(settings, &conf->properties, err) != 0 ||
+	    set_all(settings, named, err) != 0 ||
+	    set_all(settings, fixed, err) != 0)
+		goto fail;
+	return (settings);
+fail:
+	rd_kafka_conf_destroy(settings);
+	return (NULL);
+}
+
+rd_kafka_t *
+client_new(rd_kafka_type_t type, rd_kafka_conf_t *settings,
+    struct mr_error *err)
+{
+	rd_kafka_t *client;
+	char why[200];
+
+	if ((client = rd_kafka_new(type, settings, why, sizeof(why))) == NULL) {
+		rd_kafka_conf_destroy(settings);
+		mr_error_set(err, MR_REJECT, "can't make a Kafka client: %s",
+		    why);
+	}
+	return (client);
+}
+
+enum mr_error_kind
+client_error_kind(rd_kafka_resp_err_t code)
+{
+
+	switch ((int)code) {
+	case RD_KAFKA_RESP_ERR_NO_ERROR:
+		return (MR_OK);
+	case RD_KAFKA_RESP_ERR__FATAL:
+		return (MR_FATAL);
+	case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+	case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+	case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
+	case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+	case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+	case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+	case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+	case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+	case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+	case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+	case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+	case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+	case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
+	case RD_KAFKA_RESP_ERR_INVALID_CONFIG:
+	case RD_KAFKA_RESP_ERR_INVALID_PARTITIONS:
+	case RD_KAFKA_RESP_ERR_INVALID_REQUEST:
+	case RD_KAFKA_RESP_ERR_TOPIC_DELETION_DISABLED:
+	case RD_KAFKA_RESP_ERR__INVALID_ARG:
+	case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:
+		return (MR_REJECT);
+	default:
+		return (MR_RETRY);
+	}
+}
+
+int
+client_wake_new(struct mr_error *err)
+{
+	int fd;
+
+	if ((fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK)) == -1)
+		mr_error_set(err, MR_FATAL,
+		    "can't make an event descriptor: %s", strerror(errno));
+	return (fd);
+}
+
+void
+client_wake_set(int fd)
+{
+	const uint64_t one = 1;
+
+	/* EAGAIN: it is readable as can be. */
+	if (write(fd, &one, sizeof(one)) == -1)
+		return;
+}
+
+void
+client_wake_clear(int fd)
+{
+	uint64_t count;
+
+	/* EAGAIN: nothing to clear. */
+	if (read(fd, &count, sizeof(count)) == -1)
+		return;
+}
+
+void
+client_watch(rd_kafka_queue_t *queue, int fd)
+{
+	const uint64_t one = 1;
+
+	rd_kafka_queue_io_event_enable(queue, fd, &one, sizeof(one));
+}
+
+void *
+client_unconst(const void *p)
+{
+	union {
+		const void *from;
+		void *to;
+	} u;
+
+	u.from = p;
+	return (u.to);
+}
+
+const char *
+kafka_version_text(void)
+{
+
+	return (rd_kafka_version_str());
+}

@@ -1,0 +1,256 @@
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "kafka/kafka_internal.h"
+
+#define HEADERS_MAX 128
+
+struct kafka_producer {
+	rd_kafka_t *client;
+	rd_kafka_queue_t *queue;
+	int fd;
+	enum kafka_delivery delivery;
+	int spent;
+	int in_flight;
+	void (*on_report)(void *arg, const struct kafka_report *report);
+	void *arg;
+	struct log_limit limit;
+};
+
+/* What the caller may change. */
+static const struct setting defaults[] = {
+    {"linger.ms", "1"},
+    {"queue.buffering.max.kbytes", "16384"},
+    {"sticky.partitioning.linger.ms", "0"},
+    {NULL, NULL},
+};
+
+/* What a delivery promises rests on these. */
+static const struct setting fixed[][10] = {
+    [KAFKA_AT_MOST_ONCE] =
+	{
+	    {"acks", "0"},
+	    {"retries", "0"},
+	    {"message.timeout.ms", "30000"},
+	    {"partitioner", "murmur2_random"},
+	    {NULL, NULL},
+	},
+    [KAFKA_AT_LEAST_ONCE] =
+	{
+	    {"acks", "all"},
+	    {"max.in.flight", "1"},
+	    {"message.timeout.ms", "0"},
+	    {"partitioner", "murmur2_random"},
+	    {NULL, NULL},
+	},
+    [KAFKA_EXACTLY_ONCE] =
+	{
+	    {"enable.idempotence", "true"},
+	    {"enable.gapless.guarantee", "true"},
+	    {"acks", "all"},
+	    {"max.in.flight", "1"},
+	    {"message.timeout.ms", "0"},
+	    {"partitioner", "murmur2_random"},
+	    {NULL, NULL},
+	},
+};
+
+static void
+take_report(rd_kafka_t *client, const rd_kafka_message_t *msg, void *opaque)
+{
+	struct kafka_producer *producer = opaque;
+	struct kafka_report report = {
+	    .tag = msg->_private,
+	    .topic = rd_kafka_topic_name(msg->rkt),
+	    .partition = msg->partition,
+	    .offset = msg->offset >= 0 ? msg->offset : -1,
+	    .latency_us = rd_kafka_message_latency(msg),
+	    .kind = client_error_kind(msg->err),
+	};
+
+	(void)client;
+	producer->in_flight--;
+	if (report.kind != MR_OK) {
+		/* What comes after a failed record is the next producer's. */
+		if (report.kind == MR_FATAL)
+			report.kind = MR_RETRY;
+		report.offset = -1;
+		report.reason = rd_kafka_err2str(msg->err);
+		if (producer->delivery == KAFKA_EXACTLY_ONCE)
+			producer->spent = 1;
+	}
+	if (producer->on_report != NULL)
+		producer->on_report(producer->arg, &report);
+}
+
+static void
+take_error(rd_kafka_t *client, int code, const char *reason, void *opaque)
+{
+	struct kafka_producer *producer = opaque;
+	char why[240];
+	int64_t suppressed;
+
+	if (code == RD_KAFKA_RESP_ERR__FATAL) {
+		producer->spent = 1;
+		if (rd_kafka_fatal_error(client, why, sizeof(why)) != 0)
+			reason = why;
+	}
+	if (log_limit_take(&producer->limit, &suppressed))
+		log_warn("kafka producer", "error", reason, "code",
+		    rd_kafka_err2name((rd_kafka_resp_err_t)code), "suppressed",
+		    log_i64(suppressed));
+}
+
+struct kafka_producer *
+kafka_producer_new(const struct kafka_conf *conf, enum kafka_delivery delivery,
+    void (*on_report)(void *arg, const struct kafka_report *report), void *arg,
+    struct mr_error *err)
+{
+	struct kafka_producer *producer;
+	rd_kafka_conf_t *settings;
+
+	if ((producer = calloc(1, sizeof(*producer))) == NULL) {
+		mr_error_set(err, MR_FATAL, "out of memory");
+		return (NULL);
+	}
+	producer->delivery = delivery;
+	producer->on_report = on_report;
+	producer->arg = arg;
+	producer->limit = (struct log_limit){.per_second = 1, .burst = 5};
+	if ((producer->fd = client_wake_new(err)) == -1)
+		goto fail_producer;
+	settings = client_conf_new(conf, defaults, fixed[delivery], producer,
+	    err);
+	if (settings == NULL)
+		goto fail_fd;
+	rd_kafka_conf_set_dr_msg_cb(settings, take_report);
+	rd_kafka_conf_set_error_cb(settings, take_error);
+	producer->client = client_new(RD_KAFKA_PRODUCER, settings, err);
+	if (producer->client == NULL)
+		goto fail_fd;
+	producer->queue = rd_kafka_queue_get_main(producer->client);
+	client_watch(producer->queue, producer->fd);
+	return (producer);
+fail_fd:
+	close(producer->fd);
+fail_producer:
+	free(producer);
+	return (NULL);
+}
+
+void
+kafka_producer_free(struct kafka_producer *producer)
+{
+
+	if (producer == NULL)
+		return;
+	/* The descriptor goes last: librdkafka's threads may write to it. */
+	producer->on_report = NULL;
+	rd_kafka_queue_io_event_enable(producer->queue, -1, NULL, 0);
+	rd_kafka_queue_destroy(producer->queue);
+	rd_kafka_purge(producer->client,
+	    RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+	rd_kafka_destroy(producer->client);
+	close(producer->fd);
+	free(producer);
+}
+
+int
+kafka_producer_fd(const struct kafka_producer *producer)
+{
+
+	return (producer->fd);
+}
+
+static int
+send_failed(struct kafka_producer *producer, rd_kafka_error_t *error,
+    const char *topic, int partition, struct mr_error *err)
+{
+	rd_kafka_resp_err_t code = rd_kafka_error_code(error);
+
+	if (code == RD_KAFKA_RESP_ERR__FATAL)
+		producer->spent = 1;
+	mr_error_set(err, client_error_kind(code), "can't send to %s [%d]: %s",
+	    topic, partition, rd_kafka_error_string(error));
+	rd_kafka_error_destroy(error);
+	return (-1);
+}
+
+int
+kafka_producer_send(struct kafka_producer *producer, const char *topic,
+    int partition, const void *key, size_t key_size, const void *value,
+    size_t value_size, const struct kafka_header *headers, int header_count,
+    int64_t ts_ms, void *tag, struct mr_error *err)
+{
+	rd_kafka_vu_t parts[7 + HEADERS_MAX];
+	rd_kafka_error_t *error;
+	size_t n = 0;
+	int i;
+
+	if (producer->spent)
+		return (mr_error_set(err, MR_FATAL,
+		    "this producer is spent: make a new one"));
+	if (header_count > HEADERS_MAX)
+		return (mr_error_set(err, MR_REJECT,
+		    "can't send to %s: %d headers; at most %d can be", topic,
+		    header_count, HEADERS_MAX));
+	parts[n].vtype = RD_KAFKA_VTYPE_TOPIC;
+	parts[n++].u.cstr = topic;
+	parts[n].vtype = RD_KAFKA_VTYPE_PARTITION;
+	parts[n++].u.i32 = partition;
+	parts[n].vtype = RD_KAFKA_VTYPE_MSGFLAGS;
+	parts[n++].u.i = RD_KAFKA_MSG_F_COPY;
+	parts[n].vtype = RD_KAFKA_VTYPE_KEY;
+	parts[n].u.mem.ptr = client_unconst(key);
+	parts[n++].u.mem.size = key_size;
+	parts[n].vtype = RD_KAFKA_VTYPE_VALUE;
+	parts[n].u.mem.ptr = client_unconst(value);
+	parts[n++].u.mem.size = value_size;
+	parts[n].vtype = RD_KAFKA_VTYPE_TIMESTAMP;
+	parts[n++].u.i64 = ts_ms;
+	parts[n].vtype = RD_KAFKA_VTYPE_OPAQUE;
+	parts[n++].u.ptr = tag;
+	for (i = 0; i < header_count; i++, n++) {
+		parts[n].vtype = RD_KAFKA_VTYPE_HEADER;
+		parts[n].u.header.name = headers[i].name;
+		parts[n].u.header.val = headers[i].value;
+		parts[n].u.header.size = (ssize_t)headers[i].size;
+	}
+	error = rd_kafka_produceva(producer->client, parts, n);
+	if (error != NULL)
+		return (send_failed(producer, error, topic, partition, err));
+	producer->in_flight++;
+	return (0);
+}
+
+int
+kafka_producer_poll(struct kafka_producer *producer, int timeout_ms)
+{
+
+	client_wake_clear(producer->fd);
+	return (rd_kafka_poll(producer->client, timeout_ms));
+}
+
+int
+kafka_producer_flush(struct kafka_producer *producer, int timeout_ms,
+    struct mr_error *err)
+{
+
+	rd_kafka_flush(producer->client, timeout_ms);
+	if (producer->in_flight > 0)
+		return (mr_error_set(err, MR_RETRY,
+		    "%d records have no report after %d ms",
+		    kafka_producer_in_flight(producer), timeout_ms));
+	return (0);
+}
+
+int
+kafka_producer_in_flight(const struct kafka_producer *producer)
+{
+
+	return (producer->in_flight);
+}
