@@ -300,7 +300,8 @@ move_apply(struct turn *turn, unsigned i, unsigned p)
 		fetch->cursor = (uint8_t)(offset + 1);
 	} else {
 		/* Halted: it will never get past this record. */
-		alarm_raised(turn->world, state, life, p, record);
+		if (fetch->topic == life)
+			alarm_raised(turn->world, state, life, p, record);
 		fetch_seek(fetch, fetch->cursor);
 	}
 }

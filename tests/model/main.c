@@ -10,7 +10,7 @@
 struct options {
 	struct limits limits;
 	const char *scope; /* this one only, or NULL */
-	const char *rule; /* this one only, or NULL */
+	const char *claim; /* this one only, or NULL */
 	bool trace;
 	bool long_run;
 	bool bounded; /* limits were asked for */
@@ -41,7 +41,7 @@ count(struct tally *tally, bool ok)
 
 /* Everything holds: exhausted, no flaw, something got done. */
 static void
-try_scope(const struct options *options, const char *name,
+try_holds(const struct options *options, const char *name,
     const struct world *world, struct tally *tally)
 {
 	struct outcome outcome;
@@ -70,7 +70,7 @@ try_scope(const struct options *options, const char *name,
 
 /* Something breaks, and is found. */
 static void
-try_violation(const struct options *options, const char *name,
+try_breaks(const struct options *options, const char *name,
     const struct world *world, struct tally *tally)
 {
 	struct outcome outcome;
@@ -96,33 +96,24 @@ try_violation(const struct options *options, const char *name,
 static void
 run(const struct options *options, struct tally *tally)
 {
+	const struct claim *claim;
 	struct world world;
 	size_t i;
 
-	for (i = 0; i < proofs_count && options->rule == NULL; i++) {
-		world = (struct world){&proofs[i].scope, 0};
-		if (!chosen(options->scope, world.scope->name) ||
-		    (proofs[i].slow && !options->long_run &&
-			options->scope == NULL))
+	for (i = 0; i < claims_count; i++) {
+		claim = &claims[i];
+		if (!chosen(options->scope, claim->scope) ||
+		    !chosen(options->claim, claim->name))
 			continue;
-		try_scope(options, world.scope->name, &world, tally);
-	}
-	for (i = 0; i < removals_count; i++) {
-		world.scope = scope_find(removals[i].scope);
-		world.removed = UINT32_C(1) << removals[i].rule;
-		if (!chosen(options->scope, removals[i].scope) ||
-		    !chosen(options->rule, removals[i].name))
+		if (claim->slow && !options->long_run &&
+		    options->scope == NULL && options->claim == NULL)
 			continue;
-		if (removals[i].harmless)
-			try_scope(options, removals[i].name, &world, tally);
+		world.scope = scope_find(claim->scope);
+		world.removed = claim->removed;
+		if (claim->expected == HOLDS)
+			try_holds(options, claim->name, &world, tally);
 		else
-			try_violation(options, removals[i].name, &world, tally);
-	}
-	for (i = 0; i < beyond_count && options->rule == NULL; i++) {
-		world = (struct world){&beyond[i].scope, beyond[i].removed};
-		if (chosen(options->scope, world.scope->name))
-			try_violation(options, world.scope->name, &world,
-			    tally);
+			try_breaks(options, claim->name, &world, tally);
 	}
 }
 
@@ -131,24 +122,21 @@ list(void)
 {
 	size_t i;
 
-	puts("scopes:");
-	for (i = 0; i < proofs_count; i++)
-		printf("  %-26s %s%s\n", proofs[i].scope.name,
-		    proofs[i].scope.covers, proofs[i].slow ? " (long)" : "");
-	puts("rules removed:");
-	for (i = 0; i < removals_count; i++)
-		printf("  %-26s in scope %s\n", removals[i].name,
-		    removals[i].scope);
-	puts("not promised:");
-	for (i = 0; i < beyond_count; i++)
-		printf("  %-26s %s\n", beyond[i].scope.name, beyond[i].says);
+	puts("scenarios:");
+	for (i = 0; i < scopes_count; i++)
+		printf("  %-26s %s\n", scopes[i].name, scopes[i].covers);
+	puts("claims:");
+	for (i = 0; i < claims_count; i++)
+		printf("  %-26s %s in %s%s\n", claims[i].name,
+		    claims[i].expected == HOLDS ? "holds" : "breaks",
+		    claims[i].scope, claims[i].slow ? " (long)" : "");
 }
 
 static void
 usage(FILE *out)
 {
 
-	fputs("usage: model [--scenario NAME] [--without RULE] [--trace] "
+	fputs("usage: model [--scenario NAME] [--claim NAME] [--trace] "
 	      "[--long]\n"
 	      "             [--depth N] [--states N] [--list]\n",
 	    out);
@@ -174,7 +162,7 @@ main(int argc, char *argv[])
 {
 	static const struct option option[] = {
 	    {"scenario", required_argument, NULL, 's'},
-	    {"without", required_argument, NULL, 'w'},
+	    {"claim", required_argument, NULL, 'c'},
 	    {"depth", required_argument, NULL, 'd'},
 	    {"states", required_argument, NULL, 'n'},
 	    {"trace", no_argument, NULL, 't'},
@@ -192,8 +180,8 @@ main(int argc, char *argv[])
 		case 's':
 			options.scope = optarg;
 			break;
-		case 'w':
-			options.rule = optarg;
+		case 'c':
+			options.claim = optarg;
 			break;
 		case 'd':
 			options.limits.depth = number(optarg);

@@ -18,20 +18,33 @@ log_has_room(const struct world *world, const struct state *state, unsigned p)
 	return (state->log[p][world->scope->backlog - 1] == 0);
 }
 
-static void
-log_append(const struct world *world, struct state *state, unsigned p,
+/*
+ * The source that a record is sent with: the row's.  With the rule removed,
+ * that of the file which the sender has open; a sender whose file is no
+ * longer in place still has the one that the row is from.
+ */
+static uint8_t
+source_sent(const struct world *world, const struct state *state, unsigned i,
     unsigned g)
 {
-	uint8_t source = state->emission[g].source;
+
+	if (keeps(world, RULE_SOURCE_IN_ROW) || i == NOBODY ||
+	    !state->instance[i].current)
+		return (state->emission[g].source);
+	return (state->file.id);
+}
+
+static void
+log_append(const struct world *world, struct state *state, unsigned i,
+    unsigned p, unsigned g)
+{
+	unsigned source = source_sent(world, state, i, g);
 	uint8_t seq = state->emission[g].seq;
 	unsigned n;
 
-	if (!keeps(world, RULE_SOURCE_IN_ROW))
-		source = state->file.id;
 	for (n = 0; state->log[p][n] != 0; n++)
 		assert(n + 1 < BACKLOG);
-	state->log[p][n] = (uint8_t)((1 + g) |
-	    (unsigned)source << LOG_SOURCE_SHIFT);
+	state->log[p][n] = (uint8_t)((1 + g) | source << LOG_SOURCE_SHIFT);
 	if (!world->scope->check)
 		return;
 	if (!keeps(world, RULE_CHECK_HIGHEST))
@@ -68,7 +81,7 @@ land(struct turn *turn, enum move move, unsigned i, unsigned g,
 		if (!log_has_room(turn->world, turn->now, p))
 			continue;
 		state = step_add(turn, move, i, g);
-		log_append(turn->world, state, p, g);
+		log_append(turn->world, state, i, p, g);
 		change(state, i, g);
 	}
 }
@@ -316,6 +329,6 @@ reader_moves(struct turn *turn)
 	for (n = 0; n < LATE; n++)
 		if (turn->now->late[n] != 0 &&
 		    (n == 0 || turn->now->late[n] != turn->now->late[n - 1]))
-			land(turn, MOVE_LATE_LAND, 0, turn->now->late[n] - 1U,
-			    late_landed);
+			land(turn, MOVE_LATE_LAND, NOBODY,
+			    turn->now->late[n] - 1U, late_landed);
 }

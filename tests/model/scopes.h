@@ -1,6 +1,9 @@
 /*
- * scopes -- what is explored: the scopes in which everything must hold, and
- * for each rule the scope in which its removal must show.
+ * scopes -- what is explored, and what is claimed of it.
+ *
+ * A scope is a part of the protocol small enough to be searched to its end.
+ * A claim says of a scope that it holds, or of a scope with a rule removed
+ * that it breaks: a rule that nothing breaks without is no rule.
  */
 #ifndef SCOPES_H_
 #define SCOPES_H_
@@ -10,38 +13,22 @@
 
 #include "protocol.h"
 
-/* A scope that must be exhausted without a flaw. */
-struct proof {
-	struct scope scope;
+enum expected { HOLDS, BREAKS };
+
+struct claim {
+	const char *name;
+	const char *scope;
+	uint32_t removed; /* rules: bits by enum rule */
+	enum expected expected;
 	bool slow; /* only in a long run */
 };
 
-/*
- * A rule and the scope without it.  ${harmless} ones are there to show that
- * nothing breaks.
- */
-struct removal {
-	enum rule rule;
-	const char *name; /* of what is left when the rule is gone */
-	const char *scope;
-	bool harmless;
-};
+extern const struct claim claims[];
+extern const size_t claims_count;
+extern const struct scope scopes[];
+extern const size_t scopes_count;
 
-/* A scope outside of what is promised, in which a flaw must show. */
-struct limit {
-	struct scope scope;
-	uint32_t removed;
-	const char *says;
-};
-
-extern const struct proof proofs[];
-extern const size_t proofs_count;
-extern const struct removal removals[];
-extern const size_t removals_count;
-extern const struct limit beyond[];
-extern const size_t beyond_count;
-
-/* scope_find -- the scope of a name, or NULL. */
+/* scope_find -- the scope of a name that a claim has. */
 const struct scope *scope_find(const char *name);
 
 #endif /* !SCOPES_H_ */
