@@ -1,0 +1,373 @@
+/*
+ * internal -- what the files of pkg/stream share, and nobody else sees.
+ *
+ *	stream.c	the loop: sleep, take what is ready, run a batch
+ *	connect.c	the start: topics, cluster, the identity check
+ *	partition.c	what is assigned and in hand, by partition
+ *	batch.c		one transaction of records, commands and ticks
+ *	position.c	positions, marks, the database id
+ *	output.c	emitting into the outbox; dead letters
+ *	command.c	the queue of commands, and their answers
+ *	relay.c		the thread that sends the outbox to Kafka
+ *	record.c	the identity in a record's headers
+ *
+ * Everything belongs to the thread in stream_run, except for what says that
+ * it is shared.
+ */
+#ifndef MR_STREAM_INTERNAL_H
+#define MR_STREAM_INTERNAL_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+
+#include "base/log.h"
+#include "metrics/metrics.h"
+#include "stream/stream.h"
+
+#define TOPICS_MOST 16 /* inputs, and outputs with the dead letters */
+#define DATABASE_ID_SIZE 33 /* 32 hexadecimal digits and NUL */
+#define SOURCE_SIZE 160 /* "/millrace/<service>/<database id>" */
+#define OWNER_SIZE 33
+#define EMIT_BYTES_MOST 1000000
+#define COMMANDS_MOST 1024 /* queued; more are refused */
+#define COMMANDS_A_BATCH 256
+#define HALT_REASON_SIZE 480
+
+/* ---- record.c ----------------------------------------------------------- */
+
+/* What a record's headers say of where it comes from. */
+struct identity {
+	int ours; /* a Millrace service emitted it; else the rest is empty */
+	char source[SOURCE_SIZE];
+	int64_t seq;
+	int64_t predecessor; /* 0: the first of its source in this partition */
+	char type[64]; /* "" if there is none, ours or not */
+	char cause_topic[KAFKA_TOPIC_MAX + 1]; /* "": none */
+	int cause_partition;
+	int64_t cause_offset;
+};
+
+void identity_read(const struct kafka_record *record, struct identity *id);
+
+/* A list of headers in one blob: for each, two big-endian 32-bit lengths,
+ * name, value.  headers_next returns 1 and moves *at, 0 at the end, -1 if the
+ * blob is damaged. */
+void headers_add(struct buffer *blob, const char *name, const void *value,
+    size_t size);
+int headers_next(const void *blob, size_t size, size_t *at, char *name,
+    size_t name_size, const void **value, size_t *value_size);
+
+/* ---- partition.c -------------------------------------------------------- */
+
+/* A record (or the end of the partition) that was fetched and not committed. */
+struct held {
+	struct kafka_record record;
+	int64_t assignment; /* that it was fetched under */
+	int64_t before; /* where the fetch stood before it */
+};
+
+enum partition_state {
+	PARTITION_READING,
+	PARTITION_WAITING, /* RETRY: backs off until retry_at_us */
+	PARTITION_UNVERIFIED, /* assigned, but the broker couldn't be asked */
+	PARTITION_HALTED /* until somebody accepts what happened */
+};
+
+struct partition {
+	int input;
+	int number;
+	char topic_id[KAFKA_TOPIC_ID_SIZE];
+	enum partition_state state;
+	char halted_by[HALT_REASON_SIZE];
+	int64_t assignment; /* the number of this assignment or seek */
+	int64_t start; /* where to begin if the file has no position */
+	int64_t fetch_next; /* where the fetch stands */
+	int64_t retry_at_us;
+	int64_t backoff_ms;
+	int paused; /* as last told to Kafka's client */
+
+	struct held *held; /* a ring */
+	size_t held_first;
+	size_t held_count;
+	size_t held_capacity;
+
+	/* Within a transaction, and void outside it. */
+	size_t taken; /* of held, from the first */
+	int loaded; /* next and expected are read */
+	int64_t expected; /* position in the file; -1: none */
+	int64_t next;
+	int32_t leader_epoch;
+	int refetch; /* a hole: fetch again from next */
+	int waits; /* a record said RETRY */
+	int halts; /* halted_by says why */
+	int64_t applied;
+
+	int64_t
+	    committed; /* as of our last commit; for lag and group offsets */
+	int32_t committed_epoch;
+	int to_tell; /* the group's offset is behind `committed` */
+	struct metric *lag;
+	struct metric *halted;
+};
+
+struct partition *partition_find(struct stream *s, int input, int number);
+/* Take a polled record in; owns it from here on. */
+void partition_hold(struct stream *s, struct kafka_record *record);
+struct held *partition_at(struct partition *p, size_t index);
+void partition_drop(struct partition *p, size_t count); /* from the first */
+/* Fetch again from ${offset}, under a new assignment number. */
+void partition_refetch(struct stream *s, struct partition *p, int64_t offset);
+void partition_halt(struct stream *s, struct partition *p);
+void partition_wait(struct stream *s, struct partition *p);
+/* Resume those whose time has come, verify those that aren't, pause or
+ * resume all as s->holding says.  Returns µs until the next, or -1. */
+int64_t partition_service(struct stream *s);
+/* Records in hand that a batch could take now. */
+int64_t partition_ready(const struct stream *s);
+void partition_free_all(struct stream *s);
+/* The handlers given to kafka_consumer_new; arg is the stream. */
+extern const struct kafka_group_handlers partition_handlers;
+/* A watcher found topic ids changed or a partition gone: halt those. */
+void partition_compare_ids(struct stream *s,
+    const struct kafka_topic_state *states, int count);
+/* Tell the group where we are, if there is news. */
+void partition_tell_group(struct stream *s);
+
+/* ---- position.c --------------------------------------------------------- */
+
+struct mark {
+	char source[SOURCE_SIZE];
+	const struct partition *partition;
+	int64_t seq; /* -1: none */
+	int dirty;
+};
+
+int position_read(struct stream *s, const char *topic_id, int partition,
+    int64_t *next, int32_t *leader_epoch, struct mr_error *err);
+/* Whether the file has a position of this topic under this id (1), only
+ * under another (2, and which), or none (0). */
+int position_topic_known(struct stream *s, const char *topic,
+    const char *topic_id, char other_id[KAFKA_TOPIC_ID_SIZE],
+    struct mr_error *err);
+int position_move(struct stream *s, struct partition *p, struct mr_error *err);
+/* The mark of a source, read once a transaction; NULL on error. */
+struct mark *mark_find(struct stream *s, const struct partition *p,
+    const char *source, struct mr_error *err);
+int mark_write_all(struct stream *s, struct mr_error *err);
+
+/* Read the file's database id; draw the first. */
+int database_id_load(struct stream *s, struct mr_error *err);
+/* Inside a transaction: still the one that we loaded?  FATAL if not. */
+int database_id_check(struct stream *s, struct mr_error *err);
+int database_id_redraw(struct stream *s, struct mr_error *err);
+/* 1 if this file has or had the id, 0 if not, -1 on error. */
+int database_id_known(struct stream *s, const char *id, struct mr_error *err);
+
+/* ---- output.c ----------------------------------------------------------- */
+
+struct output {
+	const char *topic;
+	int partitions;
+	int64_t
+	    tails[KAFKA_PARTITIONS_MAX]; /* of this transaction; -1: not read */
+	int64_t turn; /* likewise */
+	int dirty;
+};
+
+/* Undo what a savepoint's emits did to the tails in memory. */
+void output_forget_tails(struct stream *s);
+int output_dead_letter(struct stream *s, const struct partition *p,
+    const struct kafka_record *record, const char *reason,
+    struct mr_error *err);
+/* Delete what Kafka acknowledged; note how many rows are left. */
+int output_settle(struct stream *s, struct mr_error *err);
+
+/* ---- command.c ---------------------------------------------------------- */
+
+enum command_state { COMMAND_QUEUED, COMMAND_RUNNING, COMMAND_DONE };
+
+struct command {
+	struct command *next;
+	const struct stream_call *call;
+	struct stream_command command;
+	struct stream_answer *answer;
+	struct mr_error error;
+	enum command_state state; /* under the queue's lock until RUNNING */
+	sem_t done;
+};
+
+/* Shared: any thread queues, the loop takes. */
+struct command_queue {
+	pthread_mutex_t lock;
+	struct command *first;
+	struct command **last;
+	int count;
+	int open; /* refuse unless set */
+	char refusal[120];
+	int wake_fd;
+};
+
+int command_queue_init(struct command_queue *q, struct mr_error *err);
+void command_queue_done(struct command_queue *q);
+void command_queue_open(struct command_queue *q);
+void command_queue_close(struct command_queue *q, const char *why);
+/* Take up to ${most} as RUNNING; NULL if there are none. */
+struct command *command_take(struct command_queue *q, int most);
+int command_waiting(struct command_queue *q);
+/* Run one inside the transaction, in its own savepoint. -1: the transaction
+ * can't go on. */
+int command_run(struct stream *s, struct command *c, struct mr_error *err);
+/* After the commit (err NULL), or after it didn't happen. */
+void command_answer_all(struct command *first, const struct mr_error *err);
+
+/* ---- relay.c ------------------------------------------------------------ */
+
+/*
+ * The relay's thread sends the outbox's rows in order and has its own
+ * read-only connection.  It watches the inputs' topic ids as well, since it is the one that
+ * may wait for the broker.  Fields are shared as noted.
+ */
+struct relay {
+	struct stream *s;
+	pthread_t thread;
+	int started;
+	int wake_fd; /* the loop wakes the relay */
+	int news_fd; /* the relay wakes the loop */
+	_Atomic int64_t epoch; /* of our ownership; 0: not the owner */
+	_Atomic int64_t acked; /* all up to it are acknowledged */
+	_Atomic int stop;
+	_Atomic int news; /* the loop was woken and hasn't looked */
+	pthread_mutex_t lock; /* of what follows */
+	char trouble[HALT_REASON_SIZE];
+	struct kafka_topic_state watched[TOPICS_MOST];
+	int watched_count;
+	int watched_new;
+};
+
+int relay_start(struct stream *s, struct mr_error *err);
+void relay_stop(struct stream *s);
+void relay_wake(struct stream *s);
+/* Inside a transaction: take, renew or leave the ownership.  After the
+ * commit, relay_leased tells the thread. */
+int relay_lease(struct stream *s, struct mr_error *err);
+void relay_leased(struct stream *s);
+int relay_release(struct stream *s, struct mr_error *err);
+
+/* ---- the stream --------------------------------------------------------- */
+
+struct stream {
+	const struct stream_service *svc;
+	const struct stream_conf *conf;
+	const char *instance;
+	char db_path[4096];
+	void *data;
+
+	struct store *st;
+	struct kafka_consumer *consumer;
+	struct kafka_admin *admin;
+	char cluster_id[KAFKA_CLUSTER_ID_SIZE];
+
+	int64_t database; /* number of the database id */
+	char database_id[DATABASE_ID_SIZE];
+	char source[SOURCE_SIZE];
+	char owner[OWNER_SIZE];
+	char boot_id[37];
+
+	const char *inputs[TOPICS_MOST];
+	int input_count;
+	struct input_metrics {
+		struct metric *consumed;
+		struct metric *skipped;
+		struct metric *rejected;
+		struct metric *retried;
+	} input_metrics[TOPICS_MOST];
+	struct output outputs[TOPICS_MOST];
+	int output_count;
+	char dead_letter_topic[KAFKA_TOPIC_MAX + 1];
+
+	struct partition **partitions;
+	int partition_count;
+	int64_t last_assignment;
+	int64_t rebalances; /* handlers that ran, ever */
+	int holding; /* consuming is paused: outbox full, store in trouble */
+
+	struct command_queue commands;
+	struct relay relay;
+
+	/* Of the transaction. */
+	int in_batch;
+	int64_t batch_now_ms;
+	const struct stream_record *applying;
+	int64_t emitted;
+	int64_t emitted_at_save;
+	struct mark *marks;
+	int mark_count;
+	int mark_capacity;
+	struct buffer said; /* packed: count byte, words with their NULs */
+	size_t said_at_save;
+	int64_t deleted_up_to;
+	int64_t lease_epoch;
+	int lease_changed;
+
+	/* Of the outbox, as of the last transaction. */
+	int64_t outbox_first;
+	int64_t outbox_last;
+	int64_t acked_deleted;
+	int64_t lease_renewed_ms;
+
+	int64_t next_tick_us[2];
+	int64_t tick_expected[2];
+	int64_t tick_every_ms[2];
+	int64_t resume_at_us; /* the store was in trouble: not before */
+	int64_t store_backoff_ms;
+	int64_t tell_at_us;
+	int64_t
+	    settle_at_us; /* delete acknowledged rows, renew the lease; 0: no need */
+	int64_t
+	    peek_at_us; /* look for rows that nobody relays; before that, connect */
+
+	struct log_limit commit_limit;
+	struct log_limit say_limit;
+	struct log_limit wait_limit;
+
+	/* Shared. */
+	_Atomic int stopping;
+	_Atomic int64_t heartbeat_us;
+	pthread_mutex_t status_lock;
+	char status[HALT_REASON_SIZE]; /* "" when ready */
+	int connected;
+	int assigned_once;
+
+	struct metric *m_commit;
+	struct metric *m_transactions;
+	struct metric *m_outbox_depth;
+	struct metric *m_rebalances;
+	struct metric *m_commands;
+	struct metric *m_ready;
+	struct metric *m_relayed;
+	struct metric *m_emitted;
+};
+
+/* Reach the broker: 1 done, 0 not yet (status says why), -1 FATAL. */
+int connect_try(struct stream *s, struct mr_error *err);
+
+/* One transaction of whatever is ready: 1 there was something, 0 nothing,
+ * -1 FATAL. */
+int batch_run(struct stream *s, struct mr_error *err);
+
+int batch_schedule_ticks(struct stream *s, struct mr_error *err);
+/* The last transaction of a drain: settle, and let go of the relay. */
+int batch_last(struct stream *s, struct mr_error *err);
+
+/* Savepoints around a service's code, with what memory must undo too. */
+int batch_save(struct stream *s, struct mr_error *err);
+int batch_keep(struct stream *s, struct mr_error *err);
+int batch_undo(struct stream *s, struct mr_error *err);
+/* Call a service's function done: is the transaction still sound? */
+int batch_sound(struct stream *s, struct mr_error *err);
+
+void stream_set_status(struct stream *s, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,564 @@
+/*
+ * relay -- the thread that sends the outbox to Kafka, strictly in order.
+ *
+ * One instance at a time relays: the owner in the file's `relay` row.  Rows go out by
+ * sequence number through an idempotent, gapless producer with one
+ * request in flight.  At the first record that fails, the producer is thrown
+ * away and a new one begins at the first row that was not acknowledged, so
+ * what readers see twice is always a suffix, in order, in the same partition:
+ * what their marks drop.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/failpoint.h"
+#include "stream/internal.h"
+
+#define LEASE_MS 5000
+#define RENEW_MS 1500
+#define IN_FLIGHT_MOST 8192 /* a power of two */
+#define ROWS_A_READ 1000
+#define WATCH_MS 30000
+#define ASK_MS 5000
+#define BACKOFF_LEAST_MS 100
+#define BACKOFF_MOST_MS 5000
+#define HEADERS_MOST 24
+#define STACK_BYTES (512 * 1024)
+
+static const char sql_lease[] =
+    "SELECT owner, epoch, boot_id, renewed_boot_ms FROM relay";
+static const char sql_lease_renew[] =
+    "UPDATE relay SET renewed_boot_ms = ?3 WHERE owner = ?1 AND epoch = ?2";
+static const char sql_lease_take[] =
+    "UPDATE relay SET owner = ?1, epoch = ?2, boot_id = ?3,"
+    " renewed_boot_ms = ?4 WHERE epoch = ?2 - 1";
+static const char sql_lease_release[] =
+    "UPDATE relay SET owner = '' WHERE owner = ?1";
+
+#define ROW_COLUMNS                                                         \
+	"o.seq, o.topic, o.partition, o.type, o.key, o.value, o.ts_ms,"     \
+	" o.predecessor, o.cause_topic, o.cause_partition, o.cause_offset," \
+	" o.headers, d.database_id"                                         \
+	" FROM outbox o JOIN database_ids d ON d.number = o.database"
+
+static const char sql_rows[] = "SELECT " ROW_COLUMNS
+			       " WHERE o.seq > ?1 ORDER BY o.seq LIMIT ?2";
+static const char sql_row[] = "SELECT " ROW_COLUMNS " WHERE o.seq = ?1";
+
+/* The relay's own state; nobody else sees it. */
+struct sender {
+	struct relay *relay;
+	struct stream *s;
+	struct store *reader;
+	struct kafka_producer *producer;
+	int64_t epoch; /* that we send under; 0: none */
+	int64_t sent; /* the last seq handed over */
+	int failed; /* a record failed: start over */
+	int more; /* rows may be waiting */
+	int64_t backoff_ms;
+	int64_t resume_at_us;
+	int64_t watch_at_us;
+	struct log_limit limit;
+	/* In flight, in seq order: ring[first] is the oldest. */
+	struct {
+		int64_t seq;
+		int acked;
+	} ring[IN_FLIGHT_MOST];
+	uint64_t first;
+	uint64_t last; /* one past the newest */
+};
+
+static void
+relay_trouble(struct relay *r, const char *what)
+{
+	pthread_mutex_lock(&r->lock);
+	snprintf(r->trouble, sizeof(r->trouble), "%s", what);
+	pthread_mutex_unlock(&r->lock);
+}
+
+static void
+relay_news(struct relay *r)
+{
+	uint64_t one = 1;
+
+	if (atomic_exchange(&r->news, 1) == 0 &&
+	    write(r->news_fd, &one, sizeof(one)) == -1)
+		log_error("waking the stream failed", "error", strerror(errno));
+}
+
+void
+relay_wake(struct stream *s)
+{
+	uint64_t one = 1;
+
+	if (write(s->relay.wake_fd, &one, sizeof(one)) == -1 && errno != EAGAIN)
+		log_error("waking the relay failed", "error", strerror(errno));
+}
+
+/* ---- sending ------------------------------------------------------------- */
+
+/* A row as headers; the texts live in the struct. */
+struct row_headers {
+	struct kafka_header list[HEADERS_MOST];
+	int count;
+	char source[SOURCE_SIZE];
+	char seq[24];
+	char predecessor[24];
+	char time[25];
+	char cause[KAFKA_TOPIC_MAX + 48];
+	char names[HEADERS_MOST][64];
+};
+
+static void
+header_set(struct row_headers *h, const char *name, const char *value)
+{
+	h->list[h->count].name = name;
+	h->list[h->count].value = value;
+	h->list[h->count].size = strlen(value);
+	h->count++;
+}
+
+static void
+headers_of_row(struct sender *x, struct store_rows *row, struct row_headers *h)
+{
+	const void *blob, *value;
+	size_t blob_size, size, at = 0;
+	int64_t ts_ms = store_get_i64(row, 6);
+
+	h->count = 0;
+	snprintf(h->source, sizeof(h->source), "/millrace/%s/%s",
+	    x->s->svc->name, store_get_text(row, 12));
+	snprintf(h->seq, sizeof(h->seq), "%lld",
+	    (long long)store_get_i64(row, 0));
+	snprintf(h->predecessor, sizeof(h->predecessor), "%lld",
+	    (long long)store_get_i64(row, 7));
+	clock_rfc3339(ts_ms, h->time);
+	header_set(h, "ce_specversion", "1.0");
+	header_set(h, "ce_type", store_get_text(row, 3));
+	header_set(h, "ce_source", h->source);
+	header_set(h, "ce_id", h->seq);
+	header_set(h, "ce_time", h->time);
+	header_set(h, "content-type", "application/json");
+	header_set(h, "ce_predecessor", h->predecessor);
+	if (!store_is_null(row, 8)) {
+		snprintf(h->cause, sizeof(h->cause), "%s/%lld/%lld",
+		    store_get_text(row, 8), (long long)store_get_i64(row, 9),
+		    (long long)store_get_i64(row, 10));
+		header_set(h, "ce_cause", h->cause);
+	}
+	blob = store_get_blob(row, 11, &blob_size);
+	while (h->count < HEADERS_MOST &&
+	    headers_next(blob, blob_size, &at, h->names[h->count],
+		sizeof(h->names[0]), &value, &size) == 1) {
+		h->list[h->count].name = h->names[h->count];
+		h->list[h->count].value = value;
+		h->list[h->count].size = size;
+		h->count++;
+	}
+}
+
+/* Hand one row over: 1 done, 0 the queue is full, -1 failed. */
+static int
+row_send(struct sender *x, struct store_rows *row, struct mr_error *err)
+{
+	struct row_headers h;
+	const void *key, *value;
+	size_t key_size, value_size;
+	uint64_t slot;
+
+	if (x->last - x->first == IN_FLIGHT_MOST)
+		return (0);
+	headers_of_row(x, row, &h);
+	key = store_get_blob(row, 4, &key_size);
+	value = store_get_blob(row, 5, &value_size);
+	slot = x->last % IN_FLIGHT_MOST;
+	if (kafka_producer_send(x->producer, store_get_text(row, 1),
+		(int)store_get_i64(row, 2), store_is_null(row, 4) ? NULL : key,
+		key_size, store_is_null(row, 5) ? NULL : value, value_size,
+		h.list, h.count, store_get_i64(row, 6), (void *)(uintptr_t)slot,
+		err) == -1)
+		return (err->kind == MR_RETRY ? 0 : -1);
+	x->ring[slot].seq = x->sent = store_get_i64(row, 0);
+	x->ring[slot].acked = 0;
+	x->last++;
+	return (1);
+}
+
+/* Are we still the owner, as of what is committed now? 1, 0, -1. */
+static int
+still_owner(struct sender *x, struct mr_error *err)
+{
+	struct store_rows *rows;
+	int found, ours = 0;
+
+	if ((rows = store_query(x->reader, err, sql_lease)) == NULL)
+		return (-1);
+	if ((found = store_next(rows, err)) == 1)
+		ours = strcmp(store_get_text(rows, 0), x->s->owner) == 0 &&
+		    store_get_i64(rows, 1) == x->epoch;
+	store_rows_done(rows);
+	return (found == -1 ? -1 : ours);
+}
+
+/* Send what is in the outbox beyond what was sent: 0, or -1 failed. */
+static int
+rows_send(struct sender *x, struct mr_error *err)
+{
+	struct store_rows *rows;
+	int found, sent = 1, count = 0, ours;
+
+	x->more = 0;
+	if (x->last - x->first >= IN_FLIGHT_MOST / 2)
+		return (0); /* a report wakes us */
+	if ((ours = still_owner(x, err)) != 1) {
+		if (ours == 0)
+			x->epoch = 0;
+		return (ours);
+	}
+	if ((rows = store_query(x->reader, err, sql_rows, store_i64(x->sent),
+		 store_i64(ROWS_A_READ))) == NULL)
+		return (-1);
+	(void)FAILPOINT("relay.read");
+	while ((found = store_next(rows, err)) == 1 &&
+	    (sent = row_send(x, rows, err)) == 1)
+		count++;
+	store_rows_done(rows);
+	if (count > 0)
+		(void)FAILPOINT("relay.sent");
+	x->more = count == ROWS_A_READ;
+	return (found == -1 || sent == -1 ? -1 : 0);
+}
+
+static void
+delivery_log(struct sender *x, const struct kafka_report *report, int64_t seq)
+{
+	struct store_rows *row;
+	struct row_headers h;
+	struct buffer text = {0};
+	const void *key, *value;
+	size_t key_size, value_size;
+	int64_t suppressed;
+	int i;
+
+	if (!log_limit_take(&x->limit, &suppressed) ||
+	    (row = store_query(x->reader, NULL, sql_row, store_i64(seq))) ==
+		NULL)
+		return;
+	if (store_next(row, NULL) == 1) {
+		headers_of_row(x, row, &h);
+		for (i = 0; i < h.count; i++)
+			buffer_addf(&text, "%s%s=%.*s", i == 0 ? "" : " ",
+			    h.list[i].name, (int)h.list[i].size,
+			    (const char *)h.list[i].value);
+		key = store_get_blob(row, 4, &key_size);
+		value = store_get_blob(row, 5, &value_size);
+		log_info("delivered", "topic", report->topic, "partition",
+		    log_i64(report->partition), "offset",
+		    log_i64(report->offset), "timestamp_ms",
+		    log_i64(store_get_i64(row, 6)), "key",
+		    log_bytes(key, key_size), "value",
+		    log_bytes(value, value_size), "latency_us",
+		    log_i64(report->latency_us), "headers", buffer_text(&text),
+		    "lines_left_out",
+		    suppressed > 0 ? log_i64(suppressed) : NULL);
+	}
+	store_rows_done(row);
+	buffer_free(&text);
+}
+
+static void
+on_report(void *arg, const struct kafka_report *report)
+{
+	struct sender *x = arg;
+	uint64_t slot = (uint64_t)(uintptr_t)report->tag;
+	char why[HALT_REASON_SIZE];
+
+	if (x->failed)
+		return;
+	if (report->kind != MR_OK) {
+		x->failed = 1;
+		snprintf(why, sizeof(why), "seq %lld to %s/%d: %s",
+		    (long long)x->ring[slot].seq, report->topic,
+		    report->partition, report->reason);
+		relay_trouble(x->relay, why);
+		log_warn("relaying failed, starting over", "record", why);
+		return;
+	}
+	x->ring[slot].acked = 1;
+	delivery_log(x, report, x->ring[slot].seq);
+}
+
+/* Publish the acknowledged prefix. */
+static void
+acks_publish(struct sender *x)
+{
+	int64_t acked = 0, count = 0;
+
+	while (
+	    x->first != x->last && x->ring[x->first % IN_FLIGHT_MOST].acked) {
+		acked = x->ring[x->first % IN_FLIGHT_MOST].seq;
+		x->first++;
+		count++;
+	}
+	if (count == 0)
+		return;
+	(void)FAILPOINT("relay.acked");
+	x->backoff_ms = 0;
+	relay_trouble(x->relay, "");
+	metric_add(x->s->m_relayed, count);
+	if (acked > atomic_load(&x->relay->acked))
+		atomic_store(&x->relay->acked, acked);
+	relay_news(x->relay);
+	x->more = 1;
+}
+
+/* Throw away what is under way, and come back later from the first row that is
+ * still there. */
+static void
+sender_reset(struct sender *x, int backoff)
+{
+	kafka_producer_free(x->producer);
+	x->producer = NULL;
+	x->first = x->last = 0;
+	x->failed = 0;
+	x->sent = 0;
+	if (!backoff)
+		return;
+	x->backoff_ms = x->backoff_ms == 0 ? BACKOFF_LEAST_MS :
+					     2 * x->backoff_ms;
+	if (x->backoff_ms > BACKOFF_MOST_MS)
+		x->backoff_ms = BACKOFF_MOST_MS;
+	x->resume_at_us = clock_mono_us() + 1000 * x->backoff_ms;
+}
+
+static int
+sender_ready(struct sender *x, struct mr_error *err)
+{
+	if (x->reader == NULL &&
+	    (x->reader = store_open_reader(x->s->db_path, 0, err)) == NULL)
+		return (-1);
+	if (x->producer == NULL &&
+	    (x->producer = kafka_producer_new(&x->s->conf->kafka,
+		 KAFKA_EXACTLY_ONCE, on_report, x, err)) == NULL)
+		return (-1);
+	return (0);
+}
+
+/* One round of the owner's work. */
+static void
+sender_work(struct sender *x)
+{
+	struct mr_error err = {0};
+	int64_t epoch = atomic_load(&x->relay->epoch);
+
+	if (epoch != x->epoch) {
+		sender_reset(x, 0);
+		x->epoch = epoch;
+	}
+	if (x->epoch == 0 || clock_mono_us() < x->resume_at_us)
+		return;
+	if (sender_ready(x, &err) == -1 || rows_send(x, &err) == -1) {
+		relay_trouble(x->relay, err.message);
+		log_warn("relaying failed, starting over", "error",
+		    err.message);
+		sender_reset(x, 1);
+		return;
+	}
+	kafka_producer_poll(x->producer, 0);
+	acks_publish(x);
+	if (x->failed)
+		sender_reset(x, 1);
+}
+
+/* ---- watching ------------------------------------------------------------ */
+
+static void
+watch(struct sender *x)
+{
+	struct kafka_topic_state states[TOPICS_MOST];
+	struct mr_error err = {0};
+	int i;
+
+	if (x->s->input_count == 0 || clock_mono_us() < x->watch_at_us)
+		return;
+	memset(states, 0, sizeof(states));
+	for (i = 0; i < x->s->input_count; i++)
+		snprintf(states[i].name, sizeof(states[i].name), "%s",
+		    x->s->inputs[i]);
+	x->watch_at_us = clock_mono_us() + 1000 * (int64_t)WATCH_MS;
+	if (kafka_admin_describe(x->s->admin, states, x->s->input_count, ASK_MS,
+		&err) == -1)
+		return; /* the broker is away: that shows elsewhere */
+	pthread_mutex_lock(&x->relay->lock);
+	memcpy(x->relay->watched, states, sizeof(states));
+	x->relay->watched_count = x->s->input_count;
+	x->relay->watched_new = 1;
+	pthread_mutex_unlock(&x->relay->lock);
+	relay_news(x->relay);
+}
+
+/* ---- the thread ---------------------------------------------------------- */
+
+static void
+sender_sleep(struct sender *x)
+{
+	struct pollfd fds[2];
+	nfds_t count = 1;
+	int64_t left_us, ignored;
+	int timeout_ms = 5000;
+
+	fds[0].fd = x->relay->wake_fd;
+	fds[0].events = POLLIN;
+	if (x->producer != NULL) {
+		fds[1].fd = kafka_producer_fd(x->producer);
+		fds[1].events = POLLIN;
+		count = 2;
+	}
+	if (x->epoch != 0 && x->producer == NULL) {
+		left_us = x->resume_at_us - clock_mono_us();
+		timeout_ms = left_us <= 0 ? 0 : (int)(left_us / 1000 + 1);
+	} else if (x->epoch != 0 && x->more) {
+		timeout_ms = 0;
+	}
+	if (poll(fds, count, timeout_ms) > 0 && (fds[0].revents & POLLIN) &&
+	    read(x->relay->wake_fd, &ignored, sizeof(ignored)) == -1 &&
+	    errno != EAGAIN)
+		log_error("reading the relay's wake-up failed", "error",
+		    strerror(errno));
+}
+
+static void *
+relay_main(void *arg)
+{
+	struct relay *r = arg;
+	struct sender *x;
+
+	if ((x = calloc(1, sizeof(*x))) == NULL) {
+		relay_trouble(r, "out of memory");
+		return (NULL);
+	}
+	x->relay = r;
+	x->s = r->s;
+	x->limit.per_second = x->limit.burst = r->s->conf
+						   ->log_records_per_second;
+	x->watch_at_us = clock_mono_us() + 1000 * (int64_t)WATCH_MS;
+	while (!atomic_load(&r->stop)) {
+		sender_work(x);
+		watch(x);
+		sender_sleep(x);
+	}
+	kafka_producer_free(x->producer);
+	store_close(x->reader);
+	free(x);
+	return (NULL);
+}
+
+int
+relay_start(struct stream *s, struct mr_error *err)
+{
+	struct relay *r = &s->relay;
+	pthread_attr_t attr;
+	int status;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	status = pthread_create(&r->thread, &attr, relay_main, r);
+	pthread_attr_destroy(&attr);
+	if (status != 0)
+		return (mr_error_set(err, MR_FATAL,
+		    "starting the relay's thread: %s", strerror(status)));
+	pthread_setname_np(r->thread, "relay");
+	r->started = 1;
+	return (0);
+}
+
+void
+relay_stop(struct stream *s)
+{
+	struct relay *r = &s->relay;
+
+	if (!r->started)
+		return;
+	atomic_store(&r->stop, 1);
+	relay_wake(s);
+	pthread_join(r->thread, NULL);
+	r->started = 0;
+}
+
+/* ---- the loop's side: who relays ------------------------------------------ */
+
+int
+relay_lease(struct stream *s, struct mr_error *err)
+{
+	struct store_rows *rows;
+	int64_t now = clock_boot_ms(), epoch = 0, renewed = 0;
+	int found, mine = 0, lapsed = 0;
+
+	s->lease_changed = 0;
+	if (s->outbox_last == 0)
+		return (0); /* nothing to relay: whoever has it may keep it */
+	if ((rows = store_query(s->st, err, sql_lease)) == NULL)
+		return (-1);
+	if ((found = store_next(rows, err)) == 1) {
+		int same_boot = strcmp(store_get_text(rows, 2), s->boot_id) ==
+		    0;
+
+		epoch = store_get_i64(rows, 1);
+		renewed = store_get_i64(rows, 3);
+		mine = same_boot &&
+		    strcmp(store_get_text(rows, 0), s->owner) == 0;
+		lapsed = store_get_text(rows, 0)[0] == '\0' || !same_boot ||
+		    renewed > now || now - renewed > LEASE_MS;
+	}
+	store_rows_done(rows);
+	if (found != 1)
+		return (found == 0 ?
+			mr_error_set(err, MR_FATAL,
+			    "the relay's row is missing in %s", s->db_path) :
+			-1);
+	if (mine) {
+		s->lease_epoch = epoch;
+		s->lease_changed = 1;
+		if (now - renewed < RENEW_MS)
+			return (0);
+		return (
+		    store_run(s->st, err, sql_lease_renew, store_text(s->owner),
+			store_i64(epoch), store_i64(now)) == -1 ?
+			-1 :
+			0);
+	}
+	s->lease_epoch = 0;
+	s->lease_changed = 1;
+	if (!lapsed)
+		return (0);
+	s->lease_epoch = epoch + 1;
+	log_info("taking over the relay", "epoch", log_i64(epoch + 1));
+	return (store_run(s->st, err, sql_lease_take, store_text(s->owner),
+		    store_i64(epoch + 1), store_text(s->boot_id),
+		    store_i64(now)) == 1 ?
+		0 :
+		-1);
+}
+
+void
+relay_leased(struct stream *s)
+{
+	if (s->lease_changed &&
+	    atomic_exchange(&s->relay.epoch, s->lease_epoch) != s->lease_epoch)
+		relay_wake(s);
+}
+
+int
+relay_release(struct stream *s, struct mr_error *err)
+{
+	return (store_run(s->st, err, sql_lease_release,
+		    store_text(s->owner)) == -1 ?
+		-1 :
+		0);
+}
