@@ -1,0 +1,119 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "service/service.h"
+
+#include "inventory.h"
+
+int64_t inventory_poll_ms;
+
+/* Every change of any row moves the sum, and rows are never deleted.  The
+ * database id goes with it, since a restored file counts again. */
+static const char sql_revision[] =
+    "SELECT total(revision), (SELECT database_id FROM database_ids"
+    "   ORDER BY number DESC LIMIT 1)"
+    " FROM inventory";
+static const char sql_list[] =
+    "SELECT item, on_hand, reserved FROM inventory WHERE item > ?1"
+    " ORDER BY item LIMIT ?2";
+
+static int
+is_known(struct web_request *req, struct web_response *res)
+{
+	struct mr_error err = {MR_FATAL, "there is no revision to read"};
+	struct store_rows *rows;
+	int known = -1;
+
+	if ((rows = store_query(req->reader, &err, sql_revision)) != NULL &&
+	    store_next(rows, &err) == 1)
+		known = web_not_modified(req, res, "%.8s-%lld",
+		    store_get_text(rows, 1), (long long)store_get_i64(rows, 0));
+	else
+		web_problem_error(res, &err);
+	store_rows_done(rows);
+	return (known);
+}
+
+/* One row more than asked for was selected: it says whether there is more. */
+static void
+write_stock(struct web_response *res, struct store_rows *rows, int64_t limit)
+{
+	struct json_writer w;
+	struct mr_error err;
+	char item[EVENT_ITEM_SIZE] = "";
+	int64_t count = 0;
+	int more;
+
+	json_init(&w, &res->body);
+	json_object_open(&w);
+	json_key(&w, "stock");
+	json_array_open(&w);
+	while ((more = store_next(rows, &err)) == 1 && count++ < limit) {
+		snprintf(item, sizeof(item), "%s", store_get_text(rows, 0));
+		json_object_open(&w);
+		json_member_text(&w, "item", item);
+		json_member_i64(&w, "on_hand", store_get_i64(rows, 1));
+		json_member_i64(&w, "reserved", store_get_i64(rows, 2));
+		json_object_close(&w);
+	}
+	if (more == -1) {
+		web_problem_error(res, &err);
+		return;
+	}
+	json_array_close(&w);
+	json_member_text(&w, "next_after", more ? item : NULL);
+	json_member_i64(&w, "poll_ms", inventory_poll_ms);
+	json_object_close(&w);
+}
+
+static void
+get_stock(struct web_request *req, struct web_response *res)
+{
+	static const char *const known[] = {"limit", "after", NULL};
+	struct store_rows *rows;
+	struct mr_error err;
+	char after[EVENT_ITEM_SIZE] = "";
+	int64_t limit = 200;
+
+	if (web_query_only(req, res, known) != 0 ||
+	    web_query_text(req, res, "after", after, sizeof(after)) == -1 ||
+	    web_query_i64(req, res, "limit", 1, 1000, &limit) == -1)
+		return;
+	if (is_known(req, res) != 0)
+		return;
+	if ((rows = store_query(req->reader, &err, sql_list, store_text(after),
+		 store_i64(limit + 1))) == NULL)
+		web_problem_error(res, &err);
+	else
+		write_stock(res, rows, limit);
+	store_rows_done(rows);
+}
+
+static void
+post_stock(struct web_request *req, struct web_response *res)
+{
+	struct inventory_restock input = {0};
+	const struct web_field fields[] = {
+	    {.name = "quantity",
+		.kind = WEB_FIELD_I64,
+		.target = &input.quantity,
+		.check_i64 = event_check_quantity},
+	    {.name = NULL},
+	};
+	const char *item = web_param(req, "item");
+	struct mr_error err;
+
+	if (event_check_item(item, strlen(item), &err) != 0) {
+		web_problem(res, 422, "item: %s", err.message);
+		return;
+	}
+	snprintf(input.item, sizeof(input.item), "%s", item);
+	if (web_read_json(req, res, fields) == 0)
+		service_command(req, res, INVENTORY_RESTOCK, &input);
+}
+
+const struct web_route inventory_routes[] = {
+    {"GET", "/stock", get_stock},
+    {"POST", "/stock/{item}", post_stock},
+    {NULL, NULL, NULL},
+};

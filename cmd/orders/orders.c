@@ -1,0 +1,268 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+#include "orders.h"
+
+static const char sql_insert[] =
+    "INSERT INTO orders (id, item, quantity, status, created_at_ms, revision)"
+    " VALUES (?1, ?2, ?3, 'PENDING', ?4, ?5)";
+static const char sql_find[] = "SELECT " ORDER_COLUMNS
+			       " FROM orders WHERE id = ?1";
+static const char sql_cancel[] =
+    "UPDATE orders SET status = 'CANCELLED', revision = ?2 WHERE id = ?1";
+/* Released means that inventory has seen a cancellation, which a restored
+ * file may not know of any more. */
+static const char sql_decide[] =
+    "UPDATE orders SET revision = ?4,"
+    " reason = CASE status WHEN 'PENDING' THEN ?3 ELSE reason END,"
+    " status = CASE WHEN status = 'PENDING'"
+    "   OR (status = 'CONFIRMED' AND ?2 = 'CANCELLED') THEN ?2"
+    "   ELSE status END"
+    " WHERE id = ?1";
+static const char sql_trace[] =
+    "INSERT INTO order_trace (order_id, topic, partition, offset, type, ts_ms)"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
+static const char sql_revise[] =
+    "UPDATE orders_revision SET revision = revision + 1 RETURNING revision";
+
+void
+order_read(struct store_rows *rows, struct order *order)
+{
+
+	snprintf(order->id, sizeof(order->id), "%s", store_get_text(rows, 0));
+	snprintf(order->item, sizeof(order->item), "%s",
+	    store_get_text(rows, 1));
+	order->quantity = store_get_i64(rows, 2);
+	snprintf(order->status, sizeof(order->status), "%s",
+	    store_get_text(rows, 3));
+	snprintf(order->reason, sizeof(order->reason), "%s",
+	    store_get_text(rows, 4));
+	order->created_at_ms = store_get_i64(rows, 5);
+	order->revision = store_get_i64(rows, 6);
+}
+
+void
+order_write(struct json_writer *w, const struct order *order)
+{
+	char created_at[25];
+
+	clock_rfc3339(order->created_at_ms, created_at);
+	json_member_text(w, "id", order->id);
+	json_member_text(w, "item", order->item);
+	json_member_i64(w, "quantity", order->quantity);
+	json_member_text(w, "status", order->status);
+	if (order->reason[0] != '\0')
+		json_member_text(w, "reason", order->reason);
+	json_member_text(w, "created_at", created_at);
+}
+
+static int
+emit(struct stream *s, enum order_event_type type, const struct order *order,
+    int64_t ts_ms, struct mr_error *err)
+{
+	struct order_event event = {.type = type,
+	    .quantity = order->quantity,
+	    .ts_ms = ts_ms};
+	struct buffer value = {0};
+	int status;
+
+	snprintf(event.order_id, sizeof(event.order_id), "%s", order->id);
+	snprintf(event.item, sizeof(event.item), "%s", order->item);
+	order_event_encode(&event, &value);
+	if (value.failed) {
+		buffer_free(&value);
+		return (mr_error_set(err, MR_RETRY, "no memory for an event"));
+	}
+	status = stream_emit(s,
+	    &(struct stream_output){.topic = "order-events",
+		.type = order_event_type_text(type),
+		.key = order->item,
+		.key_size = strlen(order->item),
+		.value = value.data,
+		.value_size = value.length,
+		.ts_ms = ts_ms},
+	    err);
+	buffer_free(&value);
+	return (status);
+}
+
+/* The answer is the order. */
+static void
+answer_order(struct stream_answer *answer, int status,
+    const struct order *order)
+{
+	struct json_writer w;
+
+	answer->status = status;
+	json_init(&w, &answer->body);
+	json_object_open(&w);
+	order_write(&w, order);
+	json_object_close(&w);
+}
+
+/* The answer is a problem, and nothing was written. */
+static void
+answer_problem(struct stream_answer *answer, int status, const char *detail)
+{
+	struct web_response problem = {0};
+
+	web_problem(&problem, status, "%s", detail);
+	answer->status = problem.status;
+	buffer_add(&answer->body, problem.body.data, problem.body.length);
+	buffer_free(&problem.body);
+}
+
+static int
+place(struct stream *s, const struct stream_command *command,
+    struct stream_answer *answer, struct mr_error *err)
+{
+	const struct orders_place *input = command->input;
+	struct store *st = stream_store(s);
+	struct order order = {.quantity = input->quantity,
+	    .status = "PENDING",
+	    .created_at_ms = command->now_ms};
+
+	snprintf(order.id, sizeof(order.id), "%s", command->id);
+	snprintf(order.item, sizeof(order.item), "%s", input->item);
+	if (store_find(st, err, &order.revision, sql_revise) < 0 ||
+	    store_run(st, err, sql_insert, store_text(order.id),
+		store_text(order.item), store_i64(order.quantity),
+		store_i64(order.created_at_ms), store_i64(order.revision)) < 0)
+		return (-1);
+	if (emit(s, ORDER_CREATED, &order, command->now_ms, err) != 0)
+		return (-1);
+	snprintf(answer->location, sizeof(answer->location), "/orders/%s",
+	    order.id);
+	answer_order(answer, 201, &order);
+	return (0);
+}
+
+/* 1 and the order, 0 if there is none, -1. */
+static int
+find(struct store *st, const char *id, struct order *order,
+    struct mr_error *err)
+{
+	struct store_rows *rows;
+	int found;
+
+	if ((rows = store_query(st, err, sql_find, store_text(id))) == NULL)
+		return (-1);
+	if ((found = store_next(rows, err)) == 1)
+		order_read(rows, order);
+	store_rows_done(rows);
+	return (found);
+}
+
+static int
+cancel(struct stream *s, const struct stream_command *command,
+    struct stream_answer *answer, struct mr_error *err)
+{
+	const struct orders_cancel *input = command->input;
+	struct store *st = stream_store(s);
+	struct order order;
+
+	switch (find(st, input->id, &order, err)) {
+	case -1:
+		return (-1);
+	case 0:
+		answer_problem(answer, 404, "there is no order of this id");
+		return (0);
+	}
+	if (strcmp(order.status, "REJECTED") == 0) {
+		answer_problem(answer, 409,
+		    "a rejected order can't be cancelled");
+		return (0);
+	}
+	if (strcmp(order.status, "CANCELLED") != 0) {
+		if (store_find(st, err, &order.revision, sql_revise) < 0 ||
+		    store_run(st, err, sql_cancel, store_text(order.id),
+			store_i64(order.revision)) < 0 ||
+		    emit(s, ORDER_CANCELLED, &order, command->now_ms, err) != 0)
+			return (-1);
+		snprintf(order.status, sizeof(order.status), "CANCELLED");
+	}
+	answer_order(answer, 200, &order);
+	return (0);
+}
+
+int
+orders_command(struct stream *s, const struct stream_command *command,
+    struct stream_answer *answer, struct mr_error *err)
+{
+
+	switch ((enum orders_command)command->kind) {
+	case ORDERS_PLACE:
+		return (place(s, command, answer, err));
+	case ORDERS_CANCEL:
+		return (cancel(s, command, answer, err));
+	}
+	return (mr_error_set(err, MR_REJECT, "no such command"));
+}
+
+/*
+ * Where the event was, and the event of ours that it answers.  Inventory's
+ * events carry the time of the one that they answer.
+ */
+static int
+trace(struct store *st, const struct stream_record *record,
+    const struct inventory_event *event, struct mr_error *err)
+{
+	const char *cause = order_event_type_text(
+	    event->type == INVENTORY_RELEASED ? ORDER_CANCELLED :
+						ORDER_CREATED);
+
+	if (record->cause_topic != NULL &&
+	    store_run(st, err, sql_trace, store_text(event->order_id),
+		store_text(record->cause_topic),
+		store_i64(record->cause_partition),
+		store_i64(record->cause_offset), store_text(cause),
+		store_i64(event->ts_ms)) < 0)
+		return (-1);
+	if (store_run(st, err, sql_trace, store_text(event->order_id),
+		store_text(record->topic), store_i64(record->partition),
+		store_i64(record->offset),
+		store_text(inventory_event_type_text(event->type)),
+		store_i64(event->ts_ms)) < 0)
+		return (-1);
+	return (0);
+}
+
+int
+orders_apply(struct stream *s, const struct stream_record *record,
+    struct mr_error *err)
+{
+	struct store *st = stream_store(s);
+	struct inventory_event event;
+	const char *status = "CONFIRMED", *reason = NULL;
+	int64_t revision, changed;
+
+	if (inventory_event_decode(record->type, record->value,
+		record->value_size, &event, err) != 0)
+		return (-1);
+	switch (event.type) {
+	case INVENTORY_ADJUSTED:
+		return (0);
+	case INVENTORY_RESERVED:
+		break;
+	case INVENTORY_REJECTED:
+		status = "REJECTED";
+		reason = event.reason;
+		break;
+	case INVENTORY_RELEASED:
+		status = "CANCELLED";
+		break;
+	}
+	if (store_find(st, err, &revision, sql_revise) < 0)
+		return (-1);
+	changed = store_run(st, err, sql_decide, store_text(event.order_id),
+	    store_text(status), store_text(reason), store_i64(revision));
+	if (changed == -1)
+		return (-1);
+	if (changed == 0)
+		return (mr_error_set(err, MR_REJECT,
+		    "%s of order %s, which was never placed here",
+		    inventory_event_type_text(event.type), event.order_id));
+	return (trace(st, record, &event, err));
+}
