@@ -1,0 +1,96 @@
+# shellcheck shell=sh
+# env.sh -- where things are; read by the scripts in this directory.
+#
+# All of it can be set from the environment, so that several Millraces can
+# run side by side:
+#	MILLRACE_BUILD	build: programs in its bin/
+#	MILLRACE_DATA	data: state files, and Kafka's in data/kafka
+#	MILLRACE_RUN	run: sockets, pids, configuration, logs
+#	MILLRACE_PORT	8000: nginx
+#	MILLRACE_HOSTS	further host names that nginx serves, commas between
+#	MILLRACE_BROKERS  an existing Kafka; without it one is started here
+#	KAFKA_PORT	9092: that one's port
+
+PATH=$PATH:/usr/sbin:/sbin
+LC_ALL=C
+export PATH LC_ALL
+
+absolute() {
+	case $1 in
+	/*)	echo "$1" ;;
+	*)	echo "$ROOT/$1" ;;
+	esac
+}
+
+ROOT=$(cd "$(dirname "$0")/../.." && pwd -P) || exit 1
+LOCAL=$ROOT/deploy/local
+RUN=$(absolute "${MILLRACE_RUN:-run}")
+SV=$RUN/sv
+
+# What `ctl up` was given holds until everything is stopped.
+kept() {
+	sed -n "s/^$1=//p" "$RUN/settings" 2>/dev/null
+}
+BUILD=$(absolute "${MILLRACE_BUILD:-$(kept MILLRACE_BUILD)}")
+[ "$BUILD" = "$ROOT/" ] && BUILD=$ROOT/build
+DATA=$(absolute "${MILLRACE_DATA:-$(kept MILLRACE_DATA)}")
+[ "$DATA" = "$ROOT/" ] && DATA=$ROOT/data
+PORT=${MILLRACE_PORT:-$(kept MILLRACE_PORT)}
+PORT=${PORT:-8000}
+HOSTS=${MILLRACE_HOSTS:-$(kept MILLRACE_HOSTS)}
+BROKERS=${MILLRACE_BROKERS:-$(kept MILLRACE_BROKERS)}
+KAFKA_PORT=${KAFKA_PORT:-$(kept KAFKA_PORT)}
+KAFKA_PORT=${KAFKA_PORT:-9092}
+KAFKA_DATA=$DATA/kafka
+KAFKA_RUN=$RUN/kafka
+export KAFKA_PORT KAFKA_DATA KAFKA_RUN
+
+# The table's lines without comments: program, urls, flags.
+table() {
+	sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$LOCAL/services"
+}
+
+programs() {
+	table | awk '{ print $1 }'
+}
+
+# How many instances of a program there are to be.
+scale_of() {
+	cat "$RUN/scale/$1" 2>/dev/null || echo 1
+}
+
+# orders, notifications, notifications-2, ...: all instances of a program.
+instances_of() {
+	echo "$1"
+	n=2
+	while [ "$n" -le "$(scale_of "$1")" ]; do
+		echo "$1-$n"
+		n=$((n + 1))
+	done
+}
+
+all_instances() {
+	for p in $(programs); do
+		instances_of "$p"
+	done
+}
+
+# The program of an instance: itself, or its name without the number.
+program_of() {
+	for p in $(programs); do
+		if [ "$1" = "$p" ]; then
+			echo "$p"
+			return
+		fi
+	done
+	echo "${1%-[0-9]*}"
+}
+
+has_ipv6() {
+	grep -qs '^00000000000000000000000000000001 ' /proc/net/if_inet6
+}
+
+fail() {
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
