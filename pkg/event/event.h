@@ -6,8 +6,9 @@
  * field never changes its meaning.  A decoder's error is a REJECT that names
  * the field: "quantity: must be a whole number from 1 to 1000000, is -3".
  * Text fields are fixed arrays, NUL-terminated UTF-8 without control characters.
- * Input that isn't UTF-8, has a NUL, a duplicate key, or nests deeper
- * than the decoder needs is a REJECT.  Any thread may call; nothing is shared.
+ * Input that is longer than 64 KiB, isn't UTF-8, has a NUL, a duplicate key or
+ * a number out of range, or nests deeper than 8 levels is a REJECT; only running
+ * out of memory is a RETRY.  Any thread may call; nothing is shared.
  *
  * The type of an event rides in the header `ce_type` (CloudEvents 1.0, Kafka
  * protocol binding, binary mode), so decoders take it as text.
@@ -26,7 +27,10 @@
 #define EVENT_REASON_SIZE 129
 #define EVENT_SYMBOL_SIZE 13 /* 1 to 12 of A-Z 0-9 . - */
 #define EVENT_QUANTITY_MOST 1000000
-#define EVENT_PRICE_MOST_MINOR 100000000000 /* a billion, in hundredths */
+#define EVENT_STOCK_MOST INT64_C(1000000000000)
+#define EVENT_PRICE_MOST_MINOR INT64_C(100000000000) /* a billion */
+#define EVENT_VALUE_MOST_BYTES 65536
+#define EVENT_DEPTH_MOST 8
 
 /* order-events, key: item */
 enum order_event_type { ORDER_CREATED, ORDER_CANCELLED };
@@ -51,8 +55,8 @@ struct inventory_event {
 	char item[EVENT_ITEM_SIZE];
 	int64_t quantity;	     /* not for adjusted */
 	char reason[EVENT_REASON_SIZE]; /* rejected */
-	int64_t delta;		     /* adjusted */
-	int64_t on_hand;	     /* adjusted */
+	int64_t delta;   /* adjusted: to EVENT_STOCK_MOST, both ways */
+	int64_t on_hand; /* adjusted: 0 to EVENT_STOCK_MOST */
 	int64_t ts_ms;
 };
 
@@ -66,13 +70,17 @@ struct price_event {
 const char *order_event_type_text(enum order_event_type type);
 const char *inventory_event_type_text(enum inventory_event_type type);
 
+/* The encoders trust the event, and add to ${out} what it says. */
 void order_event_encode(const struct order_event *event, struct buffer *out);
 void inventory_event_encode(const struct inventory_event *event,
     struct buffer *out);
 void price_event_encode(const struct price_event *event, struct buffer *out);
 
-/* ${type} is the ce_type header's text, NULL if the record has none (REJECT
- * for the first two). 0 or -1. */
+/*
+ * ${type} is the ce_type header's text, NULL if the record has none; that and
+ * a type of another topic are a REJECT.  A price may be any JSON number within
+ * a millionth of a hundredth.  0, or -1 with *event undefined.
+ */
 int order_event_decode(const char *type, const void *value, size_t size,
     struct order_event *event, struct mr_error *err);
 int inventory_event_decode(const char *type, const void *value, size_t size,

@@ -1,0 +1,497 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "base/utf8.h"
+#include "event/event.h"
+
+/* The last millisecond of the year 9999. */
+#define TS_MOST_MS INT64_C(253402300799999)
+
+static const char *const order_types[] = {
+    [ORDER_CREATED] = "order.created",
+    [ORDER_CANCELLED] = "order.cancelled",
+};
+static const char *const inventory_types[] = {
+    [INVENTORY_RESERVED] = "inventory.reserved",
+    [INVENTORY_REJECTED] = "inventory.rejected",
+    [INVENTORY_RELEASED] = "inventory.released",
+    [INVENTORY_ADJUSTED] = "inventory.adjusted",
+};
+#define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
+
+const char *
+order_event_type_text(enum order_event_type type)
+{
+
+	return (order_types[type]);
+}
+
+const char *
+inventory_event_type_text(enum inventory_event_type type)
+{
+
+	return (inventory_types[type]);
+}
+
+/* ---- Field rules ---- */
+
+/* UTF-8 without C0, DEL and C1 controls. */
+static int
+is_clean_text(const char *text, size_t length)
+{
+	unsigned char c;
+	size_t n;
+
+	for (; length > 0; text += n, length -= n) {
+		c = (unsigned char)*text;
+		if (c < 0x20 || c == 0x7F)
+			return (0);
+		if ((n = utf8_length(text, length)) == 0)
+			return (0);
+		if (c == 0xC2 && (unsigned char)text[1] < 0xA0)
+			return (0);
+	}
+	return (1);
+}
+
+static int
+check_text(const char *text, size_t length, size_t most, struct mr_error *err)
+{
+
+	if (length < 1 || length > most || !is_clean_text(text, length))
+		return (mr_error_set(err, MR_REJECT,
+		    "must be 1 to %zu bytes of UTF-8 without control "
+		    "characters",
+		    most));
+	return (0);
+}
+
+int
+event_check_item(const char *text, size_t length, struct mr_error *err)
+{
+
+	return (check_text(text, length, EVENT_ITEM_SIZE - 1, err));
+}
+
+int
+event_check_symbol(const char *text, size_t length, struct mr_error *err)
+{
+	size_t i;
+
+	for (i = 0; i < length && i < EVENT_SYMBOL_SIZE; i++)
+		if (!(text[i] >= 'A' && text[i] <= 'Z') &&
+		    !(text[i] >= '0' && text[i] <= '9') && text[i] != '.' &&
+		    text[i] != '-')
+			break;
+	if (length < 1 || length > EVENT_SYMBOL_SIZE - 1 || i < length)
+		return (mr_error_set(err, MR_REJECT,
+		    "must be 1 to %d characters of A-Z, 0-9, . and -",
+		    EVENT_SYMBOL_SIZE - 1));
+	return (0);
+}
+
+static int
+check_range(int64_t n, int64_t least, int64_t most, struct mr_error *err)
+{
+
+	if (n < least || n > most)
+		return (mr_error_set(err, MR_REJECT,
+		    "must be a whole number from %lld to %lld, is %lld",
+		    (long long)least, (long long)most, (long long)n));
+	return (0);
+}
+
+int
+event_check_quantity(int64_t quantity, struct mr_error *err)
+{
+
+	return (check_range(quantity, 1, EVENT_QUANTITY_MOST, err));
+}
+
+static int
+check_order_id(const char *text, size_t length, struct mr_error *err)
+{
+
+	/* jansson ends its texts with a NUL, and refuses them inside. */
+	if (length != ID_UUID_SIZE - 1 || !id_uuid_valid(text))
+		return (mr_error_set(err, MR_REJECT,
+		    "must be a UUID in lower case"));
+	return (0);
+}
+
+static int
+check_reason(const char *text, size_t length, struct mr_error *err)
+{
+
+	return (check_text(text, length, EVENT_REASON_SIZE - 1, err));
+}
+
+/* ---- Encoding ---- */
+
+void
+order_event_encode(const struct order_event *event, struct buffer *out)
+{
+	struct json_writer w;
+
+	json_init(&w, out);
+	json_object_open(&w);
+	json_member_text(&w, "order_id", event->order_id);
+	json_member_text(&w, "item", event->item);
+	json_member_i64(&w, "quantity", event->quantity);
+	json_member_i64(&w, "ts_ms", event->ts_ms);
+	json_object_close(&w);
+}
+
+void
+inventory_event_encode(const struct inventory_event *event, struct buffer *out)
+{
+	struct json_writer w;
+
+	json_init(&w, out);
+	json_object_open(&w);
+	if (event->type == INVENTORY_ADJUSTED) {
+		json_member_text(&w, "item", event->item);
+		json_member_i64(&w, "delta", event->delta);
+		json_member_i64(&w, "on_hand", event->on_hand);
+	} else {
+		json_member_text(&w, "order_id", event->order_id);
+		json_member_text(&w, "item", event->item);
+		json_member_i64(&w, "quantity", event->quantity);
+		if (event->type == INVENTORY_REJECTED)
+			json_member_text(&w, "reason", event->reason);
+	}
+	json_member_i64(&w, "ts_ms", event->ts_ms);
+	json_object_close(&w);
+}
+
+void
+price_event_encode(const struct price_event *event, struct buffer *out)
+{
+	struct json_writer w;
+
+	json_init(&w, out);
+	json_object_open(&w);
+	json_member_text(&w, "symbol", event->symbol);
+	json_key(&w, "price");
+	json_decimal(&w, event->price_minor, 2);
+	json_member_i64(&w, "ts_ms", event->ts_ms);
+	json_object_close(&w);
+}
+
+/* ---- Decoding ---- */
+
+/*
+ * jansson reports some failed allocations as broken input ("invalid token"),
+ * and after others goes on with a text cut short; but a good record must not
+ * become a dead letter because memory was short.  So its allocations are
+ * watched.  free(3) gives them back as ever, whoever
+ * else uses jansson.
+ */
+static _Thread_local int out_of_memory;
+
+static void *
+watched_malloc(size_t size)
+{
+	void *p;
+
+	if ((p = malloc(size)) == NULL)
+		out_of_memory = 1;
+	return (p);
+}
+
+/* Before main, so that no thread can be in jansson. */
+__attribute__((constructor)) static void
+watch_jansson(void)
+{
+
+	json_set_alloc_funcs(watched_malloc, free);
+}
+
+/* Whether brackets outside of texts nest no deeper than we allow. */
+static int
+is_shallow(const char *p, size_t size)
+{
+	const char *end = p + size;
+	int depth = 0;
+
+	for (; p < end; p++) {
+		switch (*p) {
+		case '{':
+		case '[':
+			if (++depth > EVENT_DEPTH_MOST)
+				return (0);
+			break;
+		case '}':
+		case ']':
+			depth--;
+			break;
+		case '"':
+			for (p++; p < end && *p != '"'; p++)
+				if (*p == '\\')
+					p++;
+			break;
+		default:
+			break;
+		}
+	}
+	return (1);
+}
+
+/* The object that a record's value is; to be let go of by json_decref. */
+static json_t *
+parse_object(const void *value, size_t size, struct mr_error *err)
+{
+	json_error_t why;
+	json_t *root;
+
+	if (value == NULL || size == 0) {
+		mr_error_set(err, MR_REJECT, "value: is empty");
+		return (NULL);
+	}
+	if (size > EVENT_VALUE_MOST_BYTES) {
+		mr_error_set(err, MR_REJECT,
+		    "value: must be at most %d bytes, is %zu",
+		    EVENT_VALUE_MOST_BYTES, size);
+		return (NULL);
+	}
+	if (!is_shallow(value, size)) {
+		mr_error_set(err, MR_REJECT,
+		    "value: nests deeper than %d levels", EVENT_DEPTH_MOST);
+		return (NULL);
+	}
+	out_of_memory = 0;
+	root = json_loadb(value, size, JSON_REJECT_DUPLICATES, &why);
+	if (out_of_memory) {
+		mr_error_set(err, MR_RETRY,
+		    "value: out of memory while parsing");
+		json_decref(root);
+		return (NULL);
+	}
+	if (root == NULL) {
+		mr_error_set(err, MR_REJECT, "value: is no JSON at byte %d: %s",
+		    why.position, why.text);
+		return (NULL);
+	}
+	if (!json_is_object(root)) {
+		mr_error_set(err, MR_REJECT, "value: must be a JSON object");
+		json_decref(root);
+		return (NULL);
+	}
+	return (root);
+}
+
+/* What a field holds instead of what it must. */
+static const char *
+kind_of(const json_t *field)
+{
+
+	if (field == NULL)
+		return ("missing");
+	switch (json_typeof(field)) {
+	case JSON_OBJECT:
+		return ("an object");
+	case JSON_ARRAY:
+		return ("an array");
+	case JSON_STRING:
+		return ("text");
+	case JSON_INTEGER:
+		return ("a whole number");
+	case JSON_REAL:
+		return ("a number with a fraction or exponent");
+	case JSON_NULL:
+		return ("null");
+	default:
+		return ("a truth value");
+	}
+}
+
+static int
+get_i64(const json_t *root, const char *name, int64_t least, int64_t most,
+    int64_t *out, struct mr_error *err)
+{
+	const json_t *field = json_object_get(root, name);
+
+	if (!json_is_integer(field))
+		return (mr_error_set(err, MR_REJECT,
+		    "%s: must be a whole number from %lld to %lld, is %s", name,
+		    (long long)least, (long long)most, kind_of(field)));
+	*out = (int64_t)json_integer_value(field);
+	if (check_range(*out, least, most, err))
+		return (mr_error_wrap(err, "%s", name));
+	return (0);
+}
+
+/* ${check} has to refuse what doesn't fit into ${out}. */
+static int
+get_text(const json_t *root, const char *name,
+    int (*check)(const char *, size_t, struct mr_error *), char *out,
+    struct mr_error *err)
+{
+	const json_t *field = json_object_get(root, name);
+	const char *text;
+	size_t length;
+
+	if (!json_is_string(field))
+		return (mr_error_set(err, MR_REJECT, "%s: must be text, is %s",
+		    name, kind_of(field)));
+	text = json_string_value(field);
+	length = json_string_length(field);
+	if (check(text, length, err))
+		return (mr_error_wrap(err, "%s", name));
+	memcpy(out, text, length + 1);
+	return (0);
+}
+
+static int
+get_ts(const json_t *root, int64_t *ts_ms, struct mr_error *err)
+{
+
+	return (get_i64(root, "ts_ms", 0, TS_MOST_MS, ts_ms, err));
+}
+
+/* The index of ${type} among ${types}, or -1. */
+static int
+find_type(const char *type, const char *const *types, int count,
+    struct mr_error *err)
+{
+	int i;
+
+	if (type == NULL)
+		return (mr_error_set(err, MR_REJECT, "ce_type: is missing"));
+	for (i = 0; i < count; i++)
+		if (strcmp(type, types[i]) == 0)
+			return (i);
+	return (mr_error_set(err, MR_REJECT,
+	    "ce_type: must be %s, or another of this topic, is \"%.64s\"",
+	    types[0], type));
+}
+
+int
+order_event_decode(const char *type, const void *value, size_t size,
+    struct order_event *event, struct mr_error *err)
+{
+	json_t *root;
+	int found, status = -1;
+
+	if ((found = find_type(type, order_types, COUNT(order_types), err)) < 0)
+		return (-1);
+	if ((root = parse_object(value, size, err)) == NULL)
+		return (-1);
+	memset(event, 0, sizeof(*event));
+	event->type = (enum order_event_type)found;
+	if (get_text(root, "order_id", check_order_id, event->order_id, err) ||
+	    get_text(root, "item", event_check_item, event->item, err) ||
+	    get_i64(root, "quantity", 1, EVENT_QUANTITY_MOST, &event->quantity,
+		err) ||
+	    get_ts(root, &event->ts_ms, err))
+		goto done;
+	status = 0;
+done:
+	json_decref(root);
+	return (status);
+}
+
+static int
+decode_adjusted(const json_t *root, struct inventory_event *event,
+    struct mr_error *err)
+{
+
+	if (get_text(root, "item", event_check_item, event->item, err) ||
+	    get_i64(root, "delta", -EVENT_STOCK_MOST, EVENT_STOCK_MOST,
+		&event->delta, err) ||
+	    get_i64(root, "on_hand", 0, EVENT_STOCK_MOST, &event->on_hand,
+		err) ||
+	    get_ts(root, &event->ts_ms, err))
+		return (-1);
+	return (0);
+}
+
+static int
+decode_outcome(const json_t *root, struct inventory_event *event,
+    struct mr_error *err)
+{
+
+	if (get_text(root, "order_id", check_order_id, event->order_id, err) ||
+	    get_text(root, "item", event_check_item, event->item, err) ||
+	    get_i64(root, "quantity", 1, EVENT_QUANTITY_MOST, &event->quantity,
+		err) ||
+	    get_ts(root, &event->ts_ms, err))
+		return (-1);
+	if (event->type == INVENTORY_REJECTED &&
+	    get_text(root, "reason", check_reason, event->reason, err))
+		return (-1);
+	return (0);
+}
+
+int
+inventory_event_decode(const char *type, const void *value, size_t size,
+    struct inventory_event *event, struct mr_error *err)
+{
+	json_t *root;
+	int found, status;
+
+	found = find_type(type, inventory_types, COUNT(inventory_types), err);
+	if (found < 0)
+		return (-1);
+	if ((root = parse_object(value, size, err)) == NULL)
+		return (-1);
+	memset(event, 0, sizeof(*event));
+	event->type = (enum inventory_event_type)found;
+	if (event->type == INVENTORY_ADJUSTED)
+		status = decode_adjusted(root, event, err);
+	else
+		status = decode_outcome(root, event, err);
+	json_decref(root);
+	return (status);
+}
+
+/*
+ * A price in hundredths.  JSON's numbers are decimal and doubles aren't: what
+ * is within a millionth of a hundredth was meant to be that hundredth.
+ */
+static int
+get_price(const json_t *root, int64_t *minor, struct mr_error *err)
+{
+	const json_t *field = json_object_get(root, "price");
+	double scaled, nearest;
+
+	if (!json_is_number(field))
+		return (mr_error_set(err, MR_REJECT,
+		    "price: must be a number, is %s", kind_of(field)));
+	scaled = json_number_value(field) * 100;
+	nearest = round(scaled);
+	if (!(nearest >= 1 && nearest <= (double)EVENT_PRICE_MOST_MINOR))
+		return (mr_error_set(err, MR_REJECT,
+		    "price: must be from 0.01 to %lld, is %g",
+		    (long long)(EVENT_PRICE_MOST_MINOR / 100),
+		    json_number_value(field)));
+	if (!(fabs(scaled - nearest) <= 1e-4))
+		return (mr_error_set(err, MR_REJECT,
+		    "price: must have at most two decimals, is %.10g",
+		    json_number_value(field)));
+	*minor = (int64_t)nearest;
+	return (0);
+}
+
+int
+price_event_decode(const void *value, size_t size, struct price_event *event,
+    struct mr_error *err)
+{
+	json_t *root;
+	int status = -1;
+
+	if ((root = parse_object(value, size, err)) == NULL)
+		return (-1);
+	memset(event, 0, sizeof(*event));
+	if (get_text(root, "symbol", event_check_symbol, event->symbol, err) ||
+	    get_price(root, &event->price_minor, err) ||
+	    get_ts(root, &event->ts_ms, err))
+		goto done;
+	status = 0;
+done:
+	json_decref(root);
+	return (status);
+}

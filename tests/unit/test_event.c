@@ -1,0 +1,521 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "event/event.h"
+
+#define ID "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
+#define TS "\"ts_ms\":1795226820123"
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+
+/* The allocation to refuse, counted down; below 0: none. */
+static int refuse_in = -1;
+
+void *
+__wrap_malloc(size_t size)
+{
+
+	if (refuse_in >= 0 && refuse_in-- == 0)
+		return (NULL);
+	return (__real_malloc(size));
+}
+
+/*
+ * From a copy of exactly the size, so that reading past it is seen by the
+ * sanitizers; NULs at the end of a text literal aside.
+ */
+static void *
+exact(const void *value, size_t size)
+{
+	void *copy;
+
+	assert_non_null(copy = malloc(size > 0 ? size : 1));
+	if (size > 0)
+		memcpy(copy, value, size);
+	return (copy);
+}
+
+static int
+decode_order(const char *type, const char *value, size_t size,
+    struct order_event *event, struct mr_error *err)
+{
+	void *copy = exact(value, size);
+	int rc;
+
+	memset(err, 0, sizeof(*err));
+	rc = order_event_decode(type, copy, size, event, err);
+	free(copy);
+	return (rc);
+}
+
+static void
+orders_are_written_and_read_back(void **state)
+{
+	struct order_event event = {.type = ORDER_CANCELLED,
+	    .order_id = ID,
+	    .item = "Laptop \"15\xE2\x80\xB3\"\\",
+	    .quantity = 1000000,
+	    .ts_ms = 1795226820123};
+	struct order_event back;
+	struct mr_error err;
+	struct buffer out = {0};
+
+	(void)state;
+	order_event_encode(&event, &out);
+	assert_string_equal(buffer_text(&out),
+	    "{\"order_id\":\"" ID
+	    "\",\"item\":\"Laptop \\\"15\xE2\x80\xB3\\\"\\\\\","
+	    "\"quantity\":1000000," TS "}");
+	assert_int_equal(decode_order(order_event_type_text(event.type),
+			     out.data, out.length, &back, &err),
+	    0);
+	assert_int_equal(back.type, event.type);
+	assert_string_equal(back.order_id, event.order_id);
+	assert_string_equal(back.item, event.item);
+	assert_int_equal(back.quantity, event.quantity);
+	assert_true(back.ts_ms == event.ts_ms);
+	buffer_free(&out);
+}
+
+static void
+inventory_events_are_written_and_read_back(void **state)
+{
+	static const struct {
+		struct inventory_event event;
+		const char *type, *json;
+	} cases[] = {
+	    {{.type = INVENTORY_RESERVED,
+		 .order_id = ID,
+		 .item = "A",
+		 .quantity = 2,
+		 .ts_ms = 5},
+		"inventory.reserved",
+		"{\"order_id\":\"" ID
+		"\",\"item\":\"A\",\"quantity\":2,\"ts_ms\":5}"},
+	    {{.type = INVENTORY_REJECTED,
+		 .order_id = ID,
+		 .item = "A",
+		 .quantity = 2,
+		 .reason = "not enough stock",
+		 .ts_ms = 5},
+		"inventory.rejected",
+		"{\"order_id\":\"" ID "\",\"item\":\"A\",\"quantity\":2,"
+		"\"reason\":\"not enough stock\",\"ts_ms\":5}"},
+	    {{.type = INVENTORY_RELEASED,
+		 .order_id = ID,
+		 .item = "A",
+		 .quantity = 2,
+		 .ts_ms = 5},
+		"inventory.released",
+		"{\"order_id\":\"" ID
+		"\",\"item\":\"A\",\"quantity\":2,\"ts_ms\":5}"},
+	    {{.type = INVENTORY_ADJUSTED,
+		 .item = "A",
+		 .delta = -3,
+		 .on_hand = 0,
+		 .ts_ms = 5},
+		"inventory.adjusted",
+		"{\"item\":\"A\",\"delta\":-3,\"on_hand\":0,\"ts_ms\":5}"},
+	};
+	struct inventory_event back;
+	struct mr_error err;
+	struct buffer out = {0};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		buffer_clear(&out);
+		inventory_event_encode(&cases[i].event, &out);
+		assert_string_equal(buffer_text(&out), cases[i].json);
+		assert_string_equal(inventory_event_type_text(
+					cases[i].event.type),
+		    cases[i].type);
+		assert_int_equal(inventory_event_decode(cases[i].type, out.data,
+				     out.length, &back, &err),
+		    0);
+		assert_int_equal(back.type, cases[i].event.type);
+		assert_string_equal(back.order_id, cases[i].event.order_id);
+		assert_string_equal(back.item, cases[i].event.item);
+		assert_string_equal(back.reason, cases[i].event.reason);
+		assert_int_equal(back.quantity, cases[i].event.quantity);
+		assert_int_equal(back.delta, cases[i].event.delta);
+		assert_int_equal(back.on_hand, cases[i].event.on_hand);
+		assert_int_equal(back.ts_ms, cases[i].event.ts_ms);
+	}
+	buffer_free(&out);
+}
+
+static void
+prices_come_in_many_spellings(void **state)
+{
+	static const struct {
+		const char *price;
+		int64_t minor;
+	} cases[] = {
+	    {"187.32", 18732},
+	    {"187", 18700},
+	    {"187.3", 18730},
+	    {"1.8732e2", 18732},
+	    {"187.3200004", 18732},
+	    {"187.3199996", 18732},
+	    {"0.01", 1},
+	    {"0.29", 29},
+	    {"1.005e0", -1},
+	    {"1000000000", 100000000000},
+	    {"999999999.99", 99999999999},
+	    {"1000000000.01", -1},
+	    {"187.325", -1},
+	    {"187.32001", -1},
+	    {"0", -1},
+	    {"0.0", -1},
+	    {"0.001", -1},
+	    {"-0.01", -1},
+	    {"-5", -1},
+	    {"1e300", -1},
+	    {"1e999", -1},
+	    {"9223372036854775807", -1},
+	    {"9223372036854775808", -1},
+	    {"NaN", -1},
+	    {"Infinity", -1},
+	    {"\"187.32\"", -1},
+	    {"null", -1},
+	    {"[1]", -1},
+	    {"0x10", -1},
+	    {"01", -1},
+	    {"1.", -1},
+	    {"+1", -1},
+	};
+	struct price_event event;
+	struct mr_error err;
+	char text[128];
+	size_t i;
+	int n;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		n = snprintf(text, sizeof(text),
+		    "{\"symbol\":\"ACME\",\"price\":%s," TS "}",
+		    cases[i].price);
+		memset(&err, 0, sizeof(err));
+		if (price_event_decode(text, (size_t)n, &event, &err) == 0) {
+			if (event.price_minor != cases[i].minor)
+				fail_msg("%s was read as %lld", cases[i].price,
+				    (long long)event.price_minor);
+			assert_string_equal(event.symbol, "ACME");
+			assert_true(event.ts_ms == 1795226820123);
+			continue;
+		}
+		if (cases[i].minor != -1)
+			fail_msg("%s: %s", cases[i].price, err.message);
+		assert_int_equal(err.kind, MR_REJECT);
+	}
+}
+
+static void
+prices_are_written_with_two_decimals(void **state)
+{
+	static const int64_t cases[] = {1, 10, 99, 100, 18732, 100000000000,
+	    99999999999};
+	struct price_event event = {.symbol = "BRK.B", .ts_ms = 0}, back;
+	struct mr_error err;
+	struct buffer out = {0};
+	size_t i;
+
+	(void)state;
+	event.price_minor = 18730;
+	price_event_encode(&event, &out);
+	assert_string_equal(buffer_text(&out),
+	    "{\"symbol\":\"BRK.B\",\"price\":187.30,\"ts_ms\":0}");
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		event.price_minor = cases[i];
+		buffer_clear(&out);
+		price_event_encode(&event, &out);
+		assert_int_equal(price_event_decode(out.data, out.length, &back,
+				     &err),
+		    0);
+		assert_true(back.price_minor == cases[i]);
+	}
+	buffer_free(&out);
+}
+
+static void
+unknown_fields_are_ignored(void **state)
+{
+	static const char value[] =
+	    " {\"new\":[{\"a\":[1,\"[[[[[[[[[[{{{{\\\"\"]}],\"quantity\":1,"
+	    "\"order_id\":\"" ID "\",\"item\":\"\\u00fc\"," TS ",\"x\":null}\n";
+	struct order_event event;
+	struct mr_error err;
+
+	(void)state;
+	if (decode_order("order.created", value, sizeof(value) - 1, &event,
+		&err))
+		fail_msg("%s", err.message);
+	assert_string_equal(event.item, "\xC3\xBC");
+	assert_int_equal(event.type, ORDER_CREATED);
+}
+
+static void
+bad_orders_are_rejected_by_field(void **state)
+{
+#define ORDER(id, item, quantity, rest) \
+	"{\"order_id\":" id ",\"item\":" item ",\"quantity\":" quantity rest "}"
+#define GOOD_ID "\"" ID "\""
+	static const struct {
+		const char *value, *message;
+	} cases[] = {
+	    {"", "value: is empty"},
+	    {"{", "value: is no JSON"},
+	    {"[]", "value: must be a JSON object"},
+	    {"5", "value: is no JSON"},
+	    {"{}", "order_id: must be text, is missing"},
+	    {"{} x", "value: is no JSON"},
+	    {"{\"item\":\"\xFF\"}", "value: is no JSON"},
+	    {"{\"item\":\"\xED\xA0\x80\"}", "value: is no JSON"},
+	    {"{\"item\":\"\\ud800\"}", "value: is no JSON"},
+	    {"{\"item\":\"a\\u0000b\"}", "value: is no JSON"},
+	    {"{\"a\":1,\"a\":2}", "value: is no JSON"},
+	    {"{\"a\":[[[[[[[[1]]]]]]]]}", "value: nests deeper"},
+	    {"[[[[[[[[[", "value: nests deeper"},
+	    {"{\"a\":\"\\", "value: is no JSON"},
+	    {"{\"a\":99999999999999999999}", "value: is no JSON"},
+	    {ORDER("\"x\"", "\"A\"", "1", "," TS),
+		"order_id: must be a UUID in lower case"},
+	    {ORDER("\"017F22E2-79B0-7CC3-98C4-DC0C0C07398F\"", "\"A\"", "1",
+		 "," TS),
+		"order_id: must be a UUID in lower case"},
+	    {ORDER("5", "\"A\"", "1", "," TS),
+		"order_id: must be text, is a whole number"},
+	    {ORDER(GOOD_ID, "\"\"", "1", "," TS), "item: must be 1 to 64"},
+	    {ORDER(GOOD_ID,
+		 "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+		 "aaaaaaaaa\"",
+		 "1", "," TS),
+		"item: must be 1 to 64"},
+	    {ORDER(GOOD_ID, "\"a\\nb\"", "1", "," TS), "item: must be 1 to 64"},
+	    {ORDER(GOOD_ID, "\"\\u009b\"", "1", "," TS), "item: must be 1"},
+	    {ORDER(GOOD_ID, "\"\x7f\"", "1", "," TS), "item: must be 1 to 64"},
+	    {ORDER(GOOD_ID, "null", "1", "," TS), "item: must be text, is nul"},
+	    {ORDER(GOOD_ID, "\"A\"", "0", "," TS),
+		"quantity: must be a whole number from 1 to 1000000, is 0"},
+	    {ORDER(GOOD_ID, "\"A\"", "-3", "," TS),
+		"quantity: must be a whole number from 1 to 1000000, is -3"},
+	    {ORDER(GOOD_ID, "\"A\"", "1000001", "," TS), "is 1000001"},
+	    {ORDER(GOOD_ID, "\"A\"", "1.0", "," TS),
+		"is a number with a fraction or exponent"},
+	    {ORDER(GOOD_ID, "\"A\"", "1e0", "," TS), "quantity: must be"},
+	    {ORDER(GOOD_ID, "\"A\"", "\"1\"", "," TS), "quantity: must be"},
+	    {ORDER(GOOD_ID, "\"A\"", "true", "," TS), "is a truth value"},
+	    {ORDER(GOOD_ID, "\"A\"", "{}", "," TS), "is an object"},
+	    {ORDER(GOOD_ID, "\"A\"", "[]", "," TS), "is an array"},
+	    {ORDER(GOOD_ID, "\"A\"", "1", ""), "ts_ms: must be a whole"},
+	    {ORDER(GOOD_ID, "\"A\"", "1", ",\"ts_ms\":-1"), "ts_ms: must be"},
+	    {ORDER(GOOD_ID, "\"A\"", "1", ",\"ts_ms\":253402300800000"),
+		"ts_ms: must be"},
+	};
+	struct order_event event;
+	struct mr_error err;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		if (decode_order("order.created", cases[i].value,
+			strlen(cases[i].value), &event, &err) == 0)
+			fail_msg("%s was taken", cases[i].value);
+		assert_int_equal(err.kind, MR_REJECT);
+		if (strstr(err.message, cases[i].message) == NULL)
+			fail_msg("\"%s\" isn't in \"%s\"", cases[i].message,
+			    err.message);
+	}
+	assert_int_equal(decode_order("order.created", "{}\0", 3, &event, &err),
+	    -1);
+	assert_int_equal(err.kind, MR_REJECT);
+	assert_int_equal(order_event_decode("order.created", NULL, 0, &event,
+			     &err),
+	    -1);
+	assert_int_equal(err.kind, MR_REJECT);
+}
+
+static void
+a_missing_or_foreign_type_is_rejected(void **state)
+{
+	static const char value[] = ORDER(GOOD_ID, "\"A\"", "1",
+	    ",\"reason\":\"x\"," TS);
+	struct order_event order;
+	struct inventory_event inventory;
+	struct mr_error err = {0};
+
+	(void)state;
+	assert_int_equal(order_event_decode(NULL, value, strlen(value), &order,
+			     &err),
+	    -1);
+	assert_int_equal(err.kind, MR_REJECT);
+	assert_string_equal(err.message, "ce_type: is missing");
+	assert_int_equal(order_event_decode("inventory.rejected", value,
+			     strlen(value), &order, &err),
+	    -1);
+	assert_int_equal(inventory_event_decode("order.created", value,
+			     strlen(value), &inventory, &err),
+	    -1);
+	assert_int_equal(inventory_event_decode(NULL, value, strlen(value),
+			     &inventory, &err),
+	    -1);
+	assert_int_equal(inventory_event_decode("inventory.rejected", value,
+			     strlen(value), &inventory, &err),
+	    0);
+	assert_int_equal(inventory_event_decode("inventory.adjusted", value,
+			     strlen(value), &inventory, &err),
+	    -1);
+	assert_string_equal(err.message,
+	    "delta: must be a whole number from -1000000000000 to "
+	    "1000000000000, is missing");
+}
+
+static void
+a_rejection_needs_its_reason(void **state)
+{
+	static const char value[] = ORDER(GOOD_ID, "\"A\"", "1", "," TS);
+	struct inventory_event event;
+	struct mr_error err = {0};
+
+	(void)state;
+	assert_int_equal(inventory_event_decode("inventory.rejected", value,
+			     strlen(value), &event, &err),
+	    -1);
+	assert_string_equal(err.message, "reason: must be text, is missing");
+}
+
+static void
+values_are_bounded_before_they_are_read(void **state)
+{
+	static char value[EVENT_VALUE_MOST_BYTES + 1];
+	static const char order[] = ORDER(GOOD_ID, "\"A\"", "1", "," TS);
+	struct order_event event;
+	struct mr_error err;
+
+	(void)state;
+	memset(value, ' ', sizeof(value));
+	memcpy(value, order, strlen(order));
+	assert_int_equal(decode_order("order.created", value,
+			     EVENT_VALUE_MOST_BYTES, &event, &err),
+	    0);
+	assert_int_equal(decode_order("order.created", value,
+			     EVENT_VALUE_MOST_BYTES + 1, &event, &err),
+	    -1);
+	assert_string_equal(err.message,
+	    "value: must be at most 65536 bytes, is 65537");
+}
+
+static void
+every_truncation_and_every_flipped_byte_is_survived(void **state)
+{
+	static const char order[] = ORDER(GOOD_ID, "\"A\\u00fc\\\"\"", "1",
+	    ",\"n\":[{}]," TS);
+	char changed[sizeof(order)];
+	struct order_event event;
+	struct mr_error err;
+	size_t i;
+	int c;
+
+	(void)state;
+	for (i = 0; i < sizeof(order) - 1; i++) {
+		assert_int_equal(decode_order("order.created", order, i, &event,
+				     &err),
+		    -1);
+		assert_int_equal(err.kind, MR_REJECT);
+		for (c = 0; c < 256; c++) {
+			memcpy(changed, order, sizeof(order));
+			changed[i] = (char)c;
+			if (decode_order("order.created", changed,
+				sizeof(order) - 1, &event, &err) != 0)
+				assert_int_equal(err.kind, MR_REJECT);
+			else
+				assert_in_range(event.quantity, 1, 1000000);
+		}
+	}
+}
+
+static void
+short_memory_is_never_the_records_fault(void **state)
+{
+	static const char value[] = ORDER(GOOD_ID, "\"A\"", "1",
+	    ",\"n\":[{\"r\":1.5}]," TS);
+	struct order_event event;
+	struct mr_error err;
+	int n, rc;
+
+	(void)state;
+	for (n = 0; n < 1000; n++) {
+		memset(&err, 0, sizeof(err));
+		refuse_in = n;
+		rc = order_event_decode("order.created", value, strlen(value),
+		    &event, &err);
+		if (refuse_in >= 0) {
+			refuse_in = -1;
+			assert_int_equal(rc, 0);
+			break;
+		}
+		assert_int_equal(rc, -1);
+		if (err.kind != MR_RETRY)
+			fail_msg("allocation %d: %s", n, err.message);
+	}
+	/* It did come to allocations that could fail. */
+	assert_in_range(n, 10, 999);
+}
+
+static void
+field_rules_say_what_must_be(void **state)
+{
+	struct mr_error err = {0};
+
+	(void)state;
+	assert_int_equal(event_check_item("Laptop", 6, &err), 0);
+	assert_int_equal(event_check_item("a\0b", 3, &err), -1);
+	assert_int_equal(event_check_item("\xC3", 1, &err), -1);
+	assert_int_equal(event_check_item("", 0, &err), -1);
+	assert_memory_equal(err.message, "must be ", 8);
+	assert_int_equal(event_check_symbol("BRK.B-1", 7, &err), 0);
+	assert_int_equal(event_check_symbol("ABCDEFGHIJKL", 12, &err), 0);
+	assert_int_equal(event_check_symbol("ABCDEFGHIJKLM", 13, &err), -1);
+	assert_int_equal(event_check_symbol("acme", 4, &err), -1);
+	assert_int_equal(event_check_symbol("A B", 3, &err), -1);
+	assert_int_equal(event_check_symbol("", 0, &err), -1);
+	assert_memory_equal(err.message, "must be ", 8);
+	assert_int_equal(event_check_quantity(1, &err), 0);
+	assert_int_equal(event_check_quantity(1000000, &err), 0);
+	assert_int_equal(event_check_quantity(0, &err), -1);
+	assert_int_equal(event_check_quantity(1000001, &err), -1);
+	assert_string_equal(err.message,
+	    "must be a whole number from 1 to 1000000, is 1000001");
+	assert_int_equal(err.kind, MR_REJECT);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(orders_are_written_and_read_back),
+	    cmocka_unit_test(inventory_events_are_written_and_read_back),
+	    cmocka_unit_test(prices_come_in_many_spellings),
+	    cmocka_unit_test(prices_are_written_with_two_decimals),
+	    cmocka_unit_test(unknown_fields_are_ignored),
+	    cmocka_unit_test(bad_orders_are_rejected_by_field),
+	    cmocka_unit_test(a_missing_or_foreign_type_is_rejected),
+	    cmocka_unit_test(a_rejection_needs_its_reason),
+	    cmocka_unit_test(values_are_bounded_before_they_are_read),
+	    cmocka_unit_test(
+		every_truncation_and_every_flipped_byte_is_survived),
+	    cmocka_unit_test(short_memory_is_never_the_records_fault),
+	    cmocka_unit_test(field_rules_say_what_must_be),
+	};
+
+	return (cmocka_run_group_tests(tests, NULL, NULL));
+}
