@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <strings.h>
 
 #include "base/buffer.h"
 #include "base/config.h"
@@ -30,17 +30,17 @@ struct unit {
 static const struct unit size_units[] = {
     {"", 1},
     {"k", 1024},
-    {"m", 1024 * 1024},
-    {"g", 1024 * 1024 * 1024},
+    {"m", INT64_C(1024) * 1024},
+    {"g", INT64_C(1024) * 1024 * 1024},
     {NULL, 0},
 };
 static const struct unit duration_units[] = {
     {"", 1},
     {"ms", 1},
     {"s", 1000},
-    {"m", 60 * 1000},
-    {"h", 60 * 60 * 1000},
-    {"d", 24 * 60 * 60 * 1000},
+    {"m", INT64_C(60) * 1000},
+    {"h", INT64_C(60) * 60 * 1000},
+    {"d", INT64_C(24) * 60 * 60 * 1000},
     {NULL, 0},
 };
 static const struct unit no_units[] = {
@@ -240,19 +240,31 @@ list_add(struct config_list *list, const char *item)
 	return (0);
 }
 
-/* The copy is kept as long as the process, like argv and the environment. */
+/*
+ * Copies of lists that had to be split: kept as long as the process, like argv
+ * and the environment, since settings point into them.
+ */
+struct kept {
+	struct kept *next;
+	char text[];
+};
+static struct kept *kept_copies;
+
 static int
 list_split(struct config_list *list, const char *text)
 {
-	char *copy, *item, *rest;
+	size_t size = strlen(text) + 1;
+	struct kept *copy;
+	char *item, *rest;
 
 	list->count = 0;
-	if ((copy = strdup(text)) == NULL)
+	if ((copy = malloc(sizeof(*copy) + size)) == NULL)
 		return (-1);
-	item = strtok_r(copy, " \t\n", &rest);
-	if (item == NULL)
-		free(copy);
-	for (; item != NULL; item = strtok_r(NULL, " \t\n", &rest))
+	memcpy(copy->text, text, size);
+	copy->next = kept_copies;
+	kept_copies = copy;
+	for (item = strtok_r(copy->text, " \t\n", &rest); item != NULL;
+	     item = strtok_r(NULL, " \t\n", &rest))
 		if (list_add(list, item))
 			return (-1);
 	return (0);

@@ -108,10 +108,8 @@ static int
 put_escaped(unsigned char c)
 {
 	static const char hex[] = "0123456789ABCDEF";
-	/* In JSON, \x isn't an escape: the backslash is escaped itself. */
-	const char *start = log_format == LOG_JSON ? "\\\\x" : "\\x";
-	char text[6];
-	size_t n = strlen(start);
+	char text[5];
+	size_t n = 0;
 
 	switch (c) {
 	case '"':
@@ -125,10 +123,14 @@ put_escaped(unsigned char c)
 	case '\t':
 		return (put("\\t", 2));
 	default:
-		memcpy(text, start, n);
-		text[n] = hex[c >> 4];
-		text[n + 1] = hex[c & 15];
-		return (put(text, n + 2));
+		/* In JSON, \x isn't an escape: its backslash is escaped. */
+		if (log_format == LOG_JSON)
+			text[n++] = '\\';
+		text[n++] = '\\';
+		text[n++] = 'x';
+		text[n++] = hex[c >> 4];
+		text[n++] = hex[c & 15];
+		return (put(text, n));
 	}
 }
 

@@ -187,8 +187,8 @@ price_event_encode(const struct price_event *event, struct buffer *out)
  * jansson reports some failed allocations as broken input ("invalid token"),
  * and after others goes on with a text cut short; but a good record must not
  * become a dead letter because memory was short.  So its allocations are
- * watched.  free(3) gives them back as ever, whoever
- * else uses jansson.
+ * watched.  free(3) gives them back as ever,
+ * whoever else uses jansson.
  */
 static _Thread_local int out_of_memory;
 

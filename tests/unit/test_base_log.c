@@ -264,7 +264,7 @@ static void
 sixteen_values_live_at_once(void **state)
 {
 	const char *made[16];
-	char text[8];
+	char text[16];
 	int i;
 
 	(void)state;
