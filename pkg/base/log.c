@@ -337,8 +337,10 @@ log_limit_take(struct log_limit *limit, int64_t *suppressed)
 	int64_t full, passed_ms;
 
 	*suppressed = 0;
-	if (limit->per_second <= 0)
-		return (1);
+	if (limit->per_second <= 0) {
+		limit->suppressed++;
+		return (0);
+	}
 	full = (limit->burst > 0 ? limit->burst : limit->per_second) * 1000;
 	if (limit->last_ms == 0)
 		limit->tokens_milli = full;
