@@ -192,6 +192,7 @@ record_apply(struct stream *s, struct partition *p,
 	store_guard(s->st, 1);
 	status = s->svc->apply(s, &record, &failure);
 	store_guard(s->st, 0);
+	(void)FAILPOINT("record.applied");
 	if (batch_sound(s, err) == -1) {
 		s->applying = NULL;
 		return (STEP_FAILED);
@@ -458,9 +459,11 @@ transaction_fill(struct stream *s, struct command *commands,
 			return (-1);
 	if (batch_records(s, until_us, err) == -1)
 		return (-1);
+	(void)FAILPOINT("batch.applied");
 	if (output_settle(s, err) == -1 || relay_lease(s, err) == -1 ||
 	    mark_write_all(s, err) == -1 || positions_write(s, err) == -1)
 		return (-1);
+	(void)FAILPOINT("positions.written");
 	return (batch_sound(s, err));
 }
 
@@ -504,9 +507,9 @@ partition_committed(struct stream *s, struct partition *p)
 				    s->inputs[p->input], "partition",
 				    log_i64(p->number), "offset",
 				    log_i64(p->next), "records",
-				    log_i64(p->applied), "lines_left_out",
-				    suppressed > 0 ? log_i64(suppressed) :
-						     NULL);
+				    log_i64(p->applied),
+				    suppressed > 0 ? "lines_left_out" : NULL,
+				    log_i64(suppressed));
 			p->backoff_ms = 0;
 		}
 		p->committed = p->next;
@@ -534,6 +537,7 @@ transaction_done(struct stream *s, struct command *commands, int64_t began_us)
 	for (c = commands; c != NULL; c = c->next)
 		metric_add(s->m_commands, 1);
 	command_answer_all(commands, NULL);
+	(void)FAILPOINT("batch.answered");
 	relay_leased(s);
 	if (s->emitted > 0)
 		relay_wake(s);

@@ -265,8 +265,8 @@ delivery_log(struct sender *x, const struct kafka_report *report, int64_t seq)
 		    log_bytes(key, key_size), "value",
 		    log_bytes(value, value_size), "latency_us",
 		    log_i64(report->latency_us), "headers", buffer_text(&text),
-		    "lines_left_out",
-		    suppressed > 0 ? log_i64(suppressed) : NULL);
+		    suppressed > 0 ? "lines_left_out" : NULL,
+		    log_i64(suppressed));
 	}
 	store_rows_done(row);
 	buffer_free(&text);

@@ -14,7 +14,7 @@
 #include "stream/internal.h"
 
 #define SLEEP_MOST_MS 10000
-#define CONNECT_EVERY_MS 1000
+#define CONNECT_EVERY_MS 250
 #define SETTLE_DELAY_US 400000
 #define PEEK_EVERY_US 2000000
 #define POLLED_MOST 256
