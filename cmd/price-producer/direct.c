@@ -1,18 +1,28 @@
+/*
+ * direct -- producing beside the stream.
+ *
+ * The thread owns a Kafka producer; the file's state is written for it by the
+ * stream, as a command.  It waits for the stream, and so for the broker and
+ * its topic, at its first command.
+ */
+#include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/signals.h"
 #include "metrics/metrics.h"
 
 #include "price-producer.h"
 
 #define IN_FLIGHT_MOST 512
-#define ASK_TIMEOUT_MS 5000
-#define WAIT_MS 2000 /* between two tries to reach the broker */
+#define SAVE_DEADLINE_MS 10000
+#define WAIT_MS 1000 /* before something that failed is tried again */
 
 /* A record on its way, for the log line when its fate is known. */
 struct sent {
@@ -23,48 +33,35 @@ struct sent {
 };
 
 struct direct {
-	const struct stream_conf *conf;
-	struct store *st;
-	int signal_fd;
-	int stopping;
+	struct stream *s;
+	pthread_t thread;
+	int started;
+	int stop_fd;
+	_Atomic int stopping;
 	struct kafka_producer *producer;
-	struct sent sent[IN_FLIGHT_MOST];
+	struct walk walk;
+	struct sent sent[IN_FLIGHT_MOST]; /* a ring */
 	int next_sent;
-	int failed; /* reports other than "acknowledged" since it was cleared */
+	int failed; /* records not acknowledged, since it was cleared */
 	struct log_limit limit;
-	struct metric *produced;
-	struct metric *lost;
+	struct metric *delivered;
+	struct metric *undelivered;
 };
 
-static _Atomic int is_ready;
+static struct direct direct;
 
-int
-direct_ready(void *arg, char *reason, size_t reason_size)
-{
-
-	(void)arg;
-	if (is_ready)
-		return (1);
-	snprintf(reason, reason_size, "the broker was not reached yet");
-	return (0);
-}
-
-/* Sleep, at most ${timeout_ms}, until there is something to do. */
+/* Serve reports; first sleep, at most ${timeout_ms}, until there are some. */
 static void
 pause_for(struct direct *d, int64_t timeout_ms)
 {
 	struct pollfd fds[2] = {
-	    {.fd = d->signal_fd, .events = POLLIN},
-	    {.fd = d->producer == NULL ? -1 : kafka_producer_fd(d->producer),
-		.events = POLLIN},
+	    {.fd = d->stop_fd, .events = POLLIN},
+	    {.fd = kafka_producer_fd(d->producer), .events = POLLIN},
 	};
 
-	if (timeout_ms > 0 && !d->stopping)
+	if (timeout_ms > 0)
 		(void)poll(fds, 2, (int)timeout_ms);
-	if (signals_take(d->signal_fd))
-		d->stopping = 1;
-	if (d->producer != NULL)
-		kafka_producer_poll(d->producer, 0);
+	kafka_producer_poll(d->producer, 0);
 }
 
 static void
@@ -77,20 +74,23 @@ on_report(void *arg, const struct kafka_report *report)
 	sent->busy = 0;
 	if (report->kind != MR_OK) {
 		d->failed++;
-		metric_add(d->lost, 1);
-		log_warn("price not delivered", "topic", report->topic, "key",
-		    sent->key, "reason", report->reason);
+		metric_add(d->undelivered, 1);
+		if (log_limit_take(&d->limit, &suppressed))
+			log_warn("not delivered", "topic", report->topic, "key",
+			    sent->key, "value", sent->value, "reason",
+			    report->reason, "lines_left_out",
+			    log_i64(suppressed));
 		return;
 	}
-	metric_add(d->produced, 1);
-	if (!log_limit_take(&d->limit, &suppressed))
-		return;
-	log_info("price delivered", "topic", report->topic, "partition",
-	    log_i64(report->partition), "offset", log_i64(report->offset),
-	    "timestamp", log_i64(sent->ts_ms), "headers",
-	    "content-type=application/json", "key", sent->key, "value",
-	    sent->value, "latency_us", log_i64(report->latency_us),
-	    "not_logged", log_i64(suppressed));
+	metric_add(d->delivered, 1);
+	if (log_limit_take(&d->limit, &suppressed))
+		log_info("delivered", "topic", report->topic, "partition",
+		    log_i64(report->partition), "offset",
+		    log_i64(report->offset), "timestamp_ms",
+		    log_i64(sent->ts_ms), "key", sent->key, "value",
+		    sent->value, "latency_us", log_i64(report->latency_us),
+		    "headers", "content-type=application/json",
+		    "lines_left_out", log_i64(suppressed));
 }
 
 /* 0, or -1: RETRY when too much is on its way. */
@@ -127,159 +127,170 @@ done:
 	return (status);
 }
 
-static int
-send_prices(struct direct *d, const struct walk *walk, struct mr_error *err)
+/* What can't be handed over counts as failed. */
+static void
+send_prices(struct direct *d)
 {
 	struct price_event event;
-	int64_t now_ms = clock_wall_ms();
+	struct mr_error err;
+	int64_t now_ms = clock_wall_ms(), suppressed;
 	int i;
 
-	for (i = 0; i < walk->symbol_count; i++) {
-		walk_event(walk, i, now_ms, &event);
-		if (send_price(d, &event, err) != 0)
-			return (-1);
+	for (i = 0; i < d->walk.symbol_count; i++) {
+		walk_event(&d->walk, i, now_ms, &event);
+		if (send_price(d, &event, &err) == 0)
+			continue;
+		d->failed++;
+		metric_add(d->undelivered, 1);
+		if (log_limit_take(&d->limit, &suppressed))
+			log_warn("not sent", "topic", PRICES_TOPIC, "key",
+			    event.symbol, "reason", err.message,
+			    "lines_left_out", log_i64(suppressed));
 	}
-	return (0);
 }
 
+/* Write the state, trying until it is done or we are to stop: 1 if it is. */
 static int
-save(struct direct *d, const struct walk *walk, struct mr_error *err)
+save(struct direct *d)
 {
+	const struct stream_call call = {.kind = PRICE_PRODUCER_SAVE,
+	    .input = &d->walk,
+	    .deadline_ms = SAVE_DEADLINE_MS};
+	struct stream_answer answer;
+	struct mr_error err;
+	int done = 0, said = 0;
 
-	if (store_begin(d->st, err) != 0)
-		return (-1);
-	if (walk_save(walk, d->st, err) != 0) {
-		store_rollback(d->st);
-		return (-1);
+	while (!done && !d->stopping) {
+		memset(&answer, 0, sizeof(answer));
+		done = stream_call(d->s, &call, &answer, &err) == 0 &&
+		    answer.status == 200;
+		buffer_free(&answer.body);
+		if (done)
+			break;
+		if (!said)
+			log_info("waiting to write the state", "reason",
+			    err.message);
+		said = 1;
+		pause_for(d, WAIT_MS);
 	}
-	return (store_commit(d->st, err));
+	return (done);
 }
 
-/* Write first, then send: a crash in between loses a tick. */
-static int
-tick_at_most_once(struct direct *d, struct walk *walk, struct mr_error *err)
+/* Write, then send: a crash in between loses a tick. */
+static void
+tick_at_most_once(struct direct *d)
 {
 
-	walk_step(walk, &settings.walk);
-	if (save(d, walk, err) != 0)
-		return (-1);
-	if (send_prices(d, walk, err) == 0)
-		return (0);
-	if (err->kind == MR_FATAL)
-		return (-1);
-	metric_add(d->lost, 1);
-	log_warn("prices not sent", "reason", err->message);
-	return (0);
+	if (save(d))
+		send_prices(d);
 }
 
-/* Send until all of it is acknowledged, then write: a crash in between
- * sends a tick again. */
-static int
-tick_at_least_once(struct direct *d, struct walk *walk, struct mr_error *err)
+/* Send until all of it is acknowledged, then write: a crash in between sends
+ * a tick again. */
+static void
+tick_at_least_once(struct direct *d)
 {
 
-	walk_step(walk, &settings.walk);
-	for (;;) {
+	do {
 		d->failed = 0;
-		if (send_prices(d, walk, err) != 0) {
-			if (err->kind != MR_RETRY)
-				return (-1);
-			d->failed++;
-		}
+		send_prices(d);
 		while (
 		    kafka_producer_in_flight(d->producer) > 0 && !d->stopping)
 			pause_for(d, WAIT_MS);
-		if (kafka_producer_in_flight(d->producer) > 0 &&
-		    kafka_producer_flush(d->producer, (int)d->conf->drain_ms,
-			err) != 0)
-			return (0); /* stopping; sent again at the next start */
-		if (d->failed == 0)
-			return (save(d, walk, err));
-		if (d->stopping)
-			return (0);
-		pause_for(d, WAIT_MS);
-	}
+		if (d->failed > 0)
+			pause_for(d, WAIT_MS);
+	} while (d->failed > 0 && !d->stopping);
+	if (!d->stopping)
+		save(d);
 }
 
-/* Make the topic, waiting for the broker: 0, also when told to stop. */
-static int
-reach_broker(struct direct *d, struct mr_error *err)
+static void *
+direct_thread(void *arg)
 {
-	static const char *const topic = PRICES_TOPIC;
-	struct kafka_admin *admin;
-	int status;
-
-	if ((admin = kafka_admin_new(&d->conf->kafka, err)) == NULL)
-		return (-1);
-	while ((status = kafka_admin_ensure(admin, &topic, 1, ASK_TIMEOUT_MS,
-		    err)) != 0 &&
-	    err->kind == MR_RETRY && !d->stopping) {
-		log_warn("waiting for the broker", "reason", err->message);
-		pause_for(d, WAIT_MS);
-	}
-	kafka_admin_free(admin);
-	return (d->stopping ? 0 : status);
-}
-
-static int
-tick_for_ever(struct direct *d, struct mr_error *err)
-{
-	struct walk walk;
+	struct direct *d = arg;
+	const int64_t interval_us = settings.walk.interval_ms * 1000;
+	struct mr_error err;
 	int64_t next_us, now_us;
 
-	if (walk_load(&walk, &settings.walk, d->st, err) != 0)
-		return (-1);
+	if (!save(d))
+		return (NULL);
 	next_us = clock_mono_us();
 	while (!d->stopping) {
 		if ((now_us = clock_mono_us()) < next_us) {
 			pause_for(d, (next_us - now_us + 999) / 1000);
 			continue;
 		}
-		next_us += settings.walk.interval_ms * 1000;
-		if (next_us < now_us) /* late: don't catch up in a burst */
-			next_us = now_us;
-		if (settings.delivery == KAFKA_AT_MOST_ONCE) {
-			if (tick_at_most_once(d, &walk, err) != 0)
-				return (-1);
-		} else if (tick_at_least_once(d, &walk, err) != 0) {
-			return (-1);
-		}
+		/* When late, no burst to catch up. */
+		next_us = next_us + interval_us > now_us ?
+		    next_us + interval_us :
+		    now_us + interval_us;
+		walk_step(&d->walk, &settings.walk);
+		if (settings.delivery == KAFKA_AT_MOST_ONCE)
+			tick_at_most_once(d);
+		else
+			tick_at_least_once(d);
 		pause_for(d, 0);
 	}
-	return (0);
+	if (kafka_producer_flush(d->producer,
+		(int)stream_settings(d->s)->drain_ms, &err) != 0)
+		log_warn("stopped with records on their way", "reason",
+		    err.message);
+	return (NULL);
 }
 
 int
-direct_run(const struct stream_conf *conf, struct store *st, int signal_fd,
-    struct mr_error *err)
+direct_start(struct stream *s, struct mr_error *err)
 {
-	static struct direct d;
-	int status = -1;
+	struct direct *d = &direct;
+	const struct stream_conf *conf = stream_settings(s);
+	int status;
 
-	d.conf = conf;
-	d.st = st;
-	d.signal_fd = signal_fd;
-	d.limit.per_second = conf->log_records_per_second;
-	d.limit.burst = conf->log_records_per_second;
-	d.produced = metrics_counter("millrace_messages_produced_total",
-	    "topic=\"" PRICES_TOPIC "\"", "Records that Kafka acknowledged.");
-	d.lost = metrics_counter("millrace_messages_undelivered_total",
-	    "topic=\"" PRICES_TOPIC "\"", "Records that were not delivered.");
-	if (reach_broker(&d, err) != 0)
+	d->s = s;
+	d->limit.per_second = conf->log_records_per_second;
+	d->limit.burst = conf->log_records_per_second;
+	d->delivered = metrics_counter("millrace_direct_delivered_total",
+	    "topic=\"" PRICES_TOPIC "\"",
+	    "Records produced directly that Kafka acknowledged.");
+	d->undelivered = metrics_counter("millrace_direct_undelivered_total",
+	    "topic=\"" PRICES_TOPIC "\"",
+	    "Tries to produce a record directly that failed.");
+	if (walk_load(&d->walk, &settings.walk, stream_store(s), err) != 0)
 		return (-1);
-	if (d.stopping)
-		return (0);
-	if ((d.producer = kafka_producer_new(&conf->kafka,
-		 (enum kafka_delivery)settings.delivery, on_report, &d, err)) ==
+	if ((d->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) == -1)
+		return (mr_error_set(err, MR_FATAL, "eventfd: %s",
+		    strerror(errno)));
+	if ((d->producer = kafka_producer_new(&conf->kafka,
+		 (enum kafka_delivery)settings.delivery, on_report, d, err)) ==
 	    NULL)
-		return (-1);
-	is_ready = 1;
-	status = tick_for_ever(&d, err);
-	is_ready = 0;
-	if (status == 0 &&
-	    kafka_producer_flush(d.producer, (int)conf->drain_ms, err) != 0)
-		log_warn("stopped with records on their way", "reason",
-		    err->message);
-	kafka_producer_free(d.producer);
-	return (status);
+		goto fail_fd;
+	if ((status = pthread_create(&d->thread, NULL, direct_thread, d)) !=
+	    0) {
+		mr_error_set(err, MR_FATAL, "pthread_create: %s",
+		    strerror(status));
+		goto fail_producer;
+	}
+	d->started = 1;
+	return (0);
+
+fail_producer:
+	kafka_producer_free(d->producer);
+fail_fd:
+	close(d->stop_fd);
+	return (-1);
+}
+
+void
+direct_stop(void)
+{
+	struct direct *d = &direct;
+	const uint64_t one = 1;
+
+	if (!d->started)
+		return;
+	d->stopping = 1;
+	(void)!write(d->stop_fd, &one, sizeof(one));
+	pthread_join(d->thread, NULL);
+	kafka_producer_free(d->producer);
+	close(d->stop_fd);
+	d->started = 0;
 }

@@ -10,9 +10,20 @@ static int
 producer_open(struct stream *s, struct mr_error *err)
 {
 
-	(void)s;
+	if (walk_check(&settings.walk, err) != 0)
+		return (mr_error_wrap(err, "--symbols"));
+	if (settings.delivery != KAFKA_EXACTLY_ONCE)
+		return (direct_start(s, err));
 	price_producer_stream.tick_ms = settings.walk.interval_ms;
-	return (walk_check(&settings.walk, err));
+	return (0);
+}
+
+static void
+producer_close(struct stream *s)
+{
+
+	(void)s;
+	direct_stop();
 }
 
 static int
@@ -57,10 +68,21 @@ producer_tick(struct stream *s, int64_t now_ms, struct mr_error *err)
 	return (walk_save(&walk, stream_store(s), err));
 }
 
+static int
+producer_command(struct stream *s, const struct stream_command *command,
+    struct stream_answer *answer, struct mr_error *err)
+{
+
+	(void)answer;
+	return (walk_save(command->input, stream_store(s), err));
+}
+
 struct stream_service price_producer_stream = {
     .name = "price-producer",
     .outputs = (const char *const[]){PRICES_TOPIC, NULL},
     .migrations = migrations_price_producer,
     .open = producer_open,
+    .command = producer_command,
     .tick = producer_tick,
+    .close = producer_close,
 };

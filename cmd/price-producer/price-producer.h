@@ -1,17 +1,16 @@
 /*
  * price-producer -- what the files of this program share.
  *
- * Exactly once, a tick is a command of the stream: state and outbox move
- * together.  The other two deliveries produce directly and show what they
- * cost: at most once, the state is written first and a record that gets lost
- * is not sent again; at least once, the state is written when Kafka has
- * acknowledged, and what was sent before a crash is sent again.
+ * Exactly once, a tick of the stream moves state and outbox together.  The
+ * other two deliveries produce directly, from a thread of their own, and show
+ * what that costs: at most once, the state is written first, and a record
+ * that gets lost is not sent again; at least once, the state is written when
+ * Kafka has acknowledged, and what was sent before a crash is sent again.
  */
 #ifndef MR_PRICE_PRODUCER_H
 #define MR_PRICE_PRODUCER_H
 
 #include "stream/stream.h"
-#include "web/web.h"
 
 #include "walk.h"
 
@@ -23,16 +22,18 @@ struct settings {
 };
 extern struct settings settings;
 
-/* The service; its tick_ms is set by its open. */
+/* The service; its open sets tick_ms. */
 extern struct stream_service price_producer_stream;
 
+/* The only command, of the direct deliveries: its input is a struct walk. */
+enum price_producer_command { PRICE_PRODUCER_SAVE };
+
 /*
- * direct_run -- produce without the stream until ${signal_fd} says to stop.
- * ${st} is the service's file.  Waits for the broker visibly.  0 or -1 FATAL.
+ * direct_start -- produce without the stream's outbox, from where the file's
+ * state stands, until direct_stop.  0 or -1.
  */
-int direct_run(const struct stream_conf *conf, struct store *st, int signal_fd,
-    struct mr_error *err);
-/* For /readyz of a program in direct_run: any thread. */
-int direct_ready(void *arg, char *reason, size_t reason_size);
+int direct_start(struct stream *s, struct mr_error *err);
+/* Stop and wait for the thread; a no-op if there is none. */
+void direct_stop(void);
 
 #endif

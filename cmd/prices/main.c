@@ -25,7 +25,7 @@ static const struct config_option options[] = {
     {.name = "keep-candles",
 	.kind = CONFIG_DURATION,
 	.target = &prices_keep_candles_ms,
-	.fallback = "720h",
+	.fallback = "30d",
 	.least = 1000,
 	.most = 3e12,
 	.help = "how long candles of a minute and an hour are kept"},
@@ -60,7 +60,7 @@ static const struct service prices = {
 	"  curl localhost:8000/prices\n"
 	"  curl 'localhost:8000/prices/ACME?window=60'\n"
 	"  curl 'localhost:8000/prices/ACME/candles?interval=1m'\n"
-	"  prices --keep-points 6h --keep-candles 2160h\n",
+	"  prices --keep-points 6h --keep-candles 90d\n",
 };
 
 int
