@@ -18,6 +18,9 @@ VARIANT := $(if $(SAN),san-$(subst $(comma),-,$(SAN)))
 VARIANT := $(VARIANT)$(if $(FAILPOINTS),$(if $(VARIANT),-)failpoints)
 VARIANT := $(VARIANT)$(if $(filter clang,$(COMPILER)),$(if $(VARIANT),-)clang)
 
+# The directory beside BUILD that has the same with failpoints.
+FAILPOINTS_BUILD = $(if $(filter file,$(origin BUILD)),build/$(if \
+    $(VARIANT),$(VARIANT)-)failpoints,$(BUILD)/failpoints)
 BUILD ?= build$(if $(VARIANT),/$(VARIANT))
 DEPS ?= build/deps$(if $(SAN),-san-$(subst $(comma),-,$(SAN))-$(COMPILER))
 
@@ -141,15 +144,20 @@ TEST_PROGRAMS := $(patsubst tests/%/,%,$(sort \
 TEST_SOURCES := $(foreach p,$(TEST_PROGRAMS),$(wildcard tests/$(p)/*.c))
 TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/test/%)
 
+# A file in tests/bench is a program by itself.
+BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,\
+    $(sort $(wildcard tests/bench/*.c)))
+
 VENDOR := $(BUILD)/www/vendor/uPlot.iife.min.js $(BUILD)/www/vendor/uPlot.min.css
 
 # ---- Building -------------------------------------------------------------
 
-.PHONY: all deps programs tests
+.PHONY: all deps programs tests benches
 all: programs $(VENDOR)
 
 programs: $(BINARIES)
 tests: $(UNIT_TESTS) $(TEST_BINARIES)
+benches: $(BENCHES)
 
 # Rewritten only when its text changes, so that a change of flags or of the
 # list of files rebuilds what it should.
@@ -222,11 +230,21 @@ $(BUILD)/test/test_%: $(BUILD)/obj/tests/unit/test_%.o $(ARCHIVE) $(DEPS_STAMPS)
 	    $(LIBS) -lcmocka
 	@mv -f $@.new $@
 
+$(foreach f,$(wildcard tests/unit/*.ldflags),\
+    $(eval $(f:tests/unit/%.ldflags=$(BUILD)/test/%): $(f)))
+
+$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(ARCHIVE) $(DEPS_STAMPS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@.new $< $(ARCHIVE) $(LIBS) $(QUIET_LINK)
+	@mv -f $@.new $@
+
 .SECONDARY:
 -include $(SOURCES:%.c=$(BUILD)/obj/%.d)
 -include $(PROGRAM_SOURCES:%.c=$(BUILD)/obj/%.d)
 -include $(UNIT_TESTS:$(BUILD)/test/%=$(BUILD)/obj/tests/unit/%.d)
 -include $(TEST_SOURCES:%.c=$(BUILD)/obj/%.d)
+-include $(BENCHES:$(BUILD)/bench/%=$(BUILD)/obj/tests/bench/%.d)
 -include $(GENERATED:$(BUILD)/%.c=$(BUILD)/obj/%.d)
 
 $(BUILD)/www/vendor/%: node_modules/.package-lock.json
@@ -276,15 +294,74 @@ $(SQLITE_STAMP): | node_modules/.package-lock.json
 
 # ---- Testing and checking -------------------------------------------------
 
-.PHONY: unit clean distclean help
+.PHONY: test test-built unit lint
+UNDER := $(if $(findstring thread,$(SAN)),setarch -R)
+SUITES = 'unit=$(UNDER) tests/run-unit $(UNIT_TESTS)' \
+    '?model=$(BUILD)/test/model' \
+    'page=node tests/page/run.mjs' \
+    '?scenario=tests/scenario/run'
+
+test:
+	@deploy/local/packages build run kafka test
+	@$(MAKE) test-built
+
+# Scenario tests find the programs by these, with failpoints and without.
+test-built: all tests benches
+	@$(MAKE) FAILPOINTS=1 BUILD=$(FAILPOINTS_BUILD) all
+	@deploy/local/kafka libs
+	@MILLRACE_BUILD=$(abspath $(BUILD)) \
+	    MILLRACE_BUILD_FAILPOINTS=$(abspath $(FAILPOINTS_BUILD)) \
+	    tests/run $(SUITES)
+
 unit: tests
-	$(Q)tests/run-unit $(UNIT_TESTS)
+	@$(UNDER) tests/run-unit $(UNIT_TESTS)
+
+lint: deps $(MIGRATIONS_H)
+	@deploy/local/packages build lint
+	@.ci/lint $(filter-out -fsanitize%,$(CPPFLAGS) $(CFLAGS))
+
+# ---- Running --------------------------------------------------------------
+
+.PHONY: run status logs start stop restart scale reset kafka kafka-stop
+CTL = MILLRACE_BUILD=$(abspath $(BUILD)) deploy/local/ctl
+COMMA_LIST = $(subst $(space),$(comma),$(strip $(1)))
+space := $(subst ,, )
+
+run:
+	@deploy/local/packages build run $(if $(MILLRACE_BROKERS),,kafka)
+	@$(MAKE) all
+	@$(CTL) up $(call COMMA_LIST,$(ONLY))
+
+status:
+	@$(CTL) status || true
+
+logs:
+	@$(CTL) logs $(SERVICE)
+
+start stop restart:
+	@$(CTL) $@ $(call COMMA_LIST,$(SERVICE))
+
+# make scale notifications=3: the variables that are names of services.
+scale:
+	@$(CTL) scale $(filter $(foreach p,$(shell sed -e 's/#.*//' -e \
+	    's/[[:space:]].*//' deploy/local/services),$(p)=%),$(MAKEOVERRIDES))
+
+reset:
+	@YES='$(YES)' $(CTL) reset
+
+kafka:
+	@deploy/local/packages run kafka
+	@$(CTL) kafka
+
+kafka-stop:
+	@$(CTL) kafka-stop
 
 # ---- The rest -------------------------------------------------------------
 
+.PHONY: clean distclean help
 clean:
 	rm -rf $(BUILD)/obj $(BUILD)/gen $(BUILD)/bin $(BUILD)/test \
-	    $(BUILD)/www $(BUILD)/libmillrace.a $(BUILD)/.flags \
+	    $(BUILD)/bench $(BUILD)/www $(BUILD)/libmillrace.a $(BUILD)/.flags \
 	    $(BUILD)/.objects $(BUILD)/.migrations
 
 distclean:
@@ -293,18 +370,40 @@ distclean:
 help:
 	@sed -n 's/^#: \{0,1\}//p' Makefile
 
-#: Millrace
+#: Millrace: event-driven microservices on Apache Kafka
 #:
+#: Running it (http://localhost:8000/)
+#:   make run            see to packages, build, start all and wait until ready
+#:   make run ONLY=orders,inventory
+#:                       only these services
+#:   make status         what runs, since when, how it feels
+#:   make logs           follow the logs; SERVICE=orders: of one service
+#:   make stop           stop all; SERVICE=notifications: one service
+#:   make start          start again; SERVICE=...
+#:   make restart        restart the services; SERVICE=...
+#:   make scale notifications=3
+#:                       run three instances of a service
+#:   make reset          stop, then delete state and topics (asks; YES=1 doesn't)
+#:   make kafka          the broker alone, on port 9092; make kafka-stop
+#:
+#: Building and testing
 #:   make                build everything into build/
-#:   make unit           build and run the C unit tests
-#:   make clean          remove what was built here; keep the dependencies
+#:   make test           see to packages, build, run every test
+#:   make unit           the C unit tests only
+#:   make lint           layout and static analysis
+#:   make clean          remove what was built; keep the dependencies
 #:   make distclean      remove build/ and node_modules/ whole
-#:   make help           this text
 #:
 #: Settings
+#:   MILLRACE_PORT=8001  nginx's port
+#:   MILLRACE_BROKERS=host:port
+#:                       use this Kafka and start none
+#:   MILLRACE_HOSTS=name,name
+#:                       more host names that nginx answers to
+#:   KAFKA_PORT=9192     the port of the broker started here
 #:   DEV=1               warnings are errors
 #:   CC=clang            the other compiler
 #:   SAN=address,undefined  or  SAN=thread
-#:                       rebuild all of it with sanitizers, in its own directory
-#:   FAILPOINTS=1        compile the failpoints in, in its own directory
+#:                       rebuild all with sanitizers, in a directory of its own
+#:   FAILPOINTS=1        compile the failpoints in, in a directory of its own
 #:   V=1                 show the commands
