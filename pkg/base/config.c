@@ -65,10 +65,12 @@ config_env_name(const struct config_option *opt,
 	n = snprintf(name, CONFIG_ENV_NAME_SIZE, "MILLRACE_%s", opt->name);
 	assert(n > 0 && n < CONFIG_ENV_NAME_SIZE);
 	(void)n;
-	for (i = 0; name[i] != '\0'; i++)
-		name[i] = name[i] == '-' ?
-		    '_' :
-		    (char)toupper((unsigned char)name[i]);
+	for (i = 0; name[i] != '\0'; i++) {
+		if (name[i] == '-')
+			name[i] = '_';
+		else
+			name[i] = (char)toupper((unsigned char)name[i]);
+	}
 }
 
 static int

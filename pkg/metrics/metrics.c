@@ -14,6 +14,11 @@
 #include "base/utf8.h"
 #include "metrics/metrics.h"
 
+/* gcc's analyser can't follow what is put into a list of lists. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
+#endif
+
 enum metric_type { TYPE_COUNTER, TYPE_GAUGE, TYPE_HISTOGRAM };
 
 static const char *const type_names[] = {
@@ -98,24 +103,27 @@ is_name(const char *name)
 static struct family *
 find_family(const char *name, const char *help, enum metric_type type)
 {
-	struct family **at, *f;
+	struct family *f, *before = NULL, *after = families;
 	int order = -1;
 
-	for (at = &families; *at != NULL; at = &(*at)->next)
-		if ((order = strcmp((*at)->name, name)) >= 0)
+	for (; after != NULL; before = after, after = after->next)
+		if ((order = strcmp(after->name, name)) >= 0)
 			break;
-	if (*at != NULL && order == 0) {
+	if (after != NULL && order == 0) {
 		/* One name of two types could be read by nobody. */
-		if ((*at)->type != type)
+		if (after->type != type)
 			abort();
-		return (*at);
+		return (after);
 	}
 	f = must(calloc(1, sizeof(*f)));
 	f->name = must(strdup(name));
 	f->help = must(strdup(help != NULL ? help : ""));
 	f->type = type;
-	f->next = *at;
-	*at = f;
+	f->next = after;
+	if (before == NULL)
+		families = f;
+	else
+		before->next = f;
 	return (f);
 }
 
@@ -124,26 +132,30 @@ find_metric(const char *name, const char *labels, const char *help,
     enum metric_type type)
 {
 	struct family *f;
-	struct metric **at, *m;
+	struct metric *m, *before = NULL, *after;
 	int order = -1;
 
 	assert(is_name(name));
 	if (labels == NULL)
 		labels = "";
 	f = find_family(name, help, type);
-	for (at = &f->metrics; *at != NULL; at = &(*at)->next)
-		if ((order = strcmp((*at)->labels, labels)) >= 0)
+	for (after = f->metrics; after != NULL;
+	     before = after, after = after->next)
+		if ((order = strcmp(after->labels, labels)) >= 0)
 			break;
-	if (*at != NULL && order == 0)
-		return (*at);
+	if (after != NULL && order == 0)
+		return (after);
 	m = must(calloc(1,
 	    sizeof(*m) +
 		(type == TYPE_HISTOGRAM ? BUCKETS : 0) *
 		    sizeof(m->buckets[0])));
 	m->type = type;
 	m->labels = must(strdup(labels));
-	m->next = *at;
-	*at = m;
+	m->next = after;
+	if (before == NULL)
+		f->metrics = m;
+	else
+		before->next = m;
 	return (m);
 }
 
@@ -186,12 +198,13 @@ escape_label(const char *value, size_t n, char text[4])
 {
 
 	if (n == 0) {
-		memcpy(text, "\xEF\xBF\xBD", 3);
-		return (3);
-	}
-	if (*value == '\\' || *value == '"' || *value == '\n') {
+		value = "\xEF\xBF\xBD";
+		n = 3;
+	} else if (*value == '\\' || *value == '"' || *value == '\n') {
 		text[0] = '\\';
-		text[1] = *value == '\n' ? 'n' : *value;
+		text[1] = *value;
+		if (*value == '\n')
+			text[1] = 'n';
 		return (2);
 	}
 	memcpy(text, value, n);
@@ -499,7 +512,7 @@ update_cpu_time(void)
 	store_real(find_metric("process_cpu_seconds_total", NULL,
 		       "Total user and system CPU time in seconds.",
 		       TYPE_COUNTER),
-	    (double)ts.tv_sec + (double)(ts.tv_nsec / 1000000) / 1000);
+	    (double)ts.tv_sec + round((double)ts.tv_nsec / 1e6) / 1e3);
 }
 
 void
