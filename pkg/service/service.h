@@ -18,20 +18,35 @@
 struct service {
 	const char *summary; /* for --help, a sentence */
 	const struct stream_service *stream;
-	const struct web_route *routes;	     /* or NULL */
+	const struct web_route *routes; /* or NULL */
 	const struct config_option *options; /* the service's own, or NULL */
-	const char *epilogue;		     /* for --help, or NULL */
+	const char *epilogue; /* for --help, or NULL */
 };
 
-/* service_main -- returns the process's exit status. */
+/*
+ * service_main -- be the service until a signal says to stop.
+ *
+ * Returns the process's exit status: 0 after a clean drain, 1 otherwise, and
+ * then the log says why.  With --check it only asks the instance that listens
+ * on --fcgi whether it is ready, and returns 0 if it is: for health checks.
+ * One a process.
+ */
 int service_main(int argc, char **argv, const struct service *svc);
 
 /*
  * service_command -- a handler's write: run a command of the stream and turn
  * its answer (or error) into the response, Idempotency-Key and all.
- * ${input} is borrowed until it returns.
+ *
+ * Blocks until the outcome is durable, or the command was cancelled because
+ * --command-deadline-ms had passed in the queue (503, and it never runs).
+ * ${input} is borrowed until then.  An answer's body is JSON; one with a
+ * status of 400 or more may also be a plain text, the detail of a problem
+ * document, or empty.  To be called from a handler of service_main's server.
  */
 void service_command(struct web_request *req, struct web_response *res,
     int kind, const void *input);
+
+/* service_stream -- the stream behind a request, for a handler to ask. */
+struct stream *service_stream(const struct web_request *req);
 
 #endif

@@ -143,7 +143,7 @@ read_field(const struct web_field *field, const json_t *root,
 		status = read_i64(field, value, &err);
 		break;
 	default:
-		assert(!"a field's kind");
+		assert(0 && "a field's kind");
 		status = -1;
 	}
 	if (status == -1)

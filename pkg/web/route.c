@@ -204,7 +204,7 @@ web_param(const struct web_request *req, const char *name)
 		if (strcmp(req->params[i].name, name) == 0)
 			return (req->params[i].value);
 	}
-	assert(!"a parameter that the route's pattern doesn't have");
+	assert(0 && "a parameter that the pattern doesn't have");
 	return ("");
 }
 

@@ -1,0 +1,267 @@
+/*
+ * service -- settings, stream and HTTP put together.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/program.h"
+#include "base/signals.h"
+#include "kafka/kafka.h"
+#include "service/service.h"
+
+#define CHECK_MS 3000
+/* Of method, blank and path. */
+#define SCOPE_SIZE (WEB_PATH_MOST + 16)
+
+struct settings {
+	const char *instance;
+	int log_format;
+	int log_level;
+	int64_t command_deadline_ms;
+	int check;
+	struct stream_conf stream;
+	struct web_conf web;
+};
+
+/* The web server's argument. */
+struct running {
+	struct stream *stream;
+	int64_t command_deadline_ms;
+};
+
+static const char *const log_formats[] = {"logfmt", "json", NULL};
+static const char *const log_levels[] = {"debug", "info", "warn", "error",
+    NULL};
+
+static struct settings settings;
+
+static const struct config_option process_options[] = {
+    {.name = "instance",
+	.kind = CONFIG_TEXT,
+	.target = &settings.instance,
+	.help = "name in logs, metrics and Kafka (default: the program's)",
+	.group = "Process"},
+    {.name = "log-format",
+	.kind = CONFIG_CHOICE,
+	.target = &settings.log_format,
+	.fallback = "logfmt",
+	.choices = log_formats,
+	.help = "how log lines are written"},
+    {.name = "log-level",
+	.kind = CONFIG_CHOICE,
+	.target = &settings.log_level,
+	.fallback = "info",
+	.choices = log_levels,
+	.help = "the lowest level that is written"},
+    {.name = "check",
+	.kind = CONFIG_BOOL,
+	.target = &settings.check,
+	.fallback = "no",
+	.help = "ask the instance on --fcgi whether it is ready, and exit"},
+    {.name = NULL},
+};
+
+static const struct config_option command_options[] = {
+    {.name = "command-deadline-ms",
+	.kind = CONFIG_DURATION,
+	.target = &settings.command_deadline_ms,
+	.fallback = "5s",
+	.least = 1,
+	.most = 600000,
+	.help = "how long a write may wait for its turn"},
+    {.name = NULL},
+};
+
+/* ---- handlers ----------------------------------------------------------- */
+
+struct stream *
+service_stream(const struct web_request *req)
+{
+	const struct running *running = req->arg;
+
+	return (running->stream);
+}
+
+/*
+ * An answer's body into the response's.  What failed is a problem document:
+ * the service's own, or one made of its words.
+ */
+static void
+take_answer(struct web_response *res, const struct stream_answer *answer)
+{
+	char detail[512];
+
+	res->status = answer->status;
+	res->replayed = answer->replayed;
+	memcpy(res->location, answer->location, sizeof(res->location));
+	if (answer->status < 400)
+		return;
+	if (buffer_text(&res->body)[0] == '{') {
+		res->content_type = "application/problem+json";
+		res->no_store = 1;
+		return;
+	}
+	snprintf(detail, sizeof(detail), "%s", buffer_text(&res->body));
+	web_problem(res, answer->status, "%s",
+	    detail[0] != '\0' ? detail : "the service refused this");
+}
+
+void
+service_command(struct web_request *req, struct web_response *res, int kind,
+    const void *input)
+{
+	const struct running *running = req->arg;
+	struct stream_answer answer = {.status = 200};
+	struct stream_call call = {.kind = kind, .input = input};
+	struct mr_error err;
+	char scope[SCOPE_SIZE];
+
+	_Static_assert(sizeof(answer.location) == sizeof(res->location),
+	    "a Location fits");
+	snprintf(scope, sizeof(scope), "%s %s", req->method, req->path);
+	call.scope = scope;
+	call.key = req->idempotency_key;
+	call.body = req->body;
+	call.body_size = req->body_size;
+	call.deadline_ms = running->command_deadline_ms;
+	/* The response's buffer goes there and back, and is used again. */
+	buffer_clear(&res->body);
+	answer.body = res->body;
+	if (stream_call(running->stream, &call, &answer, &err) == -1) {
+		res->body = answer.body;
+		web_problem_error(res, &err);
+		return;
+	}
+	res->body = answer.body;
+	take_answer(res, &answer);
+}
+
+static int
+ask_ready(void *arg, char *reason, size_t reason_size)
+{
+	const struct running *running = arg;
+
+	return (stream_ready(running->stream, reason, reason_size));
+}
+
+static int
+ask_alive(void *arg, char *reason, size_t reason_size)
+{
+	const struct running *running = arg;
+
+	return (stream_alive(running->stream, reason, reason_size));
+}
+
+/* ---- the process -------------------------------------------------------- */
+
+static int
+parse(int argc, char **argv, const struct service *svc, struct mr_error *err)
+{
+	static const struct config_option none[] = {{.name = NULL}};
+	const struct config_option *const tables[] = {
+	    svc->options != NULL ? svc->options : none,
+	    stream_options(&settings.stream),
+	    kafka_options(&settings.stream.kafka),
+	    web_options(&settings.web),
+	    command_options,
+	    process_options,
+	    NULL,
+	};
+	const struct config_program program = {
+	    .name = svc->stream->name,
+	    .summary = svc->summary,
+	    .tables = tables,
+	    .epilogue = svc->epilogue,
+	};
+
+	if (config_parse(argc, argv, &program, err) == -1)
+		return (-1);
+	if (settings.instance == NULL || settings.instance[0] == '\0')
+		settings.instance = svc->stream->name;
+	settings.stream.instance = settings.instance;
+	settings.stream.kafka.client_id = settings.instance;
+	return (0);
+}
+
+/* --check: 0 if the instance is ready, else 1 and why on stderr. */
+static int
+check(const char *name)
+{
+	struct mr_error err;
+	char body[512];
+	int status;
+
+	if (settings.web.listen == NULL) {
+		fprintf(stderr, "%s: --check needs --fcgi\n", name);
+		return (EXIT_FAILURE);
+	}
+	status = web_probe(settings.web.listen, "/readyz", CHECK_MS, body,
+	    sizeof(body), &err);
+	if (status == 200)
+		return (EXIT_SUCCESS);
+	fprintf(stderr, "%s: not ready: %s\n", name,
+	    status == -1 ? err.message : body);
+	return (EXIT_FAILURE);
+}
+
+/* The stream, with HTTP in front, until it has drained.  0 or -1. */
+static int
+run(const struct service *svc, int signal_fd, struct mr_error *err)
+{
+	struct running running = {
+	    .command_deadline_ms = settings.command_deadline_ms};
+	struct web_server *server;
+	int status = -1;
+
+	/* The file first: never listen without state to answer from. */
+	if ((running.stream = stream_new(svc->stream, &settings.stream, err)) ==
+	    NULL)
+		return (-1);
+	settings.web.db_path = stream_db_path(running.stream);
+	settings.web.routes = svc->routes;
+	settings.web.ready = ask_ready;
+	settings.web.alive = ask_alive;
+	settings.web.arg = &running;
+	if ((server = web_start(&settings.web, err)) != NULL)
+		status = stream_run(running.stream, signal_fd, err);
+	if (web_stop(server, settings.stream.drain_ms) == -1) {
+		/* Its threads still use the stream: leave all to the end. */
+		if (status == 0)
+			mr_error_set(err, MR_FATAL,
+			    "requests were cut off after %lld ms",
+			    (long long)settings.stream.drain_ms);
+		log_error("stopped", "error", err->message);
+		_Exit(EXIT_FAILURE);
+	}
+	stream_free(running.stream);
+	return (status);
+}
+
+int
+service_main(int argc, char **argv, const struct service *svc)
+{
+	struct mr_error err = {.kind = MR_OK};
+	int signal_fd;
+
+	program_start();
+	/* Before any thread, so that all of them leave signals to this fd. */
+	if ((signal_fd = signals_open(&err)) == -1 ||
+	    parse(argc, argv, svc, &err) == -1) {
+		fprintf(stderr, "%s: %s\n", svc->stream->name, err.message);
+		return (EXIT_FAILURE);
+	}
+	if (settings.check)
+		return (check(svc->stream->name));
+	log_init(settings.instance, (enum log_format)settings.log_format,
+	    (enum log_level)settings.log_level);
+	log_info("started", "program", svc->stream->name, "version",
+	    config_version(), "fcgi", settings.web.listen);
+	if (run(svc, signal_fd, &err) == -1) {
+		log_error("stopped", "error", err.message);
+		return (EXIT_FAILURE);
+	}
+	log_info("stopped", "drained", "yes");
+	return (EXIT_SUCCESS);
+}
