@@ -53,8 +53,8 @@ const char *log_bytes(const void *p, uint64_t length);
 
 /*
  * log_limit -- a token bucket for a place that can log faster than anyone
- * reads.  Zero-initialise with the rate set (0: no limit; a burst of 0 is a
- * second's worth; neither above a billion).  log_limit_take returns 1 if
+ * reads.  Zero-initialise with the rate set (0: no line at all; a burst of 0 is
+ * a second's worth; neither above a billion).  log_limit_take returns 1 if
  * the line may be written, and then sets *suppressed to how many were left
  * out since the last one that was; 0 otherwise.  Belongs to one thread.
  */
