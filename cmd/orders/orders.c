@@ -103,15 +103,13 @@ answer_order(struct stream_answer *answer, int status,
 }
 
 /* The answer is a problem, and nothing was written. */
-static void
+static int
 answer_problem(struct stream_answer *answer, int status, const char *detail)
 {
-	struct web_response problem = {0};
 
-	web_problem(&problem, status, "%s", detail);
-	answer->status = problem.status;
-	buffer_add(&answer->body, problem.body.data, problem.body.length);
-	buffer_free(&problem.body);
+	answer->status = status;
+	buffer_add_text(&answer->body, detail);
+	return (0);
 }
 
 static int
@@ -162,19 +160,16 @@ cancel(struct stream *s, const struct stream_command *command,
 	const struct orders_cancel *input = command->input;
 	struct store *st = stream_store(s);
 	struct order order;
+	int found;
 
-	switch (find(st, input->id, &order, err)) {
-	case -1:
+	if ((found = find(st, input->id, &order, err)) == -1)
 		return (-1);
-	case 0:
-		answer_problem(answer, 404, "there is no order of this id");
-		return (0);
-	}
-	if (strcmp(order.status, "REJECTED") == 0) {
-		answer_problem(answer, 409,
-		    "a rejected order can't be cancelled");
-		return (0);
-	}
+	if (found == 0)
+		return (answer_problem(answer, 404,
+		    "there is no order of this id"));
+	if (strcmp(order.status, "REJECTED") == 0)
+		return (answer_problem(answer, 409,
+		    "a rejected order can't be cancelled"));
 	if (strcmp(order.status, "CANCELLED") != 0) {
 		if (store_find(st, err, &order.revision, sql_revise) < 0 ||
 		    store_run(st, err, sql_cancel, store_text(order.id),
