@@ -25,7 +25,7 @@ BUILD ?= build$(if $(VARIANT),/$(VARIANT))
 DEPS ?= build/deps$(if $(SAN),-san-$(subst $(comma),-,$(SAN))-$(COMPILER))
 
 # Two recipes at a time on two cores, unless the caller said otherwise.
-ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS)),)
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
 MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 endif
 MAKEFLAGS += --no-print-directory
