@@ -51,7 +51,7 @@ const char *buffer_text(const struct buffer *buf);
 struct json_writer {
 	struct buffer *buf;
 	uint64_t has_members; /* a bit a level */
-	uint64_t is_object;   /* likewise */
+	uint64_t is_object; /* likewise */
 	int depth;
 	int after_key;
 };

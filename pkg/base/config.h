@@ -21,14 +21,14 @@
 #include "base/error.h"
 
 enum config_kind {
-	CONFIG_TEXT,   /* const char **: argv, environ or the default's memory */
-	CONFIG_INT,    /* int64_t * */
-	CONFIG_SIZE,   /* int64_t *, bytes */
+	CONFIG_TEXT, /* const char **: argv, environ or the default's memory */
+	CONFIG_INT, /* int64_t * */
+	CONFIG_SIZE, /* int64_t *, bytes */
 	CONFIG_DURATION, /* int64_t *, milliseconds */
-	CONFIG_REAL,   /* double * */
-	CONFIG_BOOL,   /* int * */
+	CONFIG_REAL, /* double * */
+	CONFIG_BOOL, /* int * */
 	CONFIG_CHOICE, /* int *, index into `choices` */
-	CONFIG_LIST    /* struct config_list *: may be given many times */
+	CONFIG_LIST /* struct config_list *: may be given many times */
 };
 
 struct config_list {
@@ -37,7 +37,7 @@ struct config_list {
 };
 
 struct config_option {
-	const char *name;     /* "poll-ms"; NULL ends a table */
+	const char *name; /* "poll-ms"; NULL ends a table */
 	enum config_kind kind;
 	void *target;
 	const char *fallback; /* the default as one would write it, or NULL */
@@ -45,14 +45,14 @@ struct config_option {
 	 * not negative. */
 	double least, most;
 	const char *const *choices; /* NULL-terminated, for CONFIG_CHOICE */
-	const char *help;     /* lower case, no full stop; wrapped */
-	const char *group;    /* heading in --help, on the first of a group */
+	const char *help; /* lower case, no full stop; wrapped */
+	const char *group; /* heading in --help, on the first of a group */
 };
 
 struct config_program {
-	const char *name;    /* as in build/bin/<name> */
+	const char *name; /* as in build/bin/<name> */
 	const char *summary; /* what it does, a sentence */
-	const char *usage;   /* arguments after the flags, or NULL for none */
+	const char *usage; /* arguments after the flags, or NULL for none */
 	const struct config_option *const *tables; /* NULL-terminated */
 	const char *epilogue; /* examples, or NULL */
 };

@@ -16,12 +16,7 @@
 #ifndef MR_ERROR_H
 #define MR_ERROR_H
 
-enum mr_error_kind {
-	MR_OK = 0,
-	MR_RETRY,
-	MR_REJECT,
-	MR_FATAL
-};
+enum mr_error_kind { MR_OK = 0, MR_RETRY, MR_REJECT, MR_FATAL };
 
 struct mr_error {
 	enum mr_error_kind kind;

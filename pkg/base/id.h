@@ -30,6 +30,6 @@ struct id_rng {
 void id_rng_seed(struct id_rng *rng, uint64_t seed);
 uint64_t id_rng_next(struct id_rng *rng);
 double id_rng_uniform(struct id_rng *rng); /* [0, 1), 53 bits */
-double id_rng_normal(struct id_rng *rng);  /* Box-Muller, no state kept */
+double id_rng_normal(struct id_rng *rng); /* Box-Muller, no state kept */
 
 #endif

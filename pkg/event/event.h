@@ -23,7 +23,7 @@
 #include "base/error.h"
 #include "base/id.h"
 
-#define EVENT_ITEM_SIZE 65   /* an item's name: 1 to 64 bytes */
+#define EVENT_ITEM_SIZE 65 /* an item's name: 1 to 64 bytes */
 #define EVENT_REASON_SIZE 129
 #define EVENT_SYMBOL_SIZE 13 /* 1 to 12 of A-Z 0-9 . - */
 #define EVENT_QUANTITY_MOST 1000000
@@ -53,9 +53,9 @@ struct inventory_event {
 	enum inventory_event_type type;
 	char order_id[ID_UUID_SIZE]; /* not for adjusted */
 	char item[EVENT_ITEM_SIZE];
-	int64_t quantity;	     /* not for adjusted */
+	int64_t quantity; /* not for adjusted */
 	char reason[EVENT_REASON_SIZE]; /* rejected */
-	int64_t delta;   /* adjusted: to EVENT_STOCK_MOST, both ways */
+	int64_t delta; /* adjusted: to EVENT_STOCK_MOST, both ways */
 	int64_t on_hand; /* adjusted: 0 to EVENT_STOCK_MOST */
 	int64_t ts_ms;
 };

@@ -43,8 +43,8 @@ struct metric *metrics_histogram(const char *name, const char *labels,
 int metrics_label(char *out, uint64_t out_size, const char *key,
     const char *value);
 
-void metric_add(struct metric *m, int64_t n);      /* counter, gauge */
-void metric_set(struct metric *m, int64_t value);  /* gauge */
+void metric_add(struct metric *m, int64_t n); /* counter, gauge */
+void metric_set(struct metric *m, int64_t value); /* gauge */
 /* gauge; one set so is never set or added to otherwise */
 void metric_set_f64(struct metric *m, double value);
 void metric_observe_us(struct metric *m, int64_t us); /* histogram, seconds */

@@ -326,21 +326,21 @@ a_limit_lets_its_burst_through_and_counts_the_rest(void **state)
 {
 	struct log_limit limit = {.per_second = 10, .burst = 3};
 	struct log_limit none = {0};
-	int64_t suppressed, began_ms;
+	int64_t suppressed, began_ms, reported = 0;
 	int i, taken = 0;
 
 	(void)state;
 	began_ms = clock_mono_us() / 1000;
 	for (i = 0; i < 100; i++) {
 		taken += log_limit_take(&limit, &suppressed);
-		assert_int_equal(suppressed, 0);
+		reported += suppressed;
 	}
 	/* Three at once; a slow machine may have earned more meanwhile. */
 	assert_true(taken >= 3);
 	assert_true(taken <= 4 + (clock_mono_us() / 1000 - began_ms) / 100);
 	limit.last_ms -= 150;
 	assert_true(log_limit_take(&limit, &suppressed));
-	assert_int_equal(suppressed, 100 - taken);
+	assert_int_equal(reported + suppressed, 100 - taken);
 	assert_false(log_limit_take(&none, &suppressed));
 	assert_int_equal(none.suppressed, 1);
 	/* A long sleep fills the bucket, and no further than that. */
