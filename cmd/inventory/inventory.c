@@ -186,6 +186,7 @@ inventory_command(struct stream *s, const struct stream_command *command,
 	snprintf(event.item, sizeof(event.item), "%s", input->item);
 	if (emit(s, &event, err) != 0)
 		return (-1);
+	json_init(&w, &answer->body);
 	json_object_open(&w);
 	json_member_text(&w, "item", event.item);
 	json_member_i64(&w, "on_hand", event.on_hand);
