@@ -37,7 +37,7 @@ store_exec(struct store *st, const char *sql, struct mr_error *err)
 {
 	int rc = sqlite3_exec(st->db, sql, NULL, NULL, NULL);
 
-	return (rc == SQLITE_OK ? 0 : store_fail(st, err, rc, "run", NULL));
+	return (rc == SQLITE_OK ? 0 : store_fail(st, err, rc, "run"));
 }
 
 /* ---- a connection ------------------------------------------------------- */
@@ -51,7 +51,7 @@ connect_file(struct store *st, int flags, int64_t busy_timeout_ms,
 	rc = sqlite3_open_v2(st->path, &st->db,
 	    flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
 	if (rc != SQLITE_OK)
-		return (store_fail(st, err, rc, "open", NULL));
+		return (store_fail(st, err, rc, "open"));
 	(void)sqlite3_busy_timeout(st->db, (int)busy_timeout_ms);
 	(void)sqlite3_db_config(st->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	(void)sqlite3_db_config(st->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0,
@@ -173,7 +173,7 @@ checkpoint(struct store *st, int alone, struct mr_error *err)
 		    "it)",
 		    st->path, frames - done, frames));
 	}
-	return (store_fail(st, err, rc, "checkpoint", NULL));
+	return (store_fail(st, err, rc, "checkpoint"));
 }
 
 /* With the pen in hand. */
@@ -230,6 +230,8 @@ store_open(const struct store_options *options, struct mr_error *err)
 	rc = open_held(st, options, err);
 	if (rc != 0)
 		goto fail_pen;
+	/* What opening used isn't used again. */
+	store_forget_statements(st);
 	pen_drop(st->pen);
 	return (st);
 
@@ -240,6 +242,9 @@ fail_store:
 	pen_close(st->pen);
 	free(st->path);
 	free(st);
+	/* A bad migration is no input's fault. */
+	if (err != NULL && err->kind == MR_REJECT)
+		err->kind = MR_FATAL;
 	return (NULL);
 }
 
@@ -295,7 +300,7 @@ store_open_reader(const char *path, int64_t deadline_ms, struct mr_error *err)
 static void
 optimise(struct store *st)
 {
-	if (st->pen == NULL || !pen_try(st->pen))
+	if (st->pen == NULL || st->broken || !pen_try(st->pen))
 		return;
 	(void)sqlite3_busy_timeout(st->db, 0);
 	(void)sqlite3_exec(st->db, sql_optimize, NULL, NULL, NULL);

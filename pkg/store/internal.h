@@ -51,15 +51,14 @@ int pen_moved(const struct pen *pen);
 /*
  * store_fail -- describe SQLite's result ${rc} of doing ${what}.
  *
- * Fills *err, keeps the first trouble of a transaction, returns -1.  ${sql}
- * may be NULL; its beginning is quoted when the statement itself is at fault.
+ * Fills *err, keeps the first trouble of a transaction, returns -1.
  */
-int store_fail(struct store *st, struct mr_error *err, int rc, const char *what,
-    const char *sql);
+int store_fail(struct store *st, struct mr_error *err, int rc,
+    const char *what);
 /* store_bug -- a FATAL error of the caller's making, kept like the others. */
 int store_bug(struct store *st, struct mr_error *err, const char *what,
     const char *sql);
-/* store_log_to -- SQLite's own log goes to ours; before its first use. */
+/* store_log_init -- SQLite's own log goes to ours; before its first use. */
 void store_log_init(void);
 
 /* ---- check.c ------------------------------------------------------------ */
@@ -154,6 +153,7 @@ struct store {
 	int begun;
 	int saved;
 	int guarded;
+	int broken; /* done with: a commit of unknown outcome, or worse */
 	int migrating; /* the authorizer refuses what it otherwise notes */
 	int seen; /* noted since the last prepare */
 	struct mr_error trouble;

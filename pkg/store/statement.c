@@ -169,7 +169,7 @@ prepare(struct store *st, struct store_rows *rows, struct mr_error *err)
 		return (store_bug(st, err, why.message, rows->text));
 	}
 	if (rc != SQLITE_OK)
-		return (store_fail(st, err, rc, "prepare", NULL));
+		return (store_fail(st, err, rc, "prepare"));
 	if (rows->stmt == NULL || !is_alone(st, tail))
 		return (store_bug(st, err, "not exactly one statement",
 		    rows->text));
@@ -195,7 +195,7 @@ add(struct store *st, const char *sql, struct mr_error *err)
 	}
 	if (grow(st) != 0 ||
 	    (rows = calloc(1, sizeof(*rows) + length + 1)) == NULL) {
-		store_fail(st, err, SQLITE_NOMEM, "prepare", NULL);
+		store_fail(st, err, SQLITE_NOMEM, "prepare");
 		return (NULL);
 	}
 	rows->st = st;
@@ -285,7 +285,7 @@ ready(struct store *st, struct mr_error *err, const char *sql,
 	size_t i;
 	int rc;
 
-	if (store_lost(st)) {
+	if (st->broken || store_lost(st)) {
 		store_trouble(st, err);
 		return (NULL);
 	}
@@ -303,7 +303,7 @@ ready(struct store *st, struct mr_error *err, const char *sql,
 	for (i = 0; i < count; i++) {
 		rc = bind(rows->stmt, (int)i + 1, &values[i]);
 		if (rc != SQLITE_OK) {
-			store_fail(st, err, rc, "bind", NULL);
+			store_fail(st, err, rc, "bind");
 			return (NULL);
 		}
 	}
@@ -333,7 +333,7 @@ store_run_values(struct store *st, struct mr_error *err, const char *sql,
 	while ((rc = step(rows)) == SQLITE_ROW)
 		continue;
 	if (rc != SQLITE_DONE)
-		store_fail(st, err, rc, "run", NULL);
+		store_fail(st, err, rc, "run");
 	(void)sqlite3_reset(rows->stmt);
 	if (rc != SQLITE_DONE)
 		return (-1);
@@ -373,14 +373,14 @@ store_next(struct store_rows *rows, struct mr_error *err)
 	if (rows->ended)
 		return (0);
 	if (rows->failed)
-		return (store_fail(st, err, SQLITE_NOMEM, "read", NULL));
+		return (store_fail(st, err, SQLITE_NOMEM, "read"));
 	rc = step(rows);
 	if (rc == SQLITE_ROW) {
 		rows->has_row = 1;
 		return (1);
 	}
 	if (rc != SQLITE_DONE)
-		store_fail(st, err, rc, "read", NULL);
+		store_fail(st, err, rc, "read");
 	/* Nothing is pinned while the caller gets round to closing it. */
 	rows->ended = 1;
 	(void)sqlite3_reset(rows->stmt);
@@ -422,7 +422,7 @@ store_find_values(struct store *st, struct mr_error *err, int64_t *value,
 	if (rc == SQLITE_DONE)
 		found = 0;
 	else if (rc != SQLITE_ROW)
-		store_fail(st, err, rc, "read", NULL);
+		store_fail(st, err, rc, "read");
 	else if (sqlite3_column_type(rows->stmt, 0) == SQLITE_NULL)
 		found = 0;
 	else {
@@ -447,7 +447,7 @@ static void
 out_of_memory(struct store_rows *rows)
 {
 	rows->failed = 1;
-	(void)store_fail(rows->st, NULL, SQLITE_NOMEM, "read", NULL);
+	(void)store_fail(rows->st, NULL, SQLITE_NOMEM, "read");
 }
 
 int64_t

@@ -1,5 +1,3 @@
-#include <assert.h>
-
 #include "base/failpoint.h"
 #include "store/internal.h"
 
@@ -21,7 +19,7 @@ store_prepare_own(struct store *st, struct mr_error *err)
 		rc = sqlite3_prepare_v3(st->db, own_sql[i], -1,
 		    SQLITE_PREPARE_PERSISTENT, &st->own[i], NULL);
 		if (rc != SQLITE_OK)
-			return (store_fail(st, err, rc, "prepare", NULL));
+			return (store_fail(st, err, rc, "prepare"));
 	}
 	return (0);
 }
@@ -57,8 +55,11 @@ store_trouble(const struct store *st, struct mr_error *err)
 	}
 	if (store_lost(st))
 		return (mr_error_set(err, MR_FATAL,
-		    "%s: the transaction ended "
-		    "by itself",
+		    "%s: the transaction ended by itself", st->path));
+	if (st->broken)
+		return (mr_error_set(err, MR_FATAL,
+		    "%s: the outcome of an earlier transaction is unknown: "
+		    "start again",
 		    st->path));
 	return (0);
 }
@@ -85,7 +86,7 @@ check_version(struct store *st, struct mr_error *err)
 
 	if ((rc = sqlite3_step(stmt)) != SQLITE_ROW) {
 		(void)sqlite3_reset(stmt);
-		return (store_fail(st, err, rc, "read the version", NULL));
+		return (store_fail(st, err, rc, "read the version"));
 	}
 	version = sqlite3_column_int64(stmt, 0);
 	(void)sqlite3_reset(stmt);
@@ -123,7 +124,7 @@ store_begin_held(struct store *st, struct mr_error *err)
 	int rc;
 
 	if ((rc = run_own(st, STORE_OWN_BEGIN)) != SQLITE_OK)
-		return (store_fail(st, err, rc, "begin a transaction", NULL));
+		return (store_fail(st, err, rc, "begin a transaction"));
 	st->begun = 1;
 	st->saved = 0;
 	st->trouble.kind = MR_OK;
@@ -134,9 +135,18 @@ store_begin_held(struct store *st, struct mr_error *err)
 	return (0);
 }
 
+/* Nothing more may be written, not even by the checkpoint of closing. */
+static void
+give_up(struct store *st)
+{
+	st->broken = 1;
+	(void)sqlite3_db_config(st->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1,
+	    NULL);
+}
+
 /*
- * A rollback needs no memory and no disk; a transaction that can't be ended
- * must not be written to again.
+ * Without memory to prepare ROLLBACK anew, after a change of the schema, the
+ * transaction stays open until the connection is closed.
  */
 void
 store_rollback_held(struct store *st)
@@ -144,7 +154,8 @@ store_rollback_held(struct store *st)
 	store_finish_rows(st, 0);
 	if (store_in_transaction(st))
 		(void)run_own(st, STORE_OWN_ROLLBACK);
-	assert(sqlite3_get_autocommit(st->db));
+	if (!sqlite3_get_autocommit(st->db))
+		give_up(st);
 	ended(st);
 }
 
@@ -171,11 +182,13 @@ store_commit_held(struct store *st, struct mr_error *err)
 		ended(st);
 		return (0);
 	}
-	store_fail(st, &why, rc, "commit", NULL);
-	if (store_in_transaction(st) || (rc & 0xff) == SQLITE_FULL)
+	store_fail(st, &why, rc, "commit");
+	if (store_in_transaction(st) || (rc & 0xff) == SQLITE_FULL) {
 		mr_error_set(err, MR_RETRY, "%s", why.message);
-	else
+	} else {
 		mr_error_set(err, MR_FATAL, "outcome unknown: %s", why.message);
+		give_up(st);
+	}
 	store_rollback_held(st);
 	return (-1);
 }
@@ -191,6 +204,8 @@ store_begin(struct store *st, struct mr_error *err)
 	if (st->begun)
 		return (
 		    store_bug(st, err, "a transaction in a transaction", NULL));
+	if (st->broken)
+		return (store_trouble(st, err));
 	(void)FAILPOINT("store.begin");
 	if (pen_take(st->pen, err) != 0)
 		return (-1);
@@ -240,7 +255,7 @@ run_save(struct store *st, enum store_own which, int want, struct mr_error *err)
 			   "no transaction for a savepoint, or one is open",
 		    NULL));
 	if ((rc = run_own(st, which)) != SQLITE_OK)
-		return (store_fail(st, err, rc, "savepoint", NULL));
+		return (store_fail(st, err, rc, "savepoint"));
 	return (0);
 }
 

@@ -85,38 +85,39 @@ keep(struct store *st, struct mr_error *err, const struct mr_error *error)
 	return (-1);
 }
 
+/* SQLite's words, if they are about ${rc} and not about something earlier. */
+static const char *
+words_for(struct store *st, int rc)
+{
+	if (st->db != NULL && (sqlite3_errcode(st->db) & 0xff) == (rc & 0xff))
+		return (sqlite3_errmsg(st->db));
+	return (sqlite3_errstr(rc));
+}
+
 int
-store_fail(struct store *st, struct mr_error *err, int rc, const char *what,
-    const char *sql)
+store_fail(struct store *st, struct mr_error *err, int rc, const char *what)
 {
 	struct mr_error error = {0};
 	enum mr_error_kind kind = kind_of(st, rc);
-	const char *why = st->db != NULL &&
-		sqlite3_errcode(st->db) != SQLITE_OK ?
-	    sqlite3_errmsg(st->db) :
-	    sqlite3_errstr(rc);
+	const char *why = words_for(st, rc);
 	int system = 0;
 
 	if ((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN)
-		system = st->db != NULL ? sqlite3_system_errno(st->db) : errno;
-	if ((rc & 0xff) == SQLITE_INTERRUPT)
-		mr_error_set(&error, kind,
-		    "%s on %.100s took longer than "
-		    "%lld ms",
-		    what, st->path, (long long)st->deadline_ms);
+		system = sqlite3_system_errno(st->db);
+	if (kind == MR_REJECT && store_lost(st))
+		/* A constraint can be told to end the transaction. */
+		mr_error_set(&error, MR_FATAL,
+		    "%s on %.100s ended the transaction: %s", what, st->path,
+		    why);
 	else if (kind == MR_REJECT)
 		mr_error_set(&error, kind, "%s: %s", st->path, why);
+	else if ((rc & 0xff) == SQLITE_INTERRUPT)
+		mr_error_set(&error, kind, "%s on %s took longer than %lld ms",
+		    what, st->path, (long long)st->deadline_ms);
 	else
-		mr_error_set(&error, kind, "%s on %.100s: %.80s%s%s%s%.60s",
-		    what, st->path, why, system != 0 ? ": " : "",
-		    system != 0 ? strerror(system) : "", advice_for(st, rc),
-		    sql != NULL ? sql : "");
-	/* A constraint can be told to end the transaction. */
-	if (kind == MR_REJECT && store_lost(st))
-		mr_error_set(&error, MR_FATAL,
-		    "%s on %s ended the transaction: "
-		    "%s",
-		    what, st->path, why);
+		mr_error_set(&error, kind, "%s on %.100s: %.80s%s%s%s", what,
+		    st->path, why, system != 0 ? ": " : "",
+		    system != 0 ? strerror(system) : "", advice_for(st, rc));
 	return (keep(st, err, &error));
 }
 

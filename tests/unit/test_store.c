@@ -1,0 +1,1938 @@
+/*
+ * store: what is promised of statements, transactions, opening, the pen,
+ * full disks, and kills between any two writes.
+ *
+ * SQLite's system calls go through its own table (xSetSystemCall) and
+ * --wrap, so that the n-th one can fail, or end the process.  What forks
+ * does so without the store open, and the child leaves by _exit.
+ */
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "store/internal.h"
+#include "store/store.h"
+
+/* ---- trouble from below ------------------------------------------------- */
+
+enum fault { FAULT_NONE, FAULT_ERROR, FAULT_KILL, FAULT_TEAR };
+
+static enum fault fault;
+static int fault_errno;
+static int64_t fault_at; /* which call, from 1 */
+static int64_t fault_calls;
+static int fault_sticky; /* the later ones fail, too */
+
+static void
+plant(enum fault what, int error, int64_t at, int sticky)
+{
+	fault = what;
+	fault_errno = error;
+	fault_at = at;
+	fault_calls = 0;
+	fault_sticky = sticky;
+}
+
+/* 1 if this call is to fail, with errno set. */
+static int
+struck(void)
+{
+	fault_calls++;
+	if (fault == FAULT_NONE || fault_calls < fault_at ||
+	    (fault_calls > fault_at && !fault_sticky))
+		return (0);
+	if (fault == FAULT_KILL)
+		(void)raise(SIGKILL);
+	errno = fault_errno;
+	return (fault == FAULT_ERROR);
+}
+
+static ssize_t
+fault_pwrite(int fd, const void *bytes, size_t size, off_t offset)
+{
+	if (struck())
+		return (-1);
+	if (fault == FAULT_TEAR && fault_calls == fault_at) {
+		(void)pwrite(fd, bytes, size / 2, offset);
+		(void)raise(SIGKILL);
+	}
+	return (pwrite(fd, bytes, size, offset));
+}
+
+static int
+fault_ftruncate(int fd, off_t size)
+{
+	if (fault == FAULT_KILL && struck())
+		return (-1);
+	return (ftruncate(fd, size));
+}
+
+static int
+fault_unlink(const char *path)
+{
+	if (fault == FAULT_KILL && struck())
+		return (-1);
+	return (unlink(path));
+}
+
+int __wrap_fdatasync(int fd);
+int __wrap_fsync(int fd);
+static int fault_syncs; /* whether syncs count and fail as well */
+
+int
+__wrap_fdatasync(int fd)
+{
+	(void)fd;
+	if ((fault_syncs || fault == FAULT_KILL) && struck())
+		return (-1);
+	return (0); /* this test's power doesn't fail */
+}
+
+int
+__wrap_fsync(int fd)
+{
+	return (__wrap_fdatasync(fd));
+}
+
+static void
+install_faults(void)
+{
+	sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+	size_t i;
+	static const struct {
+		const char *name;
+		sqlite3_syscall_ptr call;
+	} calls[] = {
+	    {"pwrite", (sqlite3_syscall_ptr)fault_pwrite},
+	    {"ftruncate", (sqlite3_syscall_ptr)fault_ftruncate},
+	    {"unlink", (sqlite3_syscall_ptr)fault_unlink},
+	};
+
+	for (i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
+		assert_int_equal(vfs->xSetSystemCall(vfs, calls[i].name,
+				     calls[i].call),
+		    SQLITE_OK);
+}
+
+/* ---- memory that runs out ----------------------------------------------- */
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t size);
+
+static int64_t memory_left = -1; /* allocations; -1: no end */
+static int memory_failed;
+
+static int
+memory_gone(void)
+{
+	if (memory_left == -1)
+		return (0);
+	if (memory_left > 0) {
+		memory_left--;
+		return (0);
+	}
+	memory_failed = 1;
+	return (1);
+}
+
+void *
+__wrap_malloc(size_t size)
+{
+	return (memory_gone() ? NULL : __real_malloc(size));
+}
+
+void *
+__wrap_calloc(size_t n, size_t size)
+{
+	return (memory_gone() ? NULL : __real_calloc(n, size));
+}
+
+void *
+__wrap_realloc(void *p, size_t size)
+{
+	return (memory_gone() ? NULL : __real_realloc(p, size));
+}
+
+/* ---- a file to work on -------------------------------------------------- */
+
+static const char sql_schema[] =
+    "CREATE TABLE item (\n"
+    "	name TEXT NOT NULL PRIMARY KEY,\n"
+    "	quantity INTEGER NOT NULL CHECK (quantity >= 0),\n"
+    "	note TEXT UNIQUE\n"
+    ") STRICT, WITHOUT ROWID;\n"
+    "CREATE TABLE sale (\n"
+    "	id INTEGER PRIMARY KEY,\n"
+    "	item TEXT NOT NULL REFERENCES item (name)\n"
+    ") STRICT;\n"
+    "CREATE TABLE thing (\n"
+    "	id INTEGER PRIMARY KEY, i INTEGER, f REAL, t TEXT, b BLOB\n"
+    ") STRICT;\n"
+    "CREATE VIRTUAL TABLE word USING fts5(body);\n";
+static const struct store_migration core_1[] =
+    {{1, "core", "CREATE TABLE core (id INTEGER PRIMARY KEY) STRICT"}, {0}};
+static const struct store_migration own_1[] = {{1, "tables", sql_schema}, {0}};
+static const struct store_migration own_3[] = {{1, "tables", sql_schema},
+    {2, "more",
+	"CREATE TABLE more (id INTEGER PRIMARY KEY) STRICT;"
+	"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+	" WHERE i < 2000) INSERT INTO more SELECT i FROM n;"},
+    {4, "item anew",
+	"CREATE TABLE item_2 (name TEXT NOT NULL PRIMARY KEY,"
+	" quantity INTEGER NOT NULL, note TEXT) STRICT;"
+	"INSERT INTO item_2 SELECT name, quantity, note FROM item;"
+	"DROP TABLE item; ALTER TABLE item_2 RENAME TO item"},
+    {0}};
+
+static const char sql_add[] =
+    "INSERT INTO item (name, quantity) VALUES (?1, ?2)";
+static const char sql_count[] = "SELECT count(*) FROM item";
+static const char sql_names[] = "SELECT name FROM item ORDER BY name";
+
+static char folder[PATH_MAX];
+static char path[PATH_MAX + 32];
+
+static const char *
+beside(const char *suffix)
+{
+	static char names[4][PATH_MAX + 64];
+	static unsigned turn;
+	char *name = names[turn++ % 4];
+
+	(void)snprintf(name, sizeof(names[0]), "%s%s", path, suffix);
+	return (name);
+}
+
+static void
+remove_files(void)
+{
+	static const char *const suffixes[] = {"", "-wal", "-shm", "-journal",
+	    ".writer", ".away", ".copy", ".copy.partial", ".copy-wal",
+	    ".copy-shm"};
+	size_t i;
+
+	for (i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++)
+		(void)unlink(beside(suffixes[i]));
+}
+
+static struct store *
+open_as(const struct store_migration *own, struct mr_error *err)
+{
+	struct store_options options = {.path = path,
+	    .service = "inventory",
+	    .core = core_1,
+	    .own = own,
+	    .busy_timeout_ms = 100,
+	    .patience_ms = 200};
+
+	return (store_open(&options, err));
+}
+
+static struct store *
+must_open(const struct store_migration *own)
+{
+	struct mr_error err = {0};
+	struct store *st = open_as(own, &err);
+
+	if (st == NULL)
+		fail_msg("store_open: %s", err.message);
+	return (st);
+}
+
+#define must(x)                                                         \
+	do {                                                            \
+		if ((x) < 0)                                            \
+			fail_msg("%s: %s: %s", #x,                      \
+			    mr_error_kind_name(err.kind), err.message); \
+	} while (0)
+
+static int64_t
+count_items(struct store *st)
+{
+	struct mr_error err = {0};
+	int64_t n = -1;
+
+	must(store_find(st, &err, &n, sql_count));
+	return (n);
+}
+
+static void
+add_item(struct store *st, const char *name)
+{
+	struct mr_error err = {0};
+
+	must(store_begin(st, &err));
+	must(store_run(st, &err, sql_add, store_text(name), store_i64(1)));
+	must(store_commit(st, &err));
+}
+
+/* Run SQL through a connection that knows nothing of the store. */
+static void
+meddle(const char *sql)
+{
+	sqlite3 *db = NULL;
+	char *message = NULL;
+
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	if (sqlite3_exec(db, sql, NULL, NULL, &message) != SQLITE_OK)
+		fail_msg("%s: %s", sql, message);
+	(void)sqlite3_close(db);
+}
+
+static int
+setup(void **state)
+{
+	(void)state;
+	plant(FAULT_NONE, 0, 0, 0);
+	fault_syncs = 0;
+	memory_left = -1;
+	remove_files();
+	return (0);
+}
+
+/* ---- children ----------------------------------------------------------- */
+
+static pid_t
+child(void (*work)(void *), void *arg)
+{
+	pid_t pid = fork();
+
+	assert_int_not_equal(pid, -1);
+	if (pid == 0) {
+		work(arg);
+		_exit(0);
+	}
+	return (pid);
+}
+
+static int
+wait_for(pid_t pid)
+{
+	int status = -1;
+
+	while (waitpid(pid, &status, 0) == -1)
+		assert_int_equal(errno, EINTR);
+	return (status);
+}
+
+/* Asked in a child, where an assertion of cmocka's can't be used. */
+#define demand(x, err)                                                     \
+	do {                                                               \
+		if (!(x)) {                                                \
+			(void)fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, \
+			    __LINE__, #x, (err)->message);                 \
+			_exit(99);                                         \
+		}                                                          \
+	} while (0)
+
+static void *
+shared_memory(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(p, MAP_FAILED);
+	return (p);
+}
+
+static void
+pause_ms(int64_t ms)
+{
+	struct timespec time = {.tv_sec = (time_t)(ms / 1000),
+	    .tv_nsec = (long)(ms % 1000) * 1000000};
+
+	(void)nanosleep(&time, NULL);
+}
+
+#define wait_until(x)                                            \
+	do {                                                     \
+		int64_t until_us = clock_mono_us() + 10000000;   \
+		while (!(x)) {                                   \
+			if (clock_mono_us() > until_us)          \
+				fail_msg("not in time: %s", #x); \
+			pause_ms(2);                             \
+		}                                                \
+	} while (0)
+
+enum { PEN_BYTE, TURN_BYTE };
+
+struct race {
+	volatile int ready;
+	volatile int go;
+	volatile int holding;
+	volatile int64_t commits[4];
+	int self;
+	int64_t run_us;
+};
+
+/* ---- statements --------------------------------------------------------- */
+
+static void
+values_come_back_as_they_were_bound(void **state)
+{
+	static const char sql_put[] =
+	    "INSERT INTO thing (i, f, t, b) VALUES (?1, ?2, ?3, ?4)";
+	static const char sql_get[] = "SELECT i, f, t, b FROM thing";
+	static const struct {
+		int64_t i;
+		double f;
+		const char *t;
+		const char *b;
+		size_t length;
+	} cases[] = {
+	    {0, 0.0, "", "", 0},
+	    {INT64_MAX, 1e308, "text", "a\0b", 3},
+	    {INT64_MIN, -0.5, "\xc3\xa9", "\xff\xfe", 2},
+	    {-1, 1e-300, NULL, NULL, 0},
+	};
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+	struct store_rows *rows;
+	size_t i, length;
+
+	(void)state;
+	must(store_begin(st, &err));
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		must(store_run(st, &err, "DELETE FROM thing"));
+		assert_int_equal(store_run(st, &err, sql_put,
+				     store_i64(cases[i].i),
+				     store_f64(cases[i].f),
+				     store_text(cases[i].t),
+				     store_blob(cases[i].b, cases[i].length)),
+		    1);
+		rows = store_query(st, &err, sql_get);
+		assert_non_null(rows);
+		assert_int_equal(store_next(rows, &err), 1);
+		assert_true(store_get_i64(rows, 0) == cases[i].i);
+		assert_true(fabs(store_get_f64(rows, 1) - cases[i].f) < 1e-9 ||
+		    cases[i].f > 1e300);
+		assert_string_equal(store_get_text(rows, 2),
+		    cases[i].t != NULL ? cases[i].t : "");
+		assert_int_equal(store_is_null(rows, 2), cases[i].t == NULL);
+		assert_int_equal(store_is_null(rows, 3), cases[i].b == NULL);
+		assert_memory_equal(store_get_blob(rows, 3, &length),
+		    cases[i].b != NULL ? cases[i].b : "", cases[i].length);
+		assert_int_equal(length, cases[i].length);
+		assert_int_equal(store_next(rows, &err), 0);
+		assert_int_equal(store_next(rows, &err), 0);
+		store_rows_done(rows);
+	}
+	must(store_run(st, &err, sql_put, store_null(), store_null(),
+	    store_text_n("abcd", 2), store_null()));
+	must(store_commit(st, &err));
+	store_close(st);
+}
+
+static void
+run_says_how_many_rows_changed(void **state)
+{
+	static const struct {
+		const char *sql;
+		int64_t changed;
+	} cases[] = {
+	    {"INSERT INTO thing (id) VALUES (1), (2), (3)", 3},
+	    {"UPDATE thing SET i = 1 WHERE id > 1", 2},
+	    {"UPDATE thing SET i = 1 WHERE id > 9", 0},
+	    {"CREATE TABLE other (id INTEGER PRIMARY KEY)", 0},
+	    {"SELECT * FROM thing", 0},
+	    {"INSERT INTO thing (id) VALUES (1) ON CONFLICT DO NOTHING", 0},
+	    {"INSERT INTO thing (id) VALUES (1) ON CONFLICT (id)"
+	     " DO UPDATE SET i = 5",
+		1},
+	    {"INSERT INTO thing (id) VALUES (4) RETURNING id", 1},
+	    {"DELETE FROM thing", 4},
+	    {"DELETE FROM thing -- a comment ;\n ; /* another */ ", 0},
+	};
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+	size_t i;
+
+	(void)state;
+	must(store_begin(st, &err));
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		if (store_run_values(st, &err, cases[i].sql, NULL, 0) !=
+		    cases[i].changed)
+			fail_msg("%s: %s", cases[i].sql, err.message);
+	store_rollback(st);
+	store_close(st);
+}
+
+static void
+find_tells_a_row_from_none(void **state)
+{
+	static const struct {
+		const char *sql;
+		int found;
+		int64_t value;
+	} cases[] = {
+	    {"SELECT 7", 1, 7},
+	    {"SELECT 9223372036854775807", 1, INT64_MAX},
+	    {"SELECT NULL", 0, -5},
+	    {"SELECT quantity FROM item", 0, -5},
+	    {"SELECT max(quantity) FROM item", 0, -5},
+	    {"SELECT count(*) FROM item", 1, 0},
+	};
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+	int64_t value;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		value = -5;
+		assert_int_equal(store_find_values(st, &err, &value,
+				     cases[i].sql, NULL, 0),
+		    cases[i].found);
+		assert_true(value == cases[i].value);
+	}
+	store_close(st);
+}
+
+static void
+input_that_breaks_a_constraint_is_rejected_and_no_trouble(void **state)
+{
+	static const char sql_update[] = "UPDATE item SET quantity = ?1";
+	static const char sql_type[] = "INSERT INTO thing (i) VALUES (?1)";
+	static const char sql_note[] = "UPDATE item SET note = 'same'";
+	static const char sql_sale[] = "INSERT INTO sale (item) VALUES (?1)";
+	static const char sql_json[] = "SELECT json_extract(?1, '$.a')";
+	static const char sql_abs[] = "SELECT abs(?1)";
+	static const char sql_match[] =
+	    "SELECT body FROM word WHERE word MATCH ?1";
+	static const char sql_blob[] = "INSERT INTO thing (b) VALUES (?1)";
+	const struct {
+		const char *sql;
+		struct store_value value;
+	} cases[] = {
+	    {sql_update, store_i64(-1)},
+	    {sql_update, store_null()},
+	    {sql_type, store_text("many")},
+	    {sql_note, {.type = STORE_NULL, .length = SIZE_MAX}},
+	    {sql_sale, store_text("nothing of that name")},
+	    {sql_json, store_text("{broken")},
+	    {sql_abs, store_i64(INT64_MIN)},
+	    {sql_match, store_text("\"unbalanced")},
+	    {sql_blob, store_blob("", 2000000000)},
+	};
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+	size_t i;
+
+	(void)state;
+	must(store_begin(st, &err));
+	must(store_run(st, &err, sql_add, store_text("a"), store_i64(1)));
+	must(store_run(st, &err, sql_add, store_text("b"), store_i64(1)));
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		must(store_save(st, &err));
+		err.kind = MR_OK;
+		if (store_run_values(st, &err, cases[i].sql, &cases[i].value,
+			cases[i].value.length == SIZE_MAX ? 0 : 1) != -1 ||
+		    err.kind != MR_REJECT)
+			fail_msg("%s: %s: %s", cases[i].sql,
+			    mr_error_kind_name(err.kind), err.message);
+		assert_int_equal(store_trouble(st, &err), 0);
+		assert_int_equal(store_in_transaction(st), 1);
+		must(store_restore(st, &err));
+	}
+	must(store_commit(st, &err));
+	assert_int_equal(count_items(st), 2);
+	store_close(st);
+}
+
+static void
+misuse_is_fatal_and_remembered(void **state)
+{
+	static const struct {
+		const char *sql;
+		const char *says;
+	} cases[] = {
+	    {"SELECT 1; SELECT 2", "exactly one"},
+	    {"INSERT INTO thing (i) VALUES (1); COMMIT", "exactly one"},
+	    {"", "exactly one"},
+	    {"-- nothing", "exactly one"},
+	    {"SELEKT 1", "syntax"},
+	    {"SELECT * FROM nowhere", "no such table"},
+	    {"SELECT ?1", "number of values"},
+	    {"BEGIN", "the store's"},
+	    {"COMMIT", "the store's"},
+	    {"ROLLBACK", "the store's"},
+	    {"END", "the store's"},
+	    {"SAVEPOINT mine", "the store's"},
+	    {"RELEASE one", "the store's"},
+	};
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		must(store_begin(st, &err));
+		must(store_run(st, &err, sql_add, store_text("a"),
+		    store_i64(1)));
+		if (store_run_values(st, &err, cases[i].sql, NULL, 0) != -1 ||
+		    err.kind != MR_FATAL ||
+		    strstr(err.message, cases[i].says) == NULL)
+			fail_msg("%s: %s: %s", cases[i].sql,
+			    mr_error_kind_name(err.kind), err.message);
+		assert_int_equal(store_in_transaction(st), 1);
+		assert_int_equal(store_trouble(st, &err), -1);
+		assert_int_equal(store_commit(st, &err), -1);
+		assert_int_equal(err.kind, MR_FATAL);
+		assert_int_equal(count_items(st), 0);
+	}
+	assert_int_equal(store_run(st, &err, sql_add, store_text("a"),
+			     store_i64(1)),
+	    -1);
+	assert_non_null(strstr(err.message, "outside of a transaction"));
+	assert_int_equal(store_commit(st, &err), -1);
+	assert_int_equal(store_save(st, &err), -1);
+	store_rollback(st);
+	store_close(st);
+}
+
+static void
+text_made_at_run_time_is_found_out(void **state)
+{
+	char text[32] = "SELECT 1";
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+	int64_t value = 0;
+
+	(void)state;
+	assert_int_equal(store_find_values(st, &err, &value, text, NULL, 0), 1);
+	(void)snprintf(text, sizeof(text), "SELECT 2");
+	assert_int_equal(store_find_values(st, &err, &value, text, NULL, 0),
+	    -1);
+	assert_int_equal(err.kind, MR_FATAL);
+	assert_non_null(strstr(err.message, "address"));
+	store_close(st);
+}
+
+static void
+many_statements_are_all_found_again(void **state)
+{
+	static char texts[600][32];
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+	int64_t value;
+	int i, round;
+
+	(void)state;
+	for (i = 0; i < 600; i++)
+		(void)snprintf(texts[i], sizeof(texts[i]), "SELECT %d", i);
+	for (round = 0; round < 3; round++)
+		for (i = 0; i < 600; i++) {
+			assert_int_equal(store_find_values(st, &err, &value,
+					     texts[i], NULL, 0),
+			    1);
+			assert_int_equal(value, i);
+		}
+	assert_int_equal(st->cache_used, 600);
+	store_close(st);
+}
+
+static void
+cursors_are_closed_with_what_they_were_opened_in(void **state)
+{
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+	struct store_rows *outer, *inner;
+
+	(void)state;
+	add_item(st, "a");
+	add_item(st, "b");
+	must(store_begin(st, &err));
+	outer = store_query(st, &err, sql_names);
+	assert_non_null(outer);
+	assert_int_equal(store_next(outer, &err), 1);
+	/* once at a time */
+	assert_null(store_query(st, &err, sql_names));
+	assert_int_equal(err.kind, MR_FATAL);
+	store_rollback(st);
+	assert_int_equal(store_next(outer, &err), -1);
+
+	must(store_begin(st, &err));
+	outer = store_query(st, &err, sql_names);
+	assert_int_equal(store_next(outer, &err), 1);
+	must(store_save(st, &err));
+	inner = store_query(st, &err, "SELECT 1 UNION SELECT 2");
+	assert_int_equal(store_next(inner, &err), 1);
+	must(store_restore(st, &err));
+	assert_int_equal(store_next(outer, &err), 1);
+	assert_string_equal(store_get_text(outer, 0), "b");
+	assert_int_equal(inner->open, 0);
+	must(store_commit(st, &err));
+	assert_int_equal(outer->open, 0);
+	store_rows_done(outer);
+	store_rows_done(NULL);
+	store_close(st);
+}
+
+/* ---- transactions ------------------------------------------------------- */
+
+static void
+savepoints_undo_only_themselves(void **state)
+{
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+
+	(void)state;
+	must(store_begin(st, &err));
+	must(store_run(st, &err, sql_add, store_text("kept"), store_i64(1)));
+	must(store_save(st, &err));
+	must(store_run(st, &err, sql_add, store_text("undone"), store_i64(1)));
+	must(store_restore(st, &err));
+	must(store_save(st, &err));
+	must(
+	    store_run(st, &err, sql_add, store_text("kept too"), store_i64(1)));
+	must(store_release(st, &err));
+	assert_int_equal(count_items(st), 2);
+	assert_int_equal(store_release(st, &err), -1); /* none is open */
+	store_rollback(st);
+	assert_int_equal(count_items(st), 0);
+
+	must(store_begin(st, &err));
+	must(store_save(st, &err));
+	assert_int_equal(store_save(st, &err), -1); /* they don't nest */
+	store_rollback(st);
+	store_close(st);
+}
+
+static void
+guard_keeps_statements_from_a_service(void **state)
+{
+	static const char *const cases[] = {"COMMIT", "SAVEPOINT a", "ROLLBACK",
+	    "PRAGMA user_version", "PRAGMA synchronous = OFF",
+	    "ATTACH ':memory:' AS other", "DETACH other"};
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+	int64_t value;
+	size_t i;
+	int before;
+
+	(void)state;
+	/* Prepared under the guard, and before it. */
+	for (before = 0; before < 2; before++)
+		for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+			if (before)
+				(void)store_run_values(st, &err, cases[i], NULL,
+				    0);
+			must(store_begin(st, &err));
+			must(store_run(st, &err, sql_add, store_text("a"),
+			    store_i64(1)));
+			store_guard(st, 1);
+			assert_int_equal(store_run_values(st, &err, cases[i],
+					     NULL, 0),
+			    -1);
+			assert_int_equal(err.kind, MR_FATAL);
+			assert_int_equal(store_in_transaction(st), 1);
+			/* What a service does all day goes on. */
+			must(store_run(st, &err,
+			    "INSERT INTO word (body) VALUES ('a b')"));
+			must(store_find(st, &err, &value,
+			    "SELECT count(*) FROM word WHERE word MATCH 'b'"));
+			store_guard(st, 0);
+			assert_int_equal(store_trouble(st, &err), -1);
+			assert_int_equal(store_commit(st, &err), -1);
+			assert_int_equal(count_items(st), 0);
+		}
+	must(store_find(st, &err, &value, "PRAGMA user_version"));
+	assert_int_equal(value, 2);
+	store_close(st);
+}
+
+static void
+transaction_that_ended_itself_lets_nothing_through(void **state)
+{
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+	int64_t n;
+
+	(void)state;
+	must(store_begin(st, &err));
+	must(store_run(st, &err, sql_add, store_text("a"), store_i64(1)));
+	assert_int_equal(store_run(st, &err,
+			     "INSERT OR ROLLBACK INTO item (name, quantity)"
+			     " VALUES ('a', 1)"),
+	    -1);
+	assert_int_equal(err.kind, MR_FATAL);
+	assert_int_equal(store_in_transaction(st), 0);
+	assert_int_equal(store_run(st, &err, sql_add, store_text("b"),
+			     store_i64(1)),
+	    -1);
+	assert_int_equal(store_find(st, &err, &n, sql_count), -1);
+	assert_int_equal(store_save(st, &err), -1);
+	assert_int_equal(store_commit(st, &err), -1);
+	assert_int_equal(err.kind, MR_FATAL);
+	assert_int_equal(count_items(st), 0);
+	add_item(st, "c");
+	store_close(st);
+}
+
+static void
+full_disk_is_remembered_though_swallowed(void **state)
+{
+	static const char sql_big[] =
+	    "INSERT INTO thing (b) VALUES (zeroblob(20000000))";
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+
+	(void)state;
+	must(store_begin(st, &err));
+	must(store_run(st, &err, sql_add, store_text("a"), store_i64(1)));
+	plant(FAULT_ERROR, ENOSPC, 1, 1);
+	assert_int_equal(store_run(st, NULL, sql_big), -1);
+	plant(FAULT_NONE, 0, 0, 0);
+	assert_int_equal(store_trouble(st, &err), -1);
+	assert_int_equal(err.kind, MR_RETRY);
+	assert_non_null(strstr(err.message, "free space"));
+	assert_non_null(strstr(err.message, path));
+	/* Whatever the caller does then, it comes to nothing. */
+	(void)store_run(st, NULL, sql_add, store_text("b"), store_i64(1));
+	err.kind = MR_OK;
+	assert_int_equal(store_commit(st, &err), -1);
+	assert_int_equal(err.kind, MR_RETRY);
+	assert_int_equal(count_items(st), 0);
+	/* And it heals. */
+	must(store_begin(st, &err));
+	assert_int_equal(store_trouble(st, &err), 0);
+	must(store_run(st, &err, sql_big));
+	must(store_commit(st, &err));
+	store_close(st);
+}
+
+/* ---- a failure at each write -------------------------------------------- */
+
+/* A transaction with trouble planted in it; what it said came of it. */
+struct trial {
+	enum fault fault;
+	int error;
+	int sticky;
+	int syncs;
+	int64_t at;
+	int said; /* MR_OK, MR_RETRY, MR_FATAL; -1: it never came to that */
+	int reached;
+};
+
+static void
+trial_run(void *arg)
+{
+	struct trial *trial = arg;
+	struct mr_error err = {0};
+	struct store *st = open_as(own_1, &err);
+	char name[16];
+	int i, rc = 0;
+
+	demand(st != NULL, &err);
+	demand(store_begin(st, &err) == 0, &err);
+	fault_syncs = trial->syncs;
+	plant(trial->fault, trial->error, trial->at, trial->sticky);
+	for (i = 0; rc != -1 && i < 300; i++) {
+		(void)snprintf(name, sizeof(name), "n%d", i);
+		rc = (int)store_run(st, &err, sql_add, store_text(name),
+		    store_i64(1));
+	}
+	rc = store_commit(st, &err);
+	trial->said = rc == 0 ? MR_OK : (int)err.kind;
+	trial->reached = fault_calls >= trial->at;
+	plant(FAULT_NONE, 0, 0, 0);
+	if (trial->said == MR_RETRY) {
+		/* It heals, in the same connection. */
+		demand(store_begin(st, &err) == 0, &err);
+		demand(store_run(st, &err, "INSERT INTO core VALUES (1)") == 1,
+		    &err);
+		demand(store_commit(st, &err) == 0, &err);
+	}
+	if (trial->said == MR_FATAL)
+		demand(store_begin(st, &err) == -1 && err.kind == MR_FATAL,
+		    &err);
+	_exit(0); /* as after a kill */
+}
+
+/* Make a file, run the trial in a child, hold the file to what it said. */
+static void
+trial_check(struct trial *trial)
+{
+	struct mr_error err = {0};
+	int64_t have, healed = 0;
+	struct store *st;
+	int status;
+
+	remove_files();
+	store_close(must_open(own_1));
+	trial->said = -1;
+	trial->reached = 0;
+	status = wait_for(child(trial_run, trial));
+	if (trial->fault == FAULT_ERROR || trial->said != -1)
+		assert_int_equal(status, 0);
+	else
+		assert_true(WIFSIGNALED(status));
+	st = must_open(own_1);
+	have = count_items(st);
+	must(store_find(st, &err, &healed, "SELECT count(*) FROM core"));
+	assert_true(have == 0 || have == 300);
+	if (trial->said == MR_OK)
+		assert_int_equal(have, 300);
+	if (trial->said == MR_RETRY)
+		assert_true(have == 0 && healed == 1);
+	store_close(st);
+}
+
+static void
+what_commit_says_is_what_the_file_has(void **state)
+{
+	static const struct trial cases[] = {
+	    {FAULT_ERROR, ENOSPC, 0, 0, 0, 0, 0},
+	    {FAULT_ERROR, ENOSPC, 1, 0, 0, 0, 0},
+	    {FAULT_ERROR, EIO, 0, 0, 0, 0, 0},
+	    {FAULT_ERROR, EIO, 0, 1, 0, 0, 0},
+	    {FAULT_ERROR, EIO, 1, 1, 0, 0, 0},
+	    {FAULT_ERROR, EDQUOT, 1, 0, 0, 0, 0},
+	};
+	struct trial *trial = shared_memory(sizeof(*trial));
+	int retried = 0, unknown = 0;
+	int64_t at;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		*trial = cases[i];
+		for (at = 1, trial->reached = 1; trial->reached; at++) {
+			trial->at = at;
+			trial_check(trial);
+			retried += trial->said == MR_RETRY;
+			unknown += trial->said == MR_FATAL;
+		}
+		assert_true(at > 5);
+	}
+	assert_true(retried >= 10);
+	assert_true(unknown >= 10);
+	(void)munmap(trial, sizeof(*trial));
+}
+
+static void
+kill_at_any_write_of_a_commit_leaves_all_or_nothing(void **state)
+{
+	struct trial *trial = shared_memory(sizeof(*trial));
+	int64_t at;
+	int torn;
+
+	(void)state;
+	for (torn = 0; torn < 2; torn++) {
+		memset(trial, 0, sizeof(*trial));
+		trial->fault = torn ? FAULT_TEAR : FAULT_KILL;
+		for (at = 1; trial->said <= 0 && !(at > 1 && trial->said == 0);
+		     at++) {
+			trial->at = at;
+			trial_check(trial);
+		}
+		assert_true(at > 5);
+	}
+	(void)munmap(trial, sizeof(*trial));
+}
+
+/* ---- migrations --------------------------------------------------------- */
+
+static void
+migrate_and_die(void *arg)
+{
+	const struct trial *trial = arg;
+	struct mr_error err = {0};
+
+	plant(trial->fault, 0, trial->at, 0);
+	demand(open_as(own_3, &err) != NULL, &err);
+}
+
+/* Whatever was killed, whole steps are there, and the rest follows. */
+static void
+check_migrated(void)
+{
+	static const struct {
+		const char *sql;
+		int64_t value;
+	} facts[] = {
+	    {"PRAGMA user_version", 5},
+	    {"SELECT count(*) FROM schema_versions", 4},
+	    {"SELECT count(*) FROM more", 2000},
+	    {"SELECT quantity FROM item WHERE name = 'old'", 1},
+	    {"SELECT count(*) FROM sale", 1},
+	    {"SELECT count(*) FROM store_identity WHERE service = 'inventory'",
+		1},
+	    {"PRAGMA foreign_keys", 1},
+	};
+	struct store *st = must_open(own_3);
+	struct mr_error err = {0};
+	int64_t value;
+	size_t i;
+
+	for (i = 0; i < sizeof(facts) / sizeof(facts[0]); i++) {
+		value = -1;
+		if (store_find_values(st, &err, &value, facts[i].sql, NULL,
+			0) != 1 ||
+		    value != facts[i].value)
+			fail_msg("%s: %lld: %s", facts[i].sql, (long long)value,
+			    err.message);
+	}
+	store_close(st);
+}
+
+static void
+make_old_file(void)
+{
+	struct mr_error err = {0};
+	struct store *st;
+
+	remove_files();
+	st = must_open(own_1);
+	add_item(st, "old");
+	must(store_begin(st, &err));
+	must(store_run(st, &err, "INSERT INTO sale (item) VALUES ('old')"));
+	must(store_commit(st, &err));
+	store_close(st);
+}
+
+static void
+kill_at_any_write_of_a_migration_leaves_old_or_new(void **state)
+{
+	struct trial trial = {0};
+	int status;
+
+	(void)state;
+	make_old_file();
+	check_migrated();
+	for (trial.fault = FAULT_KILL; trial.fault <= FAULT_TEAR;
+	     trial.fault++) {
+		for (trial.at = 1;; trial.at++) {
+			make_old_file();
+			status = wait_for(child(migrate_and_die, &trial));
+			check_migrated();
+			if (!WIFSIGNALED(status))
+				break;
+		}
+		assert_int_equal(status, 0);
+
+		assert_true(trial.at > 10);
+	}
+}
+
+static void
+make_and_die(void *arg)
+{
+	const struct trial *trial = arg;
+	struct mr_error err = {0};
+
+	plant(trial->fault, 0, trial->at, 0);
+	demand(open_as(own_1, &err) != NULL, &err);
+}
+
+static void
+kill_at_any_write_of_a_new_file_is_made_good(void **state)
+{
+	struct trial trial = {.fault = FAULT_KILL, .at = 0};
+	int status;
+
+	(void)state;
+	do {
+		trial.at++;
+		remove_files();
+		status = wait_for(child(make_and_die, &trial));
+		add_item(must_open(own_1), "a");
+		remove_files();
+	} while (WIFSIGNALED(status));
+	assert_int_equal(status, 0);
+	assert_true(trial.at > 10);
+}
+
+static void
+bad_migrations_are_refused_and_undone(void **state)
+{
+	static const struct {
+		const char *sql;
+		const char *says;
+	} cases[] = {
+	    {"CREATE TABLE t (a TEXT) STRICT", "primary key"},
+	    {"CREATE TABLE t (a TEXT PRIMARY KEY)", "primary key"},
+	    {"CREATE TABLE t (a INT, b INT NOT NULL, PRIMARY KEY (a, b))",
+		"primary key"},
+	    {"CREATE TABLE t (id INTEGER PRIMARY KEY, item TEXT"
+	     " REFERENCES item (name) DEFERRABLE INITIALLY DEFERRED)",
+		"DEFERRED"},
+	    {"CREATE TABLE t (a INT", "incomplete"},
+	    {"CREATE TABLE t (id INTEGER PRIMARY KEY); SELECT nonsense",
+		"nonsense"},
+	    {"CREATE TABLE t (id INTEGER PRIMARY KEY); COMMIT; BEGIN",
+		"authorized"},
+	    {"SAVEPOINT a", "authorized"},
+	    {"PRAGMA user_version = 7", "authorized"},
+	    {"ATTACH ':memory:' AS x", "authorized"},
+	    {"INSERT INTO sale (item) VALUES ('nothing')", "refer to"},
+	    {"INSERT INTO item VALUES ('a', -1, NULL)", "CHECK"},
+	};
+	struct store_migration steps[] = {{1, "tables", sql_schema},
+	    {2, "bad", NULL}, {0}};
+	struct mr_error err = {0};
+	struct store *st;
+	int64_t n;
+	size_t i;
+
+	(void)state;
+	store_close(must_open(own_1));
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		steps[1].sql = cases[i].sql;
+		st = open_as(steps, &err);
+		if (st != NULL || err.kind != MR_FATAL ||
+		    strstr(err.message, cases[i].says) == NULL ||
+		    strstr(err.message, "migration service 2") == NULL)
+			fail_msg("%s: %s", cases[i].sql, err.message);
+		st = must_open(own_1);
+		must(store_find(st, &err, &n,
+		    "SELECT count(*) FROM"
+		    " sqlite_schema WHERE name = 't'"));
+		assert_int_equal(n, 0);
+		store_close(st);
+	}
+	steps[0].version = 2;
+	assert_null(open_as(steps, &err));
+	assert_non_null(strstr(err.message, "in order"));
+}
+
+static void
+good_tables_are_let_in(void **state)
+{
+	static const struct store_migration steps[] =
+	    {{1, "tables",
+		 "CREATE TABLE a (id INTEGER PRIMARY KEY);"
+		 "CREATE TABLE b (x TEXT NOT NULL PRIMARY KEY) STRICT;"
+		 "CREATE TABLE c (x TEXT, y INT, PRIMARY KEY (x, y))"
+		 " WITHOUT ROWID;"
+		 "CREATE TABLE d (x TEXT NOT NULL, y INT NOT NULL,"
+		 " PRIMARY KEY (x, y), UNIQUE (y));"
+		 "CREATE TABLE e (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+		 " a INT REFERENCES a (id) DEFERRABLE);"
+		 "CREATE VIRTUAL TABLE f USING fts5(x, content='');"
+		 "CREATE VIEW g AS SELECT 1;"
+		 "-- the last word\n"},
+		{0}};
+
+	(void)state;
+	store_close(must_open(steps));
+	store_close(must_open(steps));
+}
+
+static void
+deferred_constraints_are_found_in_sql(void **state)
+{
+	static const struct {
+		const char *sql;
+		int deferred;
+	} cases[] = {
+	    {"", 0},
+	    {"a DEFERRABLE INITIALLY DEFERRED", 1},
+	    {"a deferrable /* x */ initially -- y\n\tDeferred)", 1},
+	    {"a DEFERRABLE INITIALLY IMMEDIATE", 0},
+	    {"a DEFERRABLE", 0},
+	    {"'INITIALLY DEFERRED'", 0},
+	    {"\"INITIALLY\" \"DEFERRED\"", 0},
+	    {"[INITIALLY DEFERRED] `INITIALLY DEFERRED`", 0},
+	    {"-- INITIALLY DEFERRED", 0},
+	    {"/* INITIALLY DEFERRED */ x", 0},
+	    {"/* INITIALLY DEFERRED", 0},
+	    {"'it''s' INITIALLY DEFERRED", 1},
+	    {"'INITIALLY DEFERRED", 0},
+	    {"initially_deferred INITIALLY2 DEFERRED", 0},
+	    {"a_very_long_name_indeed INITIALLY DEFERRED", 1},
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		if (store_defers(cases[i].sql) != cases[i].deferred)
+			fail_msg("%s", cases[i].sql);
+}
+
+/* ---- opening ------------------------------------------------------------ */
+
+static void
+connection_has_the_settings_it_should(void **state)
+{
+	static const struct {
+		const char *sql;
+		int64_t value;
+	} cases[] = {
+	    {"PRAGMA synchronous", 2},
+	    {"PRAGMA foreign_keys", 1},
+	    {"PRAGMA trusted_schema", 0},
+	    {"PRAGMA temp_store", 2},
+	    {"PRAGMA journal_size_limit", 64 << 20},
+	    {"PRAGMA cell_size_check", 1},
+	    {"PRAGMA cache_size", -8192},
+	    {"PRAGMA application_id", STORE_APPLICATION_ID},
+	    {"PRAGMA user_version", 2},
+	    {"SELECT journal_mode = 'wal' FROM pragma_journal_mode", 1},
+	};
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+	struct stat file;
+	int64_t value;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		value = -1;
+		(void)store_find_values(st, &err, &value, cases[i].sql, NULL,
+		    0);
+		if (value != cases[i].value)
+			fail_msg("%s: %lld", cases[i].sql, (long long)value);
+	}
+	/* DEFENSIVE */
+	must(store_begin(st, &err));
+	assert_int_equal(store_run(st, &err, "DELETE FROM word_data"), -1);
+	store_rollback(st);
+	add_item(st, "a");
+	assert_int_equal(stat(path, &file), 0);
+	assert_int_equal(file.st_mode & 0777, 0660);
+	assert_int_equal(stat(beside("-wal"), &file), 0);
+	assert_int_equal(file.st_mode & 0777, 0660);
+	assert_int_equal(stat(beside(".writer"), &file), 0);
+	assert_int_equal(file.st_mode & 0777, 0660);
+	assert_string_equal(store_path(st), path);
+	assert_string_equal(store_version_text(), sqlite3_libversion());
+	store_close(st);
+	store_close(NULL);
+}
+
+static void
+foreign_files_are_refused_with_what_to_do(void **state)
+{
+	static const struct {
+		const char *sql;
+		const char *says;
+	} cases[] = {
+	    {"PRAGMA application_id = 5", "another application"},
+	    {"UPDATE store_identity SET service = 'orders'",
+		"belongs to the service orders"},
+	    {"DELETE FROM store_identity", "millrace state restore"},
+	    {"INSERT INTO schema_versions VALUES ('service', 9, 'x', '7.8.9',"
+	     " 0)",
+		"run 7.8.9 or newer"},
+	    {"INSERT INTO schema_versions VALUES ('core', 2, 'x', '7.8.9', 0)",
+		"run 7.8.9 or newer"},
+	    {"PRAGMA user_version = 99", "user_version is 99"},
+	    {"CREATE TABLE k (a)", "primary key"},
+	};
+	struct mr_error err = {0};
+	struct store *st;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		remove_files();
+		store_close(must_open(own_1));
+		meddle(cases[i].sql);
+		memset(&err, 0, sizeof(err));
+		st = open_as(own_1, &err);
+		if (st != NULL || err.kind != MR_FATAL ||
+		    strstr(err.message, cases[i].says) == NULL ||
+		    strstr(err.message, path) == NULL)
+			fail_msg("%s: %s", cases[i].sql, err.message);
+	}
+	remove_files();
+	meddle("CREATE TABLE theirs (a)");
+	assert_null(open_as(own_1, &err));
+	assert_non_null(strstr(err.message, "another application"));
+	/* and left as it was */
+	assert_int_equal(access(beside("-wal"), F_OK), -1);
+}
+
+static void
+bad_places_are_refused_with_what_to_do(void **state)
+{
+	static const struct {
+		unsigned long magic;
+		int refused;
+	} magics[] = {{0x6969, 1}, {0xff534d42, 1}, {0xffffffffff534d42, 1},
+	    {0x65735546, 1}, {0x01021997, 1}, {0xef53, 0}, {0x58465342, 0},
+	    {0x794c7630, 0}, {0x01021994, 0}, {0x9123683e, 0}};
+	struct mr_error err = {0};
+	struct store_options options = {.service = "inventory", .own = own_1};
+	char text[PATH_MAX + 64];
+	FILE *file;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(magics) / sizeof(magics[0]); i++)
+		assert_int_equal(store_refused_filesystem(magics[i].magic) !=
+			NULL,
+		    magics[i].refused);
+
+	(void)snprintf(text, sizeof(text), "%s/missing/a.db", folder);
+	options.path = text;
+	assert_null(store_open(&options, &err));
+	assert_int_equal(err.kind, MR_FATAL);
+	assert_non_null(strstr(err.message, "mkdir -p"));
+	assert_non_null(strstr(err.message, "/missing"));
+
+	options.path = folder;
+	assert_null(store_open(&options, &err));
+	assert_non_null(strstr(err.message, "regular file"));
+
+	assert_non_null(file = fopen(path, "w"));
+	for (i = 0; i < 1000; i++)
+		(void)fputs("this is a letter, not a database\n", file);
+	(void)fclose(file);
+	assert_null(open_as(own_1, &err));
+	assert_int_equal(err.kind, MR_FATAL);
+	assert_non_null(strstr(err.message, "not a database"));
+}
+
+static void
+add_and_die(void *arg)
+{
+	struct mr_error err = {0};
+	struct store *st = open_as(own_1, &err);
+	const int *count = arg;
+	char name[16];
+	int i;
+
+	demand(st != NULL, &err);
+	demand(store_begin(st, &err) == 0, &err);
+	for (i = 0; i < *count; i++) {
+		(void)snprintf(name, sizeof(name), "n%d", i);
+		demand(store_run(st, &err, sql_add, store_text(name),
+			   store_i64(1)) == 1,
+		    &err);
+	}
+	demand(store_commit(st, &err) == 0, &err);
+	(void)raise(SIGKILL);
+}
+
+static void
+add_core_and_die(void *arg)
+{
+	struct mr_error err = {0};
+	struct store *st = open_as(own_1, &err);
+
+	(void)arg;
+	demand(st != NULL, &err);
+	demand(store_begin(st, &err) == 0, &err);
+	demand(store_run(st, &err, "INSERT INTO core VALUES (NULL)") == 1,
+	    &err);
+	demand(store_commit(st, &err) == 0, &err);
+	(void)raise(SIGKILL);
+}
+
+static void
+spoil_page(const char *name, int64_t page)
+{
+	static const char junk[1024] = "junk";
+	int fd = open(name, O_RDWR);
+
+	assert_int_not_equal(fd, -1);
+	assert_int_equal(pwrite(fd, junk, sizeof(junk), (page - 1) * 4096),
+	    sizeof(junk));
+	(void)close(fd);
+}
+
+static void
+unclean_exit_is_checked_and_damage_refused(void **state)
+{
+	struct mr_error err = {0};
+	struct store *st;
+	struct stat file;
+	int count = 2000;
+	int64_t page = 0;
+
+	(void)state;
+	assert_true(WIFSIGNALED(wait_for(child(add_and_die, &count))));
+	assert_int_equal(stat(beside("-wal"), &file), 0);
+	assert_true(file.st_size > 0);
+	st = must_open(own_1);
+	assert_int_equal(count_items(st), count);
+	assert_int_equal(stat(beside("-wal"), &file), 0);
+	assert_int_equal(file.st_size, 0); /* checkpointed */
+	must(store_find(st, &err, &page,
+	    "SELECT rootpage FROM sqlite_schema"
+	    " WHERE name = 'item'"));
+	assert_true(page > 1);
+	store_close(st);
+
+	/* A log is left behind, and a page that isn't in it is spoilt. */
+	assert_true(WIFSIGNALED(wait_for(child(add_core_and_die, NULL))));
+	spoil_page(path, page);
+	assert_null(open_as(own_1, &err));
+	assert_int_equal(err.kind, MR_FATAL);
+	assert_non_null(strstr(err.message, "millrace state restore"));
+	assert_non_null(strstr(err.message, path));
+}
+
+/* Another process must not get the lock. */
+static void
+take_pen_or_not(void *arg)
+{
+	struct flock lock = {.l_type = F_WRLCK,
+	    .l_whence = SEEK_SET,
+	    .l_start = PEN_BYTE,
+	    .l_len = 1};
+	int fd = open(beside(".writer"), O_RDWR);
+
+	(void)arg;
+	_exit(fd != -1 && fcntl(fd, F_SETLK, &lock) == -1 ? 0 : 1);
+}
+
+static void
+second_writer_in_a_process_is_refused_and_harmless(void **state)
+{
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+	struct race *race = shared_memory(sizeof(*race));
+	pid_t pid;
+
+	(void)state;
+	must(store_begin(st, &err));
+	assert_null(open_as(own_1, &err));
+	assert_int_equal(err.kind, MR_FATAL);
+	assert_non_null(strstr(err.message, "already"));
+	/* This process's locks are still there. */
+	pid = child(take_pen_or_not, race);
+	assert_int_equal(wait_for(pid), 0);
+	must(store_commit(st, &err));
+	store_close(st);
+	(void)munmap(race, sizeof(*race));
+}
+
+static void
+what_happens_to_the_file_underneath_is_found(void **state)
+{
+	static const struct {
+		const char *sql; /* run by a stranger */
+		const char *gone; /* the suffix of what is renamed */
+		int replaced; /* and a new file put there */
+		const char *says;
+	} cases[] = {
+	    {"PRAGMA user_version = 3", NULL, 0, "migrated"},
+	    {NULL, "", 0, "moved"},
+	    {NULL, "", 1, "moved"},
+	    {NULL, ".writer", 0, "moved"},
+	    {NULL, ".writer", 1, "moved"},
+	};
+	struct mr_error err = {0};
+	struct store *st;
+	size_t i;
+	int fd;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		remove_files();
+		st = must_open(own_1);
+		add_item(st, "a");
+		if (cases[i].sql != NULL)
+			meddle(cases[i].sql);
+		if (cases[i].gone != NULL)
+			assert_int_equal(rename(beside(cases[i].gone),
+					     beside(".away")),
+			    0);
+		if (cases[i].replaced) {
+			fd = open(beside(cases[i].gone), O_CREAT | O_RDWR,
+			    0600);
+			assert_int_not_equal(fd, -1);
+			(void)close(fd);
+		}
+		memset(&err, 0, sizeof(err));
+		if (store_begin(st, &err) != -1 || err.kind != MR_FATAL ||
+		    strstr(err.message, cases[i].says) == NULL)
+			fail_msg("case %zu: %s", i, err.message);
+		assert_int_equal(store_in_transaction(st), 0);
+		store_close(st);
+	}
+}
+
+static void
+foreign_writer_makes_begin_retry(void **state)
+{
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+	sqlite3 *db = NULL;
+
+	(void)state;
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL),
+	    SQLITE_OK);
+	assert_int_equal(store_begin(st, &err), -1);
+	assert_int_equal(err.kind, MR_RETRY);
+	assert_non_null(strstr(err.message, "another program"));
+	assert_int_equal(pen_try(st->pen), 1); /* it was put down */
+	pen_drop(st->pen);
+	(void)sqlite3_close(db);
+	add_item(st, "a");
+	store_close(st);
+}
+
+/* ---- the pen ------------------------------------------------------------ */
+
+static void
+race_run(void *arg)
+{
+	struct race *race = arg;
+	int self = race->self;
+	struct mr_error err = {0};
+	struct store *st = open_as(own_1, &err);
+	char name[32];
+	int64_t until_us;
+
+	demand(st != NULL, &err);
+	__atomic_add_fetch(&race->ready, 1, __ATOMIC_SEQ_CST);
+	while (!race->go)
+		pause_ms(1);
+	until_us = clock_mono_us() + race->run_us;
+	while (clock_mono_us() < until_us) {
+		(void)snprintf(name, sizeof(name), "%d-%lld", self,
+		    (long long)race->commits[self]);
+		demand(store_begin(st, &err) == 0, &err);
+		demand(store_run(st, &err, sql_add, store_text(name),
+			   store_i64(1)) == 1,
+		    &err);
+		demand(store_commit(st, &err) == 0, &err);
+		race->commits[self]++;
+	}
+	store_close(st);
+}
+
+static void
+three_writers_get_as_much_of_the_pen(void **state)
+{
+	struct race *race = shared_memory(sizeof(*race));
+	int64_t least = INT64_MAX, most = 0, sum = 0;
+	pid_t pids[3];
+	struct store *st;
+	int i;
+
+	(void)state;
+	store_close(must_open(own_1));
+	race->run_us = 1000000;
+	for (i = 0; i < 3; i++) {
+		race->self = i;
+		pids[i] = child(race_run, race);
+		wait_until(race->ready == i + 1);
+	}
+	race->go = 1;
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(wait_for(pids[i]), 0);
+		least = race->commits[i] < least ? race->commits[i] : least;
+		most = race->commits[i] > most ? race->commits[i] : most;
+		sum += race->commits[i];
+	}
+	st = must_open(own_1);
+	assert_true(count_items(st) == sum);
+	store_close(st);
+	print_message("# commits of three writers: %lld, %lld, %lld\n",
+	    (long long)race->commits[0], (long long)race->commits[1],
+	    (long long)race->commits[2]);
+	assert_true(least * 2 > most);
+	(void)munmap(race, sizeof(*race));
+}
+
+/* Begin a transaction and stay in it. */
+static void
+hold_pen(void *arg)
+{
+	struct race *race = arg;
+	struct mr_error err = {0};
+	struct store *st = open_as(own_1, &err);
+	char name[32];
+
+	demand(st != NULL, &err);
+	demand(store_begin(st, &err) == 0, &err);
+	(void)snprintf(name, sizeof(name), "half %d", (int)getpid());
+	demand(store_run(st, &err, sql_add, store_text(name), store_i64(1)) ==
+		1,
+	    &err);
+	race->holding = 1;
+	while (!race->go)
+		pause_ms(1);
+	demand(store_commit(st, &err) == 0, &err);
+	store_close(st);
+}
+
+static void
+stopped_holder_is_killed_and_the_waiter_goes_on(void **state)
+{
+	struct race *race = shared_memory(sizeof(*race));
+	struct store *st = must_open(own_1);
+	int64_t start_us;
+	pid_t pid;
+	int status;
+
+	(void)state;
+	store_close(st);
+	pid = child(hold_pen, race);
+	wait_until(race->holding);
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+	assert_true(WIFSTOPPED(status));
+	start_us = clock_mono_us();
+	st = must_open(own_1); /* opening queues like the rest */
+	assert_true(clock_mono_us() - start_us >= 190000);
+	assert_true(clock_mono_us() - start_us < 5000000);
+	status = wait_for(pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	assert_int_equal(count_items(st), 0);
+	add_item(st, "a");
+	store_close(st);
+	(void)munmap(race, sizeof(*race));
+}
+
+static void
+running_holder_is_waited_for_and_not_killed(void **state)
+{
+	struct race *race = shared_memory(sizeof(*race));
+	struct race *other = shared_memory(sizeof(*other));
+	struct store *st;
+	pid_t pid, waiter;
+
+	(void)state;
+	store_close(must_open(own_1));
+	pid = child(hold_pen, race);
+	wait_until(race->holding);
+	other->go = 1;
+	waiter = child(hold_pen, other);
+	pause_ms(700); /* past the patience, several times */
+	assert_int_equal(other->holding, 0);
+	assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+	race->go = 1;
+	assert_int_equal(wait_for(pid), 0);
+	assert_int_equal(wait_for(waiter), 0);
+	assert_int_equal(other->holding, 1);
+	st = must_open(own_1);
+	assert_int_equal(count_items(st), 2);
+	store_close(st);
+	(void)munmap(race, sizeof(*race));
+	(void)munmap(other, sizeof(*other));
+}
+
+/* Who waits with its turn stops; the others must not wait for it. */
+static void
+stop_with_turn(void *arg)
+{
+	struct race *race = arg;
+	struct flock lock = {.l_type = F_WRLCK,
+	    .l_whence = SEEK_SET,
+	    .l_start = TURN_BYTE,
+	    .l_len = 1};
+	int fd = open(beside(".writer"), O_RDWR);
+
+	if (fcntl(fd, F_SETLK, &lock) != 0)
+		_exit(98);
+	race->holding = 1;
+	(void)raise(SIGSTOP);
+}
+
+static void
+stopped_waiter_does_no_harm(void **state)
+{
+	struct race *race = shared_memory(sizeof(*race));
+	struct store *st = must_open(own_1);
+	int64_t start_us;
+	pid_t pid;
+	int i, status;
+
+	(void)state;
+	pid = child(stop_with_turn, race);
+	wait_until(race->holding);
+	assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+	start_us = clock_mono_us();
+	for (i = 0; i < 20; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "n%d", i);
+		add_item(st, name);
+	}
+	/* once, not at each of them */
+	assert_true(clock_mono_us() - start_us < 3000000);
+	assert_int_equal(kill(pid, 0), 0);
+	assert_int_equal(kill(pid, SIGCONT), 0);
+	assert_int_equal(wait_for(pid), 0);
+	add_item(st, "last");
+	store_close(st);
+	(void)munmap(race, sizeof(*race));
+}
+
+/* ---- readers ------------------------------------------------------------ */
+
+static void
+reader_sees_what_is_committed_and_nothing_else(void **state)
+{
+	struct mr_error err = {0};
+	struct store *st, *reader;
+	FILE *file;
+
+	(void)state;
+	assert_null(store_open_reader(path, 1000, &err));
+	assert_int_equal(err.kind, MR_RETRY);
+	assert_non_null(strstr(err.message, path));
+	assert_non_null(file = fopen(path, "w"));
+	(void)fclose(file);
+	assert_null(store_open_reader(path, 1000, &err));
+	assert_int_equal(err.kind, MR_RETRY);
+	remove_files();
+	meddle("CREATE TABLE theirs (a); PRAGMA application_id = 9");
+	assert_null(store_open_reader(path, 1000, &err));
+	assert_int_equal(err.kind, MR_FATAL);
+
+	remove_files();
+	st = must_open(own_1);
+	reader = store_open_reader(path, 1000, &err);
+	assert_non_null(reader);
+	must(store_begin(st, &err));
+	must(store_run(st, &err, sql_add, store_text("a"), store_i64(1)));
+	assert_int_equal(count_items(reader), 0);
+	must(store_commit(st, &err));
+	assert_int_equal(count_items(reader), 1);
+	assert_int_equal(store_begin(reader, &err), -1);
+	assert_int_equal(store_run(reader, &err, sql_add, store_text("b"),
+			     store_i64(1)),
+	    -1);
+	assert_non_null(strstr(err.message, "through a reader"));
+	assert_int_equal(store_save(reader, &err), -1);
+	store_close(st);
+	assert_int_equal(count_items(reader), 1);
+	store_close(reader);
+}
+
+static void
+reader_is_interrupted_at_its_deadline(void **state)
+{
+	static const char sql_long[] =
+	    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+	    " SELECT count(*) FROM n";
+	static const char sql_rows[] =
+	    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+	    " SELECT i FROM n";
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1), *reader;
+	struct store_rows *rows;
+	int64_t start_us, value;
+	int rc;
+
+	(void)state;
+	reader = store_open_reader(path, 100, &err);
+	assert_non_null(reader);
+	start_us = clock_mono_us();
+	assert_int_equal(store_find(reader, &err, &value, sql_long), -1);
+	assert_int_equal(err.kind, MR_RETRY);
+	assert_non_null(strstr(err.message, "longer than 100 ms"));
+	assert_true(clock_mono_us() - start_us >= 100000);
+	assert_true(clock_mono_us() - start_us < 3000000);
+	rows = store_query(reader, &err, sql_rows);
+	assert_non_null(rows);
+	while ((rc = store_next(rows, &err)) == 1)
+		continue;
+	assert_int_equal(rc, -1);
+	assert_int_equal(err.kind, MR_RETRY);
+	/* another statement has its time to itself */
+	assert_int_equal(count_items(reader), 0);
+	store_rows_done(rows);
+	assert_int_equal(store_find(reader, &err, &value, "SELECT 1"), 1);
+	store_close(reader);
+	store_close(st);
+}
+
+/* ---- backups ------------------------------------------------------------ */
+
+static void
+backup_is_whole_and_does_not_overwrite(void **state)
+{
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1), *reader;
+	struct stat file;
+
+	(void)state;
+	add_item(st, "a");
+	must(store_begin(st, &err));
+	assert_int_equal(store_backup(st, beside(".copy"), &err), -1);
+	store_rollback(st);
+	must(store_backup(st, beside(".copy"), &err));
+	add_item(st, "b");
+	assert_int_equal(store_backup(st, beside(".copy"), &err), -1);
+	assert_non_null(strstr(err.message, "exists"));
+	assert_int_equal(access(beside(".copy.partial"), F_OK), -1);
+	assert_int_equal(access(beside(".copy-wal"), F_OK), -1);
+	assert_int_equal(stat(beside(".copy"), &file), 0);
+	assert_int_equal(file.st_mode & 0777, 0660);
+	reader = store_open_reader(beside(".copy"), 0, &err);
+	assert_non_null(reader);
+	assert_int_equal(count_items(reader), 1);
+	store_close(reader);
+
+	/* from a reader, while the writer is in a transaction */
+	(void)unlink(beside(".copy"));
+	reader = store_open_reader(path, 0, &err);
+	assert_non_null(reader);
+	must(store_begin(st, &err));
+	must(store_run(st, &err, sql_add, store_text("c"), store_i64(1)));
+	must(store_backup(reader, beside(".copy"), &err));
+	must(store_commit(st, &err));
+	store_close(reader);
+
+	/* a full disk leaves nothing lying about */
+	(void)unlink(beside(".copy"));
+	plant(FAULT_ERROR, ENOSPC, 3, 1);
+	assert_int_equal(store_backup(st, beside(".copy"), &err), -1);
+	assert_int_equal(err.kind, MR_RETRY);
+	plant(FAULT_NONE, 0, 0, 0);
+	assert_int_equal(access(beside(".copy"), F_OK), -1);
+	assert_int_equal(access(beside(".copy.partial"), F_OK), -1);
+	store_close(st);
+}
+
+/* ---- memory that runs out ----------------------------------------------- */
+
+/* A service's life; 0 if it came through. */
+static int
+live(struct mr_error *err)
+{
+	struct store *st = NULL, *reader = NULL;
+	struct store_rows *rows;
+	int64_t n;
+	int rc = -1;
+
+	if ((st = open_as(own_1, err)) == NULL)
+		goto done;
+	if ((reader = store_open_reader(path, 60000, err)) == NULL)
+		goto done;
+	if (store_begin(st, err) != 0 || store_save(st, err) != 0 ||
+	    store_run(st, err, sql_add, store_text("a"), store_i64(1)) != 1 ||
+	    store_run(st, err, "INSERT INTO word (body) VALUES ('a b')") != 1 ||
+	    store_release(st, err) != 0 || store_commit(st, err) != 0)
+		goto done;
+	if ((rows = store_query(reader, err,
+		 "SELECT quantity FROM item WHERE name = 'a'")) == NULL)
+		goto done;
+	if (store_next(rows, err) == 1 &&
+	    strcmp(store_get_text(rows, 0), "1") == 0 &&
+	    store_next(rows, err) == 0)
+		rc = 0;
+	else if (err->kind == MR_OK)
+		err->kind = MR_RETRY;
+	store_rows_done(rows);
+	if (rc == 0)
+		rc = store_find(st, err, &n, sql_count) == 1 ? 0 : -1;
+	if (rc == 0)
+		rc = store_backup(reader, beside(".copy"), err);
+done:
+	store_close(reader);
+	store_close(st);
+	return (rc);
+}
+
+static void
+every_allocation_may_fail(void **state)
+{
+	struct mr_error err;
+	int64_t n;
+	int fresh, rc;
+
+	(void)state;
+	for (fresh = 0; fresh < 2; fresh++) {
+		for (n = 0, memory_failed = 1; memory_failed; n++) {
+			if (fresh)
+				remove_files();
+			else
+				make_old_file();
+			memset(&err, 0, sizeof(err));
+			memory_failed = 0;
+			memory_left = n;
+			rc = live(&err);
+			memory_left = -1;
+			if (rc != 0 && err.kind != MR_RETRY &&
+			    strstr(err.message, "outcome") == NULL)
+				fail_msg("allocation %lld: %s: %s",
+				    (long long)n, mr_error_kind_name(err.kind),
+				    err.message);
+		}
+		assert_int_equal(rc, 0);
+		assert_true(n > 100);
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test_setup(name, setup)
+	    TEST(values_come_back_as_they_were_bound),
+	    TEST(run_says_how_many_rows_changed),
+	    TEST(find_tells_a_row_from_none),
+	    TEST(input_that_breaks_a_constraint_is_rejected_and_no_trouble),
+	    TEST(misuse_is_fatal_and_remembered),
+	    TEST(text_made_at_run_time_is_found_out),
+	    TEST(many_statements_are_all_found_again),
+	    TEST(cursors_are_closed_with_what_they_were_opened_in),
+	    TEST(savepoints_undo_only_themselves),
+	    TEST(guard_keeps_statements_from_a_service),
+	    TEST(transaction_that_ended_itself_lets_nothing_through),
+	    TEST(full_disk_is_remembered_though_swallowed),
+	    TEST(what_commit_says_is_what_the_file_has),
+	    TEST(kill_at_any_write_of_a_commit_leaves_all_or_nothing),
+	    TEST(kill_at_any_write_of_a_migration_leaves_old_or_new),
+	    TEST(kill_at_any_write_of_a_new_file_is_made_good),
+	    TEST(bad_migrations_are_refused_and_undone),
+	    TEST(good_tables_are_let_in),
+	    TEST(deferred_constraints_are_found_in_sql),
+	    TEST(connection_has_the_settings_it_should),
+	    TEST(foreign_files_are_refused_with_what_to_do),
+	    TEST(bad_places_are_refused_with_what_to_do),
+	    TEST(unclean_exit_is_checked_and_damage_refused),
+	    TEST(second_writer_in_a_process_is_refused_and_harmless),
+	    TEST(what_happens_to_the_file_underneath_is_found),
+	    TEST(foreign_writer_makes_begin_retry),
+	    TEST(three_writers_get_as_much_of_the_pen),
+	    TEST(stopped_holder_is_killed_and_the_waiter_goes_on),
+	    TEST(running_holder_is_waited_for_and_not_killed),
+	    TEST(stopped_waiter_does_no_harm),
+	    TEST(reader_sees_what_is_committed_and_nothing_else),
+	    TEST(reader_is_interrupted_at_its_deadline),
+	    TEST(backup_is_whole_and_does_not_overwrite),
+	    TEST(every_allocation_may_fail),
+	};
+	const char *tmp = getenv("TMPDIR");
+	int failed;
+
+	(void)umask(007);
+	(void)snprintf(folder, sizeof(folder), "%.1000s/test_store.XXXXXX",
+	    tmp != NULL ? tmp : "/tmp");
+	if (mkdtemp(folder) == NULL) {
+		perror(folder);
+		return (1);
+	}
+	(void)snprintf(path, sizeof(path), "%s/inventory.db", folder);
+	log_init("test_store", LOG_LOGFMT,
+	    getenv("VERBOSE") != NULL ? LOG_DEBUG : LOG_ERROR);
+	install_faults();
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	remove_files();
+	(void)rmdir(folder);
+	return (failed);
+}
