@@ -8,7 +8,7 @@ int
 mr_error_set(struct mr_error *err, enum mr_error_kind kind, const char *format,
     ...)
 {
-	char message[sizeof(err->message)];
+	char message[MR_ERROR_SIZE];
 	va_list ap;
 
 	if (err == NULL)
@@ -26,7 +26,7 @@ mr_error_set(struct mr_error *err, enum mr_error_kind kind, const char *format,
 int
 mr_error_wrap(struct mr_error *err, const char *format, ...)
 {
-	char what[sizeof(err->message)];
+	char what[MR_ERROR_SIZE];
 	va_list ap;
 
 	if (err == NULL)

@@ -18,9 +18,11 @@
 
 enum mr_error_kind { MR_OK = 0, MR_RETRY, MR_REJECT, MR_FATAL };
 
+#define MR_ERROR_SIZE 240
+
 struct mr_error {
 	enum mr_error_kind kind;
-	char message[240];
+	char message[MR_ERROR_SIZE];
 };
 
 /*
