@@ -10,6 +10,7 @@
 #include "base/signals.h"
 #include "kafka/kafka.h"
 #include "service/service.h"
+#include "service/service_internal.h"
 
 #define CHECK_MS 3000
 /* Of method, blank and path. */
@@ -23,12 +24,6 @@ struct settings {
 	int check;
 	struct stream_conf stream;
 	struct web_conf web;
-};
-
-/* The web server's argument. */
-struct running {
-	struct stream *stream;
-	int64_t command_deadline_ms;
 };
 
 static const char *const log_formats[] = {"logfmt", "json", NULL};
@@ -79,7 +74,7 @@ static const struct config_option command_options[] = {
 struct stream *
 service_stream(const struct web_request *req)
 {
-	const struct running *running = req->arg;
+	const struct service_running *running = req->arg;
 
 	return (running->stream);
 }
@@ -112,7 +107,7 @@ void
 service_command(struct web_request *req, struct web_response *res, int kind,
     const void *input)
 {
-	const struct running *running = req->arg;
+	const struct service_running *running = req->arg;
 	struct stream_answer answer = {.status = 200};
 	struct stream_call call = {.kind = kind, .input = input};
 	struct mr_error err;
@@ -141,7 +136,7 @@ service_command(struct web_request *req, struct web_response *res, int kind,
 static int
 ask_ready(void *arg, char *reason, size_t reason_size)
 {
-	const struct running *running = arg;
+	const struct service_running *running = arg;
 
 	return (stream_ready(running->stream, reason, reason_size));
 }
@@ -149,7 +144,7 @@ ask_ready(void *arg, char *reason, size_t reason_size)
 static int
 ask_alive(void *arg, char *reason, size_t reason_size)
 {
-	const struct running *running = arg;
+	const struct service_running *running = arg;
 
 	return (stream_alive(running->stream, reason, reason_size));
 }
@@ -210,7 +205,7 @@ check(const char *name)
 static int
 run(const struct service *svc, int signal_fd, struct mr_error *err)
 {
-	struct running running = {
+	struct service_running running = {
 	    .command_deadline_ms = settings.command_deadline_ms};
 	struct web_server *server;
 	int status = -1;
