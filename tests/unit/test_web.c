@@ -832,9 +832,96 @@ test_a_request_leaves_nothing_to_the_next(void **state)
 	assert_true(x.res.body.capacity < 1000000);
 }
 
-/* ---- over a socket ------------------------------------------------------ */
+/* ---- the reader --------------------------------------------------------- */
 
 static char folder[64];
+
+static const struct store_migration migrations[] = {
+    {1, "value", "CREATE TABLE value (n INTEGER PRIMARY KEY NOT NULL) STRICT;"},
+    {0},
+};
+static const char sql_put[] = "INSERT INTO value (n) VALUES (?1)";
+static const char sql_get[] = "SELECT n FROM value";
+
+static void
+get_value(struct web_request *req, struct web_response *res)
+{
+	struct mr_error err;
+	int64_t n = -1;
+
+	if (store_find(req->reader, &err, &n, sql_get) == -1)
+		web_problem_error(res, &err);
+	else
+		buffer_add_i64(&res->body, n);
+}
+
+static void
+make_file(const char *path, int64_t n)
+{
+	const struct store_options options = {.path = path,
+	    .service = "sample",
+	    .own = migrations};
+	struct mr_error err;
+	struct store *st;
+
+	if ((st = store_open(&options, &err)) == NULL)
+		fail_msg("%s", err.message);
+	assert_int_equal(store_begin(st, &err), 0);
+	assert_int_equal(store_run(st, &err, sql_put, store_i64(n)), 1);
+	assert_int_equal(store_commit(st, &err), 0);
+	store_close(st);
+}
+
+static void
+test_a_reader_is_opened_late_and_follows_a_replaced_file(void **state)
+{
+	static const struct web_route value_routes[] = {{"GET", "/value",
+							    get_value},
+	    {NULL, NULL, NULL}};
+	static const struct web_input in = {.method = "GET",
+	    .request_uri = "/value"};
+	static const char *const left[] = {"a", "a-wal", "a-shm", "a.writer",
+	    "b-wal", "b-shm", "b.writer"};
+	char a[128], b[128];
+	const struct web_conf conf = {.routes = value_routes,
+	    .db_path = a,
+	    .read_deadline_ms = 1000};
+	size_t i;
+
+	(void)state;
+	snprintf(a, sizeof(a), "%s/a", folder);
+	snprintf(b, sizeof(b), "%s/b", folder);
+	assert_int_equal(web_table_init(&table, &conf, NULL), 0);
+	web_exchange_init(&x, &table);
+	run(&in, NULL);
+	assert_int_equal(x.res.status, 503);
+	assert_true(head_has("\r\nRetry-After: 1\r\n"));
+	make_file(a, 1);
+	run(&in, NULL);
+	assert_int_equal(x.res.status, 200);
+	assert_string_equal(buffer_text(&x.res.body), "1");
+	make_file(b, 2);
+	assert_int_equal(rename(b, a), 0);
+	x.reader_checked_us = 0; /* as if a second had passed */
+	run(&in, NULL);
+	assert_string_equal(buffer_text(&x.res.body), "2");
+	assert_int_equal(unlink(a), 0);
+	x.reader_checked_us = 0;
+	run(&in, NULL);
+	assert_int_equal(x.res.status, 503);
+	/* What needs no file is answered without one. */
+	run(&(struct web_input){.method = "GET", .request_uri = "/livez"},
+	    NULL);
+	assert_int_equal(x.res.status, 200);
+	web_exchange_done(&x);
+	for (i = 0; i < COUNT(left); i++) {
+		snprintf(a, sizeof(a), "%s/%s", folder, left[i]);
+		(void)unlink(a);
+	}
+}
+
+/* ---- over a socket ------------------------------------------------------ */
+
 static char address[128];
 static struct web_server *server;
 
@@ -1496,6 +1583,8 @@ main(void)
 	    SEAM(test_health_says_why_not),
 	    SEAM(test_metrics_have_patterns_for_labels_and_never_paths),
 	    SEAM(test_a_request_leaves_nothing_to_the_next),
+	    cmocka_unit_test(
+		test_a_reader_is_opened_late_and_follows_a_replaced_file),
 	    SERVED(test_requests_over_a_socket_get_their_answers),
 	    SERVED(test_a_body_of_the_largest_size_is_taken_whole),
 	    SERVED(test_head_gets_the_header_of_get_and_no_body),
