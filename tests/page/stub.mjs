@@ -6,6 +6,7 @@
  *   node tests/page/stub.mjs [port]     to look at the page in a browser
  */
 import { createServer } from "node:http";
+import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, extname, join, normalize } from "node:path";
@@ -16,7 +17,9 @@ const HERE = dirname(fileURLToPath(import.meta.url));
 const WWW = join(HERE, "../../www");
 const require = createRequire(import.meta.url);
 
-export const CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'";
+/* The policy that nginx sends: one place to say it. */
+const CSP = /^add_header Content-Security-Policy "([^"]+)" always;$/m
+    .exec(readFileSync(join(HERE, "../../nginx/headers.conf"), "utf8"))[1];
 
 const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
 const CATALOGUE = { Laptop: 42, Phone: 120, Tablet: 65, Headphones: 200, Keyboard: 80, Monitor: 15, "Last one": 1 };
@@ -123,7 +126,8 @@ class Orders {
 		const order = { id, item, quantity, status: "PENDING", created_at: new Date().toISOString(), trace: [] };
 
 		this.count++;
-		this.event(order, "order.created", "order-events", [{ table: "orders", key: id }]);
+		this.event(order, "order.created", "order-events", [{ file: "orders.db", table: "orders", key: id },
+			{ file: "inventory.db", table: "reservations", key: id }]);
 		this.list.unshift(order);
 		if (this.stub.decideMs !== null)
 			setTimeout(() => this.decide(order), this.stub.decideMs);
@@ -141,13 +145,14 @@ class Orders {
 		if (!order.reason)
 			this.stock[order.item] -= order.quantity;
 		this.event(order, order.reason ? "inventory.rejected" : "inventory.reserved", "inventory-events",
-		    [{ table: "orders", key: order.id }, { table: "notifications", key: order.id }]);
+		    [{ file: "orders.db", table: "orders", key: order.id },
+			    { file: "notifications.db", table: "notifications", key: `${order.id}/${order.status.toLowerCase()}` }]);
 		setTimeout(() => this.note(order, order.status.toLowerCase()), this.stub.noteMs);
 	}
 
 	cancel(order) {
 		order.status = "CANCELLED";
-		this.event(order, "order.cancelled", "order-events", [{ table: "orders", key: order.id }]);
+		this.event(order, "order.cancelled", "order-events", [{ file: "orders.db", table: "orders", key: order.id }]);
 		setTimeout(() => this.note(order, "cancelled"), this.stub.noteMs);
 	}
 }
@@ -187,10 +192,10 @@ function answer(stub, method, url, body, headers) {
 
 		if (orders.keys.has(key))
 			return [201, view(orders.keys.get(key))];
-		if (typeof body.item !== "string" || body.item.length > 100)
-			errors.push({ field: "item", message: "must be 1 to 100 characters" });
-		if (!Number.isInteger(body.quantity) || body.quantity < 1 || body.quantity > 1000)
-			errors.push({ field: "quantity", message: "must be 1 to 1000" });
+		if (typeof body.item !== "string" || Buffer.byteLength(body.item) > 64)
+			errors.push({ field: "item", message: "must be 1 to 64 bytes" });
+		if (!Number.isInteger(body.quantity) || body.quantity < 1 || body.quantity > 1000000)
+			errors.push({ field: "quantity", message: "must be a whole number from 1 to 1000000" });
 		if (errors.length > 0)
 			return problem(422, "some fields are not right", errors);
 		const order = orders.place(body.item, body.quantity);

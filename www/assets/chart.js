@@ -12,6 +12,7 @@ import { formatClock, formatClockShort, formatPrice } from "./format.js";
 const COLOURS = ["line", "fill", "up", "down", "grid", "text", "tag-text", "surface"];
 const FONT = "12px system-ui, sans-serif";
 const AXIS_WIDTH = 70;
+const TIME_STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
 
 function readColours(node) {
 	const style = getComputedStyle(node);
@@ -41,6 +42,7 @@ function axes(colours, narrow) {
 		{
 			...common,
 			size: 30,
+			incrs: TIME_STEPS_S,
 			space: (u, axis, min, max) => (narrow ? (max - min > 120 ? 46 : 58) : 92),
 			grid: { show: false },
 			values: (u, splits, axis, space, step) => splits.map((t) => timeLabel(u, t, step)),

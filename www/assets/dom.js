@@ -6,7 +6,7 @@
  * slip shows in development and not as a hole.
  */
 
-const ATTRIBUTES = new Set(["class", "href", "type", "name", "value", "scope", "title", "datetime", "id", "for"]);
+const ATTRIBUTES = new Set(["class", "href", "type", "name", "value", "scope", "role", "title", "datetime", "id", "for"]);
 
 /* A new element; children are elements or text (strings, numbers). */
 export function el(tag, attributes = {}, ...children) {

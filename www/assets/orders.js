@@ -88,30 +88,39 @@ function waySteps(order, entry) {
 	];
 }
 
-/* Ids differ at their ends; the whole one is in the title. */
-const shortKey = (key) => (key.length > 20 ? `…${key.slice(-12)}` : key);
+/* UUIDs of one second differ at their ends; the whole key is in the title. */
+const shortKey = (key) => key.replace(/[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}([0-9a-f]{12})/g, "…$1");
 
 function traceRows(rows) {
 	const list = (Array.isArray(rows) ? rows : []).filter((row) => row !== null && typeof row === "object");
 
 	if (list.length === 0)
 		return ["none here"];
-	return list.map((row) => el("span", { class: "trace-row", title: String(row.key) }, el("code", {}, String(row.table)), ` ${shortKey(String(row.key))}`));
+	return list.map((row) => el("span", { class: "trace-row", title: String(row.key) },
+	    el("code", {}, `${row.file ? `${row.file} ` : ""}${row.table}`), ` ${shortKey(String(row.key))}`));
 }
 
+/* Roles said outright: narrow pages lay the rows out as blocks. */
 function traceTable(trace) {
-	const begin = trace[0]?.ts_ms;
+	const begin = trace[0].ts_ms;
 	const heads = ["Event", "Topic", "Partition", "Offset", "Time", "Rows it became"];
+	const cell = (label, ...children) => el("td", { role: "cell", "data-label": label }, ...children);
+	const time = (event, i) => {
+		if (!Number.isFinite(event.ts_ms))
+			return "";
+		return i === 0 || !Number.isFinite(begin) ? formatClock(event.ts_ms) : `+ ${formatSpan(event.ts_ms - begin)}`;
+	};
 
-	return el("table", { class: "numbers" },
-	    el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col" }, head)))),
-	    el("tbody", {}, ...trace.map((event, i) => el("tr", {},
-		el("th", { scope: "row" }, String(event.type)),
-		el("td", {}, el("code", {}, String(event.topic))),
-		el("td", { class: "number" }, String(event.partition)),
-		el("td", { class: "number" }, String(event.offset)),
-		el("td", {}, !Number.isFinite(event.ts_ms) ? "" : i === 0 ? formatClock(event.ts_ms) : `+ ${formatSpan(event.ts_ms - begin)}`),
-		el("td", {}, ...traceRows(event.rows))))));
+	return el("table", { class: "numbers", role: "table" },
+	    el("thead", { role: "rowgroup" }, el("tr", { role: "row" },
+		...heads.map((head) => el("th", { role: "columnheader", scope: "col" }, head)))),
+	    el("tbody", { role: "rowgroup" }, ...trace.map((event, i) => el("tr", { role: "row" },
+		el("th", { role: "rowheader", scope: "row" }, String(event.type)),
+		cell("topic", el("code", {}, String(event.topic))),
+		cell("partition", String(event.partition ?? "")),
+		cell("offset", String(event.offset ?? "not yet known")),
+		cell("time", time(event, i)),
+		cell("rows", ...traceRows(event.rows))))));
 }
 
 /* -- the whole ------------------------------------------------------------ */

@@ -13,6 +13,7 @@ import { createFeed } from "./poll.js";
 
 const TABLE_ROWS = 50;
 const POINTS_MAX = 20000;
+const ANSWER_POINTS_MAX = 5000;
 const QUIET_MS = 10000;
 const START_HINT = "Start the price producer with `make start SERVICE=price-producer`; the chart fills by itself.";
 const CANDLES = new Map([[3600, { interval: "1m", stepMs: 60000 }]]);
@@ -128,6 +129,12 @@ export function startPrices(showFeed) {
 			tail.restart();
 			return;
 		}
+		/* More came than one answer holds: what is between is not in it. */
+		if (cursor !== null && body.points?.length >= ANSWER_POINTS_MAX) {
+			forget();
+			tail.restart();
+			return;
+		}
 		if (Number.isFinite(body.cursor))
 			cursor = body.cursor;
 		if (candleKind() !== null)
@@ -166,8 +173,9 @@ export function startPrices(showFeed) {
 			showEmpty(byId("prices-empty"), "No prices yet", START_HINT);
 	}
 
+	/* Named by its symbol alone: a name that moves would be read out again and again. */
 	function symbolChip(name) {
-		const radio = el("input", { type: "radio", name: "symbol", value: name });
+		const radio = el("input", { type: "radio", name: "symbol", value: name, "aria-label": name });
 
 		radio.addEventListener("change", () => choose(name, windowS));
 		return el("label", { "data-symbol": name }, radio, el("span", { class: "chip" },
