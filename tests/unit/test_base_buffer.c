@@ -13,8 +13,11 @@
 #include "base/buffer.h"
 #include "base/utf8.h"
 
+/* The names that the linker's --wrap wants.
+ * NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl*) */
 void *__real_realloc(void *p, size_t size);
 void *__wrap_realloc(void *p, size_t size);
+/* NOLINTEND(bugprone-reserved-identifier,cert-dcl*) */
 
 static int refuse_memory;
 

@@ -310,7 +310,7 @@ refuses_more_items_than_a_list_holds(void **state)
 {
 	struct mr_error err = {0};
 	char items[200];
-	int i;
+	size_t i;
 
 	(void)state;
 	for (i = 0; i < 64; i++)

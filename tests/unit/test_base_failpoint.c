@@ -14,7 +14,7 @@
 #ifndef MR_FAILPOINTS
 #define MR_FAILPOINTS 1
 #endif
-#include "base/failpoint.c"
+#include "base/failpoint.c" /* NOLINT(bugprone-suspicious-include) */
 
 /*
  * Run ${passes} passes of failpoint "a" in a child with ${spec} set.  Returns

@@ -256,7 +256,9 @@ shows_numbers_and_bytes(void **state)
 	assert_int_equal(strlen(log_bytes(bytes, 200)), 200);
 	assert_int_equal(strlen(log_bytes(bytes, 201)), 203);
 	/* Cut before the euro sign of which byte 200 is the last. */
-	memcpy(bytes + 198, "\xE2\x82\xAC", 3);
+	bytes[198] = (char)0xE2;
+	bytes[199] = (char)0x82;
+	bytes[200] = (char)0xAC;
 	assert_string_equal(log_bytes(bytes, 300) + 197, "x...");
 }
 
@@ -314,7 +316,7 @@ lines_of_threads_do_not_mix(void **state)
 		    "level=info instance=x msg=line thread=", 38);
 		i = p[38] - '0';
 		assert_in_range(i, 0, THREADS - 1);
-		assert_int_equal(atoi(p + 42), next[i]++);
+		assert_int_equal(strtol(p + 42, NULL, 10), next[i]++);
 		assert_int_equal(line[strlen(line) - 1], '.');
 	}
 	assert_int_equal(lines, THREADS * LINES_EACH);
