@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
@@ -36,6 +37,9 @@ program_start(void)
 #ifdef __GLIBC__
 	(void)__nss_configure_lookup("hosts", "files dns");
 #endif
+	/* An arena a thread would hold memory that others could use. */
+	(void)mallopt(M_ARENA_MAX, 2);
+	(void)mallopt(M_TRIM_THRESHOLD, 256 * 1024);
 	umask(007);
 	sigemptyset(&ignore.sa_mask);
 	sigaction(SIGPIPE, &ignore, NULL);

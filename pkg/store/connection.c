@@ -21,12 +21,12 @@ static pthread_once_t log_once = PTHREAD_ONCE_INIT;
 static const char sql_common[] = "PRAGMA temp_store = MEMORY;"
 				 "PRAGMA mmap_size = 0;"
 				 "PRAGMA cell_size_check = ON;";
-static const char sql_writer[] = "PRAGMA cache_size = -8192;" /* KiB */
+static const char sql_writer[] = "PRAGMA cache_size = -4096;" /* KiB */
 				 "PRAGMA synchronous = FULL;"
 				 "PRAGMA journal_size_limit = 67108864;"
 				 "PRAGMA wal_autocheckpoint = 1000;" /* pages */
 				 "PRAGMA analysis_limit = 400;";
-static const char sql_reader[] = "PRAGMA cache_size = -2048;"
+static const char sql_reader[] = "PRAGMA cache_size = -512;"
 				 "PRAGMA query_only = ON;";
 static const char sql_wal[] = "PRAGMA journal_mode = WAL";
 static const char sql_optimize[] = "PRAGMA optimize";

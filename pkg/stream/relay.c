@@ -22,7 +22,7 @@
 
 #define LEASE_MS 5000
 #define RENEW_MS 1500
-#define IN_FLIGHT_MOST 8192 /* a power of two */
+#define IN_FLIGHT_MOST 4096 /* a power of two */
 #define ROWS_A_READ 1000
 #define WATCH_MS 30000
 #define ASK_MS 5000
@@ -420,7 +420,7 @@ sender_sleep(struct sender *x)
 		fds[1].events = POLLIN;
 		count = 2;
 	}
-	if (x->epoch != 0 && x->producer == NULL) {
+	if (x->producer == NULL && x->s->output_count > 0) {
 		left_us = x->resume_at_us - clock_mono_us();
 		timeout_ms = left_us <= 0 ? 0 : (int)(left_us / 1000 + 1);
 	} else if (x->epoch != 0 && x->more) {
