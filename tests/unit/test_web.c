@@ -12,9 +12,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#include <errno.h>
+#include <dirent.h>
 #include <jansson.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -758,6 +757,15 @@ test_headers_can_not_be_injected(void **state)
 	assert_false(head_has("Location"));
 	assert_false(head_has("ETag"));
 	assert_true(head_has("application/octet-stream"));
+	strcpy(x.res.location, "/a\x7f");
+	web_head(&x);
+	assert_false(head_has("Location"));
+	strcpy(x.res.location, "/\xc3\xa9");
+	web_head(&x);
+	assert_false(head_has("Location"));
+	strcpy(x.res.location, "/a");
+	web_head(&x);
+	assert_true(head_has("Location: /a\r\n"));
 }
 
 static void
@@ -1178,11 +1186,12 @@ test_a_short_body_never_reaches_a_handler(void **state)
 	int fd, way;
 
 	(void)state;
-	for (way = 0; way < 4; way++) {
+	for (way = 0; way < 5; way++) {
 		fd = connect_client();
 		buffer_clear(&out);
-		add_request(&out, "POST", "/orders", "application/json", "100",
-		    0);
+		add_request(&out, "POST", "/orders", "application/json",
+		    /* the last one is all there, but not ended */
+		    way < 4 ? "100" : "30", 0);
 		add_record(&out, 5, "{\"item\":\"Laptop\",\"quantity\":1}", 30);
 		if (way == 0)
 			add_record(&out, 5, "", 0);
@@ -1462,6 +1471,42 @@ test_a_live_socket_is_refused_and_a_stale_one_replaced(void **state)
 	(void)second;
 }
 
+static int
+open_files(void)
+{
+	struct dirent *entry;
+	int count = 0;
+	DIR *dir;
+
+	assert_non_null(dir = opendir("/proc/self/fd"));
+	while ((entry = readdir(dir)) != NULL)
+		count++;
+	closedir(dir);
+	return (count);
+}
+
+static void
+test_start_and_stop_leave_no_descriptors(void **state)
+{
+	struct web_conf conf = server_conf();
+	struct buffer answer = {.data = NULL};
+	struct mr_error err;
+	int before = open_files();
+
+	(void)state;
+	assert_non_null(server = web_start(&conf, &err));
+	assert_int_equal(ask("GET", "/orders", "", "", NULL, 0, &answer), 200);
+	assert_int_equal(ask("POST", "/orders", "application/json", "9", "{}",
+			     2, &answer),
+	    -1);
+	assert_int_equal(web_stop(server, WAIT_MS), 0);
+	assert_int_equal(open_files(), before);
+	conf.listen = "unix:/no/such/folder/socket";
+	assert_null(web_start(&conf, &err));
+	assert_int_equal(open_files(), before);
+	buffer_free(&answer);
+}
+
 static void
 test_stop_removes_no_socket_of_somebody_else(void **state)
 {
@@ -1597,6 +1642,7 @@ main(void)
 	    cmocka_unit_test(test_stop_answers_what_had_come_and_takes_no_more),
 	    cmocka_unit_test(
 		test_a_live_socket_is_refused_and_a_stale_one_replaced),
+	    cmocka_unit_test(test_start_and_stop_leave_no_descriptors),
 	    cmocka_unit_test(test_stop_removes_no_socket_of_somebody_else),
 	    cmocka_unit_test(test_a_probe_reports_what_it_finds),
 	    cmocka_unit_test(test_addresses_that_make_no_sense_are_refused),
