@@ -12,10 +12,12 @@ int64_t prices_poll_ms;
 /* The database id goes with a seq, since a restored file counts again. */
 #define DATABASE_ID \
 	"(SELECT database_id FROM database_ids ORDER BY number DESC LIMIT 1)"
-static const char sql_cursor[] = "SELECT seq, " DATABASE_ID
+/* Both give the symbol's seq, or that of all; the id; the cursor. */
+static const char sql_cursor[] = "SELECT seq, " DATABASE_ID ", seq"
 				 " FROM prices_cursor";
-static const char sql_symbol[] = "SELECT seq, " DATABASE_ID
-				 ", ts_ms FROM symbols WHERE symbol = ?1";
+static const char sql_symbol[] =
+    "SELECT s.seq, " DATABASE_ID ", c.seq, s.ts_ms"
+    " FROM symbols AS s, prices_cursor AS c WHERE s.symbol = ?1";
 static const char sql_symbols[] =
     "SELECT symbol, price_minor, ts_ms, price_minor - before_minor"
     " FROM symbols ORDER BY symbol";
@@ -49,8 +51,9 @@ static const char sql_candles_changed[] =
 
 /* What a symbol (NULL: all of them) has come to. */
 struct state {
-	int64_t cursor;
-	int64_t ts_ms;
+	int64_t seq; /* of its last record */
+	int64_t cursor; /* of any symbol's last record */
+	int64_t ts_ms; /* of its newest price */
 };
 
 /* 0 and the state; 1 if the client has all of it; -1 with the problem given. */
@@ -66,11 +69,12 @@ state_read(struct web_request *req, struct web_response *res,
 	    store_query(req->reader, &err, sql_symbol, store_text(symbol)) :
 	    store_query(req->reader, &err, sql_cursor);
 	if (rows != NULL && (found = store_next(rows, &err)) == 1) {
-		state->cursor = store_get_i64(rows, 0);
+		state->seq = store_get_i64(rows, 0);
+		state->cursor = store_get_i64(rows, 2);
 		if (symbol != NULL)
-			state->ts_ms = store_get_i64(rows, 2);
+			state->ts_ms = store_get_i64(rows, 3);
 		known = web_not_modified(req, res, "%.8s-%lld",
-		    store_get_text(rows, 1), (long long)state->cursor);
+		    store_get_text(rows, 1), (long long)state->seq);
 	}
 	store_rows_done(rows);
 	if (found == -1)
@@ -138,20 +142,21 @@ end_document(struct json_writer *w, int64_t cursor)
 	json_object_close(w);
 }
 
+/* Without rows there is nothing new. */
 static void
 write_points(struct web_response *res, const char *symbol,
     struct store_rows *rows, int64_t cursor)
 {
 	struct json_writer w;
 	struct mr_error err;
-	int more;
+	int more = 0;
 
 	json_init(&w, &res->body);
 	json_object_open(&w);
 	json_member_text(&w, "symbol", symbol);
 	json_key(&w, "points");
 	json_array_open(&w);
-	while ((more = store_next(rows, &err)) == 1) {
+	while (rows != NULL && (more = store_next(rows, &err)) == 1) {
 		json_object_open(&w);
 		json_member_i64(&w, "ts_ms", store_get_i64(rows, 0));
 		member_price(&w, "price", store_get_i64(rows, 1));
@@ -168,7 +173,7 @@ get_points(struct web_request *req, struct web_response *res)
 {
 	static const char *const known[] = {"since", "window", NULL};
 	const char *symbol = web_param(req, "symbol");
-	struct store_rows *rows;
+	struct store_rows *rows = NULL;
 	struct mr_error err;
 	struct state state;
 	int64_t since = -1, window_s = 0, from_ms = 0;
@@ -185,11 +190,11 @@ get_points(struct web_request *req, struct web_response *res)
 	/* A cursor from the future is one of a file that was restored. */
 	if (since > state.cursor)
 		since = -1;
-	rows = store_query(req->reader, &err,
-	    since == -1 ? sql_window : sql_tail, store_text(symbol),
-	    store_i64(since), store_i64(state.cursor), store_i64(from_ms),
-	    store_i64(POINTS_MOST));
-	if (rows == NULL)
+	if (since < state.seq &&
+	    (rows = store_query(req->reader, &err,
+		 since == -1 ? sql_window : sql_tail, store_text(symbol),
+		 store_i64(since), store_i64(state.cursor), store_i64(from_ms),
+		 store_i64(POINTS_MOST))) == NULL)
 		web_problem_error(res, &err);
 	else
 		write_points(res, symbol, rows, state.cursor);
@@ -203,7 +208,7 @@ write_candles(struct web_response *res, const char *symbol,
 	static const char *const prices[] = {"open", "high", "low", "close"};
 	struct json_writer w;
 	struct mr_error err;
-	int more, i;
+	int more = 0, i;
 
 	json_init(&w, &res->body);
 	json_object_open(&w);
@@ -211,7 +216,7 @@ write_candles(struct web_response *res, const char *symbol,
 	json_member_text(&w, "interval", interval);
 	json_key(&w, "candles");
 	json_array_open(&w);
-	while ((more = store_next(rows, &err)) == 1) {
+	while (rows != NULL && (more = store_next(rows, &err)) == 1) {
 		json_object_open(&w);
 		json_member_i64(&w, "start_ms", store_get_i64(rows, 0));
 		for (i = 0; i < 4; i++)
@@ -230,7 +235,7 @@ get_candles(struct web_request *req, struct web_response *res)
 {
 	static const char *const known[] = {"interval", "since", "limit", NULL};
 	const char *symbol = web_param(req, "symbol");
-	struct store_rows *rows;
+	struct store_rows *rows = NULL;
 	struct mr_error err;
 	struct state state;
 	char interval[8] = "1m";
@@ -251,10 +256,11 @@ get_candles(struct web_request *req, struct web_response *res)
 		return;
 	if (since > state.cursor)
 		since = -1;
-	rows = store_query(req->reader, &err,
-	    since == -1 ? sql_candles : sql_candles_changed, store_text(symbol),
-	    store_text(interval), store_i64(since), store_i64(limit));
-	if (rows == NULL)
+	if (since < state.seq &&
+	    (rows = store_query(req->reader, &err,
+		 since == -1 ? sql_candles : sql_candles_changed,
+		 store_text(symbol), store_text(interval), store_i64(since),
+		 store_i64(limit))) == NULL)
 		web_problem_error(res, &err);
 	else
 		write_candles(res, symbol, interval, rows, state.cursor);
