@@ -241,7 +241,11 @@ async function readBody(req) {
 
 	for await (const chunk of req)
 		chunks.push(chunk);
-	return chunks.length > 0 ? JSON.parse(Buffer.concat(chunks).toString()) : null;
+	try {
+		return chunks.length > 0 ? JSON.parse(Buffer.concat(chunks).toString()) : null;
+	} catch {
+		return undefined;
+	}
 }
 
 /*
@@ -286,7 +290,8 @@ export async function startStub({ port = 0, pollMs = 1000, seed = 7, history = 9
 			res.end(JSON.stringify({ title: "Unavailable", status: fault }));
 			return;
 		}
-		const [status, value, headers] = answer(stub, req.method, url, body, req.headers) ?? [404, { status: 404 }];
+		const [status, value, headers] = body === undefined ? [400, { status: 400, detail: "broken JSON" }]
+		    : answer(stub, req.method, url, body, req.headers) ?? [404, { status: 404 }];
 		const text = JSON.stringify(value);
 		const etag = `"${Buffer.from(text).length}-${stub.prices.seq * (first === "prices")}-${hash(text)}"`;
 

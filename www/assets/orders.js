@@ -97,7 +97,7 @@ function traceRows(rows) {
 	if (list.length === 0)
 		return ["none here"];
 	return list.map((row) => el("span", { class: "trace-row", title: String(row.key) },
-	    el("code", {}, `${row.file ? `${row.file} ` : ""}${row.table}`), ` ${shortKey(String(row.key))}`));
+	    el("code", {}, `${row.file ? `${row.file} ` : ""}${row.table}`), " ", el("span", { class: "trace-key" }, shortKey(String(row.key)))));
 }
 
 /* Roles said outright: narrow pages lay the rows out as blocks. */
