@@ -275,19 +275,23 @@ set_list(rd_kafka_conf_t *settings, const struct config_list *list,
 /*
  * librdkafka's own lines.  Errors also come as events, which the owner of
  * the client reports: those lines are for debugging, like its informative
- * ones.
+ * ones, and those about properties that are of another kind of client.
  */
 static void
 forward_log(const rd_kafka_t *client, int level, const char *facility,
     const char *text)
 {
+	static const char *const minor[] = {"FAIL", "ERROR", "FATAL",
+	    "CONFWARN"};
 	enum log_level as = LOG_DEBUG;
+	size_t i;
 
-	if (level <= 2)
-		as = LOG_ERROR;
-	else if (level <= 4 && strcmp(facility, "FAIL") != 0 &&
-	    strcmp(facility, "ERROR") != 0 && strcmp(facility, "CONFWARN") != 0)
-		as = LOG_WARN;
+	if (level <= 4)
+		as = level <= 2 ? LOG_ERROR : LOG_WARN;
+	for (i = 0; i < sizeof(minor) / sizeof(minor[0]); i++) {
+		if (strcmp(facility, minor[i]) == 0)
+			as = LOG_DEBUG;
+	}
 	if (log_enabled(as))
 		log_write(as, "librdkafka", "client",
 		    client != NULL ? rd_kafka_name(client) : "", "facility",

@@ -546,6 +546,26 @@ kafka_consumer_assign(struct kafka_consumer *consumer,
 	return (0);
 }
 
+/* Tell librdkafka whether to fetch; it keeps that across assignments. */
+static rd_kafka_resp_err_t
+pause_fetcher(struct kafka_consumer *consumer, const char *topic, int partition,
+    int paused)
+{
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_resp_err_t code;
+
+	list = rd_kafka_topic_partition_list_new(1);
+	list_add(list, topic, partition, -1, -1);
+	if (paused)
+		code = rd_kafka_pause_partitions(consumer->client, list);
+	else
+		code = rd_kafka_resume_partitions(consumer->client, list);
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		code = list->elems[0].err;
+	rd_kafka_topic_partition_list_destroy(list);
+	return (code);
+}
+
 /* Assign one partition anew: its fetcher can be started no other way. */
 static rd_kafka_error_t *
 reassign(struct kafka_consumer *consumer, struct partition *part,
@@ -589,6 +609,9 @@ move_fetcher(struct kafka_consumer *consumer, struct partition *part,
 	}
 	error = must_assign ? reassign(consumer, part, list) : NULL;
 	rd_kafka_topic_partition_list_destroy(list);
+	if (must_assign && error == NULL)
+		pause_fetcher(consumer, position->topic, position->partition,
+		    (int)part->paused);
 	if (error == NULL)
 		return (0);
 	mr_error_set(err, client_error_kind(rd_kafka_error_code(error)),
@@ -874,23 +897,14 @@ set_paused(struct kafka_consumer *consumer, const char *topic, int partition,
     int paused, struct mr_error *err)
 {
 	struct partition *part;
-	rd_kafka_topic_partition_list_t *list;
-	rd_kafka_resp_err_t code;
+	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_NO_ERROR;
 
 	part = partition_ours(consumer, topic, partition, err);
 	if (part == NULL)
 		return (-1);
-	if (part->paused == (unsigned int)paused)
-		return (0);
-	list = rd_kafka_topic_partition_list_new(1);
-	list_add(list, topic, partition, -1, -1);
-	if (paused)
-		code = rd_kafka_pause_partitions(consumer->client, list);
-	else
-		code = rd_kafka_resume_partitions(consumer->client, list);
-	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-		code = list->elems[0].err;
-	rd_kafka_topic_partition_list_destroy(list);
+	/* One that isn't fetched is paused when a seek starts it. */
+	if (part->fetching && part->paused != (unsigned int)paused)
+		code = pause_fetcher(consumer, topic, partition, paused);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return (mr_error_set(err, MR_RETRY, "can't %s %s [%d]: %s",
 		    paused ? "pause" : "resume", topic, partition,
