@@ -233,7 +233,7 @@ find_state(const struct search *search, const struct state *state)
 static void
 print_trace(struct search *search, uint32_t number, FILE *out)
 {
-	uint32_t way[256], length = 0, i;
+	uint32_t way[256] = {0}, length = 0, i;
 	struct state now, after;
 	size_t k;
 

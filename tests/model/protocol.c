@@ -109,10 +109,16 @@ protocol_canonical(struct state *state)
 
 /* ---- What must hold ---- */
 
-/* Below the position every input has its effect, above it none has. */
+/*
+ * Below the position every input has its effect.  Above it none has, but
+ * for our own that the mark will skip; where there are no marks to rely on,
+ * their second effect is waited for.
+ */
 static enum flaw
 positions_agree(const struct world *world, const struct file *file)
 {
+	bool marks = keeps(world, RULE_MARK) &&
+	    keeps(world, RULE_MARKS_CARRIED_OVER);
 	const struct record *record;
 	unsigned p, offset;
 	bool done;
@@ -126,9 +132,10 @@ positions_agree(const struct world *world, const struct file *file)
 			done = file->done & bit(record->input);
 			if (offset < file->position[p] && !done)
 				return (FLAW_EFFECT_MISSING);
-			if (offset >= file->position[p] && done &&
-			    (record->kind == FOREIGN ||
-				record->seq > file->mark[p]))
+			if (offset < file->position[p] || !done)
+				continue;
+			if (record->kind == FOREIGN ||
+			    (marks && record->seq > file->mark[p]))
 				return (FLAW_EFFECT_EARLY);
 		}
 	return (FLAW_NONE);
@@ -254,7 +261,7 @@ static const char *const sentence[MOVE_COUNT] = {
     [MOVE_FAIL_LATE] = "% is told that & failed, but it is on its way",
     [MOVE_LATE_LAND] = "the broker writes the late &",
     [MOVE_DELETE] = "% deletes what is acknowledged",
-    [MOVE_READ] = "the reader reads & ",
+    [MOVE_READ] = "the reader reads &",
     [MOVE_BACKUP] = "the file is copied",
     [MOVE_RESTORE] = "the restore command puts the copy back",
     [MOVE_PUT_BACK] = "somebody puts the copy back by hand",
@@ -287,6 +294,30 @@ print_set(FILE *out, const struct state *state, const char *label, unsigned set)
 	fputc(';', out);
 }
 
+/* What each instance has fetched and has in hand of one partition. */
+static void
+print_fetched(FILE *out, const struct state *state, unsigned p)
+{
+	const struct fetch *fetch;
+	unsigned i, k;
+
+	for (i = 0; i < INSTANCES; i++) {
+		fetch = &state->instance[i].fetch[p];
+		if (fetch->queue[0] == 0 && fetch->hand[0] == 0)
+			continue;
+		fprintf(out, " %c: hand", 'A' + (int)i);
+		for (k = 0; k < HAND && fetch->hand[k] != 0; k++)
+			fprintf(out, " %u",
+			    (fetch->hand[k] & ENTRY_OFFSET) - 1U);
+		fputs(" queue", out);
+		for (k = 0; k < QUEUE && fetch->queue[k] != 0; k++)
+			fprintf(out, " %u%s",
+			    (fetch->queue[k] & ENTRY_OFFSET) - 1U,
+			    fetch->queue[k] & ENTRY_STALE ? " (stale)" : "");
+		fputc(';', out);
+	}
+}
+
 static void
 print_state(FILE *out, const struct world *world, const struct state *state)
 {
@@ -297,6 +328,8 @@ print_state(FILE *out, const struct world *world, const struct state *state)
 		if (log_length(world, 1, p) > 0)
 			fprintf(out, " %u", state->file.position[p]);
 	fputc(';', out);
+	for (p = 0; p < PARTITIONS; p++)
+		print_fetched(out, state, p);
 	if (!world->scope->emits)
 		return;
 	print_set(out, state, "rows", state->file.rows);

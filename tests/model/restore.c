@@ -135,7 +135,7 @@ file_left(struct state *state)
 void
 file_redraw(struct state *state, unsigned by)
 {
-	struct instance instance;
+	struct instance instance = {0};
 
 	assert(state->ids < SOURCES);
 	state->file.id = ++state->ids;

@@ -1,4 +1,4 @@
-#include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "scopes.h"
@@ -63,8 +63,11 @@ const struct scope scopes[] = {
      .covers = "two relays, failing and late requests, a reader",
      .topic = &three, .emits = true, .backlog = 2, .late = 1},
     {.name = "relay-four",
-     .covers = "as relay, with more rows, records and late requests",
-     .topic = &four, .emits = true, .backlog = 3, .late = 2},
+     .covers = "as relay, with more rows",
+     .topic = &four, .emits = true, .backlog = 2, .late = 1},
+    {.name = "relay-late",
+     .covers = "as relay, with more late requests and unread records",
+     .topic = &three, .emits = true, .backlog = 3, .late = 2},
     {.name = "restore",
      .covers = "an older file put back by the restore command",
      .topic = &two, .emits = true, .check = true, .restores = 1,
@@ -101,6 +104,10 @@ const struct scope scopes[] = {
      .covers = "records in, transactions by steps, and rows out, together",
      .topic = &both, .stepwise = true, .emits = true,
      .queue = 1, .hand = 1, .backlog = 1, .late = 0},
+    {.name = "whole-restore",
+     .covers = "as whole, with one record and a restore",
+     .topic = &one, .stepwise = true, .emits = true, .check = true,
+     .restores = 1, .queue = 1, .hand = 1, .backlog = 1, .late = 0},
 };
 const size_t scopes_count = sizeof(scopes) / sizeof(scopes[0]);
 
@@ -117,9 +124,11 @@ const struct claim claims[] = {
     {"recreate", "recreate", 0, HOLDS, false},
     {"whole", "whole", 0, HOLDS, false},
     {"relay-four", "relay-four", 0, HOLDS, true},
+    {"relay-late", "relay-late", 0, HOLDS, true},
     {"restore-three", "restore-three", 0, HOLDS, true},
     {"put-back-three", "put-back-three", 0, HOLDS, true},
     {"put-back-twice", "put-back-twice", 0, HOLDS, true},
+    {"whole-restore", "whole-restore", 0, HOLDS, true},
 
     /* Each rule removed. */
     {"partition-at-send", "relay",
@@ -182,6 +191,5 @@ scope_find(const char *name)
 	for (i = 0; i < scopes_count; i++)
 		if (strcmp(scopes[i].name, name) == 0)
 			return (&scopes[i]);
-	assert(!"a claim names a scope");
-	return (NULL);
+	abort(); /* a claim names a scope that isn't there */
 }
