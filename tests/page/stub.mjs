@@ -176,6 +176,10 @@ function answer(stub, method, url, body, headers) {
 			candles: prices.candles(parts[1], STEP_MS[query.get("interval")], since), cursor: prices.seq, poll_ms: pollMs }];
 	if (parts[0] === "prices")
 		return [200, { symbol: parts[1], points: prices.tail(parts[1], since, Number(query.get("window") ?? 3600)), cursor: prices.seq, poll_ms: pollMs }];
+	if (parts[0] === "stock" && parts.length === 2 && method === "POST") {
+		orders.stock[parts[1]] = (orders.stock[parts[1]] ?? 0) + body.quantity;
+		return [200, { item: parts[1], on_hand: orders.stock[parts[1]] }];
+	}
 	if (url.pathname === "/stock")
 		return [200, { stock: Object.entries(orders.stock).map(([item, on_hand]) => ({ item, on_hand })) }];
 	if (url.pathname === "/notifications") {
