@@ -126,7 +126,7 @@ web_probe(const char *listen, const char *path, int64_t timeout_ms, char *body,
 	text = buffer_text(&out);
 	end = strstr(text, "\r\n\r\n");
 	if (strncmp(text, "Status: ", 8) == 0)
-		status = atoi(text + 8);
+		status = (int)strtol(text + 8, NULL, 10);
 	if (end == NULL || status < 100)
 		status = mr_error_set(err, MR_RETRY, "%s gave no HTTP answer",
 		    listen);

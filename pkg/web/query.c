@@ -82,7 +82,7 @@ int
 web_query_i64(struct web_request *req, struct web_response *res,
     const char *name, int64_t least, int64_t most, int64_t *n)
 {
-	char text[32], *end;
+	char text[32] = "", *end;
 	long long value;
 	int given;
 

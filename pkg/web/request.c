@@ -218,7 +218,7 @@ response_reset(struct web_response *res)
 	struct buffer body = res->body;
 
 	/* What one large answer took is not kept for all the small ones. */
-	if (body.capacity > 4 * WEB_BODY_MOST)
+	if (body.capacity > (size_t)4 * WEB_BODY_MOST)
 		buffer_free(&body);
 	buffer_clear(&body);
 	memset(res, 0, sizeof(*res));

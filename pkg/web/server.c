@@ -34,10 +34,10 @@
 
 #include <jansson.h>
 
-#define STACK_BYTES (512 * 1024)
+#define STACK_BYTES ((size_t)512 * 1024)
 #define PEER_TIMEOUT_S 30
 /* What is read and thrown away behind a body that wasn't wanted. */
-#define LEFTOVER_MOST (1024 * 1024)
+#define LEFTOVER_MOST ((size_t)1024 * 1024)
 
 struct web_server {
 	struct web_table table;
