@@ -1,4 +1,5 @@
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "walk.h"
@@ -58,8 +59,8 @@ take_symbols(struct walk *walk, const char *list, struct mr_error *err)
 				return (mr_error_set(err, MR_REJECT,
 				    "symbol %s is there twice", symbol));
 		}
-		memcpy(walk->symbols[walk->symbol_count++].symbol, symbol,
-		    sizeof(symbol));
+		snprintf(walk->symbols[walk->symbol_count++].symbol,
+		    EVENT_SYMBOL_SIZE, "%s", symbol);
 	}
 	if (more == 0 && walk->symbol_count == 0)
 		return (mr_error_set(err, MR_REJECT, "there are no symbols"));
