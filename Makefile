@@ -87,7 +87,7 @@ LDFLAGS = -pthread $(OPTIMISE) -Wl,-z,relro,-z,now,-z,noexecstack \
 
 # libcrypto wants zlib and zstd after it on some systems: pkg-config knows.
 SYSTEM_LIBS = $(shell pkg-config --static --libs jansson libssl libcrypto \
-    libzstd zlib) -lfcgi -lz -lzstd -lm -ldl -lpthread
+    libzstd zlib 2>/dev/null) -lfcgi -lz -lzstd -lm -ldl -lpthread
 LIBS = $(DEPS)/lib/librdkafka.a $(DEPS)/lib/libsqlite3.a $(SYSTEM_LIBS)
 
 # ---- Dependencies ---------------------------------------------------------
@@ -213,7 +213,7 @@ $(BUILD)/$(3)/$(1): $(patsubst %.c,$(BUILD)/obj/%.o,\
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
 	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $$@.new $$(filter %.o,$$^) $(ARCHIVE) \
-	    $(LIBS) $(QUIET_LINK)
+	    $$(LIBS) $(QUIET_LINK)
 	@mv -f $$@.new $$@
 endef
 QUIET_LINK := $(if $(SAN),,$(if $(filter -w,$(shell ld --help 2>/dev/null | \
