@@ -1052,6 +1052,7 @@ static void
 kill_at_any_write_of_a_new_file_is_made_good(void **state)
 {
 	struct trial trial = {.fault = FAULT_KILL, .at = 0};
+	struct store *st;
 	int status;
 
 	(void)state;
@@ -1059,8 +1060,9 @@ kill_at_any_write_of_a_new_file_is_made_good(void **state)
 		trial.at++;
 		remove_files();
 		status = wait_for(child(make_and_die, &trial));
-		add_item(must_open(own_1), "a");
-		remove_files();
+		st = must_open(own_1);
+		add_item(st, "a");
+		store_close(st);
 	} while (WIFSIGNALED(status));
 	assert_int_equal(status, 0);
 	assert_true(trial.at > 10);
@@ -1188,7 +1190,7 @@ connection_has_the_settings_it_should(void **state)
 	    {"PRAGMA temp_store", 2},
 	    {"PRAGMA journal_size_limit", 64 << 20},
 	    {"PRAGMA cell_size_check", 1},
-	    {"PRAGMA cache_size", -8192},
+	    {"PRAGMA cache_size", -4096},
 	    {"PRAGMA application_id", STORE_APPLICATION_ID},
 	    {"PRAGMA user_version", 2},
 	    {"SELECT journal_mode = 'wal' FROM pragma_journal_mode", 1},
