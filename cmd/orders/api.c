@@ -214,7 +214,7 @@ get_order(struct web_request *req, struct web_response *res)
 	struct json_writer w;
 	struct mr_error err;
 	struct store_rows *rows;
-	struct order order;
+	struct order order = {0};
 	int found, known = 0;
 
 	if ((rows = store_query(req->reader, &err, sql_find,

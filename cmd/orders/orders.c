@@ -159,7 +159,7 @@ cancel(struct stream *s, const struct stream_command *command,
 {
 	const struct orders_cancel *input = command->input;
 	struct store *st = stream_store(s);
-	struct order order;
+	struct order order = {0};
 	int found;
 
 	if ((found = find(st, input->id, &order, err)) == -1)

@@ -99,7 +99,7 @@ get_prices(struct web_request *req, struct web_response *res)
 	struct json_writer w;
 	struct mr_error err;
 	struct store_rows *rows;
-	struct state state;
+	struct state state = {0};
 	int more;
 
 	if (web_query_only(req, res, known) != 0 ||
@@ -175,13 +175,13 @@ get_points(struct web_request *req, struct web_response *res)
 	const char *symbol = web_param(req, "symbol");
 	struct store_rows *rows = NULL;
 	struct mr_error err;
-	struct state state;
+	struct state state = {0};
 	int64_t since = -1, window_s = 0, from_ms = 0;
 
 	if (web_query_only(req, res, known) != 0 ||
 	    web_query_i64(req, res, "since", 0, INT64_MAX, &since) == -1 ||
-	    web_query_i64(req, res, "window", 1, 366 * 86400, &window_s) ==
-		-1 ||
+	    web_query_i64(req, res, "window", 1, INT64_C(366) * 86400,
+		&window_s) == -1 ||
 	    state_read(req, res, symbol, &state) != 0)
 		return;
 	/* The window ends at the newest price, whatever the clocks say. */
@@ -237,7 +237,7 @@ get_candles(struct web_request *req, struct web_response *res)
 	const char *symbol = web_param(req, "symbol");
 	struct store_rows *rows = NULL;
 	struct mr_error err;
-	struct state state;
+	struct state state = {0};
 	char interval[8] = "1m";
 	int64_t since = -1, limit = 1000;
 

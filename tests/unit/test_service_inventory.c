@@ -4,7 +4,7 @@
  */
 #include "service_fake.h"
 
-#include "../../cmd/inventory/inventory.c"
+#include "../../cmd/inventory/inventory.c" /* NOLINT(bugprone-suspicious-include) */
 
 #define ORDER_A "01a1fbfe-4c0c-775c-ba95-8384c7ef2c93"
 #define ORDER_B "01a1fbfe-4c33-7032-b1c9-de6bdf1cd5a7"

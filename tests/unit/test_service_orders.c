@@ -4,7 +4,7 @@
  */
 #include "service_fake.h"
 
-#include "../../cmd/orders/orders.c"
+#include "../../cmd/orders/orders.c" /* NOLINT(bugprone-suspicious-include) */
 
 #define ORDER "01a1fbfe-4c0c-775c-ba95-8384c7ef2c93"
 

@@ -5,8 +5,8 @@
  */
 #include "service_fake.h"
 
-#include "../../cmd/price-producer/walk.c"
-#include "../../cmd/prices/prices.c"
+#include "../../cmd/price-producer/walk.c" /* NOLINT(bugprone-suspicious-include) */
+#include "../../cmd/prices/prices.c" /* NOLINT(bugprone-suspicious-include) */
 
 static int
 setup(void **state)
