@@ -1,0 +1,275 @@
+"""kafka_wire -- as much of Kafka's protocol as the tests need.
+
+Producing any bytes at all, reading topics whole, and the ends of partitions,
+each over a connection of its own to a single broker.  Independent of
+librdkafka, so that what the services sent is read with other eyes.
+"""
+
+import collections
+import socket
+import struct
+import time
+
+PRODUCE, FETCH, LIST_OFFSETS, METADATA = 0, 1, 2, 3
+EARLIEST, LATEST = -2, -1
+UNKNOWN_TOPIC = 3
+RETRIABLE = (3, 5, 6, 7, 8, 9, 13, 14, 15, 16)
+
+Record = collections.namedtuple(
+    "Record", "topic partition offset ts_ms key value headers")
+
+
+class KafkaError(Exception):
+    def __init__(self, what, code=None):
+        super().__init__(what)
+        self.code = code
+
+
+def _crc32c_table():
+    table = []
+    for n in range(256):
+        for _ in range(8):
+            n = (n >> 1) ^ 0x82F63B78 if n & 1 else n >> 1
+        table.append(n)
+    return table
+
+
+_TABLE = _crc32c_table()
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    table = _TABLE
+    for byte in data:
+        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    return crc ^ 0xFFFFFFFF
+
+
+def _string(text):
+    if text is None:
+        return struct.pack(">h", -1)
+    raw = text.encode()
+    return struct.pack(">h", len(raw)) + raw
+
+
+def _varint(n):
+    n = (n << 1) ^ (n >> 63)
+    out = bytearray()
+    while n > 0x7F:
+        out.append(n & 0x7F | 0x80)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+def _sized(raw):
+    return _varint(-1) if raw is None else _varint(len(raw)) + raw
+
+
+class Reader:
+    def __init__(self, data, at=0):
+        self.data = data
+        self.at = at
+
+    def take(self, fmt):
+        value, = struct.unpack_from(">" + fmt, self.data, self.at)
+        self.at += struct.calcsize(">" + fmt)
+        return value
+
+    def raw(self, size):
+        if self.at + size > len(self.data):
+            raise KafkaError("a response was cut short")
+        self.at += size
+        return self.data[self.at - size:self.at]
+
+    def string(self):
+        size = self.take("h")
+        return None if size < 0 else self.raw(size).decode()
+
+    def varint(self):
+        shift = n = 0
+        while True:
+            byte = self.data[self.at]
+            self.at += 1
+            n |= (byte & 0x7F) << shift
+            if not byte & 0x80:
+                return (n >> 1) ^ -(n & 1)
+            shift += 7
+
+    def sized(self):
+        size = self.varint()
+        return None if size < 0 else bytes(self.raw(size))
+
+
+def encode_batch(records):
+    """records: (key, value, headers[(name, value)], ts_ms), bytes or None."""
+    first_ts = records[0][3]
+    body = bytearray()
+    for i, (key, value, headers, ts_ms) in enumerate(records):
+        record = bytearray(b"\0")
+        record += _varint(ts_ms - first_ts) + _varint(i)
+        record += _sized(key) + _sized(value) + _varint(len(headers))
+        for name, header in headers:
+            record += _sized(name.encode()) + _sized(header)
+        body += _varint(len(record)) + record
+    checked = struct.pack(
+        ">hiqqqhii", 0, len(records) - 1, first_ts,
+        max(r[3] for r in records), -1, -1, -1, len(records)) + body
+    return struct.pack(">qiibI", 0, len(checked) + 9, -1, 2,
+                       crc32c(checked)) + checked
+
+
+def decode_batches(topic, partition, data, out):
+    at = 0
+    while at + 61 <= len(data):
+        base, size = struct.unpack_from(">qi", data, at)
+        if at + 12 + size > len(data):
+            break
+        attributes, = struct.unpack_from(">h", data, at + 21)
+        first_ts, = struct.unpack_from(">q", data, at + 27)
+        count, = struct.unpack_from(">i", data, at + 57)
+        if attributes & 7:
+            raise KafkaError("a compressed batch, which isn't read here")
+        if not attributes & 0x20:  # control records are left out
+            r = Reader(data, at + 61)
+            for _ in range(count):
+                r.varint()
+                r.take("b")
+                ts_ms = first_ts + r.varint()
+                offset = base + r.varint()
+                key, value = r.sized(), r.sized()
+                headers = {}
+                for _ in range(r.varint()):
+                    name = r.sized().decode()
+                    headers[name] = r.sized()
+                out.append(Record(topic, partition, offset, ts_ms, key,
+                                  value, headers))
+        at += 12 + size
+    return out
+
+
+class Kafka:
+    """One connection, made when it is needed; not for several threads."""
+
+    def __init__(self, port, timeout=20):
+        self.port = port
+        self.timeout = timeout
+        self.sock = None
+        self.correlation = 0
+
+    def close(self):
+        if self.sock is not None:
+            self.sock.close()
+            self.sock = None
+
+    def _read(self, size):
+        out = bytearray()
+        while len(out) < size:
+            got = self.sock.recv(min(size - len(out), 1 << 20))
+            if not got:
+                raise ConnectionError("the broker closed the connection")
+            out += got
+        return bytes(out)
+
+    def _ask(self, api, version, body):
+        self.correlation += 1
+        request = struct.pack(">hhi", api, version, self.correlation) + \
+            _string("scenario") + body
+        try:
+            if self.sock is None:
+                self.sock = socket.create_connection(
+                    ("127.0.0.1", self.port), self.timeout)
+            self.sock.sendall(struct.pack(">i", len(request)) + request)
+            size, = struct.unpack(">i", self._read(4))
+            answer = self._read(size)
+        except OSError:
+            self.close()
+            raise
+        r = Reader(answer)
+        if r.take("i") != self.correlation:
+            self.close()
+            raise KafkaError("an answer to another request")
+        return r
+
+    def partitions(self, topic):
+        """How many partitions the topic has; 0 if it isn't there."""
+        r = self._ask(METADATA, 1, struct.pack(">i", 1) + _string(topic))
+        for _ in range(r.take("i")):
+            r.take("i"), r.string(), r.take("i"), r.string()
+        r.take("i")
+        count = 0
+        for _ in range(r.take("i")):
+            r.take("h"), r.string(), r.take("b")
+            count = r.take("i")
+        return max(count, 0)
+
+    def offset(self, topic, partition, when=LATEST):
+        r = self._ask(LIST_OFFSETS, 1, struct.pack(">ii", -1, 1) +
+                      _string(topic) + struct.pack(">iiq", 1, partition, when))
+        r.take("i"), r.string(), r.take("i"), r.take("i")
+        code = r.take("h")
+        if code:
+            raise KafkaError("offsets of %s/%d: error %d" %
+                             (topic, partition, code), code)
+        r.take("q")
+        return r.take("q")
+
+    def produce(self, topic, partition, records):
+        """Returns the first record's offset."""
+        batch = encode_batch(records)
+        r = self._ask(PRODUCE, 3, _string(None) + struct.pack(">hii", -1,
+                      10000, 1) + _string(topic) +
+                      struct.pack(">iii", 1, partition, len(batch)) + batch)
+        r.take("i"), r.string(), r.take("i"), r.take("i")
+        code = r.take("h")
+        if code:
+            raise KafkaError("producing to %s/%d: error %d" %
+                             (topic, partition, code), code)
+        return r.take("q")
+
+    def send(self, topic, partition, value, key=None, type_=None,
+             headers=()):
+        """One record of a stranger: no Millrace identity, unless given."""
+        headers = list(headers)
+        if type_ is not None:
+            headers.append(("ce_type", type_.encode()))
+        return self.produce(topic, partition, [
+            (key, value, headers, int(time.time() * 1000))])
+
+    def fetch(self, topic, partition, offset):
+        """Some records at the offset and behind it, committed ones."""
+        r = self._ask(FETCH, 4, struct.pack(
+            ">iiiibi", -1, 100, 1, 8 << 20, 1, 1) + _string(topic) +
+            struct.pack(">iiqi", 1, partition, offset, 8 << 20))
+        r.take("i"), r.take("i"), r.string(), r.take("i"), r.take("i")
+        code = r.take("h")
+        if code:
+            raise KafkaError("fetching %s/%d at %d: error %d" %
+                             (topic, partition, offset, code), code)
+        r.take("q"), r.take("q")
+        for _ in range(max(r.take("i"), 0)):
+            r.take("q"), r.take("q")
+        size = r.take("i")
+        records = decode_batches(topic, partition, r.raw(max(size, 0)), [])
+        return [x for x in records if x.offset >= offset]
+
+    def read_all(self, topic):
+        """All records, from the start to the end as of now, as a list for
+        each partition."""
+        out = []
+        for partition in range(self.partitions(topic)):
+            at = self.offset(topic, partition, EARLIEST)
+            end = self.offset(topic, partition)
+            records = []
+            while at < end:
+                some = [r for r in self.fetch(topic, partition, at)
+                        if r.offset < end]
+                if not some:
+                    break
+                records += some
+                at = some[-1].offset + 1
+            out.append(records)
+        return out
+
+    def ends(self, topic):
+        return [self.offset(topic, p) for p in range(self.partitions(topic))]
