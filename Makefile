@@ -267,7 +267,7 @@ $(RDKAFKA_STAMP): | node_modules/.package-lock.json
 	@mkdir -p $(DEPS)/src $(DEPS)/lib $(DEPS)/include/librdkafka
 	@rm -rf $(DEPS)/src/librdkafka $(DEPS)/librdkafka-*.stamp
 	@cp -R $(RDKAFKA_SRC) $(DEPS)/src/librdkafka
-	$(Q)cd $(DEPS)/src/librdkafka && { CC='$(CC)' CFLAGS='$(DEPS_CFLAGS)' \
+	$(Q)cd $(DEPS)/src/librdkafka && { CC='$(CC)' CXX='$(CC)' CFLAGS='$(DEPS_CFLAGS)' \
 	    CPPFLAGS='-ffile-prefix-map=$(abspath $(DEPS))/src=.' bash \
 	    ./configure $(RDKAFKA_CONFIGURE) && \
 	    sed -i '/WITH_PLUGINS/d' config.h Makefile.config; } \
@@ -315,6 +315,14 @@ test-built: all tests benches
 
 unit: tests
 	@$(UNDER) tests/run-unit $(UNIT_TESTS)
+
+# make bench, make bench BENCH=post, BENCH='--seconds 5 post latency'
+.PHONY: bench
+bench:
+	@deploy/local/packages build run kafka bench
+	@$(MAKE) all benches
+	@deploy/local/kafka libs
+	@MILLRACE_BUILD=$(abspath $(BUILD)) tests/bench/run $(BENCH)
 
 lint: deps $(MIGRATIONS_H)
 	@deploy/local/packages build lint
@@ -390,6 +398,7 @@ help:
 #:   make                build everything into build/
 #:   make test           see to packages, build, run every test
 #:   make unit           the C unit tests only
+#:   make bench          speed and memory, as ratios; BENCH=post: one figure
 #:   make lint           layout and static analysis
 #:   make clean          remove what was built; keep the dependencies
 #:   make distclean      remove build/ and node_modules/ whole
