@@ -56,12 +56,15 @@ CREATE TABLE outbox (
 	headers BLOB                  -- more headers: length-prefixed pairs
 ) STRICT;
 
--- The last sequence number emitted to each partition; partition -1 counts
--- the records without a key, which take partitions in turn.
+-- The last sequence number emitted to each partition, and the offset of the
+-- last record that Kafka acknowledged there: what a later life of this file
+-- emitted lies behind it.  Partition -1 counts the records without a key,
+-- which take partitions in turn.
 CREATE TABLE output_tails (
 	topic TEXT NOT NULL,
 	partition INTEGER NOT NULL,
 	seq INTEGER NOT NULL,
+	acked_offset INTEGER NOT NULL DEFAULT -1,
 	PRIMARY KEY (topic, partition)
 ) STRICT, WITHOUT ROWID;
 

@@ -3,8 +3,7 @@
  *
  * Topics exist, the cluster is the one that our positions are of, the
  * outputs' partitions are counted, and the file is not older than what it
- * sent: a file that was put back without the restore command would number
- * new records like old ones, and its readers would drop them as repeats.
+ * sent (look.c).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,15 +13,11 @@
 #include "stream/internal.h"
 
 #define ASK_MS 3000
-#define LOOK_BACK 64 /* records a partition, for our own last one */
-#define LOOK_MS 8000
 
 static const char sql_cluster[] = "SELECT cluster_id FROM cluster";
 static const char sql_cluster_meet[] =
     "INSERT INTO cluster (one, cluster_id, met_at_ms) VALUES (1, ?1, ?2)"
     " ON CONFLICT DO NOTHING";
-static const char sql_issued[] =
-    "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'";
 
 static int
 topics_ensure(struct stream *s, struct mr_error *err)
@@ -85,7 +80,7 @@ static int
 outputs_describe(struct stream *s, struct mr_error *err)
 {
 	struct kafka_topic_state states[TOPICS_MOST];
-	int i;
+	int i, k;
 
 	memset(states, 0, sizeof(states));
 	for (i = 0; i < s->output_count; i++)
@@ -106,132 +101,13 @@ outputs_describe(struct stream *s, struct mr_error *err)
 			    KAFKA_PARTITIONS_MAX));
 		s->outputs[i].partitions = states[i].partitions;
 		s->outputs[i].dirty = 1;
+		for (k = 0; k < KAFKA_PARTITIONS_MAX; k++) {
+			atomic_store(&s->outputs[i].acked_offset[k], -1);
+			s->outputs[i].settled_offset[k] = -1;
+		}
 	}
 	output_forget_tails(s);
 	return (0);
-}
-
-/* ---- our own last record --------------------------------------------------- */
-
-struct look {
-	struct kafka_position *positions;
-	int count;
-	int capacity;
-};
-
-static int
-look_add(struct look *look, const char *topic, int partition, int64_t offset,
-    struct mr_error *err)
-{
-	struct kafka_position *grown;
-	int capacity;
-
-	if (look->count == look->capacity) {
-		capacity = look->capacity == 0 ? 16 : 2 * look->capacity;
-		grown = realloc(look->positions,
-		    (size_t)capacity * sizeof(*grown));
-		if (grown == NULL)
-			return (mr_error_set(err, MR_RETRY, "out of memory"));
-		look->positions = grown;
-		look->capacity = capacity;
-	}
-	look->positions[look->count++] = (struct kafka_position){
-	    .topic = topic,
-	    .topic_index = -1,
-	    .partition = partition,
-	    .offset = offset,
-	    .leader_epoch = -1,
-	};
-	return (0);
-}
-
-/* The partitions of our outputs that have records, each from near its end. */
-static int
-look_list(struct stream *s, struct look *look, struct mr_error *err)
-{
-	int64_t first, next;
-	int i, k;
-
-	for (i = 0; i < s->output_count; i++)
-		for (k = 0; k < s->outputs[i].partitions; k++) {
-			if (kafka_admin_offsets(s->admin, s->outputs[i].topic,
-				k, &first, &next, ASK_MS, err) == -1)
-				return (-1);
-			if (next == first)
-				continue;
-			if (next - first > LOOK_BACK)
-				first = next - LOOK_BACK;
-			if (look_add(look, s->outputs[i].topic, k, first,
-				err) == -1)
-				return (-1);
-		}
-	return (0);
-}
-
-/* Read to every partition's end; the highest seq under our present id. */
-static int
-look_read(struct stream *s, const struct look *look, int64_t *highest,
-    struct mr_error *err)
-{
-	struct kafka_group_handlers none = {0};
-	struct kafka_consumer *consumer;
-	struct kafka_record records[64];
-	struct identity id;
-	int64_t until_us = clock_mono_us() + 1000 * (int64_t)LOOK_MS;
-	int i, got, ended = 0;
-
-	if ((consumer = kafka_consumer_new(&s->conf->kafka, NULL, &none, s,
-		 err)) == NULL)
-		return (-1);
-	if (kafka_consumer_assign(consumer, look->positions, look->count,
-		err) == -1) {
-		kafka_consumer_free(consumer);
-		return (-1);
-	}
-	while (ended < look->count && clock_mono_us() < until_us) {
-		got = kafka_consumer_poll(consumer, records, 64, 100);
-		for (i = 0; i < got; i++) {
-			if (records[i].end_of_partition ||
-			    records[i].out_of_range) {
-				ended++;
-			} else {
-				identity_read(&records[i], &id);
-				if (id.ours &&
-				    strcmp(id.source, s->source) == 0 &&
-				    id.seq > *highest)
-					*highest = id.seq;
-			}
-			kafka_record_free(&records[i]);
-		}
-	}
-	kafka_consumer_free(consumer);
-	if (ended < look->count)
-		return (mr_error_set(err, MR_RETRY,
-		    "reading our own last records took above %d ms", LOOK_MS));
-	return (0);
-}
-
-/* Kafka first and the file after it: another instance may be sending. */
-static int
-file_is_newest(struct stream *s, struct mr_error *err)
-{
-	struct look look = {0};
-	int64_t highest = 0, issued = 0;
-	int status;
-
-	status = look_list(s, &look, err);
-	if (status == 0 && look.count > 0)
-		status = look_read(s, &look, &highest, err);
-	free(look.positions);
-	if (status == -1 || store_find(s->st, err, &issued, sql_issued) == -1)
-		return (-1);
-	if (highest <= issued)
-		return (0);
-	log_warn("this file is older than what it sent: drawing a new "
-		 "database id",
-	    "path", s->db_path, "seq_in_kafka", log_i64(highest), "seq_in_file",
-	    log_i64(issued), "database", s->database_id);
-	return (database_id_redraw(s, err));
 }
 
 int
@@ -241,7 +117,7 @@ connect_try(struct stream *s, struct mr_error *err)
 	    (s->admin = kafka_admin_new(&s->conf->kafka, err)) == NULL)
 		return (-1);
 	if (cluster_meet(s, err) == -1 || topics_ensure(s, err) == -1 ||
-	    outputs_describe(s, err) == -1 || file_is_newest(s, err) == -1)
+	    outputs_describe(s, err) == -1 || look_back(s, err) != 1)
 		goto wait;
 	if (s->input_count > 0) {
 		if ((s->consumer = kafka_consumer_new(&s->conf->kafka,

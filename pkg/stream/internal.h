@@ -2,7 +2,8 @@
  * internal -- what the files of pkg/stream share, and nobody else sees.
  *
  *	stream.c	the loop: sleep, take what is ready, run a batch
- *	connect.c	the start: topics, cluster, the identity check
+ *	connect.c	the start: topics, cluster, outputs
+ *	look.c		the start: is the file as new as what it sent?
  *	partition.c	what is assigned and in hand, by partition
  *	batch.c		one transaction of records, commands and ticks
  *	position.c	positions, marks, the database id
@@ -172,6 +173,10 @@ struct output {
 	int64_t
 	    tails[KAFKA_PARTITIONS_MAX]; /* of this transaction; -1: not read */
 	int64_t turn; /* likewise */
+	/* Shared: the relay's last acknowledged offset, -1 if none; and the
+	 * last one that is in the file. */
+	_Atomic int64_t acked_offset[KAFKA_PARTITIONS_MAX];
+	int64_t settled_offset[KAFKA_PARTITIONS_MAX];
 	int dirty;
 };
 
@@ -270,6 +275,8 @@ struct stream {
 
 	int64_t database; /* number of the database id */
 	char database_id[DATABASE_ID_SIZE];
+	int database_is_new; /* drawn by us: nothing was emitted under it */
+	struct look *look;
 	char source[SOURCE_SIZE];
 	char owner[OWNER_SIZE];
 	char boot_id[37];
@@ -348,6 +355,11 @@ struct stream {
 	struct metric *m_relayed;
 	struct metric *m_emitted;
 };
+
+/* Is the file as new as what it sent?  1 yes, or it has drawn a new id; 0 not
+ * known yet, *err says why; -1 RETRY or FATAL. */
+int look_back(struct stream *s, struct mr_error *err);
+void look_free(struct stream *s);
 
 /* Reach the broker: 1 done, 0 not yet (status says why), -1 FATAL. */
 int connect_try(struct stream *s, struct mr_error *err);

@@ -14,6 +14,10 @@ static const char sql_emit[] =
     "INSERT INTO outbox (database, topic, partition, type, key, value, ts_ms,"
     " predecessor, cause_topic, cause_partition, cause_offset, headers)"
     " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+static const char sql_settle_offset[] =
+    "INSERT INTO output_tails (topic, partition, seq, acked_offset)"
+    " VALUES (?1, ?2, 0, ?3)"
+    " ON CONFLICT DO UPDATE SET acked_offset = excluded.acked_offset";
 static const char sql_settle[] = "DELETE FROM outbox WHERE seq <= ?1";
 static const char sql_outbox_ends[] =
     "SELECT (SELECT min(seq) FROM outbox), (SELECT max(seq) FROM outbox)";
@@ -241,6 +245,29 @@ output_dead_letter(struct stream *s, const struct partition *p,
 	return (0);
 }
 
+static int
+settle_offsets(struct stream *s, struct mr_error *err)
+{
+	struct output *o;
+	int64_t offset;
+	int i, k;
+
+	for (i = 0; i < s->output_count; i++) {
+		o = &s->outputs[i];
+		for (k = 0; k < o->partitions; k++) {
+			offset = atomic_load(&o->acked_offset[k]);
+			if (offset <= o->settled_offset[k])
+				continue;
+			if (store_run(s->st, err, sql_settle_offset,
+				store_text(o->topic), store_i64(k),
+				store_i64(offset)) == -1)
+				return (-1);
+			o->settled_offset[k] = offset;
+		}
+	}
+	return (0);
+}
+
 int
 output_settle(struct stream *s, struct mr_error *err)
 {
@@ -250,7 +277,8 @@ output_settle(struct stream *s, struct mr_error *err)
 
 	acked = atomic_load(&s->relay.acked);
 	if (acked > s->acked_deleted &&
-	    store_run(s->st, err, sql_settle, store_i64(acked)) == -1)
+	    (store_run(s->st, err, sql_settle, store_i64(acked)) == -1 ||
+		settle_offsets(s, err) == -1))
 		return (-1);
 	s->deleted_up_to = acked;
 	if ((rows = store_query(s->st, err, sql_outbox_ends)) == NULL)

@@ -35,7 +35,7 @@ static const char sql_database_draw[] =
 static const char sql_database_known[] =
     "SELECT 1 FROM database_ids WHERE database_id = ?1";
 static const char sql_tails_forget[] =
-    "DELETE FROM output_tails WHERE partition >= 0";
+    "UPDATE output_tails SET seq = 0 WHERE partition >= 0";
 
 int
 position_read(struct stream *s, const char *topic_id, int partition,
@@ -218,10 +218,12 @@ database_id_load(struct stream *s, struct mr_error *err)
 	if ((found = database_id_read(s, &s->database, s->database_id, err)) ==
 	    -1)
 		goto fail;
-	if (found == 0 &&
-	    (database_id_draw(s, err) == -1 ||
-		database_id_read(s, &s->database, s->database_id, err) != 1))
-		goto fail;
+	if (found == 0) {
+		if (database_id_draw(s, err) == -1 ||
+		    database_id_read(s, &s->database, s->database_id, err) != 1)
+			goto fail;
+		s->database_is_new = 1;
+	}
 	if (store_commit(s->st, err) == -1)
 		return (-1);
 	snprintf(s->source, sizeof(s->source), "/millrace/%s/%s", s->svc->name,
@@ -264,6 +266,7 @@ database_id_redraw(struct stream *s, struct mr_error *err)
 	}
 	if (store_commit(s->st, err) == -1)
 		return (-1);
+	s->database_is_new = 1;
 	return (database_id_load(s, err));
 }
 

@@ -24,7 +24,7 @@
 #define RENEW_MS 1500
 #define IN_FLIGHT_MOST 4096 /* a power of two */
 #define ROWS_A_READ 1000
-#define WATCH_MS 30000
+#define WATCH_MS 10000
 #define ASK_MS 5000
 #define BACKOFF_LEAST_MS 100
 #define BACKOFF_MOST_MS 5000
@@ -272,6 +272,21 @@ delivery_log(struct sender *x, const struct kafka_report *report, int64_t seq)
 	buffer_free(&text);
 }
 
+/* For the next start: behind this offset nothing of ours is newer. */
+static void
+acked_offset_note(struct stream *s, const struct kafka_report *report)
+{
+	int i;
+
+	for (i = 0; i < s->output_count; i++)
+		if (strcmp(s->outputs[i].topic, report->topic) == 0) {
+			atomic_store(&s->outputs[i]
+					  .acked_offset[report->partition],
+			    report->offset);
+			return;
+		}
+}
+
 static void
 on_report(void *arg, const struct kafka_report *report)
 {
@@ -291,6 +306,7 @@ on_report(void *arg, const struct kafka_report *report)
 		return;
 	}
 	x->ring[slot].acked = 1;
+	acked_offset_note(x->s, report);
 	delivery_log(x, report, x->ring[slot].seq);
 }
 
@@ -350,7 +366,10 @@ sender_ready(struct sender *x, struct mr_error *err)
 	return (0);
 }
 
-/* One round of the owner's work. */
+/*
+ * One round of work.  The producer is made before there is anything to send,
+ * since a broker can take half a second to give a new one its id.
+ */
 static void
 sender_work(struct sender *x)
 {
@@ -358,12 +377,14 @@ sender_work(struct sender *x)
 	int64_t epoch = atomic_load(&x->relay->epoch);
 
 	if (epoch != x->epoch) {
-		sender_reset(x, 0);
+		if (x->sent != 0)
+			sender_reset(x, 0);
 		x->epoch = epoch;
 	}
-	if (x->epoch == 0 || clock_mono_us() < x->resume_at_us)
+	if (x->s->output_count == 0 || clock_mono_us() < x->resume_at_us)
 		return;
-	if (sender_ready(x, &err) == -1 || rows_send(x, &err) == -1) {
+	if (sender_ready(x, &err) == -1 ||
+	    (x->epoch != 0 && rows_send(x, &err) == -1)) {
 		relay_trouble(x->relay, err.message);
 		log_warn("relaying failed, starting over", "error",
 		    err.message);

@@ -356,6 +356,7 @@ stream_free(struct stream *s)
 	if (s == NULL)
 		return;
 	relay_stop(s);
+	look_free(s);
 	kafka_consumer_free(s->consumer);
 	partition_free_all(s);
 	kafka_admin_free(s->admin);

@@ -1,0 +1,240 @@
+/*
+ * look -- is this file as new as what it sent?
+ *
+ * A file that was put back by hand, without the restore command, would
+ * number new records like old ones, and their readers would drop them as
+ * repeats.  So before the first emission of a process's life it looks for its own
+ * records behind the last ones that it knows to be acknowledged: one with a
+ * higher sequence number than the file has issued means that the file had a
+ * later life, and draws a new database id.  The highest is looked for, not
+ * the last: a late or repeated request can land behind a newer one.
+ *
+ * Kafka is read first and the file after it, since another instance may be
+ * sending meanwhile.  A look is done in slices, so that a long log doesn't
+ * keep the loop from being told to stop.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "stream/internal.h"
+
+#define ASK_MS 3000
+#define SLICE_MS 500
+#define POLLED_MOST 256
+
+static const char sql_acked[] = "SELECT acked_offset FROM output_tails"
+				" WHERE topic = ?1 AND partition = ?2";
+static const char sql_acked_first[] =
+    "INSERT INTO output_tails (topic, partition, seq, acked_offset)"
+    " VALUES (?1, ?2, 0, ?3)"
+    " ON CONFLICT DO UPDATE SET acked_offset = excluded.acked_offset";
+static const char sql_issued[] =
+    "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'";
+
+struct look {
+	struct kafka_consumer *consumer;
+	struct kafka_position *positions;
+	int *ended;
+	int count;
+	int left; /* partitions whose end was not reached */
+	int64_t read;
+	int64_t highest;
+};
+
+void
+look_free(struct stream *s)
+{
+	struct look *look = s->look;
+
+	if (look == NULL)
+		return;
+	kafka_consumer_free(look->consumer);
+	free(look->positions);
+	free(look->ended);
+	free(look);
+	s->look = NULL;
+}
+
+/*
+ * Where to look from: behind the last record that this file knows to be
+ * acknowledged; from the start if it knows none, or the log is shorter.
+ */
+static int
+look_from(struct stream *s, const char *topic, int partition, int64_t first,
+    int64_t next, int64_t *from, struct mr_error *err)
+{
+	int64_t acked = -1;
+
+	if (store_find(s->st, err, &acked, sql_acked, store_text(topic),
+		store_i64(partition)) == -1)
+		return (-1);
+	*from = acked >= first && acked < next ? acked + 1 : first;
+	return (0);
+}
+
+static int
+look_list(struct stream *s, struct look *look, struct mr_error *err)
+{
+	int64_t first, next, from;
+	int i, k;
+
+	for (i = 0; i < s->output_count; i++)
+		for (k = 0; k < s->outputs[i].partitions; k++) {
+			if (kafka_admin_offsets(s->admin, s->outputs[i].topic,
+				k, &first, &next, ASK_MS, err) == -1 ||
+			    look_from(s, s->outputs[i].topic, k, first, next,
+				&from, err) == -1)
+				return (-1);
+			if (from == next)
+				continue;
+			look->positions[look->count++] =
+			    (struct kafka_position){
+				.topic = s->outputs[i].topic,
+				.topic_index = -1,
+				.partition = k,
+				.offset = from,
+				.leader_epoch = -1,
+			    };
+		}
+	look->left = look->count;
+	return (0);
+}
+
+static int
+look_start(struct stream *s, struct mr_error *err)
+{
+	struct kafka_group_handlers none = {0};
+	struct look *look;
+	size_t most = 0;
+	int i;
+
+	for (i = 0; i < s->output_count; i++)
+		most += (size_t)s->outputs[i].partitions;
+	if ((look = calloc(1, sizeof(*look))) == NULL)
+		return (mr_error_set(err, MR_RETRY, "out of memory"));
+	s->look = look;
+	look->positions = calloc(most + 1, sizeof(*look->positions));
+	look->ended = calloc(most + 1, sizeof(*look->ended));
+	if (look->positions == NULL || look->ended == NULL) {
+		look_free(s);
+		return (mr_error_set(err, MR_RETRY, "out of memory"));
+	}
+	if (look_list(s, look, err) == -1)
+		goto fail;
+	if (look->count == 0)
+		return (0);
+	if ((look->consumer = kafka_consumer_new(&s->conf->kafka, NULL, &none,
+		 s, err)) == NULL ||
+	    kafka_consumer_assign(look->consumer, look->positions, look->count,
+		err) == -1)
+		goto fail;
+	return (0);
+fail:
+	look_free(s);
+	return (-1);
+}
+
+static void
+look_at(struct stream *s, struct look *look, const struct kafka_record *r)
+{
+	struct identity id;
+	int i;
+
+	if (r->end_of_partition || r->out_of_range) {
+		for (i = 0; i < look->count; i++)
+			if (look->positions[i].partition == r->partition &&
+			    strcmp(look->positions[i].topic, r->topic) == 0 &&
+			    !look->ended[i]) {
+				look->ended[i] = 1;
+				look->left--;
+			}
+		return;
+	}
+	look->read++;
+	identity_read(r, &id);
+	if (id.ours && strcmp(id.source, s->source) == 0 &&
+	    id.seq > look->highest)
+		look->highest = id.seq;
+}
+
+static void
+look_slice(struct stream *s, struct look *look)
+{
+	struct kafka_record records[POLLED_MOST];
+	int64_t until_us = clock_mono_us() + 1000 * (int64_t)SLICE_MS;
+	int got, i;
+
+	while (look->left > 0 && clock_mono_us() < until_us) {
+		got = kafka_consumer_poll(look->consumer, records, POLLED_MOST,
+		    50);
+		for (i = 0; i < got; i++) {
+			look_at(s, look, &records[i]);
+			kafka_record_free(&records[i]);
+		}
+	}
+}
+
+/*
+ * Nothing was emitted under a new id, so whatever is in the outputs is
+ * somebody else's: note where they end, for the next start to look from.
+ */
+static int
+ends_note(struct stream *s, struct mr_error *err)
+{
+	int64_t first, next;
+	int i, k;
+
+	if (store_begin(s->st, err) == -1)
+		return (-1);
+	for (i = 0; i < s->output_count; i++)
+		for (k = 0; k < s->outputs[i].partitions; k++)
+			if (kafka_admin_offsets(s->admin, s->outputs[i].topic,
+				k, &first, &next, ASK_MS, err) == -1 ||
+			    store_run(s->st, err, sql_acked_first,
+				store_text(s->outputs[i].topic), store_i64(k),
+				store_i64(next - 1)) == -1) {
+				store_rollback(s->st);
+				return (-1);
+			}
+	return (store_commit(s->st, err));
+}
+
+/* All of it was read: compare with what the file has issued by now. */
+static int
+look_judge(struct stream *s, struct mr_error *err)
+{
+	int64_t highest = s->look->highest, issued = 0;
+
+	look_free(s);
+	if (store_find(s->st, err, &issued, sql_issued) == -1)
+		return (-1);
+	if (highest <= issued)
+		return (1);
+	log_warn("this file is older than what it sent: drawing a new "
+		 "database id",
+	    "path", s->db_path, "seq_in_kafka", log_i64(highest), "seq_in_file",
+	    log_i64(issued), "database", s->database_id);
+	if (database_id_redraw(s, err) == -1 || ends_note(s, err) == -1)
+		return (-1);
+	return (1);
+}
+
+int
+look_back(struct stream *s, struct mr_error *err)
+{
+	if (s->output_count == 0)
+		return (1);
+	if (s->database_is_new)
+		return (ends_note(s, err) == -1 ? -1 : 1);
+	if (s->look == NULL && look_start(s, err) == -1)
+		return (-1);
+	look_slice(s, s->look);
+	if (s->look->left == 0)
+		return (look_judge(s, err));
+	mr_error_set(err, MR_RETRY,
+	    "looking for our own last records, %lld read so far",
+	    (long long)s->look->read);
+	return (0);
+}
