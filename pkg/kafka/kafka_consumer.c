@@ -52,7 +52,13 @@ struct kafka_consumer {
 	int64_t commit_failures;
 };
 
-/* What the caller may change.  The fetch limits were measured: see below. */
+/*
+ * What the caller may change.  The fetch limits: a million records of 120
+ * bytes, worked off at 300,000 a second, took 13 MiB of memory at the most;
+ * librdkafka's own limits took 65, and were 1.3 times as fast only when the
+ * reader did nothing with the records (1.0 million a second).
+ * fetch.max.bytes can't be below message.max.bytes.
+ */
 static const struct setting defaults[] = {
     {"queued.max.messages.kbytes", "2048"},
     {"queued.min.messages", "5000"},
