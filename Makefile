@@ -267,8 +267,8 @@ $(RDKAFKA_STAMP): | node_modules/.package-lock.json
 	@mkdir -p $(DEPS)/src $(DEPS)/lib $(DEPS)/include/librdkafka
 	@rm -rf $(DEPS)/src/librdkafka $(DEPS)/librdkafka-*.stamp
 	@cp -R $(RDKAFKA_SRC) $(DEPS)/src/librdkafka
-	$(Q)cd $(DEPS)/src/librdkafka && { CC='$(CC)' CXX='$(CC)' CFLAGS='$(DEPS_CFLAGS)' \
-	    CPPFLAGS='-ffile-prefix-map=$(abspath $(DEPS))/src=.' bash \
+	$(Q)cd $(DEPS)/src/librdkafka && { CC='$(CC)' CXX='$(CC)' \
+	    CFLAGS='$(DEPS_CFLAGS)' CPPFLAGS='-ffile-prefix-map=$(abspath $(DEPS))/src=.' bash \
 	    ./configure $(RDKAFKA_CONFIGURE) && \
 	    sed -i '/WITH_PLUGINS/d' config.h Makefile.config; } \
 	    >build.log 2>&1 || { tail -20 build.log >&2; exit 1; }
