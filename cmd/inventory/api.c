@@ -5,34 +5,11 @@
 
 #include "inventory.h"
 
-int64_t inventory_poll_ms;
-
-/* Every change of any row moves the sum, and rows are never deleted.  The
- * database id goes with it, since a restored file counts again. */
-static const char sql_revision[] =
-    "SELECT total(revision), (SELECT database_id FROM database_ids"
-    "   ORDER BY number DESC LIMIT 1)"
-    " FROM inventory";
+/* Every change of any row moves the sum, and rows are never deleted. */
+static const char sql_revision[] = "SELECT total(revision) FROM inventory";
 static const char sql_list[] =
     "SELECT item, on_hand, reserved FROM inventory WHERE item > ?1"
     " ORDER BY item LIMIT ?2";
-
-static int
-is_known(struct web_request *req, struct web_response *res)
-{
-	struct mr_error err = {MR_FATAL, "there is no revision to read"};
-	struct store_rows *rows;
-	int known = -1;
-
-	if ((rows = store_query(req->reader, &err, sql_revision)) != NULL &&
-	    store_next(rows, &err) == 1)
-		known = web_not_modified(req, res, "%.8s-%lld",
-		    store_get_text(rows, 1), (long long)store_get_i64(rows, 0));
-	else
-		web_problem_error(res, &err);
-	store_rows_done(rows);
-	return (known);
-}
 
 /* One row more than asked for was selected: it says whether there is more. */
 static void
@@ -62,7 +39,7 @@ write_stock(struct web_response *res, struct store_rows *rows, int64_t limit)
 	}
 	json_array_close(&w);
 	json_member_text(&w, "next_after", more ? item : NULL);
-	json_member_i64(&w, "poll_ms", inventory_poll_ms);
+	json_member_i64(&w, "poll_ms", service_poll_ms());
 	json_object_close(&w);
 }
 
@@ -73,13 +50,13 @@ get_stock(struct web_request *req, struct web_response *res)
 	struct store_rows *rows;
 	struct mr_error err;
 	char after[EVENT_ITEM_SIZE] = "";
-	int64_t limit = 200;
+	int64_t limit = 200, revision;
 
 	if (web_query_only(req, res, known) != 0 ||
 	    web_query_text(req, res, "after", after, sizeof(after)) == -1 ||
 	    web_query_i64(req, res, "limit", 1, 1000, &limit) == -1)
 		return;
-	if (is_known(req, res) != 0)
+	if (service_revision(req, res, sql_revision, &revision) != 0)
 		return;
 	if ((rows = store_query(req->reader, &err, sql_list, store_text(after),
 		 store_i64(limit + 1))) == NULL)

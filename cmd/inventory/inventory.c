@@ -35,24 +35,11 @@ emit(struct stream *s, const struct inventory_event *event,
 	const char *key = event->type == INVENTORY_ADJUSTED ? event->item :
 							      event->order_id;
 	struct buffer value = {0};
-	int status;
 
 	inventory_event_encode(event, &value);
-	if (value.failed) {
-		buffer_free(&value);
-		return (mr_error_set(err, MR_RETRY, "no memory for an event"));
-	}
-	status = stream_emit(s,
-	    &(struct stream_output){.topic = "inventory-events",
-		.type = inventory_event_type_text(event->type),
-		.key = key,
-		.key_size = strlen(key),
-		.value = value.data,
-		.value_size = value.length,
-		.ts_ms = event->ts_ms},
-	    err);
-	buffer_free(&value);
-	return (status);
+	return (stream_emit_buffer(s, "inventory-events",
+	    inventory_event_type_text(event->type), key, &value, event->ts_ms,
+	    err));
 }
 
 /* The order's stock isn't there: say why. */

@@ -24,6 +24,5 @@ int inventory_command(struct stream *s, const struct stream_command *command,
     struct stream_answer *answer, struct mr_error *err);
 
 extern const struct web_route inventory_routes[];
-extern int64_t inventory_poll_ms; /* a setting: --poll-ms */
 
 #endif

@@ -6,18 +6,6 @@
 
 #include "inventory.h"
 
-static const struct config_option options[] = {
-    {.name = "poll-ms",
-	.kind = CONFIG_INT,
-	.target = &inventory_poll_ms,
-	.fallback = "1000",
-	.least = 100,
-	.most = 60000,
-	.help = "how often pages are told to ask again, in milliseconds",
-	.group = "Inventory"},
-    {.name = NULL},
-};
-
 static const struct stream_service stream = {
     .name = "inventory",
     .inputs = (const char *const[]){"order-events", NULL},
@@ -33,7 +21,6 @@ static const struct service inventory = {
 	       "inventory-events.",
     .stream = &stream,
     .routes = inventory_routes,
-    .options = options,
     .epilogue =
 	"URLs:\n"
 	"  GET  /stock         ?limit=&after=: what there is, by item\n"

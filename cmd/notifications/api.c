@@ -5,13 +5,7 @@
 
 #include "notifications.h"
 
-int64_t notifications_poll_ms;
-
-/* The database id goes with it, since a restored file counts again. */
-static const char sql_cursor[] =
-    "SELECT seq, (SELECT database_id FROM database_ids"
-    "   ORDER BY number DESC LIMIT 1)"
-    " FROM notifications_cursor";
+static const char sql_cursor[] = "SELECT seq FROM notifications_cursor";
 #define COLUMNS "SELECT seq, order_id, outcome, message, created_at_ms"
 static const char sql_since[] = COLUMNS
     " FROM notifications WHERE seq > ?1 AND seq <= ?2"
@@ -24,27 +18,6 @@ static const char sql_newest[] = COLUMNS
 static const char sql_order[] = COLUMNS
     " FROM notifications WHERE order_id = ?4"
     " AND seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3";
-
-/* 0 and the newest seq; 1 if the client has all up to it; -1 with the problem
- * given. */
-static int
-cursor_read(struct web_request *req, struct web_response *res, int64_t *cursor)
-{
-	struct mr_error err = {MR_FATAL, "there is no cursor to read"};
-	struct store_rows *rows;
-	int known = -1;
-
-	if ((rows = store_query(req->reader, &err, sql_cursor)) != NULL &&
-	    store_next(rows, &err) == 1) {
-		*cursor = store_get_i64(rows, 0);
-		known = web_not_modified(req, res, "%.8s-%lld",
-		    store_get_text(rows, 1), (long long)*cursor);
-	} else {
-		web_problem_error(res, &err);
-	}
-	store_rows_done(rows);
-	return (known);
-}
 
 /* The answer's cursor is that of the last row if the limit cut the list. */
 static void
@@ -78,7 +51,7 @@ write_list(struct web_response *res, struct store_rows *rows, int64_t cursor,
 	}
 	json_array_close(&w);
 	json_member_i64(&w, "cursor", count == limit ? last : cursor);
-	json_member_i64(&w, "poll_ms", notifications_poll_ms);
+	json_member_i64(&w, "poll_ms", service_poll_ms());
 	json_object_close(&w);
 }
 
@@ -98,7 +71,7 @@ get_notifications(struct web_request *req, struct web_response *res)
 		-1 ||
 	    web_query_i64(req, res, "limit", 1, 1000, &limit) == -1)
 		return;
-	if (cursor_read(req, res, &cursor) != 0)
+	if (service_revision(req, res, sql_cursor, &cursor) != 0)
 		return;
 	/* A cursor from the future is one of a file that was restored. */
 	if (since == -1 || since > cursor) {

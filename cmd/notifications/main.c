@@ -7,16 +7,9 @@
 #include "notifications.h"
 
 static const struct config_option options[] = {
-    {.name = "poll-ms",
-	.kind = CONFIG_INT,
-	.target = &notifications_poll_ms,
-	.fallback = "1000",
-	.least = 100,
-	.most = 60000,
-	.help = "how often pages are told to ask again, in milliseconds",
-	.group = "Notifications"},
     {.name = "keep",
 	.kind = CONFIG_DURATION,
+	.group = "Notifications",
 	.target = &notifications_keep_ms,
 	.fallback = "30d",
 	.least = 1000,

@@ -16,7 +16,6 @@ int notifications_apply(struct stream *s, const struct stream_record *record,
 int notifications_tick(struct stream *s, int64_t now_ms, struct mr_error *err);
 
 extern const struct web_route notifications_routes[];
-extern int64_t notifications_poll_ms; /* settings: --poll-ms, --keep */
-extern int64_t notifications_keep_ms;
+extern int64_t notifications_keep_ms; /* a setting: --keep */
 
 #endif

@@ -6,13 +6,7 @@
 
 #include "orders.h"
 
-int64_t orders_poll_ms;
-
-/* The database id goes with it, since a restored file counts again. */
-static const char sql_revision[] =
-    "SELECT revision, (SELECT database_id FROM database_ids"
-    "   ORDER BY number DESC LIMIT 1)"
-    " FROM orders_revision";
+static const char sql_revision[] = "SELECT revision FROM orders_revision";
 static const char sql_list[] = "SELECT " ORDER_COLUMNS
 			       " FROM orders WHERE id < ?1"
 			       " ORDER BY id DESC LIMIT ?2";
@@ -20,31 +14,10 @@ static const char sql_list_status[] =
     "SELECT " ORDER_COLUMNS " FROM orders WHERE status = ?3 AND id < ?1"
     " ORDER BY id DESC LIMIT ?2";
 static const char sql_find[] = "SELECT " ORDER_COLUMNS
-			       ", (SELECT database_id FROM database_ids"
-			       "   ORDER BY number DESC LIMIT 1)"
 			       " FROM orders WHERE id = ?1";
 static const char sql_trace[] =
     "SELECT type, topic, partition, offset, ts_ms FROM order_trace"
     " WHERE order_id = ?1 ORDER BY ts_ms, topic DESC, partition, offset";
-
-/* Set the ETag to the newest revision: 1 if the client has it, else 0, or -1
- * with the problem given. */
-static int
-is_known(struct web_request *req, struct web_response *res)
-{
-	struct mr_error err = {MR_FATAL, "there is no revision to read"};
-	struct store_rows *rows;
-	int known = -1;
-
-	if ((rows = store_query(req->reader, &err, sql_revision)) != NULL &&
-	    store_next(rows, &err) == 1)
-		known = web_not_modified(req, res, "%.8s-%lld",
-		    store_get_text(rows, 1), (long long)store_get_i64(rows, 0));
-	else
-		web_problem_error(res, &err);
-	store_rows_done(rows);
-	return (known);
-}
 
 static void
 post_order(struct web_request *req, struct web_response *res)
@@ -103,7 +76,7 @@ write_list(struct web_response *res, struct store_rows *rows, int64_t limit)
 	}
 	json_array_close(&w);
 	json_member_text(&w, "next_after", more ? order.id : NULL);
-	json_member_i64(&w, "poll_ms", orders_poll_ms);
+	json_member_i64(&w, "poll_ms", service_poll_ms());
 	json_object_close(&w);
 }
 
@@ -114,7 +87,7 @@ get_orders(struct web_request *req, struct web_response *res)
 	struct store_rows *rows;
 	struct mr_error err;
 	char status[16] = "", after[ID_UUID_SIZE] = "g"; /* above any id */
-	int64_t limit = 50;
+	int64_t limit = 50, revision;
 
 	if (web_query_only(req, res, known) != 0 ||
 	    web_query_text(req, res, "status", status, sizeof(status)) == -1 ||
@@ -126,7 +99,7 @@ get_orders(struct web_request *req, struct web_response *res)
 		    "status: must be PENDING, CONFIRMED, REJECTED or CANCELLED");
 		return;
 	}
-	if (is_known(req, res) != 0)
+	if (service_revision(req, res, sql_revision, &revision) != 0)
 		return;
 	if (status[0] != '\0')
 		rows = store_query(req->reader, &err, sql_list_status,
@@ -215,24 +188,21 @@ get_order(struct web_request *req, struct web_response *res)
 	struct mr_error err;
 	struct store_rows *rows;
 	struct order order = {0};
-	int found, known = 0;
+	int found;
 
 	if ((rows = store_query(req->reader, &err, sql_find,
 		 store_text(web_param(req, "id")))) == NULL) {
 		web_problem_error(res, &err);
 		return;
 	}
-	if ((found = store_next(rows, &err)) == 1) {
+	if ((found = store_next(rows, &err)) == 1)
 		order_read(rows, &order);
-		known = web_not_modified(req, res, "%.8s-%lld",
-		    store_get_text(rows, 7), (long long)order.revision);
-	}
 	store_rows_done(rows);
 	if (found == -1)
 		web_problem_error(res, &err);
 	else if (found == 0)
 		web_problem(res, 404, "there is no order of this id");
-	if (found != 1 || known)
+	if (found != 1 || service_not_modified(req, res, order.revision) != 0)
 		return;
 	json_init(&w, &res->body);
 	json_object_open(&w);

@@ -6,18 +6,6 @@
 
 #include "orders.h"
 
-static const struct config_option options[] = {
-    {.name = "poll-ms",
-	.kind = CONFIG_INT,
-	.target = &orders_poll_ms,
-	.fallback = "1000",
-	.least = 100,
-	.most = 60000,
-	.help = "how often pages are told to ask again, in milliseconds",
-	.group = "Orders"},
-    {.name = NULL},
-};
-
 static const struct stream_service stream = {
     .name = "orders",
     .inputs = (const char *const[]){"inventory-events", NULL},
@@ -32,7 +20,6 @@ static const struct service orders = {
 	       "follows inventory-events to tell what became of each.",
     .stream = &stream,
     .routes = orders_routes,
-    .options = options,
     .epilogue =
 	"URLs:\n"
 	"  POST   /orders       {\"item\":\"Laptop\",\"quantity\":1}: place one\n"

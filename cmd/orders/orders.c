@@ -66,26 +66,12 @@ emit(struct stream *s, enum order_event_type type, const struct order *order,
 	    .quantity = order->quantity,
 	    .ts_ms = ts_ms};
 	struct buffer value = {0};
-	int status;
 
 	snprintf(event.order_id, sizeof(event.order_id), "%s", order->id);
 	snprintf(event.item, sizeof(event.item), "%s", order->item);
 	order_event_encode(&event, &value);
-	if (value.failed) {
-		buffer_free(&value);
-		return (mr_error_set(err, MR_RETRY, "no memory for an event"));
-	}
-	status = stream_emit(s,
-	    &(struct stream_output){.topic = "order-events",
-		.type = order_event_type_text(type),
-		.key = order->item,
-		.key_size = strlen(order->item),
-		.value = value.data,
-		.value_size = value.length,
-		.ts_ms = ts_ms},
-	    err);
-	buffer_free(&value);
-	return (status);
+	return (stream_emit_buffer(s, "order-events",
+	    order_event_type_text(type), order->item, &value, ts_ms, err));
 }
 
 /* The answer is the order. */

@@ -48,6 +48,5 @@ int orders_command(struct stream *s, const struct stream_command *command,
     struct stream_answer *answer, struct mr_error *err);
 
 extern const struct web_route orders_routes[];
-extern int64_t orders_poll_ms; /* a setting: --poll-ms */
 
 #endif

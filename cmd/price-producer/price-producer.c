@@ -30,24 +30,10 @@ static int
 emit(struct stream *s, const struct price_event *event, struct mr_error *err)
 {
 	struct buffer value = {0};
-	int status;
 
 	price_event_encode(event, &value);
-	if (value.failed) {
-		buffer_free(&value);
-		return (mr_error_set(err, MR_RETRY, "no memory for an event"));
-	}
-	status = stream_emit(s,
-	    &(struct stream_output){.topic = PRICES_TOPIC,
-		.type = "price.changed",
-		.key = event->symbol,
-		.key_size = strlen(event->symbol),
-		.value = value.data,
-		.value_size = value.length,
-		.ts_ms = event->ts_ms},
-	    err);
-	buffer_free(&value);
-	return (status);
+	return (stream_emit_buffer(s, PRICES_TOPIC, "price.changed",
+	    event->symbol, &value, event->ts_ms, err));
 }
 
 static int

@@ -7,16 +7,10 @@
 #define POINTS_MOST 5000
 #define CANDLES_MOST 5000
 
-int64_t prices_poll_ms;
-
-/* The database id goes with a seq, since a restored file counts again. */
-#define DATABASE_ID \
-	"(SELECT database_id FROM database_ids ORDER BY number DESC LIMIT 1)"
-/* Both give the symbol's seq, or that of all; the id; the cursor. */
-static const char sql_cursor[] = "SELECT seq, " DATABASE_ID ", seq"
-				 " FROM prices_cursor";
+/* Both give the symbol's seq, or that of all, and the cursor. */
+static const char sql_cursor[] = "SELECT seq, seq FROM prices_cursor";
 static const char sql_symbol[] =
-    "SELECT s.seq, " DATABASE_ID ", c.seq, s.ts_ms"
+    "SELECT s.seq, c.seq, s.ts_ms"
     " FROM symbols AS s, prices_cursor AS c WHERE s.symbol = ?1";
 static const char sql_symbols[] =
     "SELECT symbol, price_minor, ts_ms, price_minor - before_minor"
@@ -63,25 +57,25 @@ state_read(struct web_request *req, struct web_response *res,
 {
 	struct mr_error err;
 	struct store_rows *rows;
-	int found = -1, known = -1;
+	int found = -1;
 
 	rows = symbol != NULL ?
 	    store_query(req->reader, &err, sql_symbol, store_text(symbol)) :
 	    store_query(req->reader, &err, sql_cursor);
 	if (rows != NULL && (found = store_next(rows, &err)) == 1) {
 		state->seq = store_get_i64(rows, 0);
-		state->cursor = store_get_i64(rows, 2);
+		state->cursor = store_get_i64(rows, 1);
 		if (symbol != NULL)
-			state->ts_ms = store_get_i64(rows, 3);
-		known = web_not_modified(req, res, "%.8s-%lld",
-		    store_get_text(rows, 1), (long long)state->seq);
+			state->ts_ms = store_get_i64(rows, 2);
 	}
 	store_rows_done(rows);
+	if (found == 1)
+		return (service_not_modified(req, res, state->seq));
 	if (found == -1)
 		web_problem_error(res, &err);
-	else if (found == 0)
+	else
 		web_problem(res, 404, "there are no prices of this symbol");
-	return (known);
+	return (-1);
 }
 
 static void
@@ -128,7 +122,7 @@ get_prices(struct web_request *req, struct web_response *res)
 	}
 	json_array_close(&w);
 	json_member_i64(&w, "cursor", state.cursor);
-	json_member_i64(&w, "poll_ms", prices_poll_ms);
+	json_member_i64(&w, "poll_ms", service_poll_ms());
 	json_object_close(&w);
 }
 
@@ -138,7 +132,7 @@ end_document(struct json_writer *w, int64_t cursor)
 
 	json_array_close(w);
 	json_member_i64(w, "cursor", cursor);
-	json_member_i64(w, "poll_ms", prices_poll_ms);
+	json_member_i64(w, "poll_ms", service_poll_ms());
 	json_object_close(w);
 }
 

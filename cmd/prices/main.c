@@ -7,16 +7,9 @@
 #include "prices.h"
 
 static const struct config_option options[] = {
-    {.name = "poll-ms",
-	.kind = CONFIG_INT,
-	.target = &prices_poll_ms,
-	.fallback = "1000",
-	.least = 100,
-	.most = 60000,
-	.help = "how often pages are told to ask again, in milliseconds",
-	.group = "Prices"},
     {.name = "keep-points",
 	.kind = CONFIG_DURATION,
+	.group = "Prices",
 	.target = &prices_keep_points_ms,
 	.fallback = "24h",
 	.least = 1000,

@@ -19,7 +19,6 @@ int prices_tick(struct stream *s, int64_t now_ms, struct mr_error *err);
 
 extern const struct web_route prices_routes[];
 /* settings: --poll-ms, --keep-points, --keep-candles */
-extern int64_t prices_poll_ms;
 extern int64_t prices_keep_points_ms;
 extern int64_t prices_keep_candles_ms;
 

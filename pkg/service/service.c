@@ -21,6 +21,7 @@ struct settings {
 	int log_format;
 	int log_level;
 	int64_t command_deadline_ms;
+	int64_t poll_ms;
 	int check;
 	struct stream_conf stream;
 	struct web_conf web;
@@ -58,7 +59,7 @@ static const struct config_option process_options[] = {
     {.name = NULL},
 };
 
-static const struct config_option command_options[] = {
+static const struct config_option request_options[] = {
     {.name = "command-deadline-ms",
 	.kind = CONFIG_DURATION,
 	.target = &settings.command_deadline_ms,
@@ -66,6 +67,13 @@ static const struct config_option command_options[] = {
 	.least = 1,
 	.most = 600000,
 	.help = "how long a write may wait for its turn"},
+    {.name = "poll-ms",
+	.kind = CONFIG_DURATION,
+	.target = &settings.poll_ms,
+	.fallback = "1s",
+	.least = 100,
+	.most = 60000,
+	.help = "how often pages are told to ask again"},
     {.name = NULL},
 };
 
@@ -133,6 +141,46 @@ service_command(struct web_request *req, struct web_response *res, int kind,
 	take_answer(res, &answer);
 }
 
+static const char sql_database_id[] =
+    "SELECT database_id FROM database_ids ORDER BY number DESC LIMIT 1";
+
+int
+service_not_modified(struct web_request *req, struct web_response *res,
+    int64_t revision)
+{
+	struct mr_error err = {MR_FATAL, "the file has no database id"};
+	struct store_rows *rows;
+	int same = -1;
+
+	if ((rows = store_query(req->reader, &err, sql_database_id)) != NULL &&
+	    store_next(rows, &err) == 1)
+		same = web_not_modified(req, res, "%.8s-%lld",
+		    store_get_text(rows, 0), (long long)revision);
+	else
+		web_problem_error(res, &err);
+	store_rows_done(rows);
+	return (same);
+}
+
+int
+service_revision(struct web_request *req, struct web_response *res,
+    const char *sql, int64_t *revision)
+{
+	struct mr_error err = {MR_FATAL, "there is no revision to read"};
+
+	if (store_find_values(req->reader, &err, revision, sql, NULL, 0) != 1) {
+		web_problem_error(res, &err);
+		return (-1);
+	}
+	return (service_not_modified(req, res, *revision));
+}
+
+int64_t
+service_poll_ms(void)
+{
+	return (settings.poll_ms);
+}
+
 static int
 ask_ready(void *arg, char *reason, size_t reason_size)
 {
@@ -160,7 +208,7 @@ parse(int argc, char **argv, const struct service *svc, struct mr_error *err)
 	    stream_options(&settings.stream),
 	    kafka_options(&settings.stream.kafka),
 	    web_options(&settings.web),
-	    command_options,
+	    request_options,
 	    process_options,
 	    NULL,
 	};

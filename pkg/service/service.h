@@ -34,6 +34,23 @@ struct service {
 int service_main(int argc, char **argv, const struct service *svc);
 
 /*
+ * service_revision -- has what a page shows changed since its last request?
+ *
+ * ${sql} gives one number from the reader's file, which goes up with every
+ * change.  With the database id (a restored file counts again) it is the
+ * ETag.  0: *revision is the number, and the caller writes a body; 1: a 304;
+ * -1: the problem is in the response.  service_not_modified is for a number
+ * that the caller has already.
+ */
+int service_revision(struct web_request *req, struct web_response *res,
+    const char *sql, int64_t *revision);
+int service_not_modified(struct web_request *req, struct web_response *res,
+    int64_t revision);
+
+/* service_poll_ms -- how often pages are told to ask again: --poll-ms. */
+int64_t service_poll_ms(void);
+
+/*
  * service_command -- a handler's write: run a command of the stream and turn
  * its answer (or error) into the response, Idempotency-Key and all.
  *

@@ -167,9 +167,15 @@ static enum step
 record_reject(struct stream *s, struct partition *p,
     const struct kafka_record *r, const char *reason, struct mr_error *err)
 {
+	int64_t suppressed;
+
 	metric_add(s->input_metrics[p->input].rejected, 1);
-	log_warn("record rejected", "topic", s->inputs[p->input], "partition",
-	    log_i64(p->number), "offset", log_i64(r->offset), "reason", reason);
+	if (log_limit_take(&s->reject_limit, &suppressed))
+		log_warn("record rejected", "topic", s->inputs[p->input],
+		    "partition", log_i64(p->number), "offset",
+		    log_i64(r->offset), "reason", reason,
+		    suppressed > 0 ? "lines_left_out" : NULL,
+		    log_i64(suppressed));
 	if (output_dead_letter(s, p, r, reason, err) == -1 ||
 	    batch_sound(s, err) == -1)
 		return (STEP_FAILED);

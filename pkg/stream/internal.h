@@ -8,6 +8,7 @@
  *	batch.c		one transaction of records, commands and ticks
  *	position.c	positions, marks, the database id
  *	output.c	emitting into the outbox; dead letters
+ *	emit_buffer.c	emitting what was encoded into a buffer
  *	command.c	the queue of commands, and their answers
  *	relay.c		the thread that sends the outbox to Kafka
  *	record.c	the identity in a record's headers
@@ -336,6 +337,7 @@ struct stream {
 
 	struct log_limit commit_limit;
 	struct log_limit say_limit;
+	struct log_limit reject_limit;
 	struct log_limit wait_limit;
 
 	/* Shared. */

@@ -214,7 +214,7 @@ rows_send(struct sender *x, struct mr_error *err)
 	int found, sent = 1, count = 0, ours;
 
 	x->more = 0;
-	if (x->last - x->first >= IN_FLIGHT_MOST / 2)
+	if (x->first != x->last)
 		return (0); /* a report wakes us */
 	if ((ours = still_owner(x, err)) != 1) {
 		if (ours == 0)

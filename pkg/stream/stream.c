@@ -337,7 +337,7 @@ stream_new(const struct stream_service *svc, const struct stream_conf *conf,
 		    svc->name);
 	s->commit_limit.per_second = s->commit_limit
 					 .burst = conf->log_records_per_second;
-	s->say_limit = s->commit_limit;
+	s->say_limit = s->reject_limit = s->commit_limit;
 	if (command_queue_init(&s->commands, err) == -1 ||
 	    relay_prepare(s, err) == -1 || topics_list(s, err) == -1)
 		goto fail;

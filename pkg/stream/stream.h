@@ -127,7 +127,7 @@ struct stream_conf {
 	int64_t drain_ms;
 };
 
-/* Flags for all of it, for config_parse; includes kafka_options. Two tables, NULL-terminated. */
+/* Flags for all but Kafka's (kafka_options), for config_parse. */
 const struct config_option *stream_options(struct stream_conf *conf);
 
 /*
@@ -162,6 +162,15 @@ void *stream_data(struct stream *s);
  * all or names a topic that isn't declared as an output.  Returns 0 or -1.
  */
 int stream_emit(struct stream *s, const struct stream_output *output,
+    struct mr_error *err);
+
+/*
+ * stream_emit_buffer -- the same, of a value encoded into a buffer and a text
+ * key (NULL: none).  Takes ${value}: it is freed, whatever happens.  RETRY if
+ * the buffer failed.
+ */
+int stream_emit_buffer(struct stream *s, const char *topic, const char *type,
+    const char *key, struct buffer *value, int64_t ts_ms,
     struct mr_error *err);
 
 /* stream_say -- a log line, written after the commit and only then, subject to
