@@ -15,11 +15,13 @@
 #include <netdb.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "web/web_internal.h"
 
 #define BACKLOG 1024
+#define GONE_TRIES 15 /* a tenth of a second each */
 
 static const char *
 unix_path(const char *address)
@@ -93,7 +95,8 @@ resolve(const char *address, int flags, struct mr_error *err)
 
 /* ---- listening ---------------------------------------------------------- */
 
-/* 0 if the path is free or holds a socket that nobody listens on. */
+/* 0 if the path is free or holds a socket that nobody listens on; 1 if
+ * somebody does; -1 on error.  *err says why. */
 static int
 check_path(const char *path, const struct sockaddr_un *address,
     struct mr_error *err)
@@ -122,10 +125,27 @@ check_path(const char *path, const struct sockaddr_un *address,
 	close(fd);
 	if (e == ECONNREFUSED || e == ENOENT)
 		return (0);
-	if (e == 0 || e == EAGAIN || e == EINPROGRESS)
-		return (mr_error_set(err, MR_REJECT,
-		    "another program listens on %s", path));
+	if (e == 0 || e == EAGAIN || e == EINPROGRESS) {
+		mr_error_set(err, MR_REJECT, "another program listens on %s",
+		    path);
+		return (1);
+	}
 	return (mr_error_set(err, MR_FATAL, "%s: %s", path, strerror(e)));
+}
+
+/* A program that was killed may take a moment to be gone: wait for it. */
+static int
+wait_path(const char *path, const struct sockaddr_un *address,
+    struct mr_error *err)
+{
+	const struct timespec pause = {.tv_nsec = 100000000};
+	int tries, taken;
+
+	for (tries = 0; (taken = check_path(path, address, err)) == 1 &&
+	     tries < GONE_TRIES;
+	     tries++)
+		(void)nanosleep(&pause, NULL);
+	return (taken == 0 ? 0 : -1);
 }
 
 static int
@@ -137,7 +157,7 @@ listen_unix(const char *path, dev_t *dev, ino_t *ino, struct mr_error *err)
 	int fd;
 
 	if (unix_address(path, &address, err) == -1 ||
-	    check_path(path, &address, err) == -1)
+	    wait_path(path, &address, err) == -1)
 		return (-1);
 	snprintf(made_path, sizeof(made_path), "%s.%lx", path, (long)getpid());
 	if (unix_address(made_path, &made, err) == -1)
