@@ -2,22 +2,29 @@
  * store -- one service's state in one SQLite file.
  *
  * A struct store is a connection and belongs to the thread that opened it.
- * A process has one that writes, and as many as it likes that read.  Every
- * connection has WAL, synchronous=FULL, foreign keys, DEFENSIVE, no trusted
- * schema and temporary data in memory.  Statements are constant text, kept
- * prepared for the life of the connection, found again by the address of the text:
- * give them `static const char` arrays, never text built at run time.
+ * A process has one that writes to a file (a second is refused), and as many
+ * as it likes that read.  Every connection has WAL, synchronous=FULL, foreign
+ * keys, DEFENSIVE, no trusted schema and temporary data in memory.
  *
- * Write transactions are bracketed by store_begin and store_commit.  Among
- * processes they queue at a blocking lock on "<path>.writer", since SQLite's
- * own waiting starves (three processes got 480, 1 and 0 commits in a trial).
+ * Statements are constant text, one statement each, kept prepared for the
+ * life of the connection, found again by the address of the text: give them
+ * `static const char` arrays, never text built at run time.
  *
- * What a call's error means: RETRY, the file was busy or full and the same call may
- * work later; REJECT, this input broke a constraint or doesn't fit; FATAL, the file or this
- * process can't go on.  Whatever goes wrong in a transaction that isn't a
- * constraint is remembered until the transaction ends, see store_trouble.
+ * Write transactions are bracketed by store_begin and store_commit; a write
+ * outside of one is refused, and so are BEGIN, COMMIT, SAVEPOINT and their
+ * like as statements.  Among processes transactions queue at POSIX locks on
+ * "<path>.writer", since SQLite's own waiting starves (three processes got
+ * 480, 1 and 0 commits in a trial).  That file stays where it is.
  *
- * Times are milliseconds since the epoch.
+ * What a call's error means: RETRY, the file was busy, the disk full or
+ * memory short, and the same call may work later; REJECT, this input broke a
+ * constraint or doesn't fit; FATAL, the file or this process can't go on, or
+ * the call was a programming error.  Whatever goes wrong in a transaction
+ * and isn't a REJECT is remembered until it ends, see store_trouble.
+ *
+ * Times are milliseconds since the epoch.  In builds with failpoints:
+ * store.begin, store.commit.before (error: a full disk), store.commit.after,
+ * store.migrate.sql, store.migrate.done.
  */
 #ifndef MR_STORE_H
 #define MR_STORE_H
@@ -52,26 +59,37 @@ struct store_options {
 /*
  * store_open -- open a service's file for writing, make or migrate it.
  *
- * Refuses network and FUSE file systems, files of another application,
- * of another service or of a newer version, schemas with deferred constraints or without
- * NOT NULL primary keys, and, after an unclean exit, files that fail quick_check
- * (the message names the restore).  Each migration and its version bump are
- * one transaction; versions of core and service are kept apart in the table
- * `schema_versions`, and user_version is their sum.  Then checkpoints (TRUNCATE) so that what was committed
- * is in the file.  Holds "<path>.writer" while it works.  Blocks.
- * Returns NULL on error: RETRY if another process holds the file, else FATAL.
+ * Refuses network and FUSE file systems, files of another application, of
+ * another service or of a newer version, schemas with deferred constraints
+ * or without NOT NULL primary keys, and, after an unclean exit (a log was
+ * left behind and no other process has the file), files that fail
+ * quick_check; each message names the path and what to do.
+ *
+ * Each migration and its version bump are one transaction, with foreign keys
+ * off in it and checked at its end; it may hold many statements, but none
+ * for transactions, ATTACH or PRAGMA.  Versions of core and service are kept
+ * apart in the table `schema_versions`, and user_version is their sum.
+ *
+ * Then checkpoints, so that what was committed is in the file itself.  Holds
+ * the writer lock while it works, and queues for it as store_begin does.
+ * Blocks.  A new file's mode is 0660, less the umask.  NULL on error: RETRY
+ * if another program holds the file or the disk is full, else FATAL.
  */
 struct store *store_open(const struct store_options *options,
     struct mr_error *err);
 
 /*
  * store_open_reader -- a read-only connection of its own for a thread.
- * Each statement is interrupted after ${deadline_ms} (RETRY).  NULL on error.
+ * Each statement is interrupted ${deadline_ms} after it was started (RETRY;
+ * 0: never).  NULL on error: RETRY if the file isn't there yet.
  */
 struct store *store_open_reader(const char *path, int64_t deadline_ms,
     struct mr_error *err);
 
-/* store_close -- finish statements, optimise, close; NULL is a no-op. */
+/*
+ * store_close -- roll back what is open, finish statements, optimise, close.
+ * NULL is a no-op.
+ */
 void store_close(struct store *st);
 
 const char *store_path(const struct store *st);
@@ -79,6 +97,7 @@ const char *store_path(const struct store *st);
 /*
  * Values to bind, in the order of the statement's ?1, ?2, ...  Text and blobs
  * are borrowed until the call returns (store_query: until store_rows_done).
+ * A NULL pointer binds null; no bytes at an address are an empty value.
  */
 enum store_type { STORE_NULL, STORE_I64, STORE_F64, STORE_TEXT, STORE_BLOB };
 struct store_value {
@@ -113,8 +132,10 @@ int64_t store_run_values(struct store *st, struct mr_error *err,
  * Returns a cursor that lives in the connection and is used until
  * store_rows_done; NULL on error.  store_next returns 1 with a row, 0 at the
  * end, -1 on error.  Columns count from 0; text and blobs are good until the
- * next store_next or store_rows_done.  A NULL column reads as 0 or "" (length 0);
- * store_is_null tells.  The same statement can't be started twice at a time.
+ * next store_next or store_rows_done.  A NULL column reads as 0 or "" (length
+ * 0); store_is_null tells.  The same statement can't be started twice at a
+ * time.  The end of a savepoint closes the cursors opened in it, the end of
+ * the transaction all of them.
  */
 #define store_query(st, err, ...) \
 	STORE_SELECT_(store_query_values, st, err, __VA_ARGS__, STORE_END_)
@@ -131,7 +152,8 @@ int store_is_null(struct store_rows *rows, int column);
 /*
  * store_find -- the first row's first column as a number.
  *
- * Returns 1 and sets *value, 0 if there is no row (or a NULL in it), -1 on error.
+ * Returns 1 and sets *value; 0 if there is no row, or a NULL in it; -1 on
+ * error.
  */
 #define store_find(st, err, value, ...) \
 	STORE_SELECT_FIND_(st, err, value, __VA_ARGS__, STORE_END_)
@@ -141,11 +163,13 @@ int store_find_values(struct store *st, struct mr_error *err, int64_t *value,
 /*
  * store_begin -- take the pen and start a write transaction.
  *
- * Takes the lock on "<path>.writer", waiting for as long as it takes; after 5 s names its holder in
- * the log and, if that is this very program, stopped (state T) and in this pid namespace,
- * kills it.  Then BEGIN IMMEDIATE, then checks that the version is still
- * the one that was opened and that the path still names the open file (FATAL if
- * not: somebody migrated or replaced it).  Returns 0 or -1.
+ * Takes the lock on "<path>.writer", waiting for as long as it takes; past
+ * patience_ms it names the holder in the log and, if that is this very
+ * program, stopped (state T) and in this pid namespace, kills it.  While it
+ * waits SIGRTMIN+5 is used.  Then BEGIN IMMEDIATE, then checks that the
+ * version is still the one that was opened and that the path still names the
+ * open file (FATAL if not: somebody migrated or replaced it).  Returns 0 or
+ * -1, with the pen put down again; RETRY if a program without the pen writes.
  */
 int store_begin(struct store *st, struct mr_error *err);
 
@@ -153,12 +177,13 @@ int store_begin(struct store *st, struct mr_error *err);
  * store_commit -- make it durable, then let go of the pen.
  *
  * 0: it is on disk.  -1 RETRY: it did not happen, everything is rolled back
- * and the pen is down.  -1 FATAL: the outcome is unknown; _exit without
- * touching the store again, and trust the file on the next start.
+ * and the pen is down.  -1 FATAL: the outcome is unknown; _exit, and trust
+ * the file on the next start: this connection refuses further work.  With
+ * trouble in the transaction it rolls back and returns that.
  */
 int store_commit(struct store *st, struct mr_error *err);
 
-/* store_rollback -- undo the transaction, let go of the pen.  No-op outside one. */
+/* store_rollback -- undo, let go of the pen.  No-op outside a transaction. */
 void store_rollback(struct store *st);
 
 /*
@@ -169,9 +194,10 @@ void store_rollback(struct store *st);
 int store_in_transaction(const struct store *st);
 
 /*
- * store_trouble -- the first NOMEM, FULL, IOERR, CORRUPT, BUSY or their like since the
- * transaction began, even if its caller swallowed it.  Returns 0 if there
- * was none, else -1 with RETRY (full, busy, out of memory) or FATAL.
+ * store_trouble -- the first error that wasn't a REJECT since the transaction
+ * began (NOMEM, FULL, IOERR, CORRUPT, BUSY, a programming error), even if its
+ * caller swallowed it.  Returns 0 if there was none, else -1 with RETRY
+ * (full, busy, out of memory) or FATAL.
  */
 int store_trouble(const struct store *st, struct mr_error *err);
 
@@ -182,18 +208,21 @@ int store_restore(struct store *st,
     struct mr_error *err); /* undo to it, and end it */
 
 /*
- * store_guard -- 1: an authorizer refuses transaction, savepoint, ATTACH,
- * DETACH and PRAGMA statements (REJECT, and remembered as trouble), so that
- * a service's code can't end the core's transaction.  0: allow them again.
- * Statements already prepared under the guard stay so.
+ * store_guard -- 1: PRAGMA, ATTACH and DETACH statements are refused (FATAL,
+ * and trouble), whenever they were prepared, so that a service's code can't
+ * change what the core relies on.  0: they are allowed.  Statements that
+ * begin or end transactions and savepoints are refused always.
  */
 void store_guard(struct store *st, int on);
 
 /* store_last_id -- the rowid of the last insert. */
 int64_t store_last_id(const struct store *st);
 
-/* store_backup -- copy the file while it is in use to ${path}, which must not
- * exist, check the copy and make it durable.  Blocks.  0 or -1. */
+/*
+ * store_backup -- copy the file, while it is in use, to ${path}, which must
+ * not exist, check the copy and make it durable.  Any connection that isn't
+ * in a transaction.  Blocks.  0 or -1.
+ */
 int store_backup(struct store *st, const char *path, struct mr_error *err);
 
 /* store_version_text -- SQLite's version. */

@@ -7,6 +7,7 @@
  * does so without the store open, and the child leaves by _exit.
  */
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -322,6 +323,7 @@ child(void (*work)(void *), void *arg)
 
 	assert_int_not_equal(pid, -1);
 	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		work(arg);
 		_exit(0);
 	}
