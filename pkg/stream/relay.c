@@ -23,7 +23,8 @@
 #define LEASE_MS 5000
 #define RENEW_MS 1500
 #define IN_FLIGHT_MOST 4096 /* a power of two */
-#define ROWS_A_READ 1000
+#define ROWS_A_READ 2000
+#define FLUSH_MS 100
 #define WATCH_MS 10000
 #define ASK_MS 5000
 #define BACKOFF_LEAST_MS 100
@@ -229,9 +230,10 @@ rows_send(struct sender *x, struct mr_error *err)
 	    (sent = row_send(x, rows, err)) == 1)
 		count++;
 	store_rows_done(rows);
-	if (count > 0)
+	if (count > 0) {
 		(void)FAILPOINT("relay.sent");
-	x->more = count == ROWS_A_READ;
+		(void)kafka_producer_flush(x->producer, FLUSH_MS, NULL);
+	}
 	return (found == -1 || sent == -1 ? -1 : 0);
 }
 

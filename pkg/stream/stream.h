@@ -40,10 +40,11 @@ struct stream_record {
 	int input; /* index into the service's inputs */
 	int partition;
 	int64_t offset;
-	int64_t ts_ms;	    /* the record's timestamp; -1: none */
-	const char *type;   /* the header ce_type; NULL: none */
-	const char *source; /* ce_source of a Millrace service; NULL: a stranger's record */
-	int64_t seq;	    /* ce_id in that source; -1 with a stranger's */
+	int64_t ts_ms; /* the record's timestamp; -1: none */
+	const char *type; /* the header ce_type; NULL: none */
+	const char *
+	    source; /* ce_source of a Millrace service; NULL: a stranger's record */
+	int64_t seq; /* ce_id in that source; -1 with a stranger's */
 	/* where the record was that this one was emitted for; cause_topic is NULL if none */
 	const char *cause_topic;
 	int cause_partition;
@@ -58,12 +59,12 @@ struct stream_record {
 /* A record to emit. */
 struct stream_output {
 	const char *topic; /* one of the service's outputs */
-	const char *type;  /* ce_type */
-	const void *key;   /* NULL: none, partitions in turn */
+	const char *type; /* ce_type */
+	const void *key; /* NULL: none, partitions in turn */
 	size_t key_size;
 	const void *value; /* NULL: a tombstone */
 	size_t value_size;
-	int64_t ts_ms;	   /* the record's timestamp and ce_time */
+	int64_t ts_ms; /* the record's timestamp and ce_time */
 };
 
 /*
@@ -72,24 +73,24 @@ struct stream_output {
  * again gives the same.
  */
 struct stream_command {
-	int kind;	    /* the service's own */
-	const void *input;  /* the service's own struct */
+	int kind; /* the service's own */
+	const void *input; /* the service's own struct */
 	int64_t now_ms;
 	char id[ID_UUID_SIZE]; /* a UUIDv7 of now_ms */
 };
 
 /* What the caller gets, after the commit and never before. */
 struct stream_answer {
-	int status;		 /* an HTTP status; 200 unless changed */
-	struct buffer body;	 /* JSON; the caller's to free */
+	int status; /* an HTTP status; 200 unless changed */
+	struct buffer body; /* JSON; the caller's to free */
 	char location[256];
-	int replayed;		 /* 1: stored under an idempotency key */
+	int replayed; /* 1: stored under an idempotency key */
 };
 
 struct stream_service {
-	const char *name;		  /* consumer group, file, source */
-	const char *const *inputs;	  /* topics, NULL-terminated, or NULL */
-	const char *const *outputs;	  /* likewise */
+	const char *name; /* consumer group, file, source */
+	const char *const *inputs; /* topics, NULL-terminated, or NULL */
+	const char *const *outputs; /* likewise */
 	const struct store_migration *migrations;
 
 	/* Once, before anything else; may read and write (in a transaction of its own).
@@ -115,15 +116,18 @@ struct stream_service {
 
 struct stream_conf {
 	struct kafka_conf kafka;
-	const char *instance; /* in logs and metrics; default: the service's name */
-	const char *db_path;  /* default: data/<name>.db */
+	const char
+	    *instance; /* in logs and metrics; default: the service's name */
+	const char *db_path; /* default: data/<name>.db */
 	int64_t batch_records;
 	int64_t batch_ms;
-	int64_t outbox_most;	     /* rows; above it consuming pauses, commands get 503 */
-	int64_t retry_ms;	     /* first back-off of RETRY; doubles to 30 s */
-	int64_t idempotency_ms;	     /* how long an answer is kept under its key */
-	int64_t dead_letter_ms;	     /* how long a dead letter's row is kept */
-	int64_t log_records_per_second; /* lines about records; the rest is counted */
+	int64_t
+	    outbox_most; /* rows; above it consuming pauses, commands get 503 */
+	int64_t retry_ms; /* first back-off of RETRY; doubles to 30 s */
+	int64_t idempotency_ms; /* how long an answer is kept under its key */
+	int64_t dead_letter_ms; /* how long a dead letter's row is kept */
+	int64_t
+	    log_records_per_second; /* lines about records; the rest is counted */
 	int64_t drain_ms;
 };
 
@@ -170,8 +174,7 @@ int stream_emit(struct stream *s, const struct stream_output *output,
  * the buffer failed.
  */
 int stream_emit_buffer(struct stream *s, const char *topic, const char *type,
-    const char *key, struct buffer *value, int64_t ts_ms,
-    struct mr_error *err);
+    const char *key, struct buffer *value, int64_t ts_ms, struct mr_error *err);
 
 /* stream_say -- a log line, written after the commit and only then, subject to
  * the rate limit.  Pairs as for log_write, at most six. */
