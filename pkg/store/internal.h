@@ -80,7 +80,7 @@ int store_defers(const char *sql);
 int store_migrate(struct store *st, const struct store_options *options,
     struct mr_error *err);
 
-/* ---- connection.c ----------------------------------------------------------- */
+/* ---- connection.c ------------------------------------------------------- */
 
 /* store_exec -- run text of the store's own, dropping rows.  0 or -1. */
 int store_exec(struct store *st, const char *sql, struct mr_error *err);

@@ -73,8 +73,8 @@ fault_pwrite(int fd, const void *bytes, size_t size, off_t offset)
 	if (struck())
 		return (-1);
 	if (fault == FAULT_TEAR && fault_calls == fault_at) {
-		(void)pwrite(fd, bytes, size / 2, offset);
-		(void)raise(SIGKILL);
+		if (pwrite(fd, bytes, size / 2, offset) != -1)
+			(void)raise(SIGKILL);
 	}
 	return (pwrite(fd, bytes, size, offset));
 }
