@@ -400,11 +400,28 @@ tick_run(struct stream *s, int tick, int64_t now_ms, struct mr_error *err)
 	return (batch_undo(s, err));
 }
 
+/* A service's tick may emit, so it waits while the outbox is full. */
+static int64_t
+tick_at_us(const struct stream *s, int tick)
+{
+	if (s->tick_every_ms[tick] == 0 || (tick == TICK_SERVICE && s->holding))
+		return (INT64_MAX);
+	return (s->next_tick_us[tick]);
+}
+
 static int
 tick_due(const struct stream *s, int tick)
 {
-	return (s->tick_every_ms[tick] > 0 &&
-	    clock_mono_us() >= s->next_tick_us[tick]);
+	return (clock_mono_us() >= tick_at_us(s, tick));
+}
+
+int64_t
+batch_next_tick_us(const struct stream *s)
+{
+	int64_t service = tick_at_us(s, TICK_SERVICE);
+	int64_t core = tick_at_us(s, TICK_CORE);
+
+	return (service < core ? service : core);
 }
 
 /* ---- the transaction ----------------------------------------------------- */
@@ -483,6 +500,8 @@ say_all(struct stream *s)
 	int64_t suppressed;
 	int i, count;
 
+	if (s->said.failed)
+		return; /* no memory for lines */
 	while (at < end) {
 		count = *at++;
 		for (i = 0; i < count; i++) {

@@ -370,6 +370,8 @@ int connect_try(struct stream *s, struct mr_error *err);
  * -1 FATAL. */
 int batch_run(struct stream *s, struct mr_error *err);
 
+/* When the next tick is due; INT64_MAX if none is. */
+int64_t batch_next_tick_us(const struct stream *s);
 int batch_schedule_ticks(struct stream *s, struct mr_error *err);
 /* The last transaction of a drain: settle, and let go of the relay. */
 int batch_last(struct stream *s, struct mr_error *err);

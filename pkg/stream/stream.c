@@ -404,18 +404,15 @@ static int
 timeout_of(struct stream *s, int64_t partition_us)
 {
 	int64_t now = clock_mono_us();
-	int timeout_ms = SLEEP_MOST_MS, tick;
+	int timeout_ms = SLEEP_MOST_MS, i;
 
-	for (tick = 0; tick < 2; tick++)
-		if (s->tick_every_ms[tick] > 0)
-			timeout_ms = earlier(now, s->next_tick_us[tick],
-			    timeout_ms);
+	timeout_ms = earlier(now, batch_next_tick_us(s), timeout_ms);
 	if (partition_us >= 0)
 		timeout_ms = earlier(now, now + partition_us, timeout_ms);
 	if (s->settle_at_us != 0)
 		timeout_ms = earlier(now, s->settle_at_us, timeout_ms);
-	for (tick = 0; tick < s->partition_count; tick++)
-		if (s->partitions[tick]->to_tell)
+	for (i = 0; i < s->partition_count; i++)
+		if (s->partitions[i]->to_tell)
 			timeout_ms = earlier(now, s->tell_at_us, timeout_ms);
 	timeout_ms = earlier(now, s->peek_at_us, timeout_ms);
 	if ((partition_ready(s) > 0 && !s->holding) ||
@@ -528,12 +525,14 @@ loop_take(struct stream *s)
 	struct kafka_record records[POLLED_MOST];
 	struct partition *p;
 	int64_t rebalances = s->rebalances, assignment = s->last_assignment;
+	int64_t assigned;
 	int got, i;
 
 	if (s->consumer == NULL)
 		return;
 	do {
 		got = kafka_consumer_poll(s->consumer, records, POLLED_MOST, 0);
+		assigned = s->last_assignment;
 		for (i = 0; i < got; i++) {
 			p = rebalances == s->rebalances ?
 			    NULL :
@@ -541,7 +540,8 @@ loop_take(struct stream *s)
 				records[i].partition);
 			if (p != NULL && p->assignment > assignment &&
 			    p->state == PARTITION_READING) {
-				partition_refetch(s, p, p->fetch_next);
+				if (p->assignment <= assigned)
+					partition_refetch(s, p, p->fetch_next);
 				kafka_record_free(&records[i]);
 				continue;
 			}
