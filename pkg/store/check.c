@@ -124,7 +124,7 @@ next_word(const char *p, char word[16])
 
 			p = end != NULL ? end + 1 : p + strlen(p) - 1;
 		} else if (strchr("'\"`[", *p) != NULL) {
-			close = *p == '[' ? ']' : *p;
+			close = (char)(*p == '[' ? ']' : *p);
 			p += 1 + strcspn(p + 1, (char[]){close, '\0'});
 		} else if (isalpha((unsigned char)*p) || *p == '_') {
 			break;
@@ -134,7 +134,7 @@ next_word(const char *p, char word[16])
 	}
 	for (; isalnum((unsigned char)*p) || *p == '_'; p++)
 		if (n < 15)
-			word[n++] = (char)tolower((unsigned char)*p);
+			word[n++] = lower(*p);
 	word[n] = '\0';
 	return (p);
 }

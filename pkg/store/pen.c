@@ -44,7 +44,8 @@ struct pen {
 };
 
 /* The lock files that this process has open: never a second descriptor. */
-static LIST_HEAD(, pen) pens = LIST_HEAD_INITIALIZER(pens);
+LIST_HEAD(pen_list, pen);
+static struct pen_list pens = LIST_HEAD_INITIALIZER(pens);
 static pthread_mutex_t pens_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t wake_once = PTHREAD_ONCE_INIT;
 

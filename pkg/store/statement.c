@@ -419,15 +419,13 @@ store_find_values(struct store *st, struct mr_error *err, int64_t *value,
 	if ((rows = ready(st, err, sql, values, count)) == NULL)
 		return (-1);
 	rc = step(rows);
-	if (rc == SQLITE_DONE)
-		found = 0;
-	else if (rc != SQLITE_ROW)
+	if (rc != SQLITE_DONE && rc != SQLITE_ROW) {
 		store_fail(st, err, rc, "read");
-	else if (sqlite3_column_type(rows->stmt, 0) == SQLITE_NULL)
-		found = 0;
-	else {
-		*value = sqlite3_column_int64(rows->stmt, 0);
-		found = 1;
+	} else {
+		found = rc == SQLITE_ROW &&
+		    sqlite3_column_type(rows->stmt, 0) != SQLITE_NULL;
+		if (found)
+			*value = sqlite3_column_int64(rows->stmt, 0);
 	}
 	(void)sqlite3_reset(rows->stmt);
 	return (found);
