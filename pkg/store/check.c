@@ -134,7 +134,7 @@ next_word(const char *p, char word[16])
 	}
 	for (; isalnum((unsigned char)*p) || *p == '_'; p++)
 		if (n < 15)
-			word[n++] = lower(*p);
+			word[n++] = (char)tolower((unsigned char)*p);
 	word[n] = '\0';
 	return (p);
 }

@@ -338,7 +338,7 @@ static int
 open_already(const char *path)
 {
 	struct stat file;
-	struct pen *pen;
+	struct pen *pen = NULL;
 
 	if (stat(path, &file) != 0)
 		return (0);
