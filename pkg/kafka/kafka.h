@@ -252,7 +252,8 @@ enum kafka_delivery {
 	KAFKA_AT_LEAST_ONCE, /* acks=all, retries, one request in flight, never
 				given up */
 	KAFKA_EXACTLY_ONCE /* idempotent, gapless, one request in flight, and it
-				never gives up a record by time */
+				never gives up a record by time; waits 50 ms for more unless
+				flushed, so hand over a lot, flush, and go on when it is acknowledged */
 };
 
 struct kafka_report {

@@ -215,6 +215,8 @@ rows_send(struct sender *x, struct mr_error *err)
 	int found, sent = 1, count = 0, ours;
 
 	x->more = 0;
+	/* One lot at a time: what is committed meanwhile makes the next one
+	 * larger, and costs Kafka less. */
 	if (x->first != x->last)
 		return (0); /* a report wakes us */
 	if ((ours = still_owner(x, err)) != 1) {
