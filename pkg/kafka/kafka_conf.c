@@ -45,6 +45,7 @@ static const struct {
 	"more than one lets records overtake each other"},
     {"message.timeout.ms", "records are not dropped by time"},
     {"delivery.timeout.ms", "records are not dropped by time"},
+    {"message.max.bytes", "what is in an outbox must fit"},
     {"queuing.strategy", "records must stay in order"},
     {"delivery.report.only.error", "every record needs its report"},
     {"produce.offset.report", "every report needs its offset"},

@@ -363,6 +363,10 @@ take_error(rd_kafka_t *client, int code, const char *reason, void *opaque)
 	char why[400];
 	int fatal = code == RD_KAFKA_RESP_ERR__FATAL;
 
+	/* Why each is down was told before, and librdkafka doesn't repeat that
+	 * for half a minute; this it does all the time. */
+	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+		return;
 	if (fatal && rd_kafka_fatal_error(client, why, sizeof(why)) != 0)
 		reason = why;
 	tell_error(opaque, fatal, reason);
