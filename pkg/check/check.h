@@ -1,0 +1,144 @@
+/*
+ * check -- do the services' files and Kafka's topics add up?
+ *
+ * A checker is told everything that there is: the partitions of all topics,
+ * every service's file, every record, and the orders that clients were told
+ * of.  Then it judges a list of invariants, each a query over what it was
+ * told, and reports each one with the first few offenders.  It shares no
+ * code with the stream core beyond pkg/store, pkg/kafka and the codecs of
+ * pkg/event: headers are read by its own reader, so that an error there
+ * isn't made twice.
+ *
+ * Files are opened read-only, each read in one snapshot.  What is told goes
+ * into a scratch database in a folder of its own, removed by check_free, so
+ * memory stays bounded whatever the topics hold.
+ *
+ * Services may run meanwhile.  Then the order matters: the partitions' ends
+ * are taken, then the files are read, then the ends are taken again, and
+ * then the records up to those.  So whatever a file has consumed or
+ * had acknowledged is among the records, and what lies before the first end
+ * must be known to the file.  A file is compared with the records below its
+ * own positions and with those that it issued, never with another file of
+ * another moment.  What can't be judged that way needs `settled`.
+ *
+ * A checker belongs to one thread.  Calls return -1 with RETRY or FATAL when
+ * it couldn't be checked; a violation is no error.
+ */
+#ifndef MR_CHECK_H
+#define MR_CHECK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "kafka/kafka.h"
+
+#define CHECK_FIRST_MOST 20 /* offenders that are shown of one invariant */
+
+struct check;
+
+/* ${folder} is where the scratch folder is made; NULL: $TMPDIR or /tmp. */
+struct check *check_new(const char *folder, struct mr_error *err);
+void check_free(struct check *c); /* NULL is a no-op */
+
+/*
+ * check_add_partition -- a partition that exists, with the id of its topic,
+ * its first offset, and the one after its last.  Tell it before the files; and
+ * once more after them if services run: then only ${next} is taken over.
+ */
+int check_add_partition(struct check *c, const char *topic,
+    const char *topic_id, int partition, int64_t first, int64_t next,
+    struct mr_error *err);
+
+/*
+ * check_add_file -- read a service's file.  Which service's it is, it says
+ * itself; a service's file is added once.
+ */
+int check_add_file(struct check *c, const char *path, struct mr_error *err);
+
+/* check_add_acknowledged -- the id of an order that a client was told of. */
+int check_add_acknowledged(struct check *c, const char *id,
+    struct mr_error *err);
+
+/* A record, as a reader of topics hands it over.  Pointers are borrowed. */
+struct check_record {
+	const char *topic;
+	int partition;
+	int64_t offset;
+	const char *type; /* ce_type; NULL: none */
+	const char *source; /* ce_source, if it is a Millrace service's */
+	int64_t seq; /* with a source: ce_id and ce_predecessor */
+	int64_t predecessor;
+	const char *cause_topic; /* ce_cause; NULL: none */
+	int cause_partition;
+	int64_t cause_offset;
+	const char *dead_topic; /* of a dead letter: where it came from */
+	int dead_partition;
+	int64_t dead_offset;
+	const void *key; /* NULL: none */
+	size_t key_size;
+	const void *value; /* NULL: a tombstone */
+	size_t value_size;
+};
+
+/*
+ * The reader of topics: the next record, those of one partition in the order of
+ * their offsets, from the first offset to the last.  1, 0 at the end, or -1.
+ */
+typedef int check_next(void *arg, struct check_record *record,
+    struct mr_error *err);
+
+int check_read(struct check *c, check_next *next, void *arg,
+    struct mr_error *err);
+
+/* How a whole check is done on a real cluster and a folder of files. */
+struct check_run {
+	struct kafka_conf kafka;
+	const char *data; /* the folder of *.db */
+	const char *acknowledged; /* ids, one a line; NULL: none, "-": stdin */
+	int64_t stall_ms; /* give up when the topics are silent for so long */
+};
+int check_gather(struct check *c, const struct check_run *run,
+    struct mr_error *err);
+
+/* ---- judging ------------------------------------------------------------ */
+
+enum check_verdict { CHECK_HOLDS, CHECK_VIOLATED, CHECK_NOT_JUDGED };
+
+struct check_line {
+	const char *name; /* one word */
+	const char *says; /* the invariant, in a few words */
+	enum check_verdict verdict;
+	const char *reason; /* why it wasn't judged, or counts; or NULL */
+	int64_t judged; /* how many things */
+	int64_t offenders;
+	const char *const *first; /* the first few of them */
+	int first_count;
+};
+
+struct check_options {
+	int settled; /* nothing is under way: nothing may be left to do */
+	int64_t first_most; /* offenders shown; at most CHECK_FIRST_MOST */
+	const char *const *skip; /* names of invariants to leave out */
+	int skip_count;
+};
+
+/*
+ * check_judge -- judge every invariant, handing each line to ${report}.
+ *
+ * Once everything is told.  Returns 1 if all that was judged holds, 0 if
+ * something is violated, -1 on error, also for an unknown name in `skip`.
+ */
+int check_judge(struct check *c, const struct check_options *options,
+    void (*report)(void *arg, const struct check_line *line), void *arg,
+    struct mr_error *err);
+
+/* check_list -- the ${index}-th invariant's name and what it says; 1, or 0
+ * past the last. */
+int check_list(int index, const char **name, const char **says);
+
+/* How much was told. */
+int64_t check_file_count(const struct check *c);
+int64_t check_record_count(const struct check *c);
+
+#endif

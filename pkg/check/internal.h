@@ -1,0 +1,79 @@
+/*
+ * internal -- what the files of pkg/check share.
+ *
+ *	check.c		the scratch database, and taking records in
+ *	files.c		reading the services' files
+ *	topics.c	reading the topics of a cluster
+ *	invariants.c	the invariants, as queries
+ *	judge.c		judging them
+ */
+#ifndef MR_CHECK_INTERNAL_H
+#define MR_CHECK_INTERNAL_H
+
+#include "check/check.h"
+#include "store/store.h"
+
+#define SCRATCH_PATH_SIZE 4096
+
+/* A source's number in the scratch database, known by its text. */
+struct check_source {
+	char *text;
+	int64_t id;
+};
+
+/* The highest sequence number so far of a source in a partition. */
+struct check_highest {
+	int64_t source;
+	char topic[KAFKA_TOPIC_MAX + 1];
+	int partition;
+	int64_t seq;
+};
+
+struct check {
+	char folder[SCRATCH_PATH_SIZE];
+	struct store *st;
+	int begun;
+	int64_t uncommitted; /* rows since the last commit */
+	int64_t files;
+	int64_t records;
+	int acknowledged; /* some were told, or none on purpose */
+	struct check_source *sources;
+	size_t source_count;
+	struct check_highest *highest;
+	size_t highest_count;
+	struct kafka_topic_state *topics; /* for the number of partitions */
+	size_t topic_count;
+};
+
+/* Write transactions of the scratch database, committed now and then. */
+int check_begin(struct check *c, struct mr_error *err);
+int check_commit(struct check *c, struct mr_error *err);
+
+/* The id of a source, which is made known if it isn't. */
+int check_source_id(struct check *c, const char *source, int64_t *id,
+    struct mr_error *err);
+/* Take in a record of a topic, or with offset -1 one of an outbox. */
+int check_take(struct check *c, const struct check_record *record,
+    struct mr_error *err);
+
+/* The scratch database's schema. */
+extern const struct store_migration check_schema[];
+
+/* An invariant: a query that gives a line of text for each offender. */
+struct check_invariant {
+	const char *name;
+	const char *says;
+	const char *needs[2]; /* services whose files it compares */
+	const char *topics[2]; /* must be there from their beginning */
+	int settled; /* only when nothing is under way */
+	int acknowledged; /* only when ids were told */
+	const char *judged; /* how many things; NULL: not counted */
+	const char *counts; /* a text that tells more; or NULL */
+	const char *offenders;
+};
+extern const struct check_invariant check_invariants[];
+
+/* What is derived once everything is told. */
+extern const char *const check_derive[];
+
+#endif

@@ -1,0 +1,217 @@
+/* judge -- run the invariants' queries, and report what they say. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check/internal.h"
+
+static const char sql_has_file[] = "SELECT 1 FROM files WHERE service = ?1";
+static const char sql_cut[] =
+    "SELECT 1 FROM partitions WHERE topic = ?1 AND first > 0";
+
+/* What is reported of one invariant; the texts are its own. */
+struct findings {
+	struct check_line line;
+	char reason[160];
+	char *texts[CHECK_FIRST_MOST];
+};
+
+static void
+findings_done(struct findings *f)
+{
+	int i;
+
+	for (i = 0; i < f->line.first_count; i++)
+		free(f->texts[i]);
+	f->line.first_count = 0;
+}
+
+static int
+is_skipped(const struct check_options *options, const char *name)
+{
+	int i;
+
+	for (i = 0; i < options->skip_count; i++)
+		if (strcmp(options->skip[i], name) == 0)
+			return (1);
+	return (0);
+}
+
+/* Why an invariant can't be judged here, if it can't: 1, 0, or -1. */
+static int
+unjudged(struct check *c, const struct check_invariant *inv,
+    const struct check_options *options, char *why, size_t size,
+    struct mr_error *err)
+{
+	int64_t one;
+	int found, i;
+
+	why[0] = '\0';
+	if (is_skipped(options, inv->name))
+		snprintf(why, size, "left out");
+	else if (inv->acknowledged && !c->acknowledged)
+		snprintf(why, size, "no list of acknowledged orders was given");
+	else if (inv->settled && !options->settled)
+		snprintf(why, size, "only --settled can tell");
+	for (i = 0; i < 2 && inv->needs[i] != NULL && !why[0]; i++) {
+		if ((found = store_find(c->st, err, &one, sql_has_file,
+			 store_text(inv->needs[i]))) == -1)
+			return (-1);
+		if (found == 0)
+			snprintf(why, size, "there is no file of %s",
+			    inv->needs[i]);
+	}
+	for (i = 0; i < 2 && inv->topics[i] != NULL && !why[0]; i++) {
+		if ((found = store_find(c->st, err, &one, sql_cut,
+			 store_text(inv->topics[i]))) == -1)
+			return (-1);
+		if (found == 1)
+			snprintf(why, size,
+			    "retention has deleted records of %s",
+			    inv->topics[i]);
+	}
+	return (why[0] != '\0');
+}
+
+static int
+counts_read(struct check *c, const struct check_invariant *inv,
+    struct findings *f, struct mr_error *err)
+{
+	struct store_rows *rows;
+	int found;
+
+	if (inv->judged != NULL &&
+	    store_find_values(c->st, err, &f->line.judged, inv->judged, NULL,
+		0) == -1)
+		return (-1);
+	if (inv->counts == NULL)
+		return (0);
+	if ((rows = store_query_values(c->st, err, inv->counts, NULL, 0)) ==
+	    NULL)
+		return (-1);
+	if ((found = store_next(rows, err)) == 1) {
+		snprintf(f->reason, sizeof(f->reason), "%s",
+		    store_get_text(rows, 0));
+		f->line.reason = f->reason;
+	}
+	store_rows_done(rows);
+	return (found == -1 ? -1 : 0);
+}
+
+static int
+offenders_read(struct check *c, const struct check_invariant *inv,
+    int64_t first_most, struct findings *f, struct mr_error *err)
+{
+	struct store_rows *rows;
+	char *text;
+	int more;
+
+	if ((rows = store_query_values(c->st, err, inv->offenders, NULL, 0)) ==
+	    NULL)
+		return (-1);
+	while ((more = store_next(rows, err)) == 1) {
+		f->line.offenders++;
+		if (f->line.first_count >= first_most ||
+		    f->line.first_count == CHECK_FIRST_MOST)
+			continue;
+		if ((text = strdup(store_get_text(rows, 0))) == NULL) {
+			more = mr_error_set(err, MR_FATAL, "out of memory");
+			break;
+		}
+		f->texts[f->line.first_count++] = text;
+	}
+	store_rows_done(rows);
+	return (more);
+}
+
+static int
+judge_one(struct check *c, const struct check_invariant *inv,
+    const struct check_options *options, struct findings *f,
+    struct mr_error *err)
+{
+	int no;
+
+	f->line.name = inv->name;
+	f->line.says = inv->says;
+	f->line.first = (const char *const *)f->texts;
+	if ((no = unjudged(c, inv, options, f->reason, sizeof(f->reason),
+		 err)) == -1)
+		return (-1);
+	if (no) {
+		f->line.verdict = CHECK_NOT_JUDGED;
+		f->line.reason = f->reason;
+		return (0);
+	}
+	if (counts_read(c, inv, f, err) == -1 ||
+	    offenders_read(c, inv, options->first_most, f, err) == -1)
+		return (mr_error_wrap(err, "judging %s", inv->name));
+	f->line.verdict = f->line.offenders == 0 ? CHECK_HOLDS : CHECK_VIOLATED;
+	return (0);
+}
+
+/* What the queries stand on is derived once. */
+static int
+derive(struct check *c, struct mr_error *err)
+{
+	const char *const *sql;
+
+	if (check_begin(c, err) == -1)
+		return (-1);
+	for (sql = check_derive; *sql != NULL; sql++)
+		if (store_run_values(c->st, err, *sql, NULL, 0) == -1)
+			return (-1);
+	return (check_commit(c, err));
+}
+
+static int
+skip_known(const struct check_options *options, struct mr_error *err)
+{
+	const struct check_invariant *inv;
+	int i;
+
+	for (i = 0; i < options->skip_count; i++) {
+		for (inv = check_invariants; inv->name != NULL; inv++)
+			if (strcmp(inv->name, options->skip[i]) == 0)
+				break;
+		if (inv->name == NULL)
+			return (mr_error_set(err, MR_FATAL,
+			    "there is no invariant called \"%.40s\"",
+			    options->skip[i]));
+	}
+	return (0);
+}
+
+int
+check_judge(struct check *c, const struct check_options *options,
+    void (*report)(void *arg, const struct check_line *line), void *arg,
+    struct mr_error *err)
+{
+	const struct check_invariant *inv;
+	struct findings f;
+	int holds = 1;
+
+	if (skip_known(options, err) == -1 || derive(c, err) == -1)
+		return (-1);
+	for (inv = check_invariants; inv->name != NULL; inv++) {
+		memset(&f, 0, sizeof(f));
+		if (judge_one(c, inv, options, &f, err) == -1) {
+			findings_done(&f);
+			return (-1);
+		}
+		report(arg, &f.line);
+		if (f.line.verdict == CHECK_VIOLATED)
+			holds = 0;
+		findings_done(&f);
+	}
+	return (holds);
+}
+
+int
+check_list(int index, const char **name, const char **says)
+{
+	if (check_invariants[index].name == NULL)
+		return (0);
+	*name = check_invariants[index].name;
+	*says = check_invariants[index].says;
+	return (1);
+}
