@@ -294,7 +294,7 @@ $(SQLITE_STAMP): | node_modules/.package-lock.json
 
 # ---- Testing and checking -------------------------------------------------
 
-.PHONY: test test-built unit lint
+.PHONY: test test-built unit lint bench
 UNDER := $(if $(findstring thread,$(SAN)),setarch -R)
 SUITES = 'unit=$(UNDER) tests/run-unit $(UNIT_TESTS)' \
     '?model=$(BUILD)/test/model' \
@@ -323,6 +323,12 @@ bench:
 	@$(MAKE) all benches
 	@deploy/local/kafka libs
 	@MILLRACE_BUILD=$(abspath $(BUILD)) tests/bench/run $(BENCH)
+
+bench:
+	@deploy/local/packages build run kafka bench
+	@$(MAKE) all benches
+	@deploy/local/kafka libs
+	@MILLRACE_BUILD=$(abspath $(BUILD)) tests/bench/run
 
 lint: deps $(MIGRATIONS_H)
 	@deploy/local/packages build lint
@@ -399,6 +405,7 @@ help:
 #:   make test           see to packages, build, run every test
 #:   make unit           the C unit tests only
 #:   make bench          speed and memory, as ratios; BENCH=post: one figure
+#:   make bench          speed and memory, as ratios to a baseline
 #:   make lint           layout and static analysis
 #:   make clean          remove what was built; keep the dependencies
 #:   make distclean      remove build/ and node_modules/ whole
