@@ -36,7 +36,7 @@ static const char sql_issued[] =
 struct look {
 	struct kafka_consumer *consumer;
 	struct kafka_position *positions;
-	int *ended;
+	int64_t *ends; /* as of the start; -1: reached */
 	int count;
 	int left; /* partitions whose end was not reached */
 	int64_t read;
@@ -52,7 +52,7 @@ look_free(struct stream *s)
 		return;
 	kafka_consumer_free(look->consumer);
 	free(look->positions);
-	free(look->ended);
+	free(look->ends);
 	free(look);
 	s->look = NULL;
 }
@@ -89,6 +89,7 @@ look_list(struct stream *s, struct look *look, struct mr_error *err)
 				return (-1);
 			if (from == next)
 				continue;
+			look->ends[look->count] = next;
 			look->positions[look->count++] =
 			    (struct kafka_position){
 				.topic = s->outputs[i].topic,
@@ -116,8 +117,8 @@ look_start(struct stream *s, struct mr_error *err)
 		return (mr_error_set(err, MR_RETRY, "out of memory"));
 	s->look = look;
 	look->positions = calloc(most + 1, sizeof(*look->positions));
-	look->ended = calloc(most + 1, sizeof(*look->ended));
-	if (look->positions == NULL || look->ended == NULL) {
+	look->ends = calloc(most + 1, sizeof(*look->ends));
+	if (look->positions == NULL || look->ends == NULL) {
 		look_free(s);
 		return (mr_error_set(err, MR_RETRY, "out of memory"));
 	}
@@ -136,22 +137,36 @@ fail:
 	return (-1);
 }
 
+/*
+ * Is the end that the partition had at the start reached?  Its end now may
+ * move for as long as another instance sends.
+ */
+static void
+look_end(struct look *look, const struct kafka_record *r)
+{
+	int i;
+
+	for (i = 0; i < look->count; i++) {
+		if (look->ends[i] == -1 ||
+		    look->positions[i].partition != r->partition ||
+		    strcmp(look->positions[i].topic, r->topic) != 0)
+			continue;
+		if (r->end_of_partition || r->out_of_range ||
+		    r->offset + 1 >= look->ends[i]) {
+			look->ends[i] = -1;
+			look->left--;
+		}
+	}
+}
+
 static void
 look_at(struct stream *s, struct look *look, const struct kafka_record *r)
 {
 	struct identity id;
-	int i;
 
-	if (r->end_of_partition || r->out_of_range) {
-		for (i = 0; i < look->count; i++)
-			if (look->positions[i].partition == r->partition &&
-			    strcmp(look->positions[i].topic, r->topic) == 0 &&
-			    !look->ended[i]) {
-				look->ended[i] = 1;
-				look->left--;
-			}
+	look_end(look, r);
+	if (r->end_of_partition || r->out_of_range)
 		return;
-	}
 	look->read++;
 	identity_read(r, &id);
 	if (id.ours && strcmp(id.source, s->source) == 0 &&
