@@ -23,7 +23,7 @@ answer_health(struct web_request *req, struct web_response *res,
     int (*ask)(void *arg, char *reason, size_t reason_size))
 {
 	struct json_writer w;
-	char reason[240] = "";
+	char reason[640] = ""; /* whole: it ends with what to do */
 	int well = ask == NULL || ask(req->arg, reason, sizeof(reason));
 
 	res->no_store = 1;
