@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 
-PRODUCE, FETCH, LIST_OFFSETS, METADATA = 0, 1, 2, 3
+PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_FETCH = 0, 1, 2, 3, 9
 EARLIEST, LATEST = -2, -1
 UNKNOWN_TOPIC = 3
 RETRIABLE = (3, 5, 6, 7, 8, 9, 13, 14, 15, 16)
@@ -269,6 +269,23 @@ class Kafka:
                 records += some
                 at = some[-1].offset + 1
             out.append(records)
+        return out
+
+    def group_offsets(self, group, topic):
+        """What a group has committed: (offset or -1, metadata)."""
+        count = self.partitions(topic)
+        r = self._ask(OFFSET_FETCH, 1, _string(group) + struct.pack(
+            ">i", 1) + _string(topic) + struct.pack(
+            ">i%di" % count, count, *range(count)))
+        r.take("i"), r.string()
+        out = [None] * count
+        for _ in range(r.take("i")):
+            partition, offset, metadata = r.take("i"), r.take("q"), r.string()
+            code = r.take("h")
+            if code:
+                raise KafkaError("offsets of group %s: error %d" %
+                                 (group, code), code)
+            out[partition] = (offset, metadata)
         return out
 
     def ends(self, topic):

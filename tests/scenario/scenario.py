@@ -1,12 +1,14 @@
 """scenario -- marks functions as scenarios."""
 
 
-def scenario(kind="shared", small=True):
+def scenario(kind="shared", small=True, spoils=False):
     """kind: "shared" runs on the system that others have used, "own" on a
     new one with nothing started, None without any.  Not small: left out
-    where the programs are slow."""
+    where the programs are slow.  One that spoils the system leaves a new
+    one to the next."""
     def mark(function):
         function.kind = kind
         function.small = small
+        function.spoils = spoils
         return function
     return mark

@@ -112,6 +112,9 @@ class System:
         self.starts = {}    # instance: its last arguments to start()
         self.wanted = set()
         self.ends = []      # (instance, pid, status) nobody asked for
+        self.plans = {}     # instance: failpoints for its next starts
+        self.failpoints = {}  # instance: the one that it was started with
+        self.starts_at = {}   # instance: its log's size at its last start
         self.closing = threading.Event()
         self.keeper = None
 
@@ -249,6 +252,8 @@ class System:
             self.starts[instance] = dict(
                 flags=flags, failpoints=failpoints, brokers=brokers, db=db,
                 session_ms=session_ms)
+            self.failpoints[instance] = failpoint
+            self.starts_at[instance] = self.log_size(instance)
             self.services[instance] = Process(argv, self.log_of(instance),
                                               env)
             self.wanted.add(instance)
@@ -271,7 +276,8 @@ class System:
         return [i for i in self.services if self.runs(i)]
 
     def _keep(self):
-        """The supervisor: start again what ended unasked."""
+        """The supervisor: start again what ended unasked, with the next
+        failpoint of its plan."""
         while not self.closing.wait(0.02):
             with self.lock:
                 for instance in sorted(self.wanted):
@@ -280,18 +286,24 @@ class System:
                     if status is None:
                         continue
                     self.ends.append((instance, process.pid, status))
-                    self.start(instance, **self.starts[instance])
+                    self._again(instance)
+
+    def _again(self, instance):
+        plan = self.plans.get(instance)
+        self.start(instance, failpoint=plan.pop(0) if plan else None,
+                   **self.starts[instance])
 
     def kill(self, instance, restart=True):
-        """kill -9; the supervisor starts it again unless told otherwise."""
+        """kill -9, and start it again unless told otherwise."""
         with self.lock:
             process = self.services[instance]
-            if not restart:
-                self.wanted.discard(instance)
             process.signal(signal.SIGKILL)
-            pid = process.pid
             process.popen.wait()
-        return pid
+            if restart:
+                self._again(instance)
+            else:
+                self.wanted.discard(instance)
+        return process.pid
 
     def signal(self, instance, number):
         self.services[instance].signal(number)
@@ -368,7 +380,12 @@ class System:
             connection.close()
 
     def value(self, service, sql, *args):
-        return self.select(service, sql, *args)[0][0]
+        """The first column of the first row; no row is an OSError, which
+        wait_for() takes for not yet."""
+        rows = self.select(service, sql, *args)
+        if not rows:
+            raise OSError("no rows: " + sql)
+        return rows[0][0]
 
     # -- the end ----------------------------------------------------------
 

@@ -1,0 +1,471 @@
+"""faults -- instances, brokers and files that stop, die or come back."""
+
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import time
+
+import load
+import poison
+import verify
+from scenario import scenario
+from system import SERVICES, expect
+
+ALL = ("orders", "inventory", "notifications", "prices")
+
+
+def work_of(context, **how):
+    return load.Load(context.system, context.ledger, context.rng.random(),
+                     **how)
+
+
+def more_orders(context, work, count, seconds=60):
+    """Wait until the load has placed so many more."""
+    until = work.placed + count
+
+    def there():
+        if work.failures:
+            raise work.failures[0]
+        return work.placed >= until
+    context.system.wait_for("%d more orders" % count, there, seconds)
+
+
+def adds_up(context):
+    repeats = verify.settle_and_check(context.system, context.ledger)
+    context.say("%d orders by now, %d repeats dropped" % (
+        len(context.ledger.orders), repeats))
+
+
+def assigned(system, instance, since=0):
+    """The partitions that an instance has, as its log tells it."""
+    has = set()
+    for what, topic, number in re.findall(
+            r'msg="partition (assigned|revoked|lost)" topic=(\S+)'
+            r' partition=(\d+)', system.log(instance, since)):
+        if what == "assigned":
+            has.add((topic, number))
+        else:
+            has.discard((topic, number))
+    return has
+
+
+def both_assigned(system, *instances):
+    def there():
+        has = [assigned(system, i, system.starts_at[i]) for i in instances]
+        return all(has) and sum(len(x) for x in has) == 3
+    system.wait_for("partitions of %s are shared" % (instances,), there, 40)
+
+
+@scenario()
+def stops_and_starts(context):
+    """SIGTERM to all under load drains and exits 0; all goes on."""
+    system = context.system
+    with work_of(context) as work:
+        for name in SERVICES:
+            more_orders(context, work, 5)
+            began = time.monotonic()
+            expect(system.stop(name) == [0], "%s didn't exit with 0", name)
+            took = time.monotonic() - began
+            expect("drained=yes" in system.log(name), "%s didn't drain", name)
+            context.say("%s %.1f s" % (name, took))
+            system.start(name)
+            system.ready(name)
+        more_orders(context, work, 5)
+    adds_up(context)
+
+
+@scenario()
+def notifications_catch_up(context):
+    """Orders placed while notifications is down are all notified, once."""
+    system = context.system
+    system.stop("notifications")
+    before = system.value("notifications",
+                          "SELECT count(*) FROM notifications")
+    with work_of(context, clients_count=8, pause_s=0.005) as work:
+        more_orders(context, work, 200)
+    verify.settle(system, ("orders", "inventory"))
+    expect(before == system.value(
+        "notifications", "SELECT count(*) FROM notifications"),
+        "somebody else notifies")
+    began = time.monotonic()
+    system.start("notifications")
+    verify.settle(system, ("orders", "inventory", "notifications"))
+    context.say("caught up after %.1f s" % (time.monotonic() - began))
+    adds_up(context)
+
+
+@scenario()
+def two_instances(context):
+    """Two of notifications and of inventory share; one of each is killed."""
+    system = context.system
+    others = ("inventory-2", "notifications-2")
+    system.start_all(others)
+    both_assigned(system, "inventory", "inventory-2")
+    both_assigned(system, "notifications", "notifications-2")
+    with work_of(context) as work:
+        more_orders(context, work, 60)
+        system.kill("inventory", restart=False)
+        system.kill("notifications-2", restart=False)
+        began = time.monotonic()
+
+        def taken_over():
+            return len(assigned(system, "inventory-2")) == 3 and \
+                len(assigned(system, "notifications")) >= 3
+        system.wait_for("the survivors have it all", taken_over, 40)
+        context.say("taken over after %.1f s" % (time.monotonic() - began))
+        more_orders(context, work, 60)
+        system.start_all(("inventory", "notifications-2"))
+        more_orders(context, work, 30)
+    adds_up(context)
+    system.stop(*others)
+
+
+@scenario()
+def stopped_and_woken(context):
+    """An instance stopped past its session's end and woken does no harm."""
+    system = context.system
+    system.start_all(("inventory-2",))
+    both_assigned(system, "inventory", "inventory-2")
+    ends = len(system.ends)
+    with work_of(context) as work:
+        for sleeper, other in (("inventory", "inventory-2"),
+                               ("inventory-2", "inventory")):
+            more_orders(context, work, 20)
+            system.signal(sleeper, signal.SIGSTOP)
+            system.wait_for(
+                "%s has all partitions" % other, lambda o=other:
+                len(assigned(system, o, system.starts_at[o])) == 3, 40)
+            more_orders(context, work, 40)
+            size = system.log_size(sleeper)
+            system.signal(sleeper, signal.SIGCONT)
+            system.wait_for(
+                "%s has partitions again" % sleeper,
+                lambda s=sleeper, z=size: "partition assigned" in
+                system.log(s, z), 40)
+            system.ready(sleeper, other)
+        more_orders(context, work, 20)
+    killed = len(system.ends) - ends
+    if killed:
+        context.say("%d held the pen and were killed for it" % killed)
+    adds_up(context)
+    system.stop("inventory-2")
+
+
+@scenario()
+def stopped_in_a_transaction(context):
+    """One stopped inside a transaction is killed by the waiter, one outside
+    does no harm."""
+    system = context.system
+    for where, dies in (("batch.applied", True), ("positions.written", True),
+                        ("commit.after", False), ("relay.sent", False)):
+        system.stop("inventory")
+        system.start("inventory", failpoints=True,
+                     failpoint="%s=stop@3" % where)
+        if not system.runs("inventory-2"):
+            # Of the same program: only such a one is killed.
+            system.start("inventory-2", failpoints=True)
+        system.ready("inventory-2")
+        size = system.log_size("inventory-2")
+        ends = len(system.ends)
+        stopped = system.services["inventory"]
+        with work_of(context) as work:
+            system.wait_for(
+                "it stops at %s" % where, lambda p=stopped: p.poll() is not
+                None or state_of(p.pid) == "T", 40)
+            if dies:
+                system.wait_for("the waiter kills it",
+                                lambda e=ends: len(system.ends) > e, 40)
+                expect(system.ends[-1][0] == "inventory" and
+                       system.ends[-1][2] == -signal.SIGKILL,
+                       "ended: %r", system.ends[-1])
+                expect(str(stopped.pid) in system.log("inventory-2", size),
+                       "inventory-2 doesn't name pid %d", stopped.pid)
+            else:
+                system.wait_for(
+                    "inventory-2 has all partitions", lambda: len(assigned(
+                        system, "inventory-2",
+                        system.starts_at["inventory-2"])) == 3, 40)
+                more_orders(context, work, 30)
+                expect(len(system.ends) == ends, "somebody was killed: %r",
+                       system.ends[ends:])
+                system.signal("inventory", signal.SIGCONT)
+            more_orders(context, work, 30)
+        system.ready("inventory")
+    system.stop("inventory")
+    system.start("inventory")
+    adds_up(context)
+    system.stop("inventory-2")
+
+
+def state_of(pid):
+    try:
+        with open("/proc/%d/stat" % pid) as f:
+            return f.read().rpartition(")")[2].split()[0]
+    except OSError:
+        return "?"
+
+
+def relay_owner(system, instances):
+    """The instance whose log tells of the epoch that is in the file."""
+    epoch = system.value("inventory", "SELECT epoch FROM relay"
+                         " WHERE owner <> ''")
+    line = 'msg="taking over the relay" epoch=%d\n' % epoch
+    for instance in instances:
+        if line in system.log(instance):
+            return instance
+    raise OSError("nobody's log has epoch %d" % epoch)
+
+
+@scenario()
+def relay_owner_dies(context):
+    """The relay's owner is killed; then stopped for 8 s and woken."""
+    system = context.system
+    both = ("inventory", "inventory-2")
+    system.start_all(("inventory-2",))
+    both_assigned(system, *both)
+    with work_of(context) as work:
+        for how in ("killed", "stopped"):
+            more_orders(context, work, 30)
+            owner = system.wait_for("there is an owner", lambda:
+                                    relay_owner(system, both))
+            other = both[1 - both.index(owner)]
+            size = system.log_size(other)
+            began = time.monotonic()
+            if how == "killed":
+                system.kill(owner, restart=False)
+            else:
+                system.signal(owner, signal.SIGSTOP)
+            system.wait_for("%s takes the relay over" % other, lambda z=size,
+                            o=other: "taking over the relay" in
+                            system.log(o, z), 40)
+            context.say("%s: taken over after %.1f s" % (
+                how, time.monotonic() - began))
+            if how == "killed":
+                system.start(owner)
+            else:
+                system.wait_for("8 s have passed", lambda b=began:
+                                time.monotonic() - b > 8)
+                system.signal(owner, signal.SIGCONT)
+            more_orders(context, work, 30)
+            system.ready(*both)
+    adds_up(context)
+    system.stop("inventory-2")
+
+
+@scenario()
+def broker_killed(context):
+    """kill -9 of the broker under load, twice: orders are taken meanwhile,
+    and nothing is lost or done twice."""
+    system = context.system
+    with work_of(context, clients_count=2) as work:
+        for _ in range(2):
+            more_orders(context, work, 20)
+            system.kafka_kill()
+            more_orders(context, work, 20)
+            expect(system.value("orders", "SELECT count(*) FROM outbox"),
+                   "the outbox is empty without a broker")
+            system.kafka_start()
+            began = time.monotonic()
+            system.wait_for(
+                "the outbox falls", lambda: system.value(
+                    "orders", "SELECT count(*) FROM outbox") < 20, 60)
+            context.say("relayed again after %.1f s" % (
+                time.monotonic() - began))
+        more_orders(context, work, 20)
+    system.ready(*SERVICES)
+    adds_up(context)
+
+
+@scenario()
+def broker_away(context):
+    """Without Kafka orders are taken up to the outbox's ceiling, then 503
+    with Retry-After; all goes on by itself."""
+    system = context.system
+    system.stop("orders")
+    system.start("orders", flags=("--outbox-most", "1000"))
+    system.ready("orders")
+    system.kafka_kill()
+    refused, accepted = None, 0
+    while refused is None:
+        expect(accepted < 3000, "%d orders and no ceiling", accepted)
+        answer = system.call("orders", "POST", "/orders",
+                             {"item": "Phone", "quantity": 1})
+        if answer.status == 201:
+            context.ledger.add(answer.json())
+            accepted += 1
+        else:
+            refused = answer
+    expect(refused.status == 503 and int(refused.headers["retry-after"]) > 0,
+           "above the ceiling: %r %r", refused, refused.headers)
+    # Sent, but maybe not yet acknowledged and deleted, when it died.
+    expect(1000 <= accepted <= 1001, "%d orders were accepted", accepted)
+    ready, why = system.readiness("orders")
+    expect(not ready and "wait for Kafka" in why, "/readyz: %s", why)
+    answer = system.call("orders", "GET", "/orders?limit=1")
+    expect(answer.status == 200, "reading: %r", answer)
+    system.kafka_start()
+    began = time.monotonic()
+    system.ready("orders", seconds=60)
+    answer = load.post_until(system, "orders", "/orders",
+                             {"item": "Phone", "quantity": 1}, None, 20)
+    expect(answer.status == 201, "with Kafka again: %r", answer)
+    context.ledger.add(answer.json())
+    context.say("%d accepted, ready again %.1f s after Kafka" % (
+        accepted, time.monotonic() - began))
+    system.stop("orders")
+    system.start("orders")
+    system.ready(*SERVICES)
+    adds_up(context)
+
+
+@scenario()
+def poison_records(context):
+    """Broken and oversized records among good ones: the good are applied,
+    the bad are dead letters, whole in the file."""
+    system = context.system
+    before = poison.dead_letters(system)
+    with work_of(context) as work:
+        more_orders(context, work, 20)
+        sent = poison.send_all(system, context.rng)
+        more_orders(context, work, 20)
+    verify.settle(system, ALL, seconds=90)
+    poison.compare(system, before, sent)
+    context.say("%d bad records to %d topics, the largest of %d bytes" % (
+        len(sent), len({s.topic for s in sent}),
+        max(len(s.value or b"") for s in sent)))
+    adds_up(context)
+
+
+@scenario()
+def two_files_in_one_group(context):
+    """A second file in a group halts with the reason, and does nothing."""
+    system = context.system
+    with work_of(context, clients_count=2) as work:
+        more_orders(context, work, 20)
+        # Before the first file has said so, nobody can know of it.
+        kafka = system.kafka()
+        system.wait_for("the group has offsets", lambda: all(
+            offset > 0 for offset, _ in kafka.group_offsets(
+                "notifications", "inventory-events")))
+        kafka.close()
+        db = os.path.join(system.copies, "notifications.db")
+        system.start("notifications-7", db=db)
+
+        def halted():
+            ready, why = system.readiness("notifications-7")
+            expect(not ready or "first rebalance" not in why, "%s", why)
+            if "two files in one group" not in why:
+                raise OSError(why)
+            return why
+        why = system.wait_for("it halts", halted, 40)
+        expect("millrace state rebind" in why, "/readyz: %s", why)
+        expect(system.metric("notifications-7",
+                             "millrace_partition_halted") > 0, "no metric")
+        system.stop("notifications-7")
+        more_orders(context, work, 10)
+    rows = rows_of(db)
+    expect(rows == 0, "the second file has %d notifications", rows)
+    system.ready("notifications")
+    adds_up(context)
+
+
+def rows_of(db):
+    connection = sqlite3.connect("file:%s?mode=ro" % db, uri=True)
+    try:
+        return connection.execute(
+            "SELECT count(*) FROM notifications").fetchone()[0]
+    finally:
+        connection.close()
+
+
+@scenario(kind="own")
+def broker_absent_at_start(context):
+    """Services started before the broker wait, say so, and go on."""
+    system = context.system
+    pids = {name: system.start(name) for name in SERVICES}
+    for name in SERVICES:
+        def waits(n=name):
+            ready, why = system.readiness(n)
+            expect(not ready, "%s is ready without a broker", n)
+            return "waiting for the broker" in why
+        system.wait_for("%s says that it waits" % name, waits, 40)
+        answer = system.call(name, "GET", "/readyz")
+        expect(answer.status == 503, "%s: %r", name, answer)
+        answer = system.call(name, "GET", "/livez")
+        expect(answer.status == 200, "%s: %r", name, answer)
+        system.wait_for("its log says so", lambda n=name:
+                        "waiting for the broker" in system.log(n))
+    answer = system.call("orders", "POST", "/orders",
+                         {"item": "Laptop", "quantity": 1})
+    expect(answer.status == 503 and int(answer.headers["retry-after"]) > 0,
+           "POST without a broker ever: %r", answer)
+    system.kafka_start()
+    began = time.monotonic()
+    system.ready(*SERVICES, seconds=60)
+    context.say("all ready %.1f s after Kafka" % (time.monotonic() - began))
+    for name, pid in pids.items():
+        expect(system.services[name].pid == pid, "%s was restarted", name)
+    with work_of(context) as work:
+        more_orders(context, work, 20)
+    adds_up(context)
+
+
+@scenario(spoils=True)
+def older_copy_of_orders(context):
+    """orders.db put back from an older copy: a new database id is drawn, and
+    no order is lost downstream."""
+    system = context.system
+    with work_of(context) as work:
+        more_orders(context, work, 40)
+    verify.settle_and_check(system, context.ledger)
+    system.stop("orders")
+    copy = os.path.join(system.copies, "orders.db")
+    shutil.copy(system.db_of("orders"), copy)
+    expect(not os.path.exists(system.db_of("orders") + "-wal") or
+           os.path.getsize(system.db_of("orders") + "-wal") == 0,
+           "a clean stop leaves a WAL")
+    old = set(context.ledger.orders)
+    system.start("orders")
+    with work_of(context) as work:
+        more_orders(context, work, 40)
+    verify.settle(system, ("orders", "inventory", "notifications"))
+    system.stop("orders")
+    lost = set(context.ledger.orders) - old
+    size = system.log_size("orders")
+    for suffix in ("-wal", "-shm"):
+        if os.path.exists(system.db_of("orders") + suffix):
+            os.unlink(system.db_of("orders") + suffix)
+    shutil.copy(copy, system.db_of("orders"))
+    system.start("orders")
+    system.ready("orders")
+    expect("drawing a new database id" in system.log("orders", size),
+           "no new database id was drawn")
+    expect(system.value("orders", "SELECT count(*) FROM database_ids") == 2,
+           "database_ids")
+    with work_of(context) as work:
+        more_orders(context, work, 40)
+    verify.settle(system, ("orders", "inventory", "notifications"))
+    reservations = {row[0]: row[1:] for row in system.select(
+        "inventory", "SELECT order_id, status, item, quantity"
+        " FROM reservations")}
+    missing = [i for i in context.ledger.orders if i not in reservations]
+    expect(not missing, "%d of %d orders never reached inventory, e.g. %s",
+           len(missing), len(context.ledger.orders), missing[:3])
+    verify.check_notifications(system, reservations)
+    verify.check_stock(system, context.ledger, reservations)
+    here = dict(system.select("orders", "SELECT id, status FROM orders"))
+    expect(not lost & set(here), "orders that the old file can't have")
+    for order_id in set(context.ledger.orders) - lost:
+        expect(here[order_id] in verify.STATUSES and
+               reservations[order_id][0] in verify.STATUSES[here[order_id]],
+               "order %s is %s, reservation %s", order_id,
+               here.get(order_id), reservations[order_id])
+    topics, _ = verify.read_topics(system)
+    sources = {r.headers["ce_source"] for r in topics["order-events"]
+               if "ce_source" in r.headers}
+    expect(len(sources) == 2, "%d sources in order-events", len(sources))
+    context.say("%d orders from before, %d of the lost part, %d after" % (
+        len(old), len(lost), len(context.ledger.orders) - len(old) -
+        len(lost)))
