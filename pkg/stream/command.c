@@ -28,6 +28,8 @@ static const char sql_key_store[] =
 int
 command_queue_init(struct command_queue *q, struct mr_error *err)
 {
+	pthread_condattr_t attr;
+
 	memset(q, 0, sizeof(*q));
 	q->last = &q->first;
 	snprintf(q->refusal, sizeof(q->refusal), "the service is starting");
@@ -35,6 +37,10 @@ command_queue_init(struct command_queue *q, struct mr_error *err)
 		return (mr_error_set(err, MR_FATAL, "eventfd: %s",
 		    strerror(errno)));
 	pthread_mutex_init(&q->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&q->gathered, &attr);
+	pthread_condattr_destroy(&attr);
 	return (0);
 }
 
@@ -44,6 +50,7 @@ command_queue_done(struct command_queue *q)
 	if (q->last == NULL)
 		return;
 	close(q->wake_fd);
+	pthread_cond_destroy(&q->gathered);
 	pthread_mutex_destroy(&q->lock);
 	q->last = NULL;
 }
@@ -74,6 +81,22 @@ command_waiting(struct command_queue *q)
 	count = q->count;
 	pthread_mutex_unlock(&q->lock);
 	return (count);
+}
+
+void
+command_gather(struct command_queue *q, int want, int64_t most_us)
+{
+	int64_t until_us = clock_mono_us() + most_us;
+	struct timespec until = {.tv_sec = until_us / 1000000,
+	    .tv_nsec = until_us % 1000000 * 1000};
+
+	pthread_mutex_lock(&q->lock);
+	q->gathering = want;
+	while (q->open && q->count > 0 && q->count < want &&
+	    pthread_cond_timedwait(&q->gathered, &q->lock, &until) == 0)
+		;
+	q->gathering = 0;
+	pthread_mutex_unlock(&q->lock);
 }
 
 struct command *
@@ -116,6 +139,8 @@ command_queue_add(struct command_queue *q, struct command *c,
 		*q->last = c;
 		q->last = &c->next;
 		q->count++;
+		if (q->count == q->gathering)
+			pthread_cond_signal(&q->gathered);
 	}
 	pthread_mutex_unlock(&q->lock);
 	/* An eventfd's counter is full after 2^64 - 2 wakes. */

@@ -210,6 +210,8 @@ struct command_queue {
 	struct command **last;
 	int count;
 	int open; /* refuse unless set */
+	int gathering; /* how many the loop waits for; 0: it doesn't */
+	pthread_cond_t gathered;
 	char refusal[120];
 	int wake_fd;
 };
@@ -221,6 +223,8 @@ void command_queue_close(struct command_queue *q, const char *why);
 /* Take up to ${most} as RUNNING; NULL if there are none. */
 struct command *command_take(struct command_queue *q, int most);
 int command_waiting(struct command_queue *q);
+/* Wait until ${want} are queued, at most ${most_us}; not at all for none. */
+void command_gather(struct command_queue *q, int want, int64_t most_us);
 /* Run one inside the transaction, in its own savepoint. -1: the transaction
  * can't go on. */
 int command_run(struct stream *s, struct command *c, struct mr_error *err);
@@ -297,7 +301,6 @@ struct stream {
 	struct partition **partitions;
 	int partition_count;
 	int64_t last_assignment;
-	int64_t rebalances; /* handlers that ran, ever */
 	int holding; /* consuming is paused: outbox full, store in trouble */
 
 	struct command_queue commands;
@@ -315,6 +318,8 @@ struct stream {
 	struct buffer said; /* packed: count byte, words with their NULs */
 	size_t said_at_save;
 	int64_t deleted_up_to;
+	int together; /* commands done or queued when the last batch ended */
+	int64_t commit_us; /* that its COMMIT took */
 	int64_t lease_epoch;
 	int lease_changed;
 

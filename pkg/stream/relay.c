@@ -25,6 +25,8 @@
 #define IN_FLIGHT_MOST 4096 /* a power of two */
 #define ROWS_A_READ 2000
 #define FLUSH_MS 100
+#define PACED_ROWS 16
+#define PACE_US 10000
 #define WATCH_MS 10000
 #define ASK_MS 5000
 #define BACKOFF_LEAST_MS 100
@@ -65,6 +67,7 @@ struct sender {
 	int64_t backoff_ms;
 	int64_t resume_at_us;
 	int64_t watch_at_us;
+	int64_t next_lot_us; /* not before */
 	struct log_limit limit;
 	/* In flight, in seq order: ring[first] is the oldest. */
 	struct {
@@ -213,12 +216,14 @@ rows_send(struct sender *x, struct mr_error *err)
 {
 	struct store_rows *rows;
 	int found, sent = 1, count = 0, ours;
+	int64_t now;
 
 	x->more = 0;
 	/* One lot at a time: what is committed meanwhile makes the next one
 	 * larger, and costs Kafka less. */
 	if (x->first != x->last)
 		return (0); /* a report wakes us */
+	now = clock_mono_us();
 	if ((ours = still_owner(x, err)) != 1) {
 		if (ours == 0)
 			x->epoch = 0;
@@ -234,6 +239,8 @@ rows_send(struct sender *x, struct mr_error *err)
 	store_rows_done(rows);
 	if (count > 0) {
 		(void)FAILPOINT("relay.sent");
+		if (count >= PACED_ROWS && count < ROWS_A_READ)
+			x->next_lot_us = now + PACE_US;
 		(void)kafka_producer_flush(x->producer, FLUSH_MS, NULL);
 	}
 	return (found == -1 || sent == -1 ? -1 : 0);
@@ -451,6 +458,10 @@ sender_sleep(struct sender *x)
 	} else if (x->epoch != 0 && x->more) {
 		timeout_ms = 0;
 	}
+	/* Under load, lots are paced: nothing wakes us meanwhile. */
+	left_us = x->next_lot_us - clock_mono_us();
+	if (x->first == x->last && left_us > 0)
+		poll(NULL, 0, (int)((left_us + 999) / 1000));
 	if (poll(fds, count, timeout_ms) > 0 && (fds[0].revents & POLLIN) &&
 	    read(x->relay->wake_fd, &ignored, sizeof(ignored)) == -1 &&
 	    errno != EAGAIN)
