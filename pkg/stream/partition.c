@@ -120,14 +120,24 @@ partition_hold(struct stream *s, struct kafka_record *record)
 	if (p == NULL || p->state == PARTITION_HALTED ||
 	    p->state == PARTITION_UNVERIFIED)
 		goto drop;
+	if (record->out_of_range == 2) {
+		halt(s, p,
+		    "what is at offset %lld can't be read, it is damaged; "
+		    "`millrace state accept-gap` goes on behind it",
+		    (long long)record->offset);
+		goto drop;
+	}
 	if (record->out_of_range) {
 		out_of_range(s, p, record->offset);
 		goto drop;
 	}
-	/* Fetched again after a pause, or an end that tells nothing new. */
-	if (record->offset < p->fetch_next ||
-	    (record->end_of_partition && record->offset == p->fetch_next))
+	/* Polled in one array with what made us seek: not of this fetch. */
+	if (record->fetch_offset != p->fetch_next) {
+		partition_refetch(s, p, p->fetch_next);
 		goto drop;
+	}
+	if (record->end_of_partition && record->offset == p->fetch_next)
+		goto drop; /* nothing new */
 	if (p->held_count == p->held_capacity && partition_grow(p) == -1) {
 		log_error("out of memory for fetched records", "topic",
 		    s->inputs[p->input], "partition", log_i64(p->number));
@@ -137,7 +147,7 @@ partition_hold(struct stream *s, struct kafka_record *record)
 	h = &p->held[(p->held_first + p->held_count) % p->held_capacity];
 	h->record = *record;
 	h->assignment = p->assignment;
-	h->before = p->fetch_next;
+	h->before = record->fetch_offset;
 	p->held_count++;
 	p->fetch_next = record->end_of_partition ? record->offset :
 						   record->offset + 1;
@@ -366,7 +376,6 @@ on_assign(void *arg, struct kafka_position *positions, int count)
 	int i;
 
 	s->assigned_once = 1;
-	s->rebalances++;
 	metric_add(s->m_rebalances, 1);
 	for (i = 0; i < count; i++) {
 		positions[i].offset = -1;
@@ -430,7 +439,6 @@ on_revoke(void *arg, const struct kafka_position *positions, int count,
 	struct partition *p;
 	int i;
 
-	s->rebalances++;
 	metric_add(s->m_rebalances, 1);
 	if (!lost)
 		partition_tell_group(s);

@@ -514,41 +514,19 @@ loop_ceiling(struct stream *s)
 	}
 }
 
-/*
- * Take what has arrived, up to what a batch can use.  A rebalance inside the
- * poll may have re-assigned partitions of records that were collected before
- * it; those are fetched again rather than guessed about.
- */
+/* Take what has arrived, up to what a batch can use. */
 static void
 loop_take(struct stream *s)
 {
 	struct kafka_record records[POLLED_MOST];
-	struct partition *p;
-	int64_t rebalances = s->rebalances, assignment = s->last_assignment;
-	int64_t assigned;
 	int got, i;
 
 	if (s->consumer == NULL)
 		return;
 	do {
 		got = kafka_consumer_poll(s->consumer, records, POLLED_MOST, 0);
-		assigned = s->last_assignment;
-		for (i = 0; i < got; i++) {
-			p = rebalances == s->rebalances ?
-			    NULL :
-			    partition_find(s, records[i].topic_index,
-				records[i].partition);
-			if (p != NULL && p->assignment > assignment &&
-			    p->state == PARTITION_READING) {
-				if (p->assignment <= assigned)
-					partition_refetch(s, p, p->fetch_next);
-				kafka_record_free(&records[i]);
-				continue;
-			}
+		for (i = 0; i < got; i++)
 			partition_hold(s, &records[i]);
-		}
-		rebalances = s->rebalances;
-		assignment = s->last_assignment;
 	} while (got == POLLED_MOST &&
 	    partition_ready(s) < 2 * s->conf->batch_records);
 }
