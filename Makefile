@@ -324,12 +324,6 @@ bench:
 	@deploy/local/kafka libs
 	@MILLRACE_BUILD=$(abspath $(BUILD)) tests/bench/run $(BENCH)
 
-bench:
-	@deploy/local/packages build run kafka bench
-	@$(MAKE) all benches
-	@deploy/local/kafka libs
-	@MILLRACE_BUILD=$(abspath $(BUILD)) tests/bench/run
-
 lint: deps $(MIGRATIONS_H)
 	@deploy/local/packages build lint
 	@.ci/lint $(filter-out -fsanitize%,$(CPPFLAGS) $(CFLAGS))
