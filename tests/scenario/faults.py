@@ -158,45 +158,53 @@ def stopped_in_a_transaction(context):
     """One stopped inside a transaction is killed by the waiter, one outside
     does no harm."""
     system = context.system
-    for where, dies in (("batch.applied", True), ("positions.written", True),
-                        ("commit.after", False), ("relay.sent", False)):
-        system.stop("inventory")
-        system.start("inventory", failpoints=True,
-                     failpoint="%s=stop@3" % where)
-        if not system.runs("inventory-2"):
-            # Of the same program: only such a one is killed.
-            system.start("inventory-2", failpoints=True)
-        system.ready("inventory-2")
-        size = system.log_size("inventory-2")
-        ends = len(system.ends)
-        stopped = system.services["inventory"]
-        with work_of(context) as work:
-            system.wait_for(
-                "it stops at %s" % where, lambda p=stopped: p.poll() is not
-                None or state_of(p.pid) == "T", 40)
-            if dies:
-                system.wait_for("the waiter kills it",
-                                lambda e=ends: len(system.ends) > e, 40)
-                expect(system.ends[-1][0] == "inventory" and
-                       system.ends[-1][2] == -signal.SIGKILL,
-                       "ended: %r", system.ends[-1])
-                expect(str(stopped.pid) in system.log("inventory-2", size),
-                       "inventory-2 doesn't name pid %d", stopped.pid)
-            else:
-                system.wait_for(
-                    "inventory-2 has all partitions", lambda: len(assigned(
-                        system, "inventory-2",
-                        system.starts_at["inventory-2"])) == 3, 40)
-                more_orders(context, work, 30)
-                expect(len(system.ends) == ends, "somebody was killed: %r",
-                       system.ends[ends:])
-                system.signal("inventory", signal.SIGCONT)
-            more_orders(context, work, 30)
-        system.ready("inventory")
+    stop_at(context, "batch.applied", True)
+    stop_at(context, "positions.written", True)
+    stop_at(context, "commit.after", False)
+    stop_at(context, "relay.sent", False)
     system.stop("inventory")
     system.start("inventory")
     adds_up(context)
     system.stop("inventory-2")
+
+
+def stop_at(context, where, dies):
+    system = context.system
+    # Of the same program: only such a one is killed.
+    for instance in ("inventory", "inventory-2"):
+        if system.runs(instance):
+            system.stop(instance)
+    system.start("inventory", failpoints=True, failpoint=where + "=stop@9")
+    if not where.startswith("relay."):  # that one has to be the owner
+        system.start("inventory-2", failpoints=True)
+        system.ready("inventory-2")
+    stopped = system.services["inventory"]
+    size, ends = system.log_size("inventory-2"), len(system.ends)
+    with work_of(context) as work:
+        system.wait_for("it stops at " + where, lambda: stopped.poll() is not
+                        None or state_of(stopped.pid) == "T", 40)
+        if not system.runs("inventory-2"):
+            system.start("inventory-2", failpoints=True)
+        if dies:
+            system.wait_for("the waiter kills it",
+                            lambda: len(system.ends) > ends, 40)
+            expect(system.ends[-1][0] == "inventory" and
+                   system.ends[-1][2] == -signal.SIGKILL,
+                   "ended: %r", system.ends[-1])
+            expect("holder_pid=%d" % stopped.pid in
+                   system.log("inventory-2", size),
+                   "inventory-2 doesn't name pid %d", stopped.pid)
+        else:
+            system.wait_for(
+                "inventory-2 has all partitions", lambda: len(assigned(
+                    system, "inventory-2",
+                    system.starts_at["inventory-2"])) == 3, 40)
+            more_orders(context, work, 30)
+            expect(len(system.ends) == ends, "somebody was killed: %r",
+                   system.ends[ends:])
+            system.signal("inventory", signal.SIGCONT)
+        more_orders(context, work, 30)
+    system.ready("inventory")
 
 
 def state_of(pid):
