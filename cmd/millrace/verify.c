@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "check/check.h"
 
 #include "millrace.h"
@@ -160,6 +161,21 @@ parse(struct verify *v, const struct command *command, int argc, char **argv)
 		.kind = CONFIG_LIST,
 		.target = &v->skip,
 		.help = "leave this invariant out; may be repeated"},
+	    {.name = "keep-notifications",
+		.kind = CONFIG_DURATION,
+		.target = &v->options.keep_notifications_ms,
+		.fallback = "30d",
+		.least = 1000,
+		.most = 3e12,
+		.help = "as notifications was told by --keep: older ones may "
+			"be gone"},
+	    {.name = "keep-dead-letters",
+		.kind = CONFIG_DURATION,
+		.target = &v->options.keep_dead_letters_ms,
+		.fallback = "720h",
+		.least = 1000,
+		.most = 1e12,
+		.help = "as the services were told: older rows may be gone"},
 	    {.name = "list",
 		.kind = CONFIG_BOOL,
 		.target = &v->list,
@@ -198,6 +214,7 @@ parse(struct verify *v, const struct command *command, int argc, char **argv)
 	v->run.kafka.client_id = "millrace";
 	if (command_parse(command, argc, argv, &program) == -1)
 		return (-1);
+	v->options.now_ms = clock_wall_ms();
 	v->options.skip = v->skip.items;
 	v->options.skip_count = v->skip.count;
 	return (0);

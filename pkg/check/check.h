@@ -65,6 +65,7 @@ struct check_record {
 	const char *topic;
 	int partition;
 	int64_t offset;
+	int64_t ts_ms; /* the record's own timestamp */
 	const char *type; /* ce_type; NULL: none */
 	const char *source; /* ce_source, if it is a Millrace service's */
 	int64_t seq; /* with a source: ce_id and ce_predecessor */
@@ -119,6 +120,11 @@ struct check_line {
 struct check_options {
 	int settled; /* nothing is under way: nothing may be left to do */
 	int64_t first_most; /* offenders shown; at most CHECK_FIRST_MOST */
+	int64_t now_ms;
+	/* as the services are told: what is older than now less these may have
+	 * expired */
+	int64_t keep_notifications_ms;
+	int64_t keep_dead_letters_ms;
 	const char *const *skip; /* names of invariants to leave out */
 	int skip_count;
 };

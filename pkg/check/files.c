@@ -20,7 +20,7 @@ static const char sql_number[] = "UPDATE sources SET number = ?2 WHERE id = ?1";
 static const char sql_outbox[] =
     "SELECT o.seq, o.topic, o.partition, o.type, o.key, o.value,"
     " o.predecessor, o.cause_topic, o.cause_partition, o.cause_offset,"
-    " d.database_id, o.headers"
+    " d.database_id, o.headers, o.ts_ms"
     " FROM outbox o JOIN database_ids d ON d.number = o.database";
 
 /*
@@ -203,6 +203,7 @@ take_outbox_row(struct check *c, struct store_rows *row, const char *service,
 	if (!store_is_null(row, 5))
 		r.value = store_get_blob(row, 5, &r.value_size);
 	r.predecessor = store_get_i64(row, 6);
+	r.ts_ms = store_get_i64(row, 12);
 	if (!store_is_null(row, 7))
 		r.cause_topic = store_get_text(row, 7);
 	r.cause_partition = (int)store_get_i64(row, 8);

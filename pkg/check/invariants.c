@@ -36,6 +36,10 @@ static const char sql_schema_told[] =
     " service TEXT NOT NULL,"
     " number INTEGER,"
     " upto INTEGER) STRICT;"
+    /* Rows of what is older than this may have expired. */
+    "CREATE TABLE expiry ("
+    " what TEXT NOT NULL PRIMARY KEY,"
+    " before_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
     "CREATE TABLE acknowledged ("
     " id TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID;"
     /* offset: NULL in an outbox; before: the source's highest seq so far in
@@ -171,6 +175,7 @@ static const char sql_schema_derived[] =
     " offset INTEGER NOT NULL,"
     " row_count INTEGER NOT NULL,"
     " record_count INTEGER NOT NULL,"
+    " ts_ms INTEGER,"
     " PRIMARY KEY (service, topic, partition, offset)"
     ") STRICT, WITHOUT ROWID;"
     "CREATE TABLE placed_orders ("
@@ -206,11 +211,13 @@ const char *const check_derive[] = {
     " WHERE r.fresh AND r.seq <= s.upto"
     " ORDER BY r.offset IS NULL, r.n ON CONFLICT DO NOTHING",
     "INSERT INTO dead (service, topic, partition, offset, row_count,"
-    " record_count)"
-    " SELECT service, topic, partition, offset, sum(is_row), sum(NOT is_row)"
-    " FROM (SELECT service, topic, partition, offset, 1 AS is_row"
-    "  FROM dead_rows UNION ALL"
-    "  SELECT service, dead_topic, dead_partition, dead_offset, 0 FROM known"
+    " record_count, ts_ms)"
+    " SELECT service, topic, partition, offset, sum(is_row),"
+    " sum(NOT is_row), max(ts_ms)"
+    " FROM (SELECT service, topic, partition, offset, 1 AS is_row,"
+    "  NULL AS ts_ms FROM dead_rows UNION ALL"
+    "  SELECT service, dead_topic, dead_partition, dead_offset, 0, ts_ms"
+    "  FROM known"
     "  WHERE dead_topic IS NOT NULL AND topic = service || '.dead-letter')"
     " GROUP BY service, topic, partition, offset",
     "INSERT INTO placed_orders (order_id, created_count, cancelled_count, n)"
@@ -234,7 +241,11 @@ const char *const check_derive[] = {
 
 /* ---- what must hold -------------------------------------------------------- */
 
-#define PLACE(r) r ".topic || '/' || " r ".partition || '/' || " r ".offset"
+/* A record's place as text, by the alias of its table. */
+#define AT_R "r.topic || '/' || r.partition || '/' || r.offset"
+#define AT_S "s.topic || '/' || s.partition || '/' || s.offset"
+#define AT_T "t.topic || '/' || t.partition || '/' || t.offset"
+#define AT_D "d.topic || '/' || d.partition || '/' || d.offset"
 
 static const char sql_acknowledged_offenders[] =
     "SELECT 'order ' || a.id || ' was acknowledged and is not there'"
@@ -291,22 +302,20 @@ static const char sql_status_offenders[] =
     "  || status_due FROM due WHERE status != status_due";
 
 static const char sql_trace_offenders[] =
-    "SELECT 'order ' || t.order_id || ' names ' || " PLACE(
-	"t") " || ', where"
-	     " no ' || t.type || ' of it is'"
-	     " FROM trace t JOIN partitions p ON p.topic = t.topic"
-	     "  AND p.partition = t.partition AND t.offset >= p.first"
-	     " LEFT JOIN records r ON r.topic = t.topic AND r.partition = t.partition"
-	     "  AND r.offset = t.offset"
-	     " WHERE r.n IS NULL OR r.order_id IS NOT t.order_id"
-	     "  OR r.type IS NOT t.type"
-	     " UNION ALL"
-	     " SELECT 'order ' || s.order_id || ' has no trace of ' || s.type"
-	     "  || ' at ' || " PLACE(
-		 "s") " FROM seen s JOIN orders o ON o.id = s.order_id"
-		      " LEFT JOIN trace t ON t.order_id = s.order_id AND t.topic = s.topic"
-		      "  AND t.partition = s.partition AND t.offset = s.offset"
-		      " WHERE s.service = 'orders' AND t.order_id IS NULL";
+    "SELECT 'order ' || t.order_id || ' names ' || " AT_T " || ', where"
+    " no ' || t.type || ' of it is'"
+    " FROM trace t JOIN partitions p ON p.topic = t.topic"
+    "  AND p.partition = t.partition AND t.offset >= p.first"
+    " LEFT JOIN records r ON r.topic = t.topic AND r.partition = t.partition"
+    "  AND r.offset = t.offset"
+    " WHERE r.n IS NULL OR r.order_id IS NOT t.order_id"
+    "  OR r.type IS NOT t.type"
+    " UNION ALL"
+    " SELECT 'order ' || s.order_id || ' has no trace of ' || s.type"
+    "  || ' at ' || " AT_S " FROM seen s JOIN orders o ON o.id = s.order_id"
+    " LEFT JOIN trace t ON t.order_id = s.order_id AND t.topic = s.topic"
+    "  AND t.partition = s.partition AND t.offset = s.offset"
+    " WHERE s.service = 'orders' AND t.order_id IS NULL";
 
 static const char sql_decisions_offenders[] =
     "WITH heard AS (SELECT order_id,"
@@ -315,24 +324,24 @@ static const char sql_decisions_offenders[] =
     "  FROM seen WHERE service = 'inventory' AND order_id IS NOT NULL"
     "  GROUP BY order_id)"
     " SELECT 'order ' || coalesce(v.order_id, h.order_id) || CASE"
-    "  WHEN v.order_id IS NULL THEN ' was created at ' || " PLACE(
-	"r") "   || ' and inventory has not decided on it'"
-	     "  WHEN h.created IS NULL THEN ' is ' || v.status"
-	     "   || ', but no event below the position created it'"
-	     "  WHEN h.cancelled > h.created AND v.status = 'reserved'"
-	     "   THEN ' was cancelled and is still reserved'"
-	     "  WHEN v.status = 'released' AND NOT coalesce(h.cancelled, 0)"
-	     "   > h.created THEN ' is released, but was never cancelled'"
-	     "  ELSE ' of ' || r.quantity || ' ' || r.item || ' is decided as '"
-	     "   || v.quantity || ' ' || v.item END"
-	     " FROM reservations v FULL JOIN heard h ON h.order_id = v.order_id"
-	     " LEFT JOIN records r ON r.n = h.created"
-	     " WHERE (v.order_id IS NULL AND h.created IS NOT NULL)"
-	     "  OR (v.order_id IS NOT NULL AND (h.created IS NULL"
-	     "   OR (h.cancelled > h.created AND v.status = 'reserved')"
-	     "   OR (v.status = 'released'"
-	     "    AND NOT coalesce(h.cancelled, 0) > h.created)"
-	     "   OR r.quantity != v.quantity OR r.item != v.item))";
+    "  WHEN v.order_id IS NULL THEN ' was created at ' || " AT_R
+    "   || ' and inventory has not decided on it'"
+    "  WHEN h.created IS NULL THEN ' is ' || v.status"
+    "   || ', but no event below the position created it'"
+    "  WHEN h.cancelled > h.created AND v.status = 'reserved'"
+    "   THEN ' was cancelled and is still reserved'"
+    "  WHEN v.status = 'released' AND NOT coalesce(h.cancelled, 0)"
+    "   > h.created THEN ' is released, but was never cancelled'"
+    "  ELSE ' of ' || r.quantity || ' ' || r.item || ' is decided as '"
+    "   || v.quantity || ' ' || v.item END"
+    " FROM reservations v FULL JOIN heard h ON h.order_id = v.order_id"
+    " LEFT JOIN records r ON r.n = h.created"
+    " WHERE (v.order_id IS NULL AND h.created IS NOT NULL)"
+    "  OR (v.order_id IS NOT NULL AND (h.created IS NULL"
+    "   OR (h.cancelled > h.created AND v.status = 'reserved')"
+    "   OR (v.status = 'released'"
+    "    AND NOT coalesce(h.cancelled, 0) > h.created)"
+    "   OR r.quantity != v.quantity OR r.item != v.item))";
 
 static const char sql_outcomes_offenders[] =
     "WITH said AS (SELECT order_id, sum(type = 'inventory.reserved') AS a,"
@@ -410,8 +419,6 @@ static const char sql_notifications_offenders[] =
     "  FROM seen s JOIN outcomes x ON x.type = s.type"
     "  WHERE s.service = 'notifications' AND s.order_id IS NOT NULL"
     "  GROUP BY s.order_id, x.outcome),"
-    " kept AS (SELECT min(created_at_ms) AS oldest, count(*) AS count"
-    "  FROM notifications),"
     " sent AS (SELECT seq AS count FROM cursors"
     "  WHERE service = 'notifications')"
     " SELECT CASE WHEN n.order_id IS NULL"
@@ -421,9 +428,9 @@ static const char sql_notifications_offenders[] =
     "   || n.outcome || ', which no event says' END"
     " FROM due d FULL JOIN notifications n ON n.order_id = d.order_id"
     "  AND n.outcome = d.outcome"
-    " JOIN kept JOIN sent"
+    " JOIN expiry e ON e.what = 'notifications'"
     " WHERE d.order_id IS NULL OR (n.order_id IS NULL"
-    "  AND (kept.count = sent.count OR d.ts_ms > kept.oldest))"
+    "  AND d.ts_ms >= e.before_ms)"
     " UNION ALL SELECT sent.count || ' notifications were sent, of '"
     "  || (SELECT count(*) FROM due) || ' outcomes' FROM sent"
     "  WHERE sent.count != (SELECT count(*) FROM due)"
@@ -481,7 +488,8 @@ static const char sql_marks_offenders[] =
     " WHERE m.seq IS NULL OR m.seq < d.seq"
     "  OR (m.seq > d.seq AND NOT EXISTS (SELECT 1 FROM records r"
     "   WHERE r.source = d.id AND r.topic = d.topic"
-    "   AND r.partition = d.partition AND r.predecessor = m.seq))"
+    "   AND r.partition = d.partition AND r.offset IS NOT NULL"
+    "   AND r.predecessor = m.seq))"
     "  OR (d.seq IS NULL AND t.topic IS NOT NULL AND (m.seq > x.upto"
     "   OR EXISTS (SELECT 1 FROM records r WHERE r.source = x.id"
     "    AND r.topic = t.topic AND r.partition = m.partition"
@@ -489,70 +497,68 @@ static const char sql_marks_offenders[] =
 
 static const char sql_dead_offenders[] =
     /* What can't be applied is a dead letter. */
-    "SELECT s.service || ' has passed ' || " PLACE(
-	"s") " || ', which can''t"
-	     " be applied, and has no dead letter of it'"
-	     " FROM seen s JOIN inputs i ON i.service = s.service"
-	     "  AND i.topic = s.topic"
-	     " LEFT JOIN dead d ON d.service = s.service AND d.topic = s.topic"
-	     "  AND d.partition = s.partition AND d.offset = s.offset"
-	     " WHERE NOT s.good AND d.service IS NULL"
-	     /* A dead letter is of a record that was consumed. */
-	     " UNION ALL SELECT d.service || ' has a dead letter of ' || " PLACE(
-		 "d") "  || CASE WHEN p.topic IS NULL THEN ', which is above its position'"
-		      "  ELSE ', where no record is that was its to apply' END"
-		      " FROM dead d JOIN partitions q ON q.topic = d.topic"
-		      "  AND q.partition = d.partition AND d.offset >= q.first"
-		      " LEFT JOIN positions p ON p.service = d.service AND p.topic = d.topic"
-		      "  AND p.partition = d.partition AND p.next_offset > d.offset"
-		      " LEFT JOIN records r ON r.topic = d.topic AND r.partition = d.partition"
-		      "  AND r.offset = d.offset AND r.fresh"
-		      " WHERE p.topic IS NULL OR r.n IS NULL"
-		      /* The rows and the topic say the same. */
-		      " UNION ALL SELECT d.service || ' has ' || d.row_count || ' rows and '"
-		      "  || d.record_count || ' records of the dead letter of ' || " PLACE(
-			  "d") " FROM dead d JOIN files f ON f.service = d.service"
-			       " WHERE d.row_count > d.record_count OR (d.row_count < d.record_count"
-			       "  AND f.dead_issued = (SELECT count(*) FROM dead_rows w"
-			       "   WHERE w.service = f.service))"
-			       " UNION ALL SELECT f.service || ' has put away ' || f.dead_issued"
-			       "  || ' dead letters, its topic has ' || coalesce(sum(d.record_count), 0)"
-			       " FROM files f LEFT JOIN dead d ON d.service = f.service"
-			       " GROUP BY f.service"
-			       " HAVING f.dead_issued != coalesce(sum(d.record_count), 0)";
+    "SELECT s.service || ' has passed ' || " AT_S " || ', which can''t"
+    " be applied, and has no dead letter of it'"
+    " FROM seen s JOIN inputs i ON i.service = s.service"
+    "  AND i.topic = s.topic"
+    " LEFT JOIN dead d ON d.service = s.service AND d.topic = s.topic"
+    "  AND d.partition = s.partition AND d.offset = s.offset"
+    " WHERE NOT s.good AND d.service IS NULL"
+    /* A dead letter is of a record that was consumed. */
+    " UNION ALL SELECT d.service || ' has a dead letter of ' || " AT_D
+    "  || CASE WHEN p.topic IS NULL THEN ', which is above its position'"
+    "  ELSE ', where no record is that was its to apply' END"
+    " FROM dead d JOIN partitions q ON q.topic = d.topic"
+    "  AND q.partition = d.partition AND d.offset >= q.first"
+    " LEFT JOIN positions p ON p.service = d.service AND p.topic = d.topic"
+    "  AND p.partition = d.partition AND p.next_offset > d.offset"
+    " LEFT JOIN records r ON r.topic = d.topic AND r.partition = d.partition"
+    "  AND r.offset = d.offset AND r.fresh"
+    " WHERE p.topic IS NULL OR r.n IS NULL"
+    /* The rows and the topic say the same. */
+    " UNION ALL SELECT d.service || ' has ' || d.row_count || ' rows and '"
+    "  || d.record_count || ' records of the dead letter of ' || " AT_D
+    " FROM dead d JOIN expiry x ON x.what = 'dead-letters'"
+    " WHERE d.row_count > d.record_count"
+    "  OR (d.row_count < d.record_count AND d.ts_ms >= x.before_ms)"
+    " UNION ALL SELECT f.service || ' has put away ' || f.dead_issued"
+    "  || ' dead letters, its topic has ' || coalesce(sum(d.record_count), 0)"
+    " FROM files f LEFT JOIN dead d ON d.service = f.service"
+    " GROUP BY f.service"
+    " HAVING f.dead_issued != coalesce(sum(d.record_count), 0)";
 
-static const char sql_sequence_offenders[] = "SELECT " PLACE(
-    "r") " || ': seq ' || r.seq || ' of ' || s.source || CASE"
-	 "  WHEN NOT r.fresh THEN ' comes after ' || r.before"
-	 "   || ' and is no repeat'"
-	 "  WHEN r.predecessor > r.before THEN ' names ' || r.predecessor"
-	 "   || ' as its predecessor, which is missing after '"
-	 "   || max(r.before, 0)"
-	 "  ELSE ' names ' || r.predecessor || ' as its predecessor, but comes"
-	 " after ' || r.before END"
-	 " FROM records r JOIN sources s ON s.id = r.source"
-	 " JOIN partitions p ON p.topic = r.topic AND p.partition = r.partition"
-	 " WHERE r.offset IS NOT NULL AND CASE WHEN r.fresh"
-	 "  THEN r.predecessor != max(r.before, 0)"
-	 "   AND NOT (r.before = -1 AND p.first > 0)"
-	 "  ELSE p.first = 0 AND NOT EXISTS (SELECT 1 FROM records e"
-	 "   WHERE e.source = r.source AND e.seq = r.seq AND e.n < r.n"
-	 "   AND e.offset IS NOT NULL AND e.topic = r.topic"
-	 "   AND e.partition = r.partition AND e.digest = r.digest"
-	 "   AND e.predecessor = r.predecessor) END";
+static const char sql_sequence_offenders[] =
+    "SELECT " AT_R " || ': seq ' || r.seq || ' of ' || s.source || CASE"
+    "  WHEN NOT r.fresh THEN ' comes after ' || r.before"
+    "   || ' and is no repeat'"
+    "  WHEN r.predecessor > r.before THEN ' names ' || r.predecessor"
+    "   || ' as its predecessor, which is missing after '"
+    "   || max(r.before, 0)"
+    "  ELSE ' names ' || r.predecessor || ' as its predecessor, but comes"
+    " after ' || r.before END"
+    " FROM records r JOIN sources s ON s.id = r.source"
+    " JOIN partitions p ON p.topic = r.topic AND p.partition = r.partition"
+    " WHERE r.offset IS NOT NULL AND CASE WHEN r.fresh"
+    "  THEN r.predecessor != max(r.before, 0)"
+    "   AND NOT (r.before = -1 AND p.first > 0)"
+    "  ELSE p.first = 0 AND NOT EXISTS (SELECT 1 FROM records e"
+    "   WHERE e.source = r.source AND e.seq = r.seq AND e.n < r.n"
+    "   AND e.offset IS NOT NULL AND e.topic = r.topic"
+    "   AND e.partition = r.partition AND e.digest = r.digest"
+    "   AND e.predecessor = r.predecessor) END";
 static const char sql_sequence_counts[] =
     "SELECT sum(NOT fresh) || ' repeats' FROM records"
     " WHERE source IS NOT NULL HAVING sum(NOT fresh) > 0";
 
-static const char sql_placed_offenders[] = "SELECT " PLACE(
-    "r") " || ': its key belongs to another partition'"
-	 " FROM records r WHERE NOT r.placed AND r.offset IS NOT NULL"
-	 " UNION ALL SELECT 'seq ' || r.seq || ' of ' || s.source"
-	 "  || ' is in several partitions'"
-	 " FROM records r JOIN sources s ON s.id = r.source"
-	 " WHERE r.fresh GROUP BY r.source, r.seq"
-	 " HAVING min(r.topic || '/' || r.partition)"
-	 "  != max(r.topic || '/' || r.partition)";
+static const char sql_placed_offenders[] =
+    "SELECT " AT_R " || ': its key belongs to another partition'"
+    " FROM records r WHERE NOT r.placed AND r.offset IS NOT NULL"
+    " UNION ALL SELECT 'seq ' || r.seq || ' of ' || s.source"
+    "  || ' is in several partitions'"
+    " FROM records r JOIN sources s ON s.id = r.source"
+    " WHERE r.fresh GROUP BY r.source, r.seq"
+    " HAVING min(r.topic || '/' || r.partition)"
+    "  != max(r.topic || '/' || r.partition)";
 
 static const char sql_issued_offenders[] =
     "WITH seqs AS (SELECT e.service, e.seq FROM emitted e UNION ALL"
@@ -582,40 +588,39 @@ static const char sql_issued_counts[] =
     "   WHERE y.service = s.service)"
     " HAVING count(*) > 0";
 
-static const char sql_foreign_offenders[] = "SELECT " PLACE(
-    "r") " || ': seq ' || r.seq || ' of ' || s.source || CASE"
-	 "  WHEN f.service IS NULL THEN ', whose file is not here'"
-	 "  WHEN s.number IS NULL THEN ', an id that ' || f.path || ' never had'"
-	 "  ELSE ', but ' || f.path || ' has issued only up to ' || f.issued END"
-	 " FROM records r JOIN sources s ON s.id = r.source"
-	 " JOIN partitions p ON p.topic = r.topic AND p.partition = r.partition"
-	 " LEFT JOIN files f ON f.service = s.service"
-	 " WHERE r.fresh AND r.offset < p.middle AND (s.number IS NULL"
-	 "  OR (r.seq > s.upto AND s.number = (SELECT max(number) FROM sources y"
-	 "   WHERE y.service = s.service)))";
+static const char sql_foreign_offenders[] =
+    "SELECT " AT_R " || ': seq ' || r.seq || ' of ' || s.source || CASE"
+    "  WHEN f.service IS NULL THEN ', whose file is not here'"
+    "  WHEN s.number IS NULL THEN ', an id that ' || f.path || ' never had'"
+    "  ELSE ', but ' || f.path || ' has issued only up to ' || f.issued END"
+    " FROM records r JOIN sources s ON s.id = r.source"
+    " JOIN partitions p ON p.topic = r.topic AND p.partition = r.partition"
+    " LEFT JOIN files f ON f.service = s.service"
+    " WHERE r.fresh AND r.offset < p.middle AND (s.number IS NULL"
+    "  OR (r.seq > s.upto AND s.number = (SELECT max(number) FROM sources y"
+    "   WHERE y.service = s.service)))";
 
 static const char sql_outbox_offenders[] =
     "SELECT s.service || ' has seq ' || o.seq || ' in its outbox for '"
     "  || o.topic || '/' || o.partition || CASE"
     "  WHEN o.seq > f.issued THEN ', but has issued only up to ' || f.issued"
-    "  ELSE ', another record than at ' || " PLACE(
-	"r") " END"
-	     " FROM records o JOIN sources s ON s.id = o.source"
-	     " JOIN files f ON f.service = s.service"
-	     " LEFT JOIN records r ON r.source = o.source AND r.seq = o.seq"
-	     "  AND r.offset IS NOT NULL"
-	     " WHERE o.offset IS NULL AND (o.seq > f.issued OR r.topic != o.topic"
-	     "  OR r.partition != o.partition OR r.digest != o.digest"
-	     "  OR r.predecessor != o.predecessor)"
-	     " UNION ALL SELECT service || ' has seq ' || seq || ' for ' || topic"
-	     "  || '/' || partition || ' with the predecessor ' || predecessor"
-	     "  || ', not ' || previous"
-	     " FROM (SELECT k.*, p.first, lag(k.seq, 1, 0) OVER (PARTITION BY"
-	     "   k.source, k.topic, k.partition ORDER BY k.seq) AS previous"
-	     "  FROM known k LEFT JOIN partitions p ON p.topic = k.topic"
-	     "   AND p.partition = k.partition)"
-	     " WHERE offset IS NULL AND predecessor != previous"
-	     "  AND NOT (previous = 0 AND coalesce(first, 0) > 0)";
+    "  ELSE ', another record than at ' || " AT_R " END"
+    " FROM records o JOIN sources s ON s.id = o.source"
+    " JOIN files f ON f.service = s.service"
+    " LEFT JOIN records r ON r.source = o.source AND r.seq = o.seq"
+    "  AND r.offset IS NOT NULL"
+    " WHERE o.offset IS NULL AND (o.seq > f.issued OR r.topic != o.topic"
+    "  OR r.partition != o.partition OR r.digest != o.digest"
+    "  OR r.predecessor != o.predecessor)"
+    " UNION ALL SELECT service || ' has seq ' || seq || ' for ' || topic"
+    "  || '/' || partition || ' with the predecessor ' || predecessor"
+    "  || ', not ' || previous"
+    " FROM (SELECT k.*, p.first, lag(k.seq, 1, 0) OVER (PARTITION BY"
+    "   k.source, k.topic, k.partition ORDER BY k.seq) AS previous"
+    "  FROM known k LEFT JOIN partitions p ON p.topic = k.topic"
+    "   AND p.partition = k.partition)"
+    " WHERE offset IS NULL AND predecessor != previous"
+    "  AND NOT (previous = 0 AND coalesce(first, 0) > 0)";
 
 static const char sql_drained_offenders[] =
     "SELECT f.service || ' has ' || count(*) || ' records in its outbox'"

@@ -6,6 +6,8 @@
 #include "check/internal.h"
 
 static const char sql_has_file[] = "SELECT 1 FROM files WHERE service = ?1";
+static const char sql_expiry[] =
+    "INSERT INTO expiry (what, before_ms) VALUES (?1, ?2)";
 static const char sql_cut[] =
     "SELECT 1 FROM partitions WHERE topic = ?1 AND first > 0";
 
@@ -151,11 +153,18 @@ judge_one(struct check *c, const struct check_invariant *inv,
 
 /* What the queries stand on is derived once. */
 static int
-derive(struct check *c, struct mr_error *err)
+derive(struct check *c, const struct check_options *options,
+    struct mr_error *err)
 {
 	const char *const *sql;
 
-	if (check_begin(c, err) == -1)
+	if (check_begin(c, err) == -1 ||
+	    store_run(c->st, err, sql_expiry, store_text("notifications"),
+		store_i64(options->now_ms - options->keep_notifications_ms)) ==
+		-1 ||
+	    store_run(c->st, err, sql_expiry, store_text("dead-letters"),
+		store_i64(options->now_ms - options->keep_dead_letters_ms)) ==
+		-1)
 		return (-1);
 	for (sql = check_derive; *sql != NULL; sql++)
 		if (store_run_values(c->st, err, *sql, NULL, 0) == -1)
@@ -190,7 +199,7 @@ check_judge(struct check *c, const struct check_options *options,
 	struct findings f;
 	int holds = 1;
 
-	if (skip_known(options, err) == -1 || derive(c, err) == -1)
+	if (skip_known(options, err) == -1 || derive(c, options, err) == -1)
 		return (-1);
 	for (inv = check_invariants; inv->name != NULL; inv++) {
 		memset(&f, 0, sizeof(f));

@@ -200,6 +200,7 @@ take_one(struct reader *x, struct kafka_record *r, struct check_record *record,
 	record->topic = p->topic;
 	record->partition = r->partition;
 	record->offset = r->offset;
+	record->ts_ms = r->ts_ms;
 	record->key = r->key;
 	record->key_size = r->key_size;
 	record->value = r->value;
