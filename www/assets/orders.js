@@ -71,13 +71,12 @@ function settledStep(order, entry) {
 function lastStep(order, entry) {
 	const wanted = OUTCOME[order.status];
 	const note = entry.notes.get(wanted);
-	const took = note === undefined ? NaN : Date.parse(note.created_at) - Date.parse(order.created_at);
 
 	if (order.status === "PENDING" || wanted === undefined)
 		return { state: "todo", title: "Notification" };
 	if (note === undefined)
 		return { state: "now", title: "Notification", aside: "on its way" };
-	return { state: "done", title: "Notified", aside: took >= 0 && wanted !== "cancelled" ? `after ${formatSpan(took)}` : null, note: note.message };
+	return { state: "done", title: "Notified", note: note.message };
 }
 
 function waySteps(order, entry) {
@@ -100,26 +99,24 @@ function traceRows(rows) {
 	    el("code", {}, `${row.file ? `${row.file} ` : ""}${row.table}`), " ", el("span", { class: "trace-key" }, shortKey(String(row.key)))));
 }
 
-/* Roles said outright: narrow pages lay the rows out as blocks. */
+/*
+ * Roles said outright: narrow pages lay the rows out as blocks.  An event
+ * carries the time of the request behind it, so there are no spans to show.
+ */
 function traceTable(trace) {
-	const begin = trace[0].ts_ms;
 	const heads = ["Event", "Topic", "Partition", "Offset", "Time", "Rows it became"];
 	const cell = (label, ...children) => el("td", { role: "cell", "data-label": label }, ...children);
-	const time = (event, i) => {
-		if (!Number.isFinite(event.ts_ms))
-			return "";
-		return i === 0 || !Number.isFinite(begin) ? formatClock(event.ts_ms) : `+ ${formatSpan(event.ts_ms - begin)}`;
-	};
+	const time = (event) => Number.isFinite(event.ts_ms) ? formatClock(event.ts_ms) : "";
 
 	return el("table", { class: "numbers", role: "table" },
 	    el("thead", { role: "rowgroup" }, el("tr", { role: "row" },
 		...heads.map((head) => el("th", { role: "columnheader", scope: "col" }, head)))),
-	    el("tbody", { role: "rowgroup" }, ...trace.map((event, i) => el("tr", { role: "row" },
+	    el("tbody", { role: "rowgroup" }, ...trace.map((event) => el("tr", { role: "row" },
 		el("th", { role: "rowheader", scope: "row" }, String(event.type)),
 		cell("topic", el("code", {}, String(event.topic))),
 		cell("partition", String(event.partition ?? "")),
 		cell("offset", String(event.offset ?? "not yet known")),
-		cell("time", time(event, i)),
+		cell("time", time(event)),
 		cell("rows", ...traceRows(event.rows))))));
 }
 
