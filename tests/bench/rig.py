@@ -7,6 +7,7 @@ group, and close() ends them all, whatever happened.
 """
 
 import ctypes
+import http.client
 import os
 import re
 import shutil
@@ -231,8 +232,8 @@ class Rig:
     def db_of(self, program):
         return os.path.join(self.data, program + ".db")
 
-    def start(self, program, *flags):
-        """A service with its own flags, until it is ready."""
+    def start(self, program, *flags, ready=True):
+        """A service with flags of its own, until it is ready."""
         env = {k: v for k, v in os.environ.items()
                if not k.startswith("MILLRACE_")}
         process = self.spawn(program, [
@@ -241,12 +242,14 @@ class Rig:
             "--fcgi", "unix:" + self.socket_of(program),
             "--log-records-per-second", "0"] + list(flags), env)
 
-        def ready():
+        def is_ready():
             self.check()
             status, body = self.call(program, "GET", "/readyz")
-            return status == 200 or (_ for _ in ()).throw(
-                OSError(body.decode(errors="replace")))
-        wait_for(program + " is ready", ready)
+            if status != 200:
+                raise OSError(body.decode(errors="replace"))
+            return True
+        if ready:
+            wait_for(program + " is ready", is_ready)
         return process
 
     def nothing(self, program):
@@ -272,6 +275,18 @@ class Rig:
     def call(self, program, method, url, body=b""):
         return fcgi(self.socket_of(program), method, url, body)
 
+    def get(self, url, header=None):
+        """Through nginx: (status, headers, body)."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.web_port,
+                                                timeout=30)
+        try:
+            connection.request("GET", url, headers=dict(
+                [header.split(": ", 1)] if header else []))
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+        finally:
+            connection.close()
+
     def metric(self, program, name):
         """The sum over a metric's labels."""
         text = self.call(program, "GET", "/metrics")[1].decode()
@@ -286,6 +301,20 @@ class Rig:
         finally:
             connection.close()
 
+    def cpu_s(self):
+        """CPU time of all processes, nginx's workers included."""
+        groups = {process.pid for process in self.processes.values()}
+        total = 0
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open("/proc/%s/stat" % pid) as f:
+                    fields = f.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[2]) in groups:
+                total += int(fields[11]) + int(fields[12])
+        return total / TICKS
+
     # -- measuring --------------------------------------------------------
 
     def wrk(self, url, seconds, script=None, headers=(), connections=16):
@@ -298,8 +327,10 @@ class Rig:
         for header in headers:
             argv += ["-H", header]
         argv.append("http://127.0.0.1:%d%s" % (self.web_port, url))
+        before = os.times()
         done = subprocess.run(argv, capture_output=True, text=True,
                               preexec_fn=die_with_parent)
+        after = os.times()
         text = done.stdout
         self.check()
         bad = re.search(r"Non-2xx or 3xx responses: (\d+)|Socket errors:.*",
@@ -307,9 +338,13 @@ class Rig:
         if done.returncode != 0 or bad:
             raise Trouble("wrk on %s: %s" % (
                 url, bad.group(0) if bad else done.stderr.strip()))
+        result = {
+            "rate": float(re.search(r"Requests/sec:\s+([\d.]+)",
+                                    text).group(1)),
+            "requests": int(re.search(r"(\d+) requests in", text).group(1)),
+            "client_cpu_s": after.children_user + after.children_system -
+            before.children_user - before.children_system}
         scale = {"us": 0.001, "ms": 1.0, "s": 1000.0}
-        result = {"rate": float(re.search(
-            r"Requests/sec:\s+([\d.]+)", text).group(1))}
         for percent, value, unit in re.findall(
                 r"^\s+(\d+)%\s+([\d.]+)(us|ms|s)$", text, re.M):
             result["p" + percent] = float(value) * scale[unit]
