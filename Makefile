@@ -205,20 +205,22 @@ $(ARCHIVE): $(OBJECTS) $(BUILD)/.objects
 	@rm -f $@
 	$(Q)ar rcsD $@ $(OBJECTS)
 
-# A running program's file is replaced, never written into.  The linker's
-# remarks on dlopen and getaddrinfo in static programs are left out:
-# pkg/base sees to names, and nothing here loads a plug-in.
+# Left out of what the linker says: its remarks on dlopen and getaddrinfo in
+# static programs.  pkg/base sees to names, and nothing here loads a plug-in.
+QUIETLY = >$@.log 2>&1 || { cat $@.log >&2; rm -f $@.log; exit 1; }; \
+    grep -vE "in statically linked applications|in function .|message above" \
+    $@.log >&2; rm -f $@.log
+
+# A running program's file is replaced, never written into.
 define program_rule
 $(BUILD)/$(3)/$(1): $(patsubst %.c,$(BUILD)/obj/%.o,\
     $(sort $(wildcard $(2)/$(1)/*.c))) $(ARCHIVE) $(DEPS_STAMPS)
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
 	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $$@.new $$(filter %.o,$$^) $(ARCHIVE) \
-	    $$(LIBS) $(QUIET_LINK)
+	    $$(LIBS) $$(QUIETLY)
 	@mv -f $$@.new $$@
 endef
-QUIET_LINK := $(if $(SAN),,$(if $(filter -w,$(shell ld --help 2>/dev/null | \
-    grep -o -- '-w, --no-warnings' | cut -d, -f1)),-Wl$(comma)--no-warnings))
 $(foreach p,$(PROGRAMS),$(eval $(call program_rule,$(p),cmd,bin)))
 $(foreach p,$(TEST_PROGRAMS),$(eval $(call program_rule,$(p),tests,test)))
 
@@ -237,7 +239,8 @@ $(foreach f,$(wildcard tests/unit/*.ldflags),\
 $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(ARCHIVE) $(DEPS_STAMPS)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@.new $< $(ARCHIVE) $(LIBS) $(QUIET_LINK)
+	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@.new $< $(ARCHIVE) $(LIBS) \
+	    $(QUIETLY)
 	@mv -f $@.new $@
 
 .SECONDARY:
