@@ -53,7 +53,11 @@ struct kafka_topic {
  * is declared for any program, with one partition kept for ever; that answer
  * is good until the calling thread's next call. */
 const struct kafka_topic *kafka_topic_find(const char *name);
-/* kafka_topic_list -- all that are declared by name; sets *count. */
+/* kafka_topic_declare -- topics of a program of one's own, besides those; a
+ * table that ends in a NULL name, borrowed for good.  One a process, before
+ * threads start; NULL: none. */
+void kafka_topic_declare(const struct kafka_topic *own);
+/* kafka_topic_list -- all that all programs share; sets *count. */
 const struct kafka_topic *kafka_topic_list(int *count);
 
 struct kafka_header {

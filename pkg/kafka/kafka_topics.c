@@ -23,6 +23,15 @@ static const struct kafka_topic topics[] = {
 };
 #define TOPICS ((int)(sizeof(topics) / sizeof(topics[0])))
 
+static const struct kafka_topic *own_topics;
+
+void
+kafka_topic_declare(const struct kafka_topic *own)
+{
+
+	own_topics = own;
+}
+
 /* Whether Kafka takes ${name}: 1 to 249 of [a-zA-Z0-9._-], not "." or "..". */
 static int
 name_is_legal(const char *name)
@@ -45,12 +54,17 @@ kafka_topic_find(const char *name)
 	static _Thread_local struct kafka_topic dead_letter;
 	static _Thread_local char dead_letter_name[KAFKA_TOPIC_MAX + 1];
 	const size_t tail = sizeof(DEAD_LETTER) - 1;
+	const struct kafka_topic *own;
 	size_t length;
 	int i;
 
 	for (i = 0; i < TOPICS; i++) {
 		if (strcmp(name, topics[i].name) == 0)
 			return (&topics[i]);
+	}
+	for (own = own_topics; own != NULL && own->name != NULL; own++) {
+		if (strcmp(name, own->name) == 0)
+			return (own);
 	}
 	length = strlen(name);
 	if (length <= tail || strcmp(name + length - tail, DEAD_LETTER) != 0)

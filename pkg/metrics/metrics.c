@@ -515,11 +515,30 @@ update_cpu_time(void)
 	    (double)ts.tv_sec + round((double)ts.tv_nsec / 1e6) / 1e3);
 }
 
+/* Apart from the lock, since a collector registers and sets. */
+static pthread_mutex_t collector_lock = PTHREAD_MUTEX_INITIALIZER;
+static void (*collector)(void *arg);
+static void *collector_arg;
+
+void
+metrics_collector(void (*collect)(void *arg), void *arg)
+{
+
+	pthread_mutex_lock(&collector_lock);
+	collector = collect;
+	collector_arg = arg;
+	pthread_mutex_unlock(&collector_lock);
+}
+
 void
 metrics_write(struct buffer *out)
 {
 	const struct family *f;
 
+	pthread_mutex_lock(&collector_lock);
+	if (collector != NULL)
+		collector(collector_arg);
+	pthread_mutex_unlock(&collector_lock);
 	pthread_mutex_lock(&lock);
 	update_memory();
 	update_open_fds();

@@ -52,6 +52,13 @@ void metric_observe_us(struct metric *m, int64_t us); /* histogram, seconds */
 int64_t metric_value(const struct metric *m);
 
 /*
+ * metrics_collector -- have ${collect} called at the start of every
+ * metrics_write, by its thread, to set what is only looked up when somebody
+ * asks.  Calls are one at a time.  One a process; NULL takes it away.
+ */
+void metrics_collector(void (*collect)(void *arg), void *arg);
+
+/*
  * metrics_write -- everything, as text format 0.0.4, families together and
  * sorted by name.  Process metrics (process_resident_memory_bytes,
  * process_cpu_seconds_total, process_open_fds, process_start_time_seconds)

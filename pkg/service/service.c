@@ -23,6 +23,7 @@ struct settings {
 	int64_t command_deadline_ms;
 	int64_t poll_ms;
 	int check;
+	int topics;
 	struct stream_conf stream;
 	struct web_conf web;
 };
@@ -56,6 +57,11 @@ static const struct config_option process_options[] = {
 	.target = &settings.check,
 	.fallback = "no",
 	.help = "ask the instance on --fcgi whether it is ready, and exit"},
+    {.name = "topics",
+	.kind = CONFIG_BOOL,
+	.target = &settings.topics,
+	.fallback = "no",
+	.help = "list the topics that it reads and writes, and exit"},
     {.name = NULL},
 };
 
@@ -175,6 +181,80 @@ service_revision(struct web_request *req, struct web_response *res,
 	return (service_not_modified(req, res, *revision));
 }
 
+/* One column; -1 if it is what JSON has no place for. */
+static int
+write_column(struct json_writer *w, struct store_rows *rows, int column)
+{
+	json_key(w, store_column_name(rows, column));
+	switch (store_column_type(rows, column)) {
+	case STORE_NULL:
+		json_nil(w);
+		return (0);
+	case STORE_I64:
+		json_i64(w, store_get_i64(rows, column));
+		return (0);
+	case STORE_F64:
+		json_f64(w, store_get_f64(rows, column));
+		return (0);
+	case STORE_TEXT:
+		json_text(w, store_get_text(rows, column));
+		return (0);
+	case STORE_BLOB:
+		break;
+	}
+	return (-1);
+}
+
+/* 0, or -1 and why. */
+static int
+write_rows(struct json_writer *w, struct store_rows *rows, struct mr_error *err)
+{
+	int more, column;
+
+	while ((more = store_next(rows, err)) == 1) {
+		json_object_open(w);
+		for (column = 0; column < store_column_count(rows); column++)
+			if (write_column(w, rows, column) == -1)
+				return (mr_error_set(err, MR_FATAL,
+				    "column %s is a blob",
+				    store_column_name(rows, column)));
+		json_object_close(w);
+	}
+	return (more);
+}
+
+void
+service_rows_values(struct web_request *req, struct web_response *res,
+    const char *name, const char *sql_revision, const char *sql,
+    const struct store_value *values, size_t count)
+{
+	struct store_rows *rows;
+	struct json_writer w;
+	struct mr_error err;
+	int64_t revision;
+
+	if (sql_revision != NULL &&
+	    service_revision(req, res, sql_revision, &revision) != 0)
+		return;
+	if ((rows = store_query_values(req->reader, &err, sql, values,
+		 count)) == NULL) {
+		web_problem_error(res, &err);
+		return;
+	}
+	json_init(&w, &res->body);
+	json_object_open(&w);
+	json_key(&w, name);
+	json_array_open(&w);
+	if (write_rows(&w, rows, &err) == 0) {
+		json_array_close(&w);
+		json_member_i64(&w, "poll_ms", service_poll_ms());
+		json_object_close(&w);
+	} else {
+		web_problem_error(res, &err);
+	}
+	store_rows_done(rows);
+}
+
 int64_t
 service_poll_ms(void)
 {
@@ -197,10 +277,57 @@ ask_alive(void *arg, char *reason, size_t reason_size)
 	return (stream_alive(running->stream, reason, reason_size));
 }
 
+/* ---- gauges from the file ----------------------------------------------- */
+
+#define GAUGE_DEADLINE_MS 2000
+
+static const struct service_gauge *gauges_shown;
+
+/* A scrape's own reader: scrapes are rare, and threads come and go. */
+static void
+gauges_set(void *arg)
+{
+	const struct service_gauge *gauge;
+	const char *db_path = arg;
+	struct mr_error err;
+	struct store *st;
+	int64_t value;
+
+	if ((st = store_open_reader(db_path, GAUGE_DEADLINE_MS, &err)) ==
+	    NULL) {
+		log_warn("gauges can't be read", "error", err.message);
+		return;
+	}
+	for (gauge = gauges_shown; gauge->name != NULL; gauge++) {
+		value = 0;
+		if (store_find_values(st, &err, &value, gauge->sql, NULL, 0) ==
+		    -1)
+			log_warn("a gauge can't be read", "name", gauge->name,
+			    "error", err.message);
+		else
+			metric_set(metrics_gauge(gauge->name, NULL,
+				       gauge->help),
+			    value);
+	}
+	store_close(st);
+}
+
+void
+service_gauges_register(const struct service_gauge *gauges, const char *db_path)
+{
+
+	gauges_shown = gauges;
+	if (gauges == NULL)
+		metrics_collector(NULL, NULL);
+	else
+		metrics_collector(gauges_set, (void *)(uintptr_t)db_path);
+}
+
 /* ---- the process -------------------------------------------------------- */
 
-static int
-parse(int argc, char **argv, const struct service *svc, struct mr_error *err)
+int
+service_parse(int argc, char **argv, const struct service *svc,
+    struct stream_conf **stream, struct web_conf **web, struct mr_error *err)
 {
 	static const struct config_option none[] = {{.name = NULL}};
 	const struct config_option *const tables[] = {
@@ -219,6 +346,9 @@ parse(int argc, char **argv, const struct service *svc, struct mr_error *err)
 	    .epilogue = svc->epilogue,
 	};
 
+	*stream = &settings.stream;
+	*web = &settings.web;
+	kafka_topic_declare(svc->topics);
 	if (config_parse(argc, argv, &program, err) == -1)
 		return (-1);
 	if (settings.instance == NULL || settings.instance[0] == '\0')
@@ -249,6 +379,26 @@ check(const char *name)
 	return (EXIT_FAILURE);
 }
 
+static void
+list_topics(const char *const *names)
+{
+
+	for (; names != NULL && *names != NULL; names++)
+		printf("%s\n", *names);
+}
+
+/* --topics: one a line, the dead letters' among them. */
+static int
+topics(const struct stream_service *stream)
+{
+
+	list_topics(stream->inputs);
+	list_topics(stream->outputs);
+	if (stream->inputs != NULL)
+		printf("%s.dead-letter\n", stream->name);
+	return (fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
 /* The stream, with HTTP in front, until it has drained.  0 or -1. */
 static int
 run(const struct service *svc, int signal_fd, struct mr_error *err)
@@ -267,6 +417,7 @@ run(const struct service *svc, int signal_fd, struct mr_error *err)
 	settings.web.ready = ask_ready;
 	settings.web.alive = ask_alive;
 	settings.web.arg = &running;
+	service_gauges_register(svc->gauges, settings.web.db_path);
 	if ((server = web_start(&settings.web, err)) != NULL)
 		status = stream_run(running.stream, signal_fd, err);
 	if (web_stop(server, settings.stream.drain_ms) == -1) {
@@ -278,6 +429,7 @@ run(const struct service *svc, int signal_fd, struct mr_error *err)
 		log_error("stopped", "error", err->message);
 		_Exit(EXIT_FAILURE);
 	}
+	service_gauges_register(NULL, NULL);
 	stream_free(running.stream);
 	return (status);
 }
@@ -286,17 +438,21 @@ int
 service_main(int argc, char **argv, const struct service *svc)
 {
 	struct mr_error err = {.kind = MR_OK};
+	struct stream_conf *stream;
+	struct web_conf *web;
 	int signal_fd;
 
 	program_start();
 	/* Before any thread, so that all of them leave signals to this fd. */
 	if ((signal_fd = signals_open(&err)) == -1 ||
-	    parse(argc, argv, svc, &err) == -1) {
+	    service_parse(argc, argv, svc, &stream, &web, &err) == -1) {
 		fprintf(stderr, "%s: %s\n", svc->stream->name, err.message);
 		return (EXIT_FAILURE);
 	}
 	if (settings.check)
 		return (check(svc->stream->name));
+	if (settings.topics)
+		return (topics(svc->stream));
 	log_init(settings.instance, (enum log_format)settings.log_format,
 	    (enum log_level)settings.log_level);
 	log_info("started", "program", svc->stream->name, "version",

@@ -12,15 +12,31 @@
 #define MR_SERVICE_H
 
 #include "base/config.h"
+#include "kafka/kafka.h"
+#include "metrics/metrics.h"
 #include "stream/stream.h"
 #include "web/web.h"
 
+/*
+ * A gauge whose value is one number from the service's file, looked up when
+ * /metrics is asked for: it shows what is committed, whoever committed it.
+ * ${sql} is constant text; where it gives no row or NULL the gauge is 0.
+ */
+struct service_gauge {
+	const char *name; /* NULL ends a table */
+	const char *help;
+	const char *sql;
+};
+
+/* All but summary and stream may be NULL. */
 struct service {
 	const char *summary; /* for --help, a sentence */
 	const struct stream_service *stream;
-	const struct web_route *routes; /* or NULL */
-	const struct config_option *options; /* the service's own, or NULL */
-	const char *epilogue; /* for --help, or NULL */
+	const struct web_route *routes;
+	const struct service_gauge *gauges;
+	const struct kafka_topic *topics; /* see kafka_topic_declare */
+	const struct config_option *options; /* the service's own */
+	const char *epilogue; /* for --help */
 };
 
 /*
@@ -28,8 +44,8 @@ struct service {
  *
  * Returns the process's exit status: 0 after a clean drain, 1 otherwise, and
  * then the log says why.  With --check it only asks the instance that listens
- * on --fcgi whether it is ready, and returns 0 if it is: for health checks.
- * One a process.
+ * on --fcgi whether it is ready, and returns 0 if it is: for health checks;
+ * with --topics it only lists the topics that it works with.  One a process.
  */
 int service_main(int argc, char **argv, const struct service *svc);
 
@@ -46,6 +62,23 @@ int service_revision(struct web_request *req, struct web_response *res,
     const char *sql, int64_t *revision);
 int service_not_modified(struct web_request *req, struct web_response *res,
     int64_t revision);
+
+/*
+ * service_rows -- answer a GET with the rows of a query:
+ *
+ *	service_rows(req, res, "stock", sql_revision, sql_list, store_i64(10));
+ *	{"stock":[{"item":"Laptop","on_hand":998},...],"poll_ms":1000}
+ *
+ * A row's members are named by the query's columns (AS says so), and are
+ * numbers, text or null.  ${sql_revision} is for service_revision; NULL: no
+ * ETag.  Let the query have a LIMIT.  500 for a blob, which JSON has no
+ * place for; else as web_problem_error.
+ */
+#define service_rows(req, res, name, sql_revision, ...) \
+	SERVICE_ROWS_(req, res, name, sql_revision, __VA_ARGS__, STORE_END_)
+void service_rows_values(struct web_request *req, struct web_response *res,
+    const char *name, const char *sql_revision, const char *sql,
+    const struct store_value *values, size_t count);
 
 /* service_poll_ms -- how often pages are told to ask again: --poll-ms. */
 int64_t service_poll_ms(void);
@@ -65,5 +98,13 @@ void service_command(struct web_request *req, struct web_response *res,
 
 /* service_stream -- the stream behind a request, for a handler to ask. */
 struct stream *service_stream(const struct web_request *req);
+
+/* Behind the macro: an array is made of the values after the SQL. */
+#define SERVICE_ROWS_(req, res, name, sql_revision, sql, ...)   \
+	service_rows_values(req, res, name, sql_revision, sql,  \
+	    (const struct store_value[]){__VA_ARGS__},          \
+	    sizeof((const struct store_value[]){__VA_ARGS__}) / \
+		    sizeof(struct store_value) -                \
+		1)
 
 #endif

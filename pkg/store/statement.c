@@ -498,3 +498,37 @@ store_is_null(struct store_rows *rows, int column)
 	check_column(rows, column);
 	return (sqlite3_column_type(rows->stmt, column) == SQLITE_NULL);
 }
+
+int
+store_column_count(const struct store_rows *rows)
+{
+	return (rows->columns);
+}
+
+const char *
+store_column_name(const struct store_rows *rows, int column)
+{
+	const char *name;
+
+	assert(column >= 0 && column < rows->columns);
+	name = sqlite3_column_name(rows->stmt, column);
+	return (name != NULL ? name : "");
+}
+
+enum store_type
+store_column_type(struct store_rows *rows, int column)
+{
+	check_column(rows, column);
+	switch (sqlite3_column_type(rows->stmt, column)) {
+	case SQLITE_INTEGER:
+		return (STORE_I64);
+	case SQLITE_FLOAT:
+		return (STORE_F64);
+	case SQLITE_TEXT:
+		return (STORE_TEXT);
+	case SQLITE_BLOB:
+		return (STORE_BLOB);
+	default:
+		return (STORE_NULL);
+	}
+}

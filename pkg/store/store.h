@@ -87,6 +87,15 @@ struct store *store_open_reader(const char *path, int64_t deadline_ms,
     struct mr_error *err);
 
 /*
+ * store_open_alone -- open any service's file to set it right by hand.
+ *
+ * The file must exist, and is taken as it is: nothing is migrated.  Refused
+ * with RETRY, which names the pid, while another process has it open for
+ * writing; until store_close no other can.  NULL on error.
+ */
+struct store *store_open_alone(const char *path, struct mr_error *err);
+
+/*
  * store_close -- roll back what is open, finish statements, optimise, close.
  * NULL is a no-op.
  */
@@ -148,6 +157,14 @@ double store_get_f64(struct store_rows *rows, int column);
 const char *store_get_text(struct store_rows *rows, int column);
 const void *store_get_blob(struct store_rows *rows, int column, size_t *length);
 int store_is_null(struct store_rows *rows, int column);
+/*
+ * What a statement gives, for code that writes out any: how many columns, the
+ * name of one (AS says it; good until store_rows_done), and the type of the
+ * value that the row at hand has there.
+ */
+int store_column_count(const struct store_rows *rows);
+const char *store_column_name(const struct store_rows *rows, int column);
+enum store_type store_column_type(struct store_rows *rows, int column);
 
 /*
  * store_find -- the first row's first column as a number.
