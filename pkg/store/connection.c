@@ -248,6 +248,78 @@ fail_store:
 	return (NULL);
 }
 
+/* ---- setting right ------------------------------------------------------ */
+
+static const char sql_version[] = "PRAGMA user_version";
+
+/* With the pen in hand, and nobody else about. */
+static int
+open_as_is(struct store *st, struct mr_error *err)
+{
+	int64_t application = 0;
+
+	if (connect_file(st, SQLITE_OPEN_READWRITE, BUSY_TIMEOUT_MS, err) !=
+		0 ||
+	    store_find(st, err, &application, sql_application) != 1)
+		return (-1);
+	if (application != STORE_APPLICATION_ID)
+		return (mr_error_set(err, MR_FATAL,
+		    "open %s: not a service's file", st->path));
+	if (store_check_damage(st, err) != 0 || to_wal(st, err) != 0 ||
+	    store_exec(st, sql_writer, err) != 0 ||
+	    store_prepare_own(st, err) != 0 ||
+	    store_find(st, err, &st->version, sql_version) != 1)
+		return (-1);
+	return (0);
+}
+
+static int
+refuse_company(const struct store *st, struct mr_error *err)
+{
+	pid_t pid = pen_other(st->pen);
+
+	return (mr_error_set(err, MR_RETRY,
+	    "%s is open in another process%s%s: stop the service first",
+	    st->path, pid > 0 ? ", pid " : "", pid > 0 ? log_i64(pid) : ""));
+}
+
+struct store *
+store_open_alone(const char *path, struct mr_error *err)
+{
+	struct store *st;
+
+	if (access(path, F_OK) != 0) {
+		mr_error_set(err, MR_FATAL, "open %s: %s", path,
+		    strerror(errno));
+		return (NULL);
+	}
+	if (store_check_place(path, err) != 0 ||
+	    (st = new_store(path, err)) == NULL)
+		return (NULL);
+	if ((st->pen = pen_open(path, PATIENCE_MS, err)) == NULL)
+		goto fail_store;
+	/* Kept until the end: who opens the file meanwhile is refused. */
+	if (!pen_alone(st->pen)) {
+		(void)refuse_company(st, err);
+		goto fail_store;
+	}
+	if (pen_take(st->pen, err) != 0)
+		goto fail_store;
+	if (open_as_is(st, err) != 0)
+		goto fail_pen;
+	pen_drop(st->pen);
+	return (st);
+
+fail_pen:
+	disconnect(st);
+	pen_drop(st->pen);
+fail_store:
+	pen_close(st->pen);
+	free(st->path);
+	free(st);
+	return (NULL);
+}
+
 /* ---- reading ------------------------------------------------------------ */
 
 static int

@@ -6,6 +6,7 @@
 #define MR_STORE_INTERNAL_H
 
 #include <sys/queue.h>
+#include <sys/types.h>
 
 #include <stddef.h>
 #include <stdint.h>
@@ -42,6 +43,8 @@ void pen_drop(struct pen *pen);
  * Asked with the pen held, before pen_attend says that this one does.
  */
 int pen_alone(struct pen *pen);
+/* pen_other -- the pid of one that has, 0 if it can't be told, -1 nobody. */
+pid_t pen_other(const struct pen *pen);
 int pen_attend(struct pen *pen, struct mr_error *err);
 /* pen_moved -- 1 if the path doesn't name the open lock file any more. */
 int pen_moved(const struct pen *pen);

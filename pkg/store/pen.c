@@ -86,13 +86,13 @@ byte_free(const struct pen *pen, int byte)
 	(void)byte_lock(pen, F_SETLK, F_UNLCK, byte);
 }
 
-/* Who has the pen: a pid, 0 if it is in another pid namespace, -1 nobody. */
+/* Who has a byte: a pid, 0 if it is in another pid namespace, -1 nobody. */
 static pid_t
-holder(const struct pen *pen)
+holder(const struct pen *pen, int byte)
 {
 	struct flock lock = {.l_type = F_WRLCK,
 	    .l_whence = SEEK_SET,
-	    .l_start = PEN,
+	    .l_start = byte,
 	    .l_len = 1};
 
 	if (fcntl(pen->fd, F_GETLK, &lock) != 0 || lock.l_type == F_UNLCK)
@@ -156,7 +156,7 @@ kill_if_stopped(const struct pen *pen, pid_t pid)
 	if ((pidfd = (int)syscall(SYS_pidfd_open, pid, 0)) == -1)
 		return;
 	if (process_state(pid, name) == 'T' && same_link(pid, "exe") &&
-	    same_link(pid, "ns/pid") && holder(pen) == pid) {
+	    same_link(pid, "ns/pid") && holder(pen, PEN) == pid) {
 		if (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) ==
 		    0)
 			log_warn("killed the stopped holder of the writer lock",
@@ -178,7 +178,7 @@ look_at_holder(const struct pen *pen, int64_t waited_ms, int64_t *next_ms)
 	char name[32] = "?", state[2] = "?";
 	pid_t pid;
 
-	if ((pid = holder(pen)) == -1)
+	if ((pid = holder(pen, PEN)) == -1)
 		return;
 	if (waited_ms >= *next_ms) {
 		if (pid > 0)
@@ -314,6 +314,12 @@ int
 pen_alone(struct pen *pen)
 {
 	return (byte_lock(pen, F_SETLK, F_WRLCK, HERE) == 1);
+}
+
+pid_t
+pen_other(const struct pen *pen)
+{
+	return (holder(pen, HERE));
 }
 
 int
