@@ -11,39 +11,74 @@
 #include "millrace.h"
 
 static const struct command commands[] = {
-    {"state", "verify", "check that all files and topics add up", state_verify},
-    {NULL, NULL, NULL, NULL},
+    {"state verify", "check that all files and topics add up", state_verify},
+    {"state positions", "how far each service has consumed", state_positions},
+    {"state outbox list", "records that wait for Kafka", state_outbox},
+    {"state dead-letters list", "records that could not be applied",
+	state_dead_letters},
+    {"state dead-letters show", "one of them, whole", state_dead_letter},
+    {"state accept-gap", "let a halted partition go on", state_accept_gap},
+    {"state rebind", "let a file work with another cluster or group",
+	state_rebind},
+    {NULL, NULL, NULL},
 };
 
 static const char usage[] =
     "Usage: millrace NOUN VERB [flags]\n"
     "\n"
-    "Looks into the services' files and Kafka's topics.\n"
+    "Looks into the services' files and Kafka's topics, and sets right what\n"
+    "halts a service.\n"
     "\n"
     "Commands:\n";
 static const char usage_end[] =
     "\n"
-    "  millrace NOUN VERB --help says more of each; every flag can be set in\n"
-    "  the environment as well: MILLRACE_BROKERS for --brokers.\n";
+    "millrace NOUN VERB --help says more of each.  Every flag can be set in\n"
+    "the environment as well: MILLRACE_BROKERS for --brokers.\n";
 
 const char *const output_names[] = {"table", "json", NULL};
 
+static int
+is_help(const char *arg)
+{
+	return (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0);
+}
+
+/* All commands, or those that begin with the words given. */
 static void
-help(FILE *to, const char *noun)
+help(FILE *to, int argc, char **argv)
 {
 	const struct command *c;
-	int shown = 0;
+	char words[64] = "";
+	size_t length = 0;
+	int i;
 
+	for (i = 1; i < argc && argv[i][0] != '-'; i++)
+		length = (size_t)snprintf(words + length,
+			     sizeof(words) - length, "%.20s ", argv[i]) +
+		    length;
 	fputs(usage, to);
-	for (c = commands; c->noun != NULL; c++) {
-		if (noun != NULL && strcmp(noun, c->noun) != 0)
-			continue;
-		fprintf(to, "  %s %-18s %s\n", c->noun, c->verb, c->summary);
-		shown++;
-	}
-	if (shown == 0)
-		fprintf(to, "  none of \"%s\"\n", noun);
+	for (c = commands; c->words != NULL; c++)
+		if (strncmp(c->words, words, length) == 0)
+			fprintf(to, "  %-24s %s\n", c->words, c->summary);
 	fputs(usage_end, to);
+}
+
+/* How many arguments are the command's words; 0 if they aren't. */
+static int
+words_match(const char *words, int argc, char **argv)
+{
+	size_t n;
+	int i;
+
+	for (i = 1; *words != '\0'; i++) {
+		n = strcspn(words, " ");
+		if (i >= argc || strlen(argv[i]) != n ||
+		    memcmp(argv[i], words, n) != 0)
+			return (0);
+		words += n;
+		words += strspn(words, " ");
+	}
+	return (i - 1);
 }
 
 int
@@ -56,8 +91,7 @@ command_parse(const struct command *command, int argc, char **argv,
 	char name[64];
 	int i;
 
-	snprintf(name, sizeof(name), "millrace %s %s", command->noun,
-	    command->verb);
+	snprintf(name, sizeof(name), "millrace %s", command->words);
 	named.name = name;
 	for (i = 1; i < argc; i++)
 		if (strcmp(argv[i], "-o") == 0)
@@ -70,8 +104,7 @@ command_parse(const struct command *command, int argc, char **argv,
 int
 command_fail(const struct command *command, const struct mr_error *err)
 {
-	fprintf(stderr, "millrace %s %s: %s\n", command->noun, command->verb,
-	    err->message);
+	fprintf(stderr, "millrace %s: %s\n", command->words, err->message);
 	return (EXIT_UNKNOWN);
 }
 
@@ -90,6 +123,7 @@ int
 main(int argc, char **argv)
 {
 	const struct command *c;
+	int count;
 
 	program_start();
 	log_init("millrace", LOG_LOGFMT, LOG_ERROR);
@@ -97,23 +131,15 @@ main(int argc, char **argv)
 		printf("millrace %s\n", config_version());
 		return (EXIT_YES);
 	}
-	if (argc > 1 &&
-	    (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-		help(stdout, NULL);
+	for (c = commands; c->words != NULL; c++)
+		if ((count = words_match(c->words, argc, argv)) > 0)
+			return (c->run(c, argc - count, argv + count));
+	if (argc > 1 && is_help(argv[argc - 1])) {
+		help(stdout, argc - 1, argv);
 		return (EXIT_YES);
 	}
-	if (argc > 2 &&
-	    (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0)) {
-		help(stdout, argv[1]);
-		return (EXIT_YES);
-	}
-	for (c = commands; argc > 2 && c->noun != NULL; c++)
-		if (strcmp(argv[1], c->noun) == 0 &&
-		    strcmp(argv[2], c->verb) == 0)
-			return (c->run(c, argc - 2, argv + 2));
-	if (argc > 2)
-		fprintf(stderr, "millrace: no command \"%s %s\"\n\n", argv[1],
-		    argv[2]);
-	help(stderr, NULL);
+	if (argc > 1)
+		fprintf(stderr, "millrace: no such command\n\n");
+	help(stderr, argc, argv);
 	return (EXIT_UNKNOWN);
 }

@@ -3,7 +3,9 @@
  *
  *	main.c		the table of commands, and its help
  *	verify.c	do files and topics add up?
+ *	state.c		what is in the files: positions, outbox, dead letters
  *	accept.c	what halts a service: accept-gap, rebind
+ *	plan.c		what accepting changes
  *	table.c		columns for people, JSON for programs
  */
 #ifndef MILLRACE_H
@@ -17,15 +19,20 @@
 enum { EXIT_YES = 0, EXIT_NO = 1, EXIT_UNKNOWN = 2 };
 
 struct command {
-	const char *noun;
-	const char *verb;
+	const char *words; /* noun and verb */
 	const char *summary; /* a line for the list of commands */
 	int (*run)(const struct command *command, int argc, char **argv);
 };
 
-/* Each parses its own flags (argv[0] is the verb), and returns the exit
+/* Each parses its own flags (argv[0] is the last word), and returns the exit
  * status. */
 int state_verify(const struct command *command, int argc, char **argv);
+int state_positions(const struct command *command, int argc, char **argv);
+int state_outbox(const struct command *command, int argc, char **argv);
+int state_dead_letters(const struct command *command, int argc, char **argv);
+int state_dead_letter(const struct command *command, int argc, char **argv);
+int state_accept_gap(const struct command *command, int argc, char **argv);
+int state_rebind(const struct command *command, int argc, char **argv);
 
 /* ---- common -------------------------------------------------------------- */
 
@@ -34,7 +41,8 @@ extern const char *const output_names[];
 
 /*
  * command_parse -- config_parse under the command's full name, where -o means
- * --output.  On error says it on stderr and returns -1.
+ * --output.  Returns the index of the first argument that isn't a flag; on
+ * error says it on stderr and returns -1.
  */
 int command_parse(const struct command *command, int argc, char **argv,
     const struct config_program *program);
@@ -44,5 +52,29 @@ int command_fail(const struct command *command, const struct mr_error *err);
 
 /* Write to stdout; returns ${status}, or EXIT_UNKNOWN if it can't. */
 int command_print(struct buffer *out, int status);
+
+/* ---- table.c -------------------------------------------------------------- */
+
+/*
+ * Rows that are printed in columns, or as a JSON array of objects.  Cells are
+ * added row by row; one that is missing shows as "-" and null.  What isn't
+ * printable in a table is shown as \xNN.
+ */
+struct table_column {
+	const char *name; /* in JSON; in a table, in upper case */
+	int is_number;
+};
+struct table {
+	const struct table_column *columns;
+	int count;
+	struct buffer cells; /* NUL-terminated; \1 alone: missing */
+	int64_t filled;
+};
+void table_text(struct table *t, const char *text); /* NULL: missing */
+void table_bytes(struct table *t, const void *bytes, size_t size, size_t most);
+void table_i64(struct table *t, int64_t n);
+void table_missing(struct table *t);
+/* Print all of it, and free it; returns ${status} as command_print does. */
+int table_print(struct table *t, int output, int status);
 
 #endif

@@ -1,0 +1,504 @@
+/* accept -- millrace state accept-gap and rebind. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+#include "millrace.h"
+#include "plan.h"
+
+#define ASK_MS 5000
+#define READ_MS 10000
+#define IDS_MOST 64
+#define TOPICS_MOST 32
+
+static const char sql_service[] = "SELECT service FROM store_identity";
+static const char sql_topics[] = "SELECT DISTINCT topic FROM positions";
+static const char sql_cluster[] = "SELECT cluster_id FROM cluster";
+static const char sql_known[] =
+    "SELECT 1 FROM database_ids WHERE database_id = ?1";
+
+struct accept {
+	const struct command *command;
+	const char *db;
+	const char *topic;
+	int64_t partition;
+	struct config_list topics;
+	int yes;
+	struct kafka_conf kafka;
+	struct kafka_admin *admin;
+	struct kafka_consumer *consumer;
+	struct store *st;
+};
+
+/* ---- common -------------------------------------------------------------- */
+
+static int
+open_both(struct accept *a, struct mr_error *err)
+{
+	if ((a->st = store_open_alone(a->db, err)) == NULL ||
+	    (a->admin = kafka_admin_new(&a->kafka, err)) == NULL)
+		return (-1);
+	return (0);
+}
+
+static void
+close_both(struct accept *a)
+{
+	kafka_consumer_free(a->consumer);
+	kafka_admin_free(a->admin);
+	store_close(a->st);
+}
+
+/* Say what will be done, and ask whether it should be: 1 yes, 0 no. */
+static int
+agreed(const struct accept *a, const char *says)
+{
+	char answer[16];
+
+	printf("%s: %s.\n", a->db, says);
+	if (a->yes)
+		return (1);
+	if (!isatty(STDIN_FILENO)) {
+		printf("Nothing was changed; --yes does it.\n");
+		return (0);
+	}
+	printf("Go on? [y/N] ");
+	fflush(stdout);
+	if (fgets(answer, sizeof(answer), stdin) != NULL &&
+	    (answer[0] == 'y' || answer[0] == 'Y'))
+		return (1);
+	printf("Nothing was changed.\n");
+	return (0);
+}
+
+/* ---- what is at the position ----------------------------------------------- */
+
+static int
+number_of(const struct kafka_record *r, const char *name, int64_t *n)
+{
+	char text[24], *end;
+	const void *value;
+	size_t size;
+
+	if (!kafka_record_header(r, name, &value, &size) || value == NULL ||
+	    size == 0 || size >= sizeof(text))
+		return (0);
+	memcpy(text, value, size);
+	text[size] = '\0';
+	errno = 0;
+	*n = strtoll(text, &end, 10);
+	return (errno == 0 && *end == '\0' && *n >= 0);
+}
+
+static void
+facts_of_record(struct gap_facts *f, const struct kafka_record *r)
+{
+	static const char ours[] = "/millrace/";
+	const void *value;
+	size_t size;
+
+	f->offset = r->offset;
+	f->unreadable = r->out_of_range == 2;
+	f->has_record = !r->out_of_range;
+	if (!f->has_record ||
+	    !kafka_record_header(r, "ce_source", &value, &size) ||
+	    value == NULL || size < sizeof(ours) || size >= sizeof(f->source) ||
+	    memcmp(value, ours, sizeof(ours) - 1) != 0 ||
+	    !number_of(r, "ce_id", &f->seq) ||
+	    !number_of(r, "ce_predecessor", &f->predecessor))
+		return;
+	memcpy(f->source, value, size);
+	f->source[size] = '\0';
+}
+
+/* Read the first record at or after ${position}. */
+static int
+record_read(struct accept *a, struct gap_facts *f, int64_t position,
+    struct mr_error *err)
+{
+	static const struct kafka_group_handlers none = {NULL, NULL, NULL};
+	const struct kafka_position at = {.topic = f->topic,
+	    .partition = f->partition,
+	    .offset = position,
+	    .leader_epoch = -1};
+	int64_t until_us = clock_mono_us() + 1000 * (int64_t)READ_MS;
+	struct kafka_record record;
+	int found = 0;
+
+	if ((a->consumer = kafka_consumer_new(&a->kafka, NULL, &none, NULL,
+		 err)) == NULL ||
+	    kafka_consumer_assign(a->consumer, &at, 1, err) == -1)
+		return (-1);
+	while (!found) {
+		if (clock_mono_us() >= until_us)
+			return (mr_error_set(err, MR_RETRY,
+			    "reading %s/%d/%lld took above %d ms", f->topic,
+			    f->partition, (long long)position, READ_MS));
+		if (kafka_consumer_poll(a->consumer, &record, 1, 200) == 0)
+			continue;
+		found = 1;
+		if (!record.end_of_partition)
+			facts_of_record(f, &record);
+		kafka_record_free(&record);
+	}
+	return (0);
+}
+
+static int
+facts_gather(struct accept *a, struct gap_facts *f, int64_t *firsts,
+    struct mr_error *err)
+{
+	struct kafka_topic_state state = {.partitions = 0};
+	int64_t next, position;
+	int i, known;
+
+	snprintf(state.name, sizeof(state.name), "%s", a->topic);
+	if (kafka_admin_describe(a->admin, &state, 1, ASK_MS, err) == -1)
+		return (-1);
+	if (a->partition >= state.partitions)
+		return (mr_error_set(err, MR_REJECT,
+		    "topic %s has %d partitions: there is no %lld to go on "
+		    "with",
+		    a->topic, state.partitions, (long long)a->partition));
+	f->topic = a->topic;
+	f->partition = (int)a->partition;
+	f->partitions = state.partitions;
+	f->firsts = firsts;
+	memcpy(f->topic_id, state.id, sizeof(f->topic_id));
+	for (i = 0; i < state.partitions; i++) {
+		if (kafka_admin_offsets(a->admin, a->topic, i, &firsts[i],
+			&next, ASK_MS, err) == -1)
+			return (-1);
+		if (i == f->partition)
+			f->next = next;
+	}
+	if ((known = gap_position(a->st, f->topic, f->topic_id, f->partition,
+		 &position, err)) == -1)
+		return (-1);
+	if (known == 1 && position >= firsts[f->partition] &&
+	    position < f->next)
+		return (record_read(a, f, position, err));
+	return (0);
+}
+
+/* ---- accept-gap ---------------------------------------------------------------- */
+
+static const char gap_epilogue[] =
+    "A service halts a partition when records are missing: deleted by\n"
+    "retention, gone with a topic that was made anew, cut off a log, damaged,\n"
+    "or absent from their source's sequence.  Its log and /readyz say which.\n"
+    "This command says what it found and what it will change, asks, and lets\n"
+    "the service go on without them.  Stop all of the service's instances\n"
+    "first; the file is refused while one has it open.\n"
+    "\n"
+    "Exit status: 0 done, 1 nothing to accept or not agreed, 2 failed.\n"
+    "\n"
+    "Examples:\n"
+    "  make stop SERVICE=inventory\n"
+    "  millrace state accept-gap --db data/inventory.db \\\n"
+    "      --topic order-events --partition 0\n"
+    "  make start SERVICE=inventory\n";
+
+static int
+gap_parse(struct accept *a, const struct command *command, int argc,
+    char **argv)
+{
+	const struct config_option options[] = {
+	    {.name = "db",
+		.kind = CONFIG_TEXT,
+		.target = &a->db,
+		.help = "the service's file",
+		.group = "What is accepted"},
+	    {.name = "topic",
+		.kind = CONFIG_TEXT,
+		.target = &a->topic,
+		.help = "the topic that the service reads"},
+	    {.name = "partition",
+		.kind = CONFIG_INT,
+		.target = &a->partition,
+		.fallback = "0",
+		.most = KAFKA_PARTITIONS_MAX - 1,
+		.help = "its partition that is halted"},
+	    {.name = "yes",
+		.kind = CONFIG_BOOL,
+		.target = &a->yes,
+		.fallback = "no",
+		.help = "do it without asking"},
+	    {.name = NULL},
+	};
+	const struct config_option *const tables[] = {options,
+	    kafka_options(&a->kafka), NULL};
+	const struct config_program program =
+	    {.summary =
+		    "Lets a service go on at a partition that it has halted "
+		    "because records are missing.",
+		.tables = tables,
+		.epilogue = gap_epilogue};
+	struct mr_error err;
+
+	a->command = command;
+	a->kafka.client_id = "millrace";
+	if (command_parse(command, argc, argv, &program) == -1)
+		return (-1);
+	if (a->db == NULL || a->topic == NULL ||
+	    strlen(a->topic) > KAFKA_TOPIC_MAX) {
+		mr_error_set(&err, MR_REJECT, "say --db and --topic");
+		command_fail(command, &err);
+		return (-1);
+	}
+	return (0);
+}
+
+static int
+gap_accept(struct accept *a, struct mr_error *err)
+{
+	int64_t firsts[KAFKA_PARTITIONS_MAX];
+	struct gap_facts facts = {.offset = -1};
+	struct gap_plan plan;
+
+	if (open_both(a, err) == -1 ||
+	    facts_gather(a, &facts, firsts, err) == -1 ||
+	    gap_plan_make(a->st, &facts, &plan, err) == -1)
+		return (EXIT_UNKNOWN);
+	if (plan.kind == GAP_NONE) {
+		printf("%s: %s.\n", a->db, plan.says);
+		return (EXIT_NO);
+	}
+	if (!agreed(a, plan.says))
+		return (EXIT_NO);
+	if (gap_plan_apply(a->st, &facts, &plan, err) == -1)
+		return (EXIT_UNKNOWN);
+	printf("Done; start the service again.\n");
+	return (EXIT_YES);
+}
+
+int
+state_accept_gap(const struct command *command, int argc, char **argv)
+{
+	struct accept a = {0};
+	struct mr_error err = {0};
+	int status;
+
+	if (gap_parse(&a, command, argc, argv) == -1)
+		return (EXIT_UNKNOWN);
+	status = gap_accept(&a, &err);
+	close_both(&a);
+	if (status == EXIT_UNKNOWN)
+		return (command_fail(command, &err));
+	return (status);
+}
+
+/* ---- rebind --------------------------------------------------------------------- */
+
+static const char rebind_epilogue[] =
+    "A file keeps the id of the cluster that it works with, and its service\n"
+    "halts when the brokers are another one, or when its group's offsets were\n"
+    "committed by another file (two files in one group would do everything\n"
+    "twice).  This command binds the file to the cluster at --brokers, and\n"
+    "takes the offsets that other files committed in the group for its own.\n"
+    "Make sure that no other file is at work in the group.  Topics of another\n"
+    "cluster have other ids: accept-gap goes on with each.\n"
+    "\n"
+    "Exit status: 0 done, 1 nothing to do or not agreed, 2 failed.\n"
+    "\n"
+    "Examples:\n"
+    "  millrace state rebind --db data/inventory.db --brokers other:9092\n";
+
+struct binding {
+	char service[64];
+	char topics[TOPICS_MOST][KAFKA_TOPIC_MAX + 1];
+	int topic_count;
+	char cluster_id[KAFKA_CLUSTER_ID_SIZE];
+	char bound_to[KAFKA_CLUSTER_ID_SIZE];
+	char ids[IDS_MOST][33]; /* of other files, in the group */
+	int id_count;
+};
+
+static int
+text_find(struct store *st, const char *sql, char *text, size_t size,
+    struct mr_error *err)
+{
+	struct store_rows *rows;
+	int found;
+
+	if ((rows = store_query_values(st, err, sql, NULL, 0)) == NULL)
+		return (-1);
+	if ((found = store_next(rows, err)) == 1)
+		snprintf(text, size, "%s", store_get_text(rows, 0));
+	store_rows_done(rows);
+	return (found);
+}
+
+static void
+topic_add(struct binding *b, const char *topic)
+{
+	int i;
+
+	for (i = 0; i < b->topic_count; i++)
+		if (strcmp(b->topics[i], topic) == 0)
+			return;
+	if (b->topic_count < TOPICS_MOST)
+		snprintf(b->topics[b->topic_count++], sizeof(b->topics[0]),
+		    "%s", topic);
+}
+
+/* What the service reads: what it has positions of, and what was said. */
+static int
+topics_find(struct accept *a, struct binding *b, struct mr_error *err)
+{
+	struct store_rows *rows;
+	int i, more;
+
+	for (i = 0; i < a->topics.count; i++)
+		topic_add(b, a->topics.items[i]);
+	if ((rows = store_query_values(a->st, err, sql_topics, NULL, 0)) ==
+	    NULL)
+		return (-1);
+	while ((more = store_next(rows, err)) == 1)
+		topic_add(b, store_get_text(rows, 0));
+	store_rows_done(rows);
+	return (more);
+}
+
+static int
+id_look(struct accept *a, struct binding *b, const char *topic, int partition,
+    struct mr_error *err)
+{
+	char metadata[64];
+	int64_t offset, one;
+	int i, known;
+
+	if (kafka_consumer_committed(a->consumer, topic, partition, &offset,
+		metadata, sizeof(metadata), ASK_MS, err) == -1)
+		return (-1);
+	if (offset < 0 || strlen(metadata) != 32)
+		return (0);
+	if ((known = store_find(a->st, err, &one, sql_known,
+		 store_text(metadata))) != 0)
+		return (known == -1 ? -1 : 0);
+	for (i = 0; i < b->id_count; i++)
+		if (strcmp(b->ids[i], metadata) == 0)
+			return (0);
+	if (b->id_count < IDS_MOST)
+		memcpy(b->ids[b->id_count++], metadata, 33);
+	return (0);
+}
+
+/* Whose offsets does the group have? */
+static int
+ids_find(struct accept *a, struct binding *b, struct mr_error *err)
+{
+	static const struct kafka_group_handlers none = {NULL, NULL, NULL};
+	struct kafka_topic_state states[TOPICS_MOST];
+	int i, k;
+
+	memset(states, 0, sizeof(states));
+	for (i = 0; i < b->topic_count; i++)
+		snprintf(states[i].name, sizeof(states[i].name), "%s",
+		    b->topics[i]);
+	if (b->topic_count > 0 &&
+	    kafka_admin_describe(a->admin, states, b->topic_count, ASK_MS,
+		err) == -1)
+		return (-1);
+	if ((a->consumer = kafka_consumer_new(&a->kafka, b->service, &none,
+		 NULL, err)) == NULL)
+		return (-1);
+	for (i = 0; i < b->topic_count; i++)
+		for (k = 0; k < states[i].partitions; k++)
+			if (id_look(a, b, states[i].name, k, err) == -1)
+				return (-1);
+	return (0);
+}
+
+static int
+rebind(struct accept *a, struct binding *b, struct mr_error *err)
+{
+	struct buffer says = {0};
+	int i, yes;
+
+	if (open_both(a, err) == -1 ||
+	    text_find(a->st, sql_service, b->service, sizeof(b->service),
+		err) != 1 ||
+	    text_find(a->st, sql_cluster, b->bound_to, sizeof(b->bound_to),
+		err) == -1 ||
+	    kafka_admin_cluster_id(a->admin, b->cluster_id, ASK_MS, err) ==
+		-1 ||
+	    topics_find(a, b, err) == -1 || ids_find(a, b, err) == -1)
+		return (EXIT_UNKNOWN);
+	if (strcmp(b->cluster_id, b->bound_to) == 0 && b->id_count == 0) {
+		printf("%s: works with cluster %s already, and group %s has "
+		       "offsets of no other file.\n",
+		    a->db, b->cluster_id, b->service);
+		return (EXIT_NO);
+	}
+	buffer_addf(&says, "the service %s will work with cluster %s%s%s",
+	    b->service, b->cluster_id,
+	    b->bound_to[0] != '\0' ? ", until now with " : "", b->bound_to);
+	for (i = 0; i < b->id_count; i++)
+		buffer_addf(&says, "%s %s",
+		    i == 0 ? ", and take for its own the group's offsets of "
+			     "database" :
+			     ",",
+		    b->ids[i]);
+	yes = agreed(a, buffer_text(&says));
+	buffer_free(&says);
+	if (!yes)
+		return (EXIT_NO);
+	if (rebind_apply(a->st, b->cluster_id, (const char(*)[33])b->ids,
+		b->id_count, clock_wall_ms(), err) == -1)
+		return (EXIT_UNKNOWN);
+	printf("Done; start the service again.\n");
+	return (EXIT_YES);
+}
+
+int
+state_rebind(const struct command *command, int argc, char **argv)
+{
+	struct accept a = {.command = command};
+	const struct config_option options[] = {
+	    {.name = "db",
+		.kind = CONFIG_TEXT,
+		.target = &a.db,
+		.help = "the service's file",
+		.group = "What is bound"},
+	    {.name = "topic",
+		.kind = CONFIG_LIST,
+		.target = &a.topics,
+		.help = "a topic that the service reads, if it has never read "
+			"of it; may be repeated"},
+	    {.name = "yes",
+		.kind = CONFIG_BOOL,
+		.target = &a.yes,
+		.fallback = "no",
+		.help = "do it without asking"},
+	    {.name = NULL},
+	};
+	const struct config_option *const tables[] = {options,
+	    kafka_options(&a.kafka), NULL};
+	const struct config_program program =
+	    {.summary =
+		    "Lets a file work with another cluster, or with a group "
+		    "whose offsets another file committed.",
+		.tables = tables,
+		.epilogue = rebind_epilogue};
+	struct binding binding = {.topic_count = 0};
+	struct mr_error err = {0};
+	int status;
+
+	a.kafka.client_id = "millrace";
+	if (command_parse(command, argc, argv, &program) == -1)
+		return (EXIT_UNKNOWN);
+	if (a.db == NULL) {
+		mr_error_set(&err, MR_REJECT, "say --db");
+		return (command_fail(command, &err));
+	}
+	status = rebind(&a, &binding, &err);
+	close_both(&a);
+	if (status == EXIT_UNKNOWN)
+		return (command_fail(command, &err));
+	return (status);
+}

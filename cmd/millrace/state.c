@@ -1,0 +1,461 @@
+/* state -- what is in the services' files. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "kafka/kafka.h"
+#include "store/store.h"
+
+#include "millrace.h"
+
+#define ASK_MS 5000
+#define KEY_SHOWN 48
+
+static const char sql_service[] = "SELECT service FROM store_identity";
+static const char sql_positions[] =
+    "SELECT topic, topic_id, partition, next_offset FROM positions"
+    " ORDER BY topic, topic_id, partition";
+static const char sql_outbox[] =
+    "SELECT seq, topic, partition, type, key, length(value), ts_ms"
+    " FROM outbox ORDER BY seq LIMIT ?1";
+static const char sql_dead_letters[] =
+    "SELECT id, topic, partition, record_offset, put_at_ms, length(value),"
+    " reason FROM dead_letters ORDER BY id DESC LIMIT ?1";
+static const char sql_dead_letter[] =
+    "SELECT topic, topic_id, partition, record_offset, ts_ms, put_at_ms,"
+    " reason, key, value, headers FROM dead_letters WHERE id = ?1";
+
+/* What all of these commands are told. */
+struct look {
+	const struct command *command;
+	const char *data;
+	struct config_list services;
+	int64_t limit;
+	int output;
+	struct kafka_conf kafka;
+	struct kafka_admin *admin; /* NULL: Kafka isn't asked */
+	int unknown; /* something couldn't be found out */
+	int looked_at; /* files */
+	struct table table;
+};
+
+/* ---- files -------------------------------------------------------------------- */
+
+static int
+is_database(const struct dirent *entry)
+{
+	size_t length = strlen(entry->d_name);
+
+	return (length > 3 && strcmp(entry->d_name + length - 3, ".db") == 0);
+}
+
+static int
+is_wanted(const struct look *look, const char *service)
+{
+	int i;
+
+	for (i = 0; i < look->services.count; i++)
+		if (strcmp(look->services.items[i], service) == 0)
+			return (1);
+	return (look->services.count == 0);
+}
+
+typedef int look_file(struct look *look, struct store *st, const char *service,
+    struct mr_error *err);
+
+/* Look into one file, if its service is wanted. */
+static int
+file_look(struct look *look, const char *path, look_file *each,
+    struct mr_error *err)
+{
+	struct store_rows *rows;
+	struct store *st;
+	char service[64] = "";
+	int status = -1;
+
+	if ((st = store_open_reader(path, 0, err)) == NULL)
+		return (-1);
+	if ((rows = store_query_values(st, err, sql_service, NULL, 0)) == NULL)
+		goto done;
+	if ((status = store_next(rows, err)) == 1)
+		snprintf(service, sizeof(service), "%s",
+		    store_get_text(rows, 0));
+	store_rows_done(rows);
+	if (status == 1 && is_wanted(look, service)) {
+		look->looked_at++;
+		status = each(look, st, service, err);
+	}
+done:
+	store_close(st);
+	return (status == -1 ? -1 : 0);
+}
+
+/* Look into each file; what fails is said, and the rest goes on. */
+static int
+files_look(struct look *look, look_file *each)
+{
+	struct mr_error err = {0};
+	struct dirent **entries;
+	char path[4096];
+	int i, count;
+
+	if ((count = scandir(look->data, &entries, is_database, alphasort)) ==
+	    -1) {
+		mr_error_set(&err, MR_FATAL, "look into %s: %s", look->data,
+		    strerror(errno));
+		return (command_fail(look->command, &err));
+	}
+	for (i = 0; i < count; i++) {
+		snprintf(path, sizeof(path), "%s/%s", look->data,
+		    entries[i]->d_name);
+		if (file_look(look, path, each, &err) == -1) {
+			command_fail(look->command, &err);
+			look->unknown = 1;
+		}
+		free(entries[i]);
+	}
+	free(entries);
+	if (look->looked_at == 0 && !look->unknown) {
+		mr_error_set(&err, MR_REJECT, "%s has no such service's file",
+		    look->data);
+		return (command_fail(look->command, &err));
+	}
+	return (table_print(&look->table, look->output,
+	    look->unknown ? EXIT_UNKNOWN : EXIT_YES));
+}
+
+/* ---- flags --------------------------------------------------------------------- */
+
+static int
+look_parse(struct look *look, const struct command *command, int argc,
+    char **argv, const char *summary, const char *usage, int asks_kafka)
+{
+	const struct config_option options[] = {
+	    {.name = "data",
+		.kind = CONFIG_TEXT,
+		.target = &look->data,
+		.fallback = "data",
+		.help = "the folder of the services' files",
+		.group = "What is shown"},
+	    {.name = "service",
+		.kind = CONFIG_LIST,
+		.target = &look->services,
+		.help = "only this one's; may be repeated"},
+	    {.name = "limit",
+		.kind = CONFIG_INT,
+		.target = &look->limit,
+		.fallback = "50",
+		.least = 1,
+		.most = 1e9,
+		.help = "at most so many of each file"},
+	    {.name = "output",
+		.kind = CONFIG_CHOICE,
+		.target = &look->output,
+		.fallback = "table",
+		.choices = output_names,
+		.help = "table or json; also -o"},
+	    {.name = NULL},
+	};
+	const struct config_option *const tables[] = {options,
+	    asks_kafka ? kafka_options(&look->kafka) : NULL, NULL};
+	const struct config_program program = {.summary = summary,
+	    .usage = usage,
+	    .tables = tables};
+
+	look->command = command;
+	look->kafka.client_id = "millrace";
+	return (command_parse(command, argc, argv, &program));
+}
+
+static void
+table_time(struct table *t, int64_t ts_ms)
+{
+	char text[25];
+
+	clock_rfc3339(ts_ms, text);
+	table_text(t, text);
+}
+
+/* ---- positions ------------------------------------------------------------------ */
+
+/* The end of a partition, if Kafka tells; it is asked for once in vain. */
+static void
+table_end(struct look *look, const char *topic, int partition, int64_t position)
+{
+	struct mr_error err = {0};
+	int64_t first, next;
+
+	if (look->admin != NULL &&
+	    kafka_admin_offsets(look->admin, topic, partition, &first, &next,
+		ASK_MS, &err) == 0) {
+		table_i64(&look->table, next);
+		table_i64(&look->table, next - position);
+		return;
+	}
+	if (look->admin != NULL && err.kind != MR_REJECT) {
+		command_fail(look->command, &err);
+		kafka_admin_free(look->admin);
+		look->admin = NULL;
+	}
+	look->unknown = 1;
+	table_missing(&look->table);
+	table_missing(&look->table);
+}
+
+static int
+positions_of(struct look *look, struct store *st, const char *service,
+    struct mr_error *err)
+{
+	struct table *t = &look->table;
+	struct store_rows *rows;
+	int more;
+
+	if ((rows = store_query_values(st, err, sql_positions, NULL, 0)) ==
+	    NULL)
+		return (-1);
+	while ((more = store_next(rows, err)) == 1) {
+		table_text(t, service);
+		table_text(t, store_get_text(rows, 0));
+		table_text(t, store_get_text(rows, 1));
+		table_i64(t, store_get_i64(rows, 2));
+		table_i64(t, store_get_i64(rows, 3));
+		table_end(look, store_get_text(rows, 0),
+		    (int)store_get_i64(rows, 2), store_get_i64(rows, 3));
+	}
+	store_rows_done(rows);
+	return (more);
+}
+
+int
+state_positions(const struct command *command, int argc, char **argv)
+{
+	static const struct table_column columns[] = {{"service", 0},
+	    {"topic", 0}, {"topic_id", 0}, {"partition", 1}, {"position", 1},
+	    {"end", 1}, {"lag", 1}};
+	struct look look = {.table = {.columns = columns, .count = 7}};
+	struct mr_error err = {0};
+	int status;
+
+	if (look_parse(&look, command, argc, argv,
+		"Shows how far each service has consumed, and where Kafka's "
+		"partitions end.",
+		NULL, 1) == -1)
+		return (EXIT_UNKNOWN);
+	if ((look.admin = kafka_admin_new(&look.kafka, &err)) == NULL)
+		return (command_fail(command, &err));
+	status = files_look(&look, positions_of);
+	kafka_admin_free(look.admin);
+	return (status);
+}
+
+/* ---- outbox ----------------------------------------------------------------------- */
+
+static int
+outbox_of(struct look *look, struct store *st, const char *service,
+    struct mr_error *err)
+{
+	struct table *t = &look->table;
+	struct store_rows *rows;
+	const void *key;
+	size_t size;
+	int more;
+
+	if ((rows = store_query(st, err, sql_outbox, store_i64(look->limit))) ==
+	    NULL)
+		return (-1);
+	while ((more = store_next(rows, err)) == 1) {
+		table_text(t, service);
+		table_i64(t, store_get_i64(rows, 0));
+		table_text(t, store_get_text(rows, 1));
+		table_i64(t, store_get_i64(rows, 2));
+		table_text(t, store_get_text(rows, 3));
+		key = store_get_blob(rows, 4, &size);
+		if (store_is_null(rows, 4))
+			table_missing(t);
+		else
+			table_bytes(t, key, size, KEY_SHOWN);
+		table_i64(t, store_get_i64(rows, 5));
+		table_time(t, store_get_i64(rows, 6));
+	}
+	store_rows_done(rows);
+	return (more);
+}
+
+int
+state_outbox(const struct command *command, int argc, char **argv)
+{
+	static const struct table_column columns[] = {{"service", 0},
+	    {"seq", 1}, {"topic", 0}, {"partition", 1}, {"type", 0}, {"key", 0},
+	    {"bytes", 1}, {"time", 0}};
+	struct look look = {.table = {.columns = columns, .count = 8}};
+
+	if (look_parse(&look, command, argc, argv,
+		"Shows the records that were committed and that Kafka hasn't "
+		"acknowledged yet, the first to be sent first.",
+		NULL, 0) == -1)
+		return (EXIT_UNKNOWN);
+	return (files_look(&look, outbox_of));
+}
+
+/* ---- dead letters ------------------------------------------------------------------ */
+
+static int
+dead_letters_of(struct look *look, struct store *st, const char *service,
+    struct mr_error *err)
+{
+	struct table *t = &look->table;
+	struct store_rows *rows;
+	int more, column;
+
+	if ((rows = store_query(st, err, sql_dead_letters,
+		 store_i64(look->limit))) == NULL)
+		return (-1);
+	while ((more = store_next(rows, err)) == 1) {
+		table_text(t, service);
+		table_i64(t, store_get_i64(rows, 0));
+		table_text(t, store_get_text(rows, 1));
+		for (column = 2; column <= 3; column++)
+			table_i64(t, store_get_i64(rows, column));
+		table_time(t, store_get_i64(rows, 4));
+		table_i64(t, store_get_i64(rows, 5));
+		table_bytes(t, store_get_text(rows, 6),
+		    strlen(store_get_text(rows, 6)), 200);
+	}
+	store_rows_done(rows);
+	return (more);
+}
+
+int
+state_dead_letters(const struct command *command, int argc, char **argv)
+{
+	static const struct table_column columns[] = {{"service", 0}, {"id", 1},
+	    {"topic", 0}, {"partition", 1}, {"offset", 1}, {"put_away", 0},
+	    {"bytes", 1}, {"reason", 0}};
+	struct look look = {.table = {.columns = columns, .count = 8}};
+
+	if (look_parse(&look, command, argc, argv,
+		"Shows the records that could not be applied and why, the "
+		"newest first.",
+		NULL, 0) == -1)
+		return (EXIT_UNKNOWN);
+	return (files_look(&look, dead_letters_of));
+}
+
+/* The next header of a list: pairs of big-endian lengths, name, value. */
+static int
+header_next(const unsigned char *b, size_t size, size_t *at, const void **name,
+    size_t *name_size, const void **value, size_t *value_size)
+{
+	const unsigned char *h = b + *at;
+
+	if (size - *at < 8)
+		return (0);
+	*name_size = (size_t)h[0] << 24 | (size_t)h[1] << 16 |
+	    (size_t)h[2] << 8 | h[3];
+	*value_size = (size_t)h[4] << 24 | (size_t)h[5] << 16 |
+	    (size_t)h[6] << 8 | h[7];
+	if (*name_size > size - *at - 8 ||
+	    *value_size > size - *at - 8 - *name_size)
+		return (0);
+	*name = h + 8;
+	*value = h + 8 + *name_size;
+	*at += 8 + *name_size + *value_size;
+	return (1);
+}
+
+static void
+add_row(struct table *t, const char *what, const void *bytes, size_t size)
+{
+	table_text(t, what);
+	table_bytes(t, bytes, size, 1000000);
+}
+
+static void
+show_fields(struct table *t, struct store_rows *row)
+{
+	static const struct {
+		const char *name;
+		int column;
+	} fields[] = {{"topic", 0}, {"topic id", 1}, {"partition", 2},
+	    {"offset", 3}};
+	const void *name, *value;
+	size_t i, size, at = 0, name_size, value_size;
+	const unsigned char *headers;
+	char what[160];
+
+	for (i = 0; i < 4; i++) {
+		table_text(t, fields[i].name);
+		if (i < 2)
+			table_text(t, store_get_text(row, fields[i].column));
+		else
+			table_i64(t, store_get_i64(row, fields[i].column));
+	}
+	table_text(t, "time");
+	table_time(t, store_get_i64(row, 4));
+	table_text(t, "put away");
+	table_time(t, store_get_i64(row, 5));
+	add_row(t, "reason", store_get_text(row, 6),
+	    strlen(store_get_text(row, 6)));
+	headers = store_get_blob(row, 9, &size);
+	while (header_next(headers, size, &at, &name, &name_size, &value,
+	    &value_size)) {
+		snprintf(what, sizeof(what), "header %.*s",
+		    name_size > 120 ? 120 : (int)name_size, (const char *)name);
+		add_row(t, what, value, value_size);
+	}
+	value = store_get_blob(row, 7, &size);
+	if (!store_is_null(row, 7))
+		add_row(t, "key", value, size);
+	value = store_get_blob(row, 8, &size);
+	if (!store_is_null(row, 8))
+		add_row(t, "value", value, size);
+}
+
+static int
+dead_letter_of(struct look *look, struct store *st, const char *service,
+    struct mr_error *err)
+{
+	struct store_rows *rows;
+	int found;
+
+	if ((rows = store_query(st, err, sql_dead_letter,
+		 store_i64(look->limit))) == NULL)
+		return (-1);
+	if ((found = store_next(rows, err)) == 1)
+		show_fields(&look->table, rows);
+	else if (found == 0)
+		found = mr_error_set(err, MR_REJECT,
+		    "%s has no dead letter %lld", service,
+		    (long long)look->limit);
+	store_rows_done(rows);
+	return (found == 1 ? 0 : -1);
+}
+
+int
+state_dead_letter(const struct command *command, int argc, char **argv)
+{
+	static const struct table_column columns[] = {{"what", 0}, {"is", 0}};
+	struct look look = {.table = {.columns = columns, .count = 2}};
+	struct mr_error err = {0};
+	char *end = NULL;
+	int i;
+
+	if ((i = look_parse(&look, command, argc, argv,
+		 "Shows one record that could not be applied: where it came "
+		 "from, why, its headers, key and value.",
+		 "SERVICE ID", 0)) == -1)
+		return (EXIT_UNKNOWN);
+	if (argc - i == 2)
+		look.limit = strtoll(argv[i + 1], &end, 10);
+	if (end == NULL || *end != '\0' || end == argv[i + 1]) {
+		mr_error_set(&err, MR_REJECT,
+		    "say whose and which: SERVICE ID, as `list` shows them");
+		return (command_fail(command, &err));
+	}
+	look.services.items[0] = argv[i];
+	look.services.count = 1;
+	return (files_look(&look, dead_letter_of));
+}
