@@ -332,6 +332,54 @@ lint: deps $(MIGRATIONS_H)
 	@deploy/local/packages build lint
 	@.ci/lint $(filter-out -fsanitize%,$(CPPFLAGS) $(CFLAGS))
 
+# ---- Fuzzing --------------------------------------------------------------
+#
+# tests/fuzz/fuzz_x.c is a libFuzzer target with seeds in tests/fuzz/corpus/x.
+# Everywhere it is linked with replay.c, which runs the corpus: a suite of
+# `make test`.  make fuzz builds all with clang and its fuzzer and lets each
+# target look for FUZZ_S seconds; FUZZ=event runs one.  What it finds new goes
+# below $(FUZZ_BUILD), what it fails on is left there and named.
+
+FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,\
+    $(sort $(wildcard tests/fuzz/fuzz_*.c)))
+FUZZ ?= $(FUZZ_TARGETS)
+FUZZ_S ?= 20
+FUZZ_BUILD ?= build/fuzz
+FUZZ_CHECKS = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=undefined \
+    -fsanitize=fuzzer-no-link,address,undefined
+REPLAYS := $(FUZZ_TARGETS:%=$(BUILD)/test/fuzz_%)
+FUZZERS := $(FUZZ_TARGETS:%=$(BUILD)/fuzz/%)
+FUZZ_LDFLAGS = $(shell cat tests/fuzz/fuzz_$*.ldflags 2>/dev/null)
+
+.PHONY: fuzz fuzzers
+tests: $(REPLAYS)
+SUITES += 'corpus=$(UNDER) tests/run-unit $(REPLAYS)'
+
+$(BUILD)/test/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o \
+    $(BUILD)/obj/tests/fuzz/replay.o $(ARCHIVE) $(DEPS_STAMPS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -pie $(LDFLAGS) -o $@.new $(filter %.o,$^) $(FUZZ_LDFLAGS) \
+	    $(ARCHIVE) $(LIBS)
+	@mv -f $@.new $@
+
+fuzzers: $(FUZZERS)
+$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(ARCHIVE) $(DEPS_STAMPS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -fsanitize=fuzzer -pie $(LDFLAGS) -o $@.new $< \
+	    $(FUZZ_LDFLAGS) $(ARCHIVE) $(LIBS)
+	@mv -f $@.new $@
+
+fuzz:
+	@deploy/local/packages build fuzz
+	@$(MAKE) CC=clang BUILD=$(FUZZ_BUILD) DEPS=$(DEPS) \
+	    OPTIMISE='$(FUZZ_CHECKS)' fuzzers
+	@tests/fuzz/run $(FUZZ_BUILD) $(FUZZ_S) $(FUZZ)
+
+-include $(FUZZ_TARGETS:%=$(BUILD)/obj/tests/fuzz/fuzz_%.d)
+-include $(BUILD)/obj/tests/fuzz/replay.d
+
 # ---- Running --------------------------------------------------------------
 
 .PHONY: run status logs start stop restart scale reset kafka kafka-stop
@@ -402,6 +450,8 @@ help:
 #:   make                build everything into build/
 #:   make test           see to packages, build, run every test
 #:   make unit           the C unit tests only
+#:   make fuzz           look for inputs that break it; FUZZ=event: one target,
+#:                       FUZZ_S=60: seconds for each
 #:   make bench          speed and memory, as ratios; BENCH=post: one figure
 #:   make bench          speed and memory, as ratios to a baseline
 #:   make lint           layout and static analysis

@@ -1,0 +1,224 @@
+/*
+ * The decoders of all payloads.  The first byte chooses the event's type, the
+ * rest is the value; an upper bit makes an event out of the rest instead.
+ * What decodes is within its bounds and encodes to something that decodes
+ * equal; every event that is within them decodes from its own encoding.
+ */
+#include "event/event.h"
+#include "fuzz.h"
+
+#define TS_MOST_MS INT64_C(253402300799999)
+
+enum kind { ORDERS = 2, INVENTORIES = 6, PRICES = 7, KINDS = 9 };
+
+/* ce_type for a kind; the last two are of no topic. */
+static const char *
+type_of(unsigned int kind)
+{
+
+	if (kind < ORDERS)
+		return (order_event_type_text((enum order_event_type)kind));
+	if (kind < INVENTORIES)
+		return (inventory_event_type_text(
+		    (enum inventory_event_type)(kind - ORDERS)));
+	return (kind == KINDS - 1 ? NULL : "order.createdx");
+}
+
+static void
+check_refusal(const struct mr_error *err)
+{
+
+	assert(err->kind == MR_REJECT);
+	assert(err->message[0] != '\0');
+	assert(memchr(err->message, '\0', MR_ERROR_SIZE) != NULL);
+}
+
+static void
+check_text(const char *text, size_t most, int may_be_empty)
+{
+	size_t i, length = strnlen(text, most + 1);
+
+	assert(length <= most && (may_be_empty || length > 0));
+	assert(fuzz_is_utf8(text, length));
+	for (i = 0; i < length; i++)
+		assert((unsigned char)text[i] >= 0x20 && text[i] != 0x7f);
+}
+
+static void
+check_order(const struct order_event *event)
+{
+	struct buffer out = {0};
+	struct order_event again;
+	struct mr_error err;
+
+	check_text(event->item, EVENT_ITEM_SIZE - 1, 0);
+	assert(id_uuid_valid(event->order_id));
+	assert(event->quantity >= 1 && event->quantity <= EVENT_QUANTITY_MOST);
+	assert(event->ts_ms >= 0 && event->ts_ms <= TS_MOST_MS);
+	order_event_encode(event, &out);
+	assert(!out.failed);
+	assert(order_event_decode(order_event_type_text(event->type), out.data,
+		   out.length, &again, &err) == 0);
+	assert(memcmp(event, &again, sizeof(again)) == 0);
+	buffer_free(&out);
+}
+
+static void
+check_inventory(const struct inventory_event *event)
+{
+	struct buffer out = {0};
+	struct inventory_event again;
+	struct mr_error err;
+
+	check_text(event->item, EVENT_ITEM_SIZE - 1, 0);
+	check_text(event->reason, EVENT_REASON_SIZE - 1,
+	    event->type != INVENTORY_REJECTED);
+	assert(event->type == INVENTORY_ADJUSTED ||
+	    id_uuid_valid(event->order_id));
+	assert(event->on_hand >= 0 && event->on_hand <= EVENT_STOCK_MOST);
+	assert(event->delta >= -EVENT_STOCK_MOST &&
+	    event->delta <= EVENT_STOCK_MOST);
+	assert(event->ts_ms >= 0 && event->ts_ms <= TS_MOST_MS);
+	inventory_event_encode(event, &out);
+	assert(!out.failed);
+	assert(inventory_event_decode(inventory_event_type_text(event->type),
+		   out.data, out.length, &again, &err) == 0);
+	assert(memcmp(event, &again, sizeof(again)) == 0);
+	buffer_free(&out);
+}
+
+static void
+check_price(const struct price_event *event)
+{
+	struct buffer out = {0};
+	struct price_event again;
+	struct mr_error err;
+
+	check_text(event->symbol, EVENT_SYMBOL_SIZE - 1, 0);
+	assert(event->price_minor >= 1 &&
+	    event->price_minor <= EVENT_PRICE_MOST_MINOR);
+	assert(event->ts_ms >= 0 && event->ts_ms <= TS_MOST_MS);
+	price_event_encode(event, &out);
+	assert(!out.failed);
+	assert(price_event_decode(out.data, out.length, &again, &err) == 0);
+	assert(memcmp(event, &again, sizeof(again)) == 0);
+	buffer_free(&out);
+}
+
+static void
+decode(unsigned int kind, const void *value, size_t size)
+{
+	struct order_event order;
+	struct inventory_event inventory;
+	struct price_event price;
+	struct mr_error err = {MR_OK, ""};
+	const char *type = type_of(kind);
+
+	if (kind == PRICES) {
+		if (price_event_decode(value, size, &price, &err) == 0)
+			check_price(&price);
+		else
+			check_refusal(&err);
+		return;
+	}
+	if (order_event_decode(type, value, size, &order, &err) == 0) {
+		assert(kind < ORDERS);
+		check_order(&order);
+	} else {
+		check_refusal(&err);
+	}
+	if (inventory_event_decode(type, value, size, &inventory, &err) == 0) {
+		assert(kind >= ORDERS && kind < INVENTORIES);
+		check_inventory(&inventory);
+	} else {
+		check_refusal(&err);
+	}
+}
+
+/* ---- events made up ----------------------------------------------------- */
+
+/* A number from ${least} to ${most}, which is no more than 2^62 above. */
+static int64_t
+take_number(struct fuzz_input *in, int64_t least, int64_t most)
+{
+
+	return (least +
+	    (int64_t)((uint64_t)fuzz_i64(in) % (uint64_t)(most - least + 1)));
+}
+
+/* What the rule of a text lets pass, or ${otherwise}. */
+static void
+take_text(struct fuzz_input *in, char *out, size_t most,
+    int (*check)(const char *, size_t, struct mr_error *),
+    const char *otherwise)
+{
+	struct mr_error err;
+	const char *bytes;
+	size_t length;
+
+	bytes = fuzz_bytes(in, fuzz_byte(in) % (most + 2), &length);
+	if (length > most || check(bytes, length, &err) != 0) {
+		bytes = otherwise;
+		length = strlen(otherwise);
+	}
+	memcpy(out, bytes, length);
+	out[length] = '\0';
+}
+
+static void
+encode(unsigned int kind, struct fuzz_input *in)
+{
+	static const char id[] = "01890a5d-ac96-774b-bcce-b302099a8057";
+	struct order_event order = {.type = ORDER_CREATED};
+	struct inventory_event inventory = {.type = INVENTORY_RESERVED};
+	struct price_event price = {.ts_ms = 0};
+
+	if (kind < ORDERS) {
+		order.type = (enum order_event_type)kind;
+		memcpy(order.order_id, id, sizeof(id));
+		order.quantity = take_number(in, 1, EVENT_QUANTITY_MOST);
+		order.ts_ms = take_number(in, 0, TS_MOST_MS);
+		take_text(in, order.item, EVENT_ITEM_SIZE - 1, event_check_item,
+		    "Laptop");
+		check_order(&order);
+	} else if (kind < INVENTORIES) {
+		inventory.type = (enum inventory_event_type)(kind - ORDERS);
+		inventory.ts_ms = take_number(in, 0, TS_MOST_MS);
+		take_text(in, inventory.item, EVENT_ITEM_SIZE - 1,
+		    event_check_item, "Laptop");
+		if (inventory.type == INVENTORY_ADJUSTED) {
+			inventory.delta = take_number(in, -EVENT_STOCK_MOST,
+			    EVENT_STOCK_MOST);
+			inventory.on_hand = take_number(in, 0,
+			    EVENT_STOCK_MOST);
+		} else {
+			memcpy(inventory.order_id, id, sizeof(id));
+			inventory.quantity = take_number(in, 1,
+			    EVENT_QUANTITY_MOST);
+		}
+		/* An item's rule is a reason's, and it is shorter. */
+		if (inventory.type == INVENTORY_REJECTED)
+			take_text(in, inventory.reason, EVENT_ITEM_SIZE - 1,
+			    event_check_item, "none");
+		check_inventory(&inventory);
+	} else {
+		price.price_minor = take_number(in, 1, EVENT_PRICE_MOST_MINOR);
+		price.ts_ms = take_number(in, 0, TS_MOST_MS);
+		take_text(in, price.symbol, EVENT_SYMBOL_SIZE - 1,
+		    event_check_symbol, "ACME");
+		check_price(&price);
+	}
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct fuzz_input in = {data, size};
+	uint8_t choice = fuzz_byte(&in);
+
+	if (choice & 0x80)
+		encode((choice & 0x7f) % (PRICES + 1), &in);
+	else
+		decode(choice % KINDS, in.p, in.left);
+	return (0);
+}
