@@ -13,6 +13,7 @@
  * sending meanwhile.  A look is done in slices, so that a long log doesn't
  * keep the loop from being told to stop.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -245,6 +246,7 @@ look_back(struct stream *s, struct mr_error *err)
 		return (ends_note(s, err) == -1 ? -1 : 1);
 	if (s->look == NULL && look_start(s, err) == -1)
 		return (-1);
+	assert(s->look != NULL);
 	look_slice(s, s->look);
 	if (s->look->left == 0)
 		return (look_judge(s, err));
