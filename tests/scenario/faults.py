@@ -13,8 +13,6 @@ import verify
 from scenario import scenario
 from system import SERVICES, expect
 
-ALL = ("orders", "inventory", "notifications", "prices")
-
 
 def work_of(context, **how):
     return load.Load(context.system, context.ledger, context.rng.random(),
@@ -338,7 +336,7 @@ def poison_records(context):
         more_orders(context, work, 20)
         sent = poison.send_all(system, context.rng)
         more_orders(context, work, 20)
-    verify.settle(system, ALL, seconds=90)
+    verify.settle(system, seconds=90)
     poison.compare(system, before, sent)
     context.say("%d bad records to %d topics, the largest of %d bytes" % (
         len(sent), len({s.topic for s in sent}),
