@@ -5,7 +5,8 @@
  *
  *	1  take the pen, BEGIN IMMEDIATE, check that the file is the one opened
  *	2  commands and ticks, each in a savepoint
- *	3  records, each in a savepoint; leave out what is done already
+ *	3  records, each undone alone if it can't be applied; leave out what
+ *	   is done already
  *	4  what Kafka acknowledged leaves the outbox; the relay's lease
  *	5  marks, and positions by compare-and-set
  *	6  COMMIT
@@ -52,6 +53,8 @@ batch_save(struct stream *s, struct mr_error *err)
 {
 	s->emitted_at_save = s->emitted;
 	s->said_at_save = s->said.length;
+	s->tail_change_count = 0;
+	mark_save_all(s);
 	return (store_save(s->st, err));
 }
 
@@ -64,11 +67,10 @@ batch_keep(struct stream *s, struct mr_error *err)
 int
 batch_undo(struct stream *s, struct mr_error *err)
 {
-	if (s->emitted != s->emitted_at_save) {
-		s->emitted = s->emitted_at_save;
-		output_forget_tails(s);
-	}
+	s->emitted = s->emitted_at_save;
 	s->said.length = s->said_at_save;
+	output_undo_tails(s);
+	mark_undo_all(s);
 	return (store_restore(s->st, err));
 }
 
@@ -88,11 +90,23 @@ batch_sound(struct stream *s, struct mr_error *err)
 	return (0);
 }
 
+/* It could be taken for success, or for the record's fault. */
+void
+batch_blame(const struct stream *s, const char *function,
+    struct mr_error *failure)
+{
+	if (failure->kind == MR_OK)
+		mr_error_set(failure, MR_FATAL,
+		    "%s of %s failed without saying why", function,
+		    s->svc->name);
+}
+
 /* ---- records ------------------------------------------------------------- */
 
 enum step {
 	STEP_ON, /* the position goes past this record */
 	STEP_STAY, /* this partition's part of the batch ends before it */
+	STEP_ALONE, /* it needs a savepoint of its own */
 	STEP_FAILED /* the transaction can't go on */
 };
 
@@ -193,7 +207,7 @@ record_apply(struct stream *s, struct partition *p,
 	int status;
 
 	record_describe(s, p, r, id, &record);
-	if (batch_save(s, err) == -1)
+	if (!s->together && batch_save(s, err) == -1)
 		return (STEP_FAILED);
 	s->applying = &record;
 	store_guard(s->st, 1);
@@ -206,8 +220,18 @@ record_apply(struct stream *s, struct partition *p,
 	}
 	if (status == 0) {
 		s->applying = NULL;
-		return (batch_keep(s, err) == -1 ? STEP_FAILED : STEP_ON);
+		if (s->together)
+			s->together_applied++;
+		else if (batch_keep(s, err) == -1)
+			return (STEP_FAILED);
+		return (STEP_ON);
 	}
+	batch_blame(s, "apply", &failure);
+	if (s->together_applied > 0 && failure.kind != MR_FATAL) {
+		s->applying = NULL;
+		return (STEP_ALONE);
+	}
+	s->together = 0; /* the first: the savepoint was its own */
 	if (failure.kind == MR_FATAL || batch_undo(s, err) == -1) {
 		if (failure.kind == MR_FATAL)
 			*err = failure;
@@ -260,7 +284,7 @@ record_step(struct stream *s, struct partition *p, struct held *h,
 			return (STEP_STAY);
 		}
 		if (!fresh) {
-			metric_add(s->input_metrics[p->input].skipped, 1);
+			p->skipped++;
 			mark = NULL;
 		}
 	} else {
@@ -279,12 +303,63 @@ record_step(struct stream *s, struct partition *p, struct held *h,
 	return (STEP_ON);
 }
 
+/* Up to ${most} records of a partition; the step that ended it. */
+static enum step
+turn_run(struct stream *s, struct partition *p, int64_t most,
+    struct mr_error *err)
+{
+	enum step step = STEP_ON;
+
+	for (; step == STEP_ON && most > 0 && p->taken < p->held_count; most--)
+		if ((step = record_step(s, p, partition_at(p, p->taken),
+			 err)) == STEP_ON)
+			p->taken++;
+	return (step);
+}
+
+/*
+ * The records of a turn share a savepoint, since one each takes a quarter of
+ * the time.  Nearly always all of them can be applied.  If one can't, the
+ * turn is undone and gone through again with a savepoint for each, which
+ * comes to the same, since apply is deterministic.
+ */
+static enum step
+turn_together(struct stream *s, struct partition *p, int64_t most,
+    struct mr_error *err)
+{
+	const struct partition was = *p;
+	enum step step;
+
+	if (batch_save(s, err) == -1)
+		return (STEP_FAILED);
+	s->together = 1;
+	s->together_applied = 0;
+	step = turn_run(s, p, most, err);
+	s->together_applied = 0;
+	if (step == STEP_FAILED || !s->together) {
+		s->together = 0;
+		return (step);
+	}
+	s->together = 0;
+	if (step != STEP_ALONE)
+		return (batch_keep(s, err) == -1 ? STEP_FAILED : step);
+	if (batch_undo(s, err) == -1)
+		return (STEP_FAILED);
+	p->taken = was.taken;
+	p->next = was.next;
+	p->leader_epoch = was.leader_epoch;
+	p->applied = was.applied;
+	p->skipped = was.skipped;
+	return (turn_run(s, p, most, err));
+}
+
 /* A partition's turn: 1 it has more, 0 not now, -1 failed. */
 static int
 partition_turn(struct stream *s, struct partition *p, int64_t *room,
     struct mr_error *err)
 {
-	int64_t turn = RECORDS_A_TURN;
+	int64_t most = *room < RECORDS_A_TURN ? *room : RECORDS_A_TURN;
+	size_t taken = p->taken;
 	enum step step;
 
 	if (p->state != PARTITION_READING || p->taken == p->held_count ||
@@ -292,16 +367,10 @@ partition_turn(struct stream *s, struct partition *p, int64_t *room,
 		return (0);
 	if (partition_load(s, p, err) == -1)
 		return (-1);
-	for (; turn > 0 && *room > 0 && p->taken < p->held_count;
-	     turn--, (*room)--) {
-		step = record_step(s, p, partition_at(p, p->taken), err);
-		if (step == STEP_FAILED)
-			return (-1);
-		if (step == STEP_STAY)
-			return (0);
-		p->taken++;
-	}
-	return (p->taken < p->held_count);
+	if ((step = turn_together(s, p, most, err)) == STEP_FAILED)
+		return (-1);
+	*room -= (int64_t)(p->taken - taken);
+	return (step == STEP_ON && p->taken < p->held_count);
 }
 
 static int
@@ -392,6 +461,7 @@ tick_run(struct stream *s, int tick, int64_t now_ms, struct mr_error *err)
 		return (-1);
 	if (status == 0)
 		return (batch_keep(s, err));
+	batch_blame(s, "tick", &failure);
 	if (failure.kind == MR_FATAL) {
 		*err = failure;
 		return (-1);
@@ -437,7 +507,7 @@ transaction_reset(struct stream *s)
 		p = s->partitions[i];
 		p->taken = 0;
 		p->loaded = p->refetch = p->waits = p->halts = 0;
-		p->applied = 0;
+		p->applied = p->skipped = 0;
 	}
 	output_forget_tails(s);
 	s->mark_count = 0;
@@ -485,7 +555,8 @@ transaction_fill(struct stream *s, struct command *commands,
 		return (-1);
 	(void)FAILPOINT("batch.applied");
 	if (output_settle(s, err) == -1 || relay_lease(s, err) == -1 ||
-	    mark_write_all(s, err) == -1 || positions_write(s, err) == -1)
+	    output_write_tails(s, err) == -1 || mark_write_all(s, err) == -1 ||
+	    positions_write(s, err) == -1)
 		return (-1);
 	(void)FAILPOINT("positions.written");
 	return (batch_sound(s, err));
@@ -541,6 +612,7 @@ partition_committed(struct stream *s, struct partition *p)
 		p->committed = p->next;
 		p->committed_epoch = p->leader_epoch;
 		metric_add(s->input_metrics[p->input].consumed, p->applied);
+		metric_add(s->input_metrics[p->input].skipped, p->skipped);
 	}
 	partition_drop(p, p->taken);
 	if (p->refetch)
@@ -558,15 +630,15 @@ transaction_done(struct stream *s, struct command *commands, int64_t began_us)
 	int i;
 
 	s->commit_us = clock_mono_us() - began_us;
-	s->together = 0;
+	s->concurrent = 0;
 	metric_observe_us(s->m_commit, s->commit_us);
 	metric_add(s->m_transactions, 1);
 	metric_add(s->m_emitted, s->emitted);
 	for (c = commands; c != NULL; c = c->next)
-		s->together++;
-	metric_add(s->m_commands, s->together);
-	if (s->together > 0)
-		s->together += command_waiting(&s->commands);
+		s->concurrent++;
+	metric_add(s->m_commands, s->concurrent);
+	if (s->concurrent > 0)
+		s->concurrent += command_waiting(&s->commands);
 	command_answer_all(commands, NULL);
 	(void)FAILPOINT("batch.answered");
 	relay_leased(s);
@@ -665,8 +737,8 @@ gather(struct stream *s)
 
 	if (most_us > GATHER_MOST_US)
 		most_us = GATHER_MOST_US;
-	if (s->together > 1 && (partition_ready(s) == 0 || s->holding))
-		command_gather(&s->commands, s->together, most_us);
+	if (s->concurrent > 1 && (partition_ready(s) == 0 || s->holding))
+		command_gather(&s->commands, s->concurrent, most_us);
 }
 
 int

@@ -308,6 +308,7 @@ command_run(struct stream *s, struct command *c, struct mr_error *err)
 			return (-1);
 		return (batch_keep(s, err));
 	}
+	batch_blame(s, "command", &failure);
 	if (failure.kind == MR_FATAL) {
 		*err = failure;
 		return (-1);

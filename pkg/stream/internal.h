@@ -31,6 +31,7 @@
 #define DATABASE_ID_SIZE 33 /* 32 hexadecimal digits and NUL */
 #define SOURCE_SIZE 160 /* "/millrace/<service>/<database id>" */
 #define OWNER_SIZE 33
+#define TYPE_SIZE 64 /* of a ce_type, with its NUL: what readers have room for */
 #define EMIT_BYTES_MOST 1000000
 #define COMMANDS_MOST 1024 /* queued; more are refused */
 #define COMMANDS_A_BATCH 256
@@ -44,7 +45,7 @@ struct identity {
 	char source[SOURCE_SIZE];
 	int64_t seq;
 	int64_t predecessor; /* 0: the first of its source in this partition */
-	char type[64]; /* "" if there is none, ours or not */
+	char type[TYPE_SIZE]; /* "" if there is none, ours or not */
 	char cause_topic[KAFKA_TOPIC_MAX + 1]; /* "": none */
 	int cause_partition;
 	int64_t cause_offset;
@@ -104,6 +105,7 @@ struct partition {
 	int waits; /* a record said RETRY */
 	int halts; /* halted_by says why */
 	int64_t applied;
+	int64_t skipped;
 
 	int64_t
 	    committed; /* as of our last commit; for lag and group offsets */
@@ -143,6 +145,8 @@ struct mark {
 	const struct partition *partition;
 	int64_t seq; /* -1: none */
 	int dirty;
+	int64_t seq_at_save;
+	int dirty_at_save;
 };
 
 int position_read(struct stream *s, const char *topic_id, int partition,
@@ -157,6 +161,9 @@ int position_move(struct stream *s, struct partition *p, struct mr_error *err);
 struct mark *mark_find(struct stream *s, const struct partition *p,
     const char *source, struct mr_error *err);
 int mark_write_all(struct stream *s, struct mr_error *err);
+/* With a savepoint: note the marks, go back to what was noted. */
+void mark_save_all(struct stream *s);
+void mark_undo_all(struct stream *s);
 
 /* Read the file's database id; draw the first. */
 int database_id_load(struct stream *s, struct mr_error *err);
@@ -174,6 +181,8 @@ struct output {
 	int64_t
 	    tails[KAFKA_PARTITIONS_MAX]; /* of this transaction; -1: not read */
 	int64_t turn; /* likewise */
+	unsigned char changed[KAFKA_PARTITIONS_MAX]; /* tails to write */
+	int turn_changed;
 	/* Shared: the relay's last acknowledged offset, -1 if none; and the
 	 * last one that is in the file. */
 	_Atomic int64_t acked_offset[KAFKA_PARTITIONS_MAX];
@@ -181,8 +190,11 @@ struct output {
 	int dirty;
 };
 
-/* Undo what a savepoint's emits did to the tails in memory. */
+/* Tails are kept in memory within a transaction, and written at its end. */
 void output_forget_tails(struct stream *s);
+int output_write_tails(struct stream *s, struct mr_error *err);
+/* Undo what a savepoint's emits did to the tails in memory. */
+void output_undo_tails(struct stream *s);
 int output_dead_letter(struct stream *s, const struct partition *p,
     const struct kafka_record *record, const char *reason,
     struct mr_error *err);
@@ -312,13 +324,22 @@ struct stream {
 	const struct stream_record *applying;
 	int64_t emitted;
 	int64_t emitted_at_save;
+	int together; /* the savepoint is a whole turn's */
+	int together_applied; /* records applied within it */
+	struct tail_change {
+		int64_t *tail;
+		int64_t was;
+	} * tail_changes; /* since the savepoint */
+	size_t tail_change_count;
+	size_t tail_change_capacity;
 	struct mark *marks;
 	int mark_count;
+	int mark_count_at_save;
 	int mark_capacity;
 	struct buffer said; /* packed: count byte, words with their NULs */
 	size_t said_at_save;
 	int64_t deleted_up_to;
-	int together; /* commands done or queued when the last batch ended */
+	int concurrent; /* commands done or queued when the last batch ended */
 	int64_t commit_us; /* that its COMMIT took */
 	int64_t lease_epoch;
 	int lease_changed;
@@ -387,6 +408,9 @@ int batch_keep(struct stream *s, struct mr_error *err);
 int batch_undo(struct stream *s, struct mr_error *err);
 /* Call a service's function done: is the transaction still sound? */
 int batch_sound(struct stream *s, struct mr_error *err);
+/* A service's function failed: one that doesn't say why is a bug, FATAL. */
+void batch_blame(const struct stream *s, const char *function,
+    struct mr_error *failure);
 
 void stream_set_status(struct stream *s, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

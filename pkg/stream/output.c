@@ -1,5 +1,6 @@
 /* output -- what a service emits waits in the outbox, in commit order. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -49,8 +50,43 @@ output_forget_tails(struct stream *s)
 			continue;
 		for (k = 0; k < o->partitions; k++)
 			o->tails[k] = -1;
+		memset(o->changed, 0, (size_t)o->partitions);
 		o->turn = -1;
+		o->turn_changed = 0;
 		o->dirty = 0;
+	}
+	s->tail_change_count = 0;
+}
+
+/* Move a tail, in memory, so that it can be moved back. */
+static int
+tail_move(struct stream *s, int64_t *tail, int64_t to, struct mr_error *err)
+{
+	struct tail_change *grown;
+	size_t capacity = s->tail_change_capacity;
+
+	if (s->tail_change_count == capacity) {
+		capacity = capacity == 0 ? 64 : 2 * capacity;
+		if ((grown = realloc(s->tail_changes,
+			 capacity * sizeof(*grown))) == NULL)
+			return (mr_error_set(err, MR_RETRY, "out of memory"));
+		s->tail_changes = grown;
+		s->tail_change_capacity = capacity;
+	}
+	s->tail_changes[s->tail_change_count].tail = tail;
+	s->tail_changes[s->tail_change_count++].was = *tail;
+	*tail = to;
+	return (0);
+}
+
+void
+output_undo_tails(struct stream *s)
+{
+	struct tail_change *change;
+
+	while (s->tail_change_count > 0) {
+		change = &s->tail_changes[--s->tail_change_count];
+		*change->tail = change->was;
 	}
 }
 
@@ -80,6 +116,27 @@ tail_write(struct stream *s, const char *topic, int partition, int64_t tail,
 		0);
 }
 
+int
+output_write_tails(struct stream *s, struct mr_error *err)
+{
+	struct output *o;
+	int i, k;
+
+	for (i = 0; i < s->output_count; i++) {
+		o = &s->outputs[i];
+		if (!o->dirty)
+			continue;
+		if (o->turn_changed &&
+		    tail_write(s, o->topic, -1, o->turn, err) == -1)
+			return (-1);
+		for (k = 0; k < o->partitions; k++)
+			if (o->changed[k] &&
+			    tail_write(s, o->topic, k, o->tails[k], err) == -1)
+				return (-1);
+	}
+	return (0);
+}
+
 /* The partition of a record, for ever: by key, or in turn without one. */
 static int
 partition_choose(struct stream *s, struct output *o,
@@ -93,8 +150,8 @@ partition_choose(struct stream *s, struct output *o,
 	if (tail_read(s, o->topic, -1, &o->turn, err) == -1)
 		return (-1);
 	*partition = (int)(o->turn % o->partitions);
-	o->turn++;
-	return (tail_write(s, o->topic, -1, o->turn, err));
+	o->turn_changed = 1;
+	return (tail_move(s, &o->turn, o->turn + 1, err));
 }
 
 static struct store_value
@@ -128,9 +185,9 @@ emit(struct stream *s, struct output *o, const struct stream_output *out,
 		    store_null() :
 		    store_blob(headers->data, headers->length)) == -1)
 		return (-1);
-	*tail = store_last_id(s->st);
 	s->emitted++;
-	return (tail_write(s, o->topic, partition, *tail, err));
+	o->changed[partition] = 1;
+	return (tail_move(s, tail, store_last_id(s->st), err));
 }
 
 int
@@ -146,6 +203,10 @@ stream_emit(struct stream *s, const struct stream_output *out,
 		return (mr_error_set(err, MR_REJECT,
 		    "%s is not a declared output of %s", out->topic,
 		    s->svc->name));
+	if (out->type == NULL || strlen(out->type) >= TYPE_SIZE)
+		return (mr_error_set(err, MR_REJECT,
+		    "a record for %s has no type, or one above %d characters",
+		    out->topic, TYPE_SIZE - 1));
 	if (out->key_size > EMIT_BYTES_MOST ||
 	    out->value_size > EMIT_BYTES_MOST - out->key_size)
 		return (mr_error_set(err, MR_REJECT,

@@ -170,6 +170,30 @@ mark_write_all(struct stream *s, struct mr_error *err)
 	return (0);
 }
 
+void
+mark_save_all(struct stream *s)
+{
+	int i;
+
+	s->mark_count_at_save = s->mark_count;
+	for (i = 0; i < s->mark_count; i++) {
+		s->marks[i].seq_at_save = s->marks[i].seq;
+		s->marks[i].dirty_at_save = s->marks[i].dirty;
+	}
+}
+
+void
+mark_undo_all(struct stream *s)
+{
+	int i;
+
+	s->mark_count = s->mark_count_at_save;
+	for (i = 0; i < s->mark_count; i++) {
+		s->marks[i].seq = s->marks[i].seq_at_save;
+		s->marks[i].dirty = s->marks[i].dirty_at_save;
+	}
+}
+
 /* Read the last row of database_ids: 1, 0 if there is none, -1. */
 static int
 database_id_read(struct stream *s, int64_t *number, char id[DATABASE_ID_SIZE],

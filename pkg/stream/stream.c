@@ -369,6 +369,7 @@ stream_free(struct stream *s)
 	if (s->relay.news_fd != -1)
 		close(s->relay.news_fd);
 	free(s->marks);
+	free(s->tail_changes);
 	buffer_free(&s->said);
 	free(s);
 }

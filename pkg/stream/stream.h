@@ -99,6 +99,7 @@ struct stream_service {
 	/*
 	 * Apply one record.  0: done.  REJECT: undone, and a dead letter; RETRY:
 	 * undone, its partition waits and tries again; FATAL: the process ends.
+	 * What was applied may be undone and applied again, before it is committed.
 	 * Deterministic: time, ids and randomness come from the record and the
 	 * file.  Must not block on anything but the store.
 	 */
@@ -163,7 +164,8 @@ void *stream_data(struct stream *s);
  *
  * The partition is chosen now and for ever: murmur2 of the key as in Java,
  * in turn without one.  REJECT for what is larger than 1,000,000 bytes in
- * all or names a topic that isn't declared as an output.  Returns 0 or -1.
+ * all, has no type or too long a one, or names a topic that isn't declared as
+ * an output.  Returns 0 or -1.
  */
 int stream_emit(struct stream *s, const struct stream_output *output,
     struct mr_error *err);
