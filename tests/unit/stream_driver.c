@@ -186,6 +186,12 @@ pen_alone(struct pen *pen)
 	return (atomic_load(&pen->file->attending) == 0);
 }
 
+pid_t
+pen_other(const struct pen *pen)
+{
+	return (atomic_load(&pen->file->attending) == 0 ? -1 : getpid());
+}
+
 int
 pen_attend(struct pen *pen, struct mr_error *err)
 {
