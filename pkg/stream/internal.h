@@ -31,7 +31,8 @@
 #define DATABASE_ID_SIZE 33 /* 32 hexadecimal digits and NUL */
 #define SOURCE_SIZE 160 /* "/millrace/<service>/<database id>" */
 #define OWNER_SIZE 33
-#define TYPE_SIZE 64 /* of a ce_type, with its NUL: what readers have room for */
+#define TYPE_SIZE \
+	64 /* of a ce_type, with its NUL: what readers have room for */
 #define EMIT_BYTES_MOST 1000000
 #define COMMANDS_MOST 1024 /* queued; more are refused */
 #define COMMANDS_A_BATCH 256
@@ -334,7 +335,6 @@ struct stream {
 	size_t tail_change_capacity;
 	struct mark *marks;
 	int mark_count;
-	int mark_count_at_save;
 	int mark_capacity;
 	struct buffer said; /* packed: count byte, words with their NULs */
 	size_t said_at_save;

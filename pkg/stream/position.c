@@ -148,6 +148,8 @@ mark_find(struct stream *s, const struct partition *p, const char *source,
 	snprintf(m->source, sizeof(m->source), "%s", source);
 	m->partition = p;
 	m->dirty = 0;
+	m->seq_at_save = m->seq;
+	m->dirty_at_save = 0;
 	s->mark_count++;
 	return (m);
 }
@@ -175,19 +177,18 @@ mark_save_all(struct stream *s)
 {
 	int i;
 
-	s->mark_count_at_save = s->mark_count;
 	for (i = 0; i < s->mark_count; i++) {
 		s->marks[i].seq_at_save = s->marks[i].seq;
 		s->marks[i].dirty_at_save = s->marks[i].dirty;
 	}
 }
 
+/* Those read since the savepoint stay: whoever has one in hand goes on. */
 void
 mark_undo_all(struct stream *s)
 {
 	int i;
 
-	s->mark_count = s->mark_count_at_save;
 	for (i = 0; i < s->mark_count; i++) {
 		s->marks[i].seq = s->marks[i].seq_at_save;
 		s->marks[i].dirty = s->marks[i].dirty_at_save;

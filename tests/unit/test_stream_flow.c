@@ -265,6 +265,73 @@ mark_moves_past_a_rejected_record(void **state)
 	driver_stop(d);
 }
 
+/* Also where it is the first of its source in the transaction, whatever else
+ * the transaction has. */
+static void
+mark_moves_past_a_record_that_is_rejected_first(void **state)
+{
+	struct stream_conf conf = driver_conf();
+	struct driven *d;
+
+	(void)state;
+	conf.batch_records = 1;
+	d = driver_run(&ledger_service, "one", &conf);
+	fake_put_from(INPUT, 0, SHOP, 1, 0, "a");
+	WAIT(entries() == 1);
+	fake_put_from(INPUT, 0, SHOP, 2, 1, "reject:no");
+	WAIT(driver_number("SELECT count(*) FROM dead_letters") == 1);
+	assert_int_equal(driver_number("SELECT seq FROM marks"), 2);
+	fake_put_from(INPUT, 0, SHOP, 2, 1, "reject:no");
+	fake_put_from(INPUT, 0, SHOP, 3, 2, "c");
+	WAIT(entries() == 2);
+	assert_int_equal(driver_number("SELECT seq FROM marks"), 3);
+	assert_int_equal(driver_number("SELECT count(*) FROM dead_letters"), 1);
+	driver_stop(d);
+}
+
+/* Whatever mixture of good and bad a transaction has, and however large it
+ * is: all of the good ones once, in order, and the bad ones as dead letters. */
+static void
+one_bad_record_undoes_no_good_one(void **state)
+{
+	static const int sizes[] = {1, 2, 3, 7, 64, 500};
+	static const char *const values[] = {"a", "emit:k:x", "reject:no",
+	    "emit::y", "reject:never", "b", "c"};
+	struct stream_conf conf = driver_conf();
+	struct driven *d;
+	size_t size;
+	int i, good, bad = 0, emitted = 0;
+
+	(void)state;
+	for (size = 0, good = 0; size < sizeof(sizes) / sizeof(sizes[0]);
+	     size++) {
+		for (i = 0; i < 140; i++) {
+			fake_put_from(INPUT, 0, SHOP,
+			    140 * (int64_t)size + i + 1,
+			    140 * (int64_t)size + i, values[i % 7]);
+			bad += values[i % 7][0] == 'r';
+			good += values[i % 7][0] != 'r';
+			emitted += values[i % 7][0] == 'e';
+		}
+		conf.batch_records = sizes[size];
+		d = driver_run(&ledger_service, "one", &conf);
+		WAIT(entries() == good);
+		WAIT(fake_next(DEAD_LETTERS, 0) == bad);
+		WAIT(outputs() == emitted);
+		assert_int_equal(driver_number(
+				     "SELECT count(*) FROM dead_letters"),
+		    bad);
+		assert_int_equal(driver_number("SELECT seq FROM marks"),
+		    140 * ((int64_t)size + 1));
+		assert_int_equal(
+		    driver_number("SELECT count(*) FROM entries a JOIN entries"
+				  " b ON b.n > a.n WHERE b.record_offset <="
+				  " a.record_offset"),
+		    0);
+		driver_stop(d);
+	}
+}
+
 /* What is not declared, or too large, is the record's fault. */
 static int
 careless_apply(struct stream *s, const struct stream_record *record,
@@ -548,6 +615,8 @@ main(void)
 	    LEDGER_TEST(rejected_record_is_a_dead_letter_with_all_of_it),
 	    LEDGER_TEST(large_dead_letter_is_cut_to_fit_and_its_row_is_whole),
 	    LEDGER_TEST(mark_moves_past_a_rejected_record),
+	    LEDGER_TEST(mark_moves_past_a_record_that_is_rejected_first),
+	    LEDGER_TEST(one_bad_record_undoes_no_good_one),
 	    LEDGER_TEST(what_can_never_be_sent_fails_when_it_is_emitted),
 	    LEDGER_TEST(partition_waits_for_its_record_while_others_go_on),
 	    LEDGER_TEST(pauses_double_and_begin_anew_after_progress),
