@@ -453,7 +453,6 @@ help:
 #:   make fuzz           look for inputs that break it; FUZZ=event: one target,
 #:                       FUZZ_S=60: seconds for each
 #:   make bench          speed and memory, as ratios; BENCH=post: one figure
-#:   make bench          speed and memory, as ratios to a baseline
 #:   make lint           layout and static analysis
 #:   make clean          remove what was built; keep the dependencies
 #:   make distclean      remove build/ and node_modules/ whole
