@@ -1,7 +1,7 @@
 /*
  * model -- search the stream core's protocol for a way to break it.
  *
- * The protocol of DESIGN section 3 is small enough to be tried out in every
+ * The stream core's protocol is small enough to be tried out in every
  * order of events: two instances share a service's file, read, apply, emit
  * and relay; each can be stopped between any two steps and woken later, or
  * die there; requests fail, or fail and were written all the same, or come

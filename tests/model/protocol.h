@@ -1,5 +1,5 @@
 /*
- * protocol -- the stream core of DESIGN section 3 as a finite machine.
+ * protocol -- the stream core as a finite machine (docs/ARCHITECTURE.md).
  *
  * A struct state is everything that the protocol's safety can depend on at
  * one moment: the service's file, two processes that share it, the broker's
