@@ -11,7 +11,7 @@
 #include "plan.h"
 
 #define ASK_MS 5000
-#define READ_MS 10000
+#define SILENCE_MS 10000
 #define IDS_MOST 64
 #define TOPICS_MOST 32
 
@@ -94,56 +94,119 @@ number_of(const struct kafka_record *r, const char *name, int64_t *n)
 	return (errno == 0 && *end == '\0' && *n >= 0);
 }
 
-static void
-facts_of_record(struct gap_facts *f, const struct kafka_record *r)
+/* Whose record it is: 1, or 0 if it isn't a service's. */
+static int
+identity_of(const struct kafka_record *r, char source[PLAN_SOURCE_SIZE],
+    int64_t *seq, int64_t *predecessor)
 {
 	static const char ours[] = "/millrace/";
 	const void *value;
 	size_t size;
 
+	source[0] = '\0';
+	if (!kafka_record_header(r, "ce_source", &value, &size) ||
+	    value == NULL || size < sizeof(ours) || size >= PLAN_SOURCE_SIZE ||
+	    memcmp(value, ours, sizeof(ours) - 1) != 0 ||
+	    !number_of(r, "ce_id", seq) ||
+	    !number_of(r, "ce_predecessor", predecessor))
+		return (0);
+	memcpy(source, value, size);
+	source[size] = '\0';
+	return (1);
+}
+
+/*
+ * Read a partition from ${offset} on, for as long as ${each} returns 0; that
+ * it returned 1, or -1.  The end of the partition is shown to it as well.
+ */
+typedef int read_each(void *arg, const struct kafka_record *record);
+
+static int
+partition_read(struct accept *a, const char *topic, int partition,
+    int64_t offset, read_each *each, void *arg, struct mr_error *err)
+{
+	static const struct kafka_group_handlers none = {NULL, NULL, NULL};
+	const struct kafka_position at = {.topic = topic,
+	    .partition = partition,
+	    .offset = offset,
+	    .leader_epoch = -1};
+	struct kafka_consumer *consumer;
+	struct kafka_record record;
+	int64_t heard_us = clock_mono_us();
+	int done = 0;
+
+	if ((consumer = kafka_consumer_new(&a->kafka, NULL, &none, NULL,
+		 err)) == NULL)
+		return (-1);
+	if (kafka_consumer_assign(consumer, &at, 1, err) == -1)
+		done = -1;
+	while (done == 0) {
+		if (kafka_consumer_poll(consumer, &record, 1, 200) == 1) {
+			heard_us = clock_mono_us();
+			done = each(arg, &record);
+			kafka_record_free(&record);
+		} else if (clock_mono_us() - heard_us >
+		    1000 * (int64_t)SILENCE_MS) {
+			done = mr_error_set(err, MR_RETRY,
+			    "nothing came of %s/%d for %d s", topic, partition,
+			    SILENCE_MS / 1000);
+		}
+	}
+	kafka_consumer_free(consumer);
+	return (done);
+}
+
+/* The first record at or after the position. */
+static int
+meet_first(void *arg, const struct kafka_record *r)
+{
+	struct gap_facts *f = arg;
+
+	if (r->end_of_partition)
+		return (1);
 	f->offset = r->offset;
 	f->unreadable = r->out_of_range == 2;
 	f->has_record = !r->out_of_range;
-	if (!f->has_record ||
-	    !kafka_record_header(r, "ce_source", &value, &size) ||
-	    value == NULL || size < sizeof(ours) || size >= sizeof(f->source) ||
-	    memcmp(value, ours, sizeof(ours) - 1) != 0 ||
-	    !number_of(r, "ce_id", &f->seq) ||
-	    !number_of(r, "ce_predecessor", &f->predecessor))
-		return;
-	memcpy(f->source, value, size);
-	f->source[size] = '\0';
+	if (f->has_record)
+		(void)identity_of(r, f->source, &f->seq, &f->predecessor);
+	return (1);
 }
 
-/* Read the first record at or after ${position}. */
+/* The next record of each source, until all are met. */
 static int
-record_read(struct accept *a, struct gap_facts *f, int64_t position,
-    struct mr_error *err)
+meet_sources(void *arg, const struct kafka_record *r)
 {
-	static const struct kafka_group_handlers none = {NULL, NULL, NULL};
-	const struct kafka_position at = {.topic = f->topic,
-	    .partition = f->partition,
-	    .offset = position,
-	    .leader_epoch = -1};
-	int64_t until_us = clock_mono_us() + 1000 * (int64_t)READ_MS;
-	struct kafka_record record;
-	int found = 0;
+	struct gap_marks *marks = arg;
+	char source[PLAN_SOURCE_SIZE];
+	int64_t seq, predecessor;
 
-	if ((a->consumer = kafka_consumer_new(&a->kafka, NULL, &none, NULL,
-		 err)) == NULL ||
-	    kafka_consumer_assign(a->consumer, &at, 1, err) == -1)
-		return (-1);
-	while (!found) {
-		if (clock_mono_us() >= until_us)
-			return (mr_error_set(err, MR_RETRY,
-			    "reading %s/%d/%lld took above %d ms", f->topic,
-			    f->partition, (long long)position, READ_MS));
-		if (kafka_consumer_poll(a->consumer, &record, 1, 200) == 0)
+	if (r->end_of_partition || r->out_of_range)
+		return (1);
+	if (identity_of(r, source, &seq, &predecessor))
+		gap_marks_meet(marks, r->partition, source, seq, predecessor);
+	return (marks->left == 0);
+}
+
+static int
+marks_gather(struct accept *a, const struct gap_facts *f,
+    const struct gap_plan *plan, struct gap_marks *marks, struct mr_error *err)
+{
+	int i, whole = plan->kind == GAP_ANEW;
+
+	if (!gap_leaves_out(plan))
+		return (0);
+	for (i = 0; i < f->partitions; i++) {
+		if (!whole && i != f->partition)
 			continue;
-		found = 1;
-		if (!record.end_of_partition)
-			facts_of_record(f, &record);
-		kafka_record_free(&record);
+		if (gap_marks_read(a->st, f->topic, i, marks, err) == -1)
+			return (-1);
+		if (marks->left > 0 &&
+		    partition_read(a, f->topic, i,
+			whole ? f->firsts[i] : plan->to, meet_sources, marks,
+			err) == -1)
+			return (-1);
+		/* Whose next record hasn't come has nothing to miss. */
+		marks->left = 0;
 	}
 	return (0);
 }
@@ -181,7 +244,10 @@ facts_gather(struct accept *a, struct gap_facts *f, int64_t *firsts,
 		return (-1);
 	if (known == 1 && position >= firsts[f->partition] &&
 	    position < f->next)
-		return (record_read(a, f, position, err));
+		return (partition_read(a, f->topic, f->partition, position,
+			    meet_first, f, err) == -1 ?
+			-1 :
+			0);
 	return (0);
 }
 
@@ -254,7 +320,7 @@ gap_parse(struct accept *a, const struct command *command, int argc,
 }
 
 static int
-gap_accept(struct accept *a, struct mr_error *err)
+gap_accept(struct accept *a, struct gap_marks *marks, struct mr_error *err)
 {
 	int64_t firsts[KAFKA_PARTITIONS_MAX];
 	struct gap_facts facts = {.offset = -1};
@@ -262,7 +328,8 @@ gap_accept(struct accept *a, struct mr_error *err)
 
 	if (open_both(a, err) == -1 ||
 	    facts_gather(a, &facts, firsts, err) == -1 ||
-	    gap_plan_make(a->st, &facts, &plan, err) == -1)
+	    gap_plan_make(a->st, &facts, &plan, err) == -1 ||
+	    marks_gather(a, &facts, &plan, marks, err) == -1)
 		return (EXIT_UNKNOWN);
 	if (plan.kind == GAP_NONE) {
 		printf("%s: %s.\n", a->db, plan.says);
@@ -270,7 +337,7 @@ gap_accept(struct accept *a, struct mr_error *err)
 	}
 	if (!agreed(a, plan.says))
 		return (EXIT_NO);
-	if (gap_plan_apply(a->st, &facts, &plan, err) == -1)
+	if (gap_plan_apply(a->st, &facts, &plan, marks, err) == -1)
 		return (EXIT_UNKNOWN);
 	printf("Done; start the service again.\n");
 	return (EXIT_YES);
@@ -279,13 +346,15 @@ gap_accept(struct accept *a, struct mr_error *err)
 int
 state_accept_gap(const struct command *command, int argc, char **argv)
 {
+	struct gap_marks marks = {NULL, 0, 0};
 	struct accept a = {0};
 	struct mr_error err = {0};
 	int status;
 
 	if (gap_parse(&a, command, argc, argv) == -1)
 		return (EXIT_UNKNOWN);
-	status = gap_accept(&a, &err);
+	status = gap_accept(&a, &marks, &err);
+	free(marks.list);
 	close_both(&a);
 	if (status == EXIT_UNKNOWN)
 		return (command_fail(command, &err));
@@ -435,12 +504,15 @@ rebind(struct accept *a, struct binding *b, struct mr_error *err)
 		    a->db, b->cluster_id, b->service);
 		return (EXIT_NO);
 	}
-	buffer_addf(&says, "the service %s will work with cluster %s%s%s",
-	    b->service, b->cluster_id,
-	    b->bound_to[0] != '\0' ? ", until now with " : "", b->bound_to);
+	buffer_addf(&says, "the service %s %s work with cluster %s", b->service,
+	    strcmp(b->cluster_id, b->bound_to) == 0 ? "goes on to" : "will",
+	    b->cluster_id);
+	if (b->bound_to[0] != '\0' && strcmp(b->cluster_id, b->bound_to) != 0)
+		buffer_addf(&says, ", until now with %s", b->bound_to);
 	for (i = 0; i < b->id_count; i++)
 		buffer_addf(&says, "%s %s",
-		    i == 0 ? ", and take for its own the group's offsets of "
+		    i == 0 ? ", and its own are from now on the group's "
+			     "offsets of "
 			     "database" :
 			     ",",
 		    b->ids[i]);

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "plan.h"
@@ -10,6 +11,10 @@ static const char sql_position[] =
 static const char sql_mark[] =
     "SELECT seq FROM marks"
     " WHERE source = ?1 AND topic_id = ?2 AND partition = ?3";
+
+static const char sql_marks[] =
+    "SELECT source, max(seq) FROM marks WHERE partition = ?2 AND topic_id IN"
+    " (SELECT topic_id FROM positions WHERE topic = ?1) GROUP BY source";
 
 static const char sql_position_move[] =
     "UPDATE positions SET next_offset = ?4, leader_epoch = -1"
@@ -41,7 +46,7 @@ static const char sql_cluster[] =
 static const char sql_id_accept[] =
     "INSERT INTO database_ids (number, database_id, drawn_at_ms)"
     " SELECT coalesce(min(number), 0) - 1, ?1, ?2 FROM database_ids"
-    " WHERE NOT EXISTS (SELECT 1 FROM database_ids WHERE database_id = ?1)";
+    " HAVING NOT EXISTS (SELECT 1 FROM database_ids WHERE database_id = ?1)";
 
 int
 gap_position(struct store *st, const char *topic, const char *topic_id,
@@ -164,6 +169,84 @@ gap_plan_make(struct store *st, const struct gap_facts *f,
 	return (0);
 }
 
+/* ---- marks ---------------------------------------------------------------- */
+
+int
+gap_marks_read(struct store *st, const char *topic, int partition,
+    struct gap_marks *marks, struct mr_error *err)
+{
+	struct gap_mark *grown, *m;
+	struct store_rows *rows;
+	int more;
+
+	if ((rows = store_query(st, err, sql_marks, store_text(topic),
+		 store_i64(partition))) == NULL)
+		return (-1);
+	while ((more = store_next(rows, err)) == 1) {
+		grown = realloc(marks->list,
+		    ((size_t)marks->count + 1) * sizeof(*grown));
+		if (grown == NULL) {
+			more = mr_error_set(err, MR_FATAL, "out of memory");
+			break;
+		}
+		marks->list = grown;
+		m = &grown[marks->count++];
+		memset(m, 0, sizeof(*m));
+		snprintf(m->source, sizeof(m->source), "%s",
+		    store_get_text(rows, 0));
+		m->partition = partition;
+		m->seq = store_get_i64(rows, 1);
+		m->to = -1;
+		marks->left++;
+	}
+	store_rows_done(rows);
+	return (more);
+}
+
+void
+gap_marks_meet(struct gap_marks *marks, int partition, const char *source,
+    int64_t seq, int64_t predecessor)
+{
+	struct gap_mark *m;
+	int i;
+
+	for (i = 0; i < marks->count; i++) {
+		m = &marks->list[i];
+		if (m->met || m->partition != partition || seq <= m->seq ||
+		    strcmp(m->source, source) != 0)
+			continue;
+		m->met = 1;
+		marks->left--;
+		if (predecessor > m->seq)
+			m->to = predecessor;
+	}
+}
+
+int
+gap_leaves_out(const struct gap_plan *plan)
+{
+	return (plan->kind == GAP_ANEW || plan->kind == GAP_RETENTION ||
+	    plan->kind == GAP_UNREADABLE);
+}
+
+static int
+apply_marks(struct store *st, const struct gap_facts *f,
+    const struct gap_marks *marks, struct mr_error *err)
+{
+	const struct gap_mark *m;
+	int i;
+
+	for (i = 0; i < marks->count; i++) {
+		m = &marks->list[i];
+		if (m->to != -1 &&
+		    store_run(st, err, sql_mark_move, store_text(m->source),
+			store_text(f->topic_id), store_i64(m->partition),
+			store_i64(m->seq), store_i64(m->to)) == -1)
+			return (-1);
+	}
+	return (0);
+}
+
 /* ---- doing it ------------------------------------------------------------- */
 
 static int
@@ -216,13 +299,16 @@ apply(struct store *st, const struct gap_facts *f, const struct gap_plan *plan,
 
 int
 gap_plan_apply(struct store *st, const struct gap_facts *f,
-    const struct gap_plan *plan, struct mr_error *err)
+    const struct gap_plan *plan, const struct gap_marks *marks,
+    struct mr_error *err)
 {
 	int64_t changed;
 
 	if (store_begin(st, err) == -1)
 		return (-1);
 	changed = apply(st, f, plan, err);
+	if (changed > 0 && apply_marks(st, f, marks, err) == -1)
+		changed = -1;
 	if (changed == 0)
 		mr_error_set(err, MR_FATAL,
 		    "%s changed meanwhile, nothing was done", store_path(st));

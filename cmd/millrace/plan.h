@@ -52,6 +52,35 @@ struct gap_plan {
 };
 
 /*
+ * Where records are left out, the next one of each source names a
+ * predecessor that was never applied.  So the marks of all sources move to
+ * what their next record names.
+ */
+struct gap_mark {
+	int partition;
+	char source[PLAN_SOURCE_SIZE];
+	int64_t seq;
+	int64_t to; /* -1: stays */
+	int met; /* the source's next record was seen */
+};
+struct gap_marks {
+	struct gap_mark *list; /* the caller's to free */
+	int count;
+	int left; /* not met yet */
+};
+
+/* gap_marks_read -- add the marks of a partition, under whatever id the topic
+ * had.  0 or -1. */
+int gap_marks_read(struct store *st, const char *topic, int partition,
+    struct gap_marks *marks, struct mr_error *err);
+/* gap_marks_meet -- a record that is to be applied, in the order of offsets. */
+void gap_marks_meet(struct gap_marks *marks, int partition, const char *source,
+    int64_t seq, int64_t predecessor);
+
+/* gap_leaves_out -- 1 if a plan skips records, so that marks must be met. */
+int gap_leaves_out(const struct gap_plan *plan);
+
+/*
  * gap_position -- the file's position, if it is of the topic as it is now.
  *
  * Sets *position, -1 if there is none.  Returns 1 if the file knows the topic
@@ -67,7 +96,8 @@ int gap_plan_make(struct store *st, const struct gap_facts *facts,
 /* gap_plan_apply -- do it, if what the plan stands on is still so; FATAL if
  * not. */
 int gap_plan_apply(struct store *st, const struct gap_facts *facts,
-    const struct gap_plan *plan, struct mr_error *err);
+    const struct gap_plan *plan, const struct gap_marks *marks,
+    struct mr_error *err);
 
 /*
  * rebind_apply -- work with this cluster, and take the group's offsets that
