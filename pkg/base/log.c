@@ -65,12 +65,16 @@ log_enabled(enum log_level level)
 	    atomic_load_explicit(&log_lowest, memory_order_relaxed));
 }
 
-/* Once a piece doesn't fit, the line is cut there and takes no more. */
+/*
+ * Once a piece doesn't fit, the line is cut there and takes no more.  A quote
+ * that closed the last value may be in the reserve by now.
+ */
 static int
 put(const char *bytes, size_t n)
 {
+	const size_t room = LINE_SIZE - LINE_RESERVE;
 
-	if (line.cut || n > LINE_SIZE - LINE_RESERVE - line.length) {
+	if (line.cut || line.length > room || n > room - line.length) {
 		line.cut = 1;
 		return (-1);
 	}
