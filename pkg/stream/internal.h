@@ -204,7 +204,7 @@ int output_settle(struct stream *s, struct mr_error *err);
 
 /* ---- command.c ---------------------------------------------------------- */
 
-enum command_state { COMMAND_QUEUED, COMMAND_RUNNING, COMMAND_DONE };
+enum command_state { COMMAND_QUEUED, COMMAND_RUNNING };
 
 struct command {
 	struct command *next;
@@ -212,7 +212,7 @@ struct command {
 	struct stream_command command;
 	struct stream_answer *answer;
 	struct mr_error error;
-	enum command_state state; /* under the queue's lock until RUNNING */
+	enum command_state state; /* under the queue's lock */
 	sem_t done;
 };
 
