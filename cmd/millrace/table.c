@@ -80,6 +80,7 @@ widths_find(const struct table *t, int widths[COLUMNS_MOST])
 	int64_t i;
 	int k, width;
 
+	memset(widths, 0, COLUMNS_MOST * sizeof(*widths));
 	for (k = 0; k < t->count; k++)
 		widths[k] = (int)strlen(t->columns[k].name);
 	for (i = 0; i < t->filled; i++, cell += strlen(cell) + 1) {
@@ -102,10 +103,12 @@ print_columns(const struct table *t, struct buffer *out)
 	widths_find(t, widths);
 	for (k = 0; k < t->count; k++) {
 		snprintf(name, sizeof(name), "%s", t->columns[k].name);
-		for (n = 0; name[n] != '\0'; n++)
-			name[n] = name[n] == '_' ?
-			    ' ' :
-			    (char)toupper((unsigned char)name[n]);
+		for (n = 0; name[n] != '\0'; n++) {
+			if (name[n] == '_')
+				name[n] = ' ';
+			else
+				name[n] = (char)toupper((unsigned char)name[n]);
+		}
 		print_cell(out, &t->columns[k], name, widths[k],
 		    k == t->count - 1);
 	}

@@ -105,14 +105,10 @@ check_new(const char *folder, struct mr_error *err)
 void
 check_free(struct check *c)
 {
-	size_t i;
-
 	if (c == NULL)
 		return;
 	store_close(c->st);
 	scratch_remove(c);
-	for (i = 0; i < c->source_count; i++)
-		free(c->sources[i].text);
 	free(c->sources);
 	free(c->highest);
 	free(c->topics);
@@ -236,8 +232,7 @@ check_source_id(struct check *c, const char *source, int64_t *id,
 	if (grown == NULL)
 		return (mr_error_set(err, MR_FATAL, "out of memory"));
 	c->sources = grown;
-	if ((grown[c->source_count].text = strdup(source)) == NULL)
-		return (mr_error_set(err, MR_FATAL, "out of memory"));
+	snprintf(grown[c->source_count].text, CHECK_SOURCE_SIZE, "%s", source);
 	*id = grown[c->source_count].id = (int64_t)c->source_count + 1;
 	c->source_count++;
 	(void)service_of(source, service);

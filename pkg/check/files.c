@@ -125,7 +125,7 @@ read_ids(struct check *c, struct store *file, const char *service,
     struct mr_error *err)
 {
 	struct store_rows *rows;
-	char source[192];
+	char source[CHECK_SOURCE_SIZE];
 	int64_t id;
 	int more;
 
@@ -188,7 +188,7 @@ static int
 take_outbox_row(struct check *c, struct store_rows *row, const char *service,
     struct mr_error *err)
 {
-	char source[192], dead[KAFKA_TOPIC_MAX + 1];
+	char source[CHECK_SOURCE_SIZE], dead[KAFKA_TOPIC_MAX + 1];
 	struct check_record r = {.offset = -1};
 
 	snprintf(source, sizeof(source), "/millrace/%s/%s", service,

@@ -14,10 +14,11 @@
 #include "store/store.h"
 
 #define SCRATCH_PATH_SIZE 4096
+#define CHECK_SOURCE_SIZE 192
 
 /* A source's number in the scratch database, known by its text. */
 struct check_source {
-	char *text;
+	char text[CHECK_SOURCE_SIZE];
 	int64_t id;
 };
 

@@ -1,9 +1,10 @@
 /* judge -- run the invariants' queries, and report what they say. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "check/internal.h"
+
+#define TEXT_SIZE 512
 
 static const char sql_has_file[] = "SELECT 1 FROM files WHERE service = ?1";
 static const char sql_expiry[] =
@@ -15,18 +16,9 @@ static const char sql_cut[] =
 struct findings {
 	struct check_line line;
 	char reason[160];
-	char *texts[CHECK_FIRST_MOST];
+	const char *first[CHECK_FIRST_MOST];
+	char texts[CHECK_FIRST_MOST][TEXT_SIZE];
 };
-
-static void
-findings_done(struct findings *f)
-{
-	int i;
-
-	for (i = 0; i < f->line.first_count; i++)
-		free(f->texts[i]);
-	f->line.first_count = 0;
-}
 
 static int
 is_skipped(const struct check_options *options, const char *name)
@@ -100,28 +92,32 @@ counts_read(struct check *c, const struct check_invariant *inv,
 	return (found == -1 ? -1 : 0);
 }
 
+/* Count an offender, and keep its text if it is among the first. */
+static void
+offender_keep(struct findings *f, int64_t most, const char *text)
+{
+	int n = f->line.first_count;
+
+	f->line.offenders++;
+	if (n >= most || n >= CHECK_FIRST_MOST)
+		return;
+	snprintf(f->texts[n], sizeof(f->texts[n]), "%s", text);
+	f->first[n] = f->texts[n];
+	f->line.first_count++;
+}
+
 static int
 offenders_read(struct check *c, const struct check_invariant *inv,
     int64_t first_most, struct findings *f, struct mr_error *err)
 {
 	struct store_rows *rows;
-	char *text;
 	int more;
 
 	if ((rows = store_query_values(c->st, err, inv->offenders, NULL, 0)) ==
 	    NULL)
 		return (-1);
-	while ((more = store_next(rows, err)) == 1) {
-		f->line.offenders++;
-		if (f->line.first_count >= first_most ||
-		    f->line.first_count == CHECK_FIRST_MOST)
-			continue;
-		if ((text = strdup(store_get_text(rows, 0))) == NULL) {
-			more = mr_error_set(err, MR_FATAL, "out of memory");
-			break;
-		}
-		f->texts[f->line.first_count++] = text;
-	}
+	while ((more = store_next(rows, err)) == 1)
+		offender_keep(f, first_most, store_get_text(rows, 0));
 	store_rows_done(rows);
 	return (more);
 }
@@ -135,7 +131,7 @@ judge_one(struct check *c, const struct check_invariant *inv,
 
 	f->line.name = inv->name;
 	f->line.says = inv->says;
-	f->line.first = (const char *const *)f->texts;
+	f->line.first = f->first;
 	if ((no = unjudged(c, inv, options, f->reason, sizeof(f->reason),
 		 err)) == -1)
 		return (-1);
@@ -203,14 +199,11 @@ check_judge(struct check *c, const struct check_options *options,
 		return (-1);
 	for (inv = check_invariants; inv->name != NULL; inv++) {
 		memset(&f, 0, sizeof(f));
-		if (judge_one(c, inv, options, &f, err) == -1) {
-			findings_done(&f);
+		if (judge_one(c, inv, options, &f, err) == -1)
 			return (-1);
-		}
 		report(arg, &f.line);
 		if (f.line.verdict == CHECK_VIOLATED)
 			holds = 0;
-		findings_done(&f);
 	}
 	return (holds);
 }

@@ -42,7 +42,7 @@ struct reader {
 	char trouble[160];
 	/* Texts of the record that was handed over last. */
 	char type[128];
-	char source[192];
+	char source[CHECK_SOURCE_SIZE];
 	char cause[KAFKA_TOPIC_MAX + 64];
 	char dead[KAFKA_TOPIC_MAX + 1];
 };
@@ -386,32 +386,41 @@ files_add(struct check *c, const char *folder, struct mr_error *err)
 }
 
 static int
-acknowledged_add(struct check *c, const char *path, struct mr_error *err)
+acknowledged_read(struct check *c, FILE *f, const char *path,
+    struct mr_error *err)
 {
 	char line[LINE_SIZE];
-	int status = 0;
-	FILE *f;
 
-	f = strcmp(path, "-") == 0 ? stdin : fopen(path, "r");
-	if (f == NULL)
-		return (mr_error_set(err, MR_FATAL, "open %s: %s", path,
-		    strerror(errno)));
 	c->acknowledged = 1;
-	while (status == 0 && fgets(line, sizeof(line), f) != NULL) {
+	while (fgets(line, sizeof(line), f) != NULL) {
 		line[strcspn(line, " \t\r\n")] = '\0';
 		if (line[0] == '\0')
 			continue;
 		if (!id_uuid_valid(line))
-			status = mr_error_set(err, MR_FATAL,
-			    "%s: \"%.60s\" is no order's id", path, line);
-		else
-			status = check_add_acknowledged(c, line, err);
+			return (mr_error_set(err, MR_FATAL,
+			    "%s: \"%.60s\" is no order's id", path, line));
+		if (check_add_acknowledged(c, line, err) == -1)
+			return (-1);
 	}
-	if (status == 0 && ferror(f))
-		status = mr_error_set(err, MR_FATAL, "read %s: %s", path,
-		    strerror(errno));
-	if (f != stdin)
-		(void)fclose(f);
+	if (ferror(f))
+		return (mr_error_set(err, MR_FATAL, "read %s: %s", path,
+		    strerror(errno)));
+	return (0);
+}
+
+static int
+acknowledged_add(struct check *c, const char *path, struct mr_error *err)
+{
+	int status;
+	FILE *f;
+
+	if (strcmp(path, "-") == 0)
+		return (acknowledged_read(c, stdin, "stdin", err));
+	if ((f = fopen(path, "r")) == NULL)
+		return (mr_error_set(err, MR_FATAL, "open %s: %s", path,
+		    strerror(errno)));
+	status = acknowledged_read(c, f, path, err);
+	(void)fclose(f);
 	return (status);
 }
 
