@@ -25,7 +25,8 @@ static const char sql_trace[] =
     "INSERT INTO order_trace (order_id, topic, partition, offset, type, ts_ms)"
     " VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
 static const char sql_revise[] =
-    "UPDATE orders_revision SET revision = revision + 1 RETURNING revision";
+    "UPDATE orders_revision SET revision = revision + 1";
+static const char sql_revision[] = "SELECT revision FROM orders_revision";
 
 void
 order_read(struct store_rows *rows, struct order *order)
@@ -56,6 +57,17 @@ order_write(struct json_writer *w, const struct order *order)
 	if (order->reason[0] != '\0')
 		json_member_text(w, "reason", order->reason);
 	json_member_text(w, "created_at", created_at);
+}
+
+/* RETURNING would say it as well, out of a table made for it each time. */
+static int
+revise(struct store *st, int64_t *revision, struct mr_error *err)
+{
+
+	if (store_run(st, err, sql_revise) != 1 ||
+	    store_find(st, err, revision, sql_revision) != 1)
+		return (-1);
+	return (0);
 }
 
 static int
@@ -110,7 +122,7 @@ place(struct stream *s, const struct stream_command *command,
 
 	snprintf(order.id, sizeof(order.id), "%s", command->id);
 	snprintf(order.item, sizeof(order.item), "%s", input->item);
-	if (store_find(st, err, &order.revision, sql_revise) < 0 ||
+	if (revise(st, &order.revision, err) != 0 ||
 	    store_run(st, err, sql_insert, store_text(order.id),
 		store_text(order.item), store_i64(order.quantity),
 		store_i64(order.created_at_ms), store_i64(order.revision)) < 0)
@@ -157,7 +169,7 @@ cancel(struct stream *s, const struct stream_command *command,
 		return (answer_problem(answer, 409,
 		    "a rejected order can't be cancelled"));
 	if (strcmp(order.status, "CANCELLED") != 0) {
-		if (store_find(st, err, &order.revision, sql_revise) < 0 ||
+		if (revise(st, &order.revision, err) != 0 ||
 		    store_run(st, err, sql_cancel, store_text(order.id),
 			store_i64(order.revision)) < 0 ||
 		    emit(s, ORDER_CANCELLED, &order, command->now_ms, err) != 0)
@@ -235,7 +247,7 @@ orders_apply(struct stream *s, const struct stream_record *record,
 		status = "CANCELLED";
 		break;
 	}
-	if (store_find(st, err, &revision, sql_revise) < 0)
+	if (revise(st, &revision, err) != 0)
 		return (-1);
 	changed = store_run(st, err, sql_decide, store_text(event.order_id),
 	    store_text(status), store_text(reason), store_i64(revision));

@@ -4,7 +4,7 @@
  * The order, which tests/model explores:
  *
  *	1  take the pen, BEGIN IMMEDIATE, check that the file is the one opened
- *	2  commands and ticks, each in a savepoint
+ *	2  commands and ticks, each undone alone if it fails
  *	3  records, each undone alone if it can't be applied; leave out what
  *	   is done already
  *	4  what Kafka acknowledged leaves the outbox; the relay's lease
@@ -538,15 +538,13 @@ transaction_fill(struct stream *s, struct command *commands,
     struct mr_error *err)
 {
 	int64_t until_us = clock_mono_us() + 1000 * s->conf->batch_ms;
-	struct command *c;
 	int tick;
 
 	s->batch_now_ms = clock_wall_ms();
 	if (database_id_check(s, err) == -1)
 		return (-1);
-	for (c = commands; c != NULL; c = c->next)
-		if (command_run(s, c, err) == -1)
-			return (-1);
+	if (command_run_all(s, commands, err) == -1)
+		return (-1);
 	for (tick = 0; tick < TICKS; tick++)
 		if (tick_due(s, tick) &&
 		    tick_run(s, tick, s->batch_now_ms, err) == -1)

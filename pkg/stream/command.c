@@ -195,15 +195,22 @@ command_wait(struct command_queue *q, struct command *c, int64_t deadline_ms)
 	(void)sem_getvalue(&c->done, &ignored);
 }
 
+static void
+answer_begin(struct stream_answer *answer)
+{
+	answer->status = 200;
+	buffer_clear(&answer->body);
+	answer->location[0] = '\0';
+	answer->replayed = 0;
+}
+
 int
 stream_call(struct stream *s, const struct stream_call *call,
     struct stream_answer *answer, struct mr_error *err)
 {
 	struct command c = {.call = call, .answer = answer};
 
-	answer->status = 200;
-	answer->location[0] = '\0';
-	answer->replayed = 0;
+	answer_begin(answer);
 	c.command.kind = call->kind;
 	c.command.input = call->input;
 	c.command.now_ms = clock_wall_ms();
@@ -299,8 +306,9 @@ command_do(struct stream *s, struct command *c, struct mr_error *err)
 	return (0);
 }
 
-int
-command_run(struct stream *s, struct command *c, struct mr_error *err)
+/* One in a savepoint of its own. */
+static int
+command_run_alone(struct stream *s, struct command *c, struct mr_error *err)
 {
 	struct mr_error failure = {0};
 
@@ -319,6 +327,50 @@ command_run(struct stream *s, struct command *c, struct mr_error *err)
 	if (batch_sound(s, err) == -1 || batch_undo(s, err) == -1)
 		return (-1);
 	c->error = failure;
+	return (0);
+}
+
+/* All in one savepoint: 1 done, 0 one of them failed and all are undone, -1. */
+static int
+command_run_together(struct stream *s, struct command *first,
+    struct mr_error *err)
+{
+	struct mr_error failure = {0};
+	struct command *c;
+
+	if (batch_save(s, err) == -1)
+		return (-1);
+	for (c = first; c != NULL; c = c->next)
+		if (command_do(s, c, &failure) == -1)
+			break;
+		else if (batch_sound(s, err) == -1)
+			return (-1);
+	if (c == NULL)
+		return (batch_keep(s, err) == -1 ? -1 : 1);
+	batch_blame(s, "command", &failure);
+	if (failure.kind == MR_FATAL) {
+		*err = failure;
+		return (-1);
+	}
+	if (batch_sound(s, err) == -1 || batch_undo(s, err) == -1)
+		return (-1);
+	for (c = first; c != NULL; c = c->next)
+		answer_begin(c->answer);
+	return (0);
+}
+
+int
+command_run_all(struct stream *s, struct command *first, struct mr_error *err)
+{
+	struct command *c;
+	int done = 0;
+
+	if (first != NULL && first->next != NULL &&
+	    (done = command_run_together(s, first, err)) == -1)
+		return (-1);
+	for (c = done ? NULL : first; c != NULL; c = c->next)
+		if (command_run_alone(s, c, err) == -1)
+			return (-1);
 	return (0);
 }
 

@@ -238,9 +238,10 @@ struct command *command_take(struct command_queue *q, int most);
 int command_waiting(struct command_queue *q);
 /* Wait until ${want} are queued, at most ${most_us}; not at all for none. */
 void command_gather(struct command_queue *q, int want, int64_t most_us);
-/* Run one inside the transaction, in its own savepoint. -1: the transaction
- * can't go on. */
-int command_run(struct stream *s, struct command *c, struct mr_error *err);
+/* Run all inside the transaction; those that fail are undone, each by itself.
+ * -1: the transaction can't go on. */
+int command_run_all(struct stream *s, struct command *first,
+    struct mr_error *err);
 /* After the commit (err NULL), or after it didn't happen. */
 void command_answer_all(struct command *first, const struct mr_error *err);
 
