@@ -179,8 +179,10 @@ def stop_at(context, where, dies):
     stopped = system.services["inventory"]
     size, ends = system.log_size("inventory-2"), len(system.ends)
     with work_of(context) as work:
-        system.wait_for("it stops at " + where, lambda: stopped.poll() is not
-                        None or state_of(stopped.pid) == "T", 40)
+        system.wait_for("it stops at " + where, lambda: len(system.ends) >
+                        ends or state_of(stopped.pid) == "T", 40)
+        expect(dies or len(system.ends) == ends, "it ended instead: %r",
+               system.ends[ends:])
         if not system.runs("inventory-2"):
             system.start("inventory-2", failpoints=True)
         if dies:
@@ -307,8 +309,8 @@ def broker_away(context):
            "above the ceiling: %r %r", refused, refused.headers)
     # Sent, but maybe not yet acknowledged and deleted, when it died.
     expect(1000 <= accepted <= 1001, "%d orders were accepted", accepted)
-    ready, why = system.readiness("orders")
-    expect(not ready and "wait for Kafka" in why, "/readyz: %s", why)
+    system.wait_for("/readyz says why", lambda: "wait for Kafka" in
+                    system.readiness("orders")[1], 5)
     answer = system.call("orders", "GET", "/orders?limit=1")
     expect(answer.status == 200, "reading: %r", answer)
     system.kafka_start()
