@@ -147,6 +147,7 @@ set_line(rd_kafka_conf_t *settings, char *line, int from_file,
     struct mr_error *err)
 {
 	char *name, *value;
+	const char *known;
 	size_t i;
 
 	if ((value = strchr(line, '=')) == NULL)
@@ -155,8 +156,10 @@ set_line(rd_kafka_conf_t *settings, char *line, int from_file,
 	*value++ = '\0';
 	name = trim(line);
 	value = trim(value);
+	/* librdkafka takes a topic's properties with this in front, too. */
+	known = strncmp(name, "topic.", 6) == 0 ? name + 6 : name;
 	for (i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
-		if (strcmp(name, refused[i].name) == 0)
+		if (strcmp(known, refused[i].name) == 0)
 			return (mr_error_set(err, MR_REJECT,
 			    "Kafka property %s can't be set: %s", name,
 			    refused[i].reason));

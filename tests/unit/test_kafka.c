@@ -209,7 +209,8 @@ properties_that_guarantees_rest_on_are_refused_by_name(void **state)
 	    "delivery.timeout.ms=1000", "partition.assignment.strategy=range",
 	    "delivery.report.only.error=true", "retries=0",
 	    "queuing.strategy=lifo", "partitioner=random", "check.crcs=false",
-	    " acks = 1", "bootstrap.servers=x:1"};
+	    " acks = 1", "bootstrap.servers=x:1", "topic.queuing.strategy=lifo",
+	    "topic.acks=0", "topic.auto.offset.reset=earliest"};
 	struct mr_error err;
 	char name[80];
 	size_t i, length;
