@@ -371,8 +371,10 @@ $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(ARCHIVE) $(DEPS_STAMPS)
 	    $(FUZZ_LDFLAGS) $(ARCHIVE) $(LIBS)
 	@mv -f $@.new $@
 
+# The dependencies first, by the compiler that all others build them with.
 fuzz:
 	@deploy/local/packages build fuzz
+	@$(MAKE) deps
 	@$(MAKE) CC=clang BUILD=$(FUZZ_BUILD) DEPS=$(DEPS) \
 	    OPTIMISE='$(FUZZ_CHECKS)' fuzzers
 	@tests/fuzz/run $(FUZZ_BUILD) $(FUZZ_S) $(FUZZ)

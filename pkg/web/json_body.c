@@ -101,7 +101,8 @@ static int
 read_i64(const struct web_field *field, const json_t *value,
     struct mr_error *err)
 {
-	const double exact = 9007199254740992.0; /* 2^53 */
+	/* From 2^53 on a double may stand for its neighbour as well. */
+	const double exact = 9007199254740991.0;
 	int64_t n;
 	double x;
 
