@@ -571,6 +571,8 @@ say_all(struct stream *s)
 	int i, count;
 
 	if (s->said.failed)
+		return; /* cut somewhere */
+	if (s->said.failed)
 		return; /* no memory for lines */
 	while (at < end) {
 		count = *at++;
@@ -667,6 +669,8 @@ transaction_undone(struct stream *s, struct command *commands,
 	if (s->store_backoff_ms > STORE_BACKOFF_MOST_MS)
 		s->store_backoff_ms = STORE_BACKOFF_MOST_MS;
 	s->resume_at_us = clock_mono_us() + 1000 * s->store_backoff_ms;
+	s->settle_at_us = s->resume_at_us; /* also if nothing else is to do */
+	output_unsettle(s);
 	stream_set_status(s, "the store is in trouble: %s", err->message);
 	log_error("a transaction did not happen", "error", err->message,
 	    "again_in_ms", log_i64(s->store_backoff_ms));
@@ -769,7 +773,8 @@ batch_last(struct stream *s, struct mr_error *err)
 	transaction_reset(s);
 	if (store_begin(s->st, err) == -1)
 		return (-1);
-	if (output_settle(s, err) == -1 || relay_release(s, err) == -1) {
+	if (database_id_check(s, err) == -1 || output_settle(s, err) == -1 ||
+	    relay_release(s, err) == -1) {
 		store_rollback(s->st);
 		return (-1);
 	}

@@ -130,6 +130,8 @@ void partition_wait(struct stream *s, struct partition *p);
 int64_t partition_service(struct stream *s);
 /* Records in hand that a batch could take now. */
 int64_t partition_ready(const struct stream *s);
+/* Free what is in hand, which must not outlive the consumer. */
+void partition_drop_all(struct stream *s);
 void partition_free_all(struct stream *s);
 /* The handlers given to kafka_consumer_new; arg is the stream. */
 extern const struct kafka_group_handlers partition_handlers;
@@ -201,6 +203,10 @@ int output_dead_letter(struct stream *s, const struct partition *p,
     struct mr_error *err);
 /* Delete what Kafka acknowledged; note how many rows are left. */
 int output_settle(struct stream *s, struct mr_error *err);
+/* That transaction did not happen. */
+void output_unsettle(struct stream *s);
+/* Read which rows are there: outbox_first, outbox_last; 0 if there are none. */
+int output_ends(struct stream *s, struct mr_error *err);
 
 /* ---- command.c ---------------------------------------------------------- */
 

@@ -329,19 +329,23 @@ settle_offsets(struct stream *s, struct mr_error *err)
 	return (0);
 }
 
+/* It was not committed: note the offsets again. */
+void
+output_unsettle(struct stream *s)
+{
+	int i, k;
+
+	for (i = 0; i < s->output_count; i++)
+		for (k = 0; k < s->outputs[i].partitions; k++)
+			s->outputs[i].settled_offset[k] = -1;
+}
+
 int
-output_settle(struct stream *s, struct mr_error *err)
+output_ends(struct stream *s, struct mr_error *err)
 {
 	struct store_rows *rows;
-	int64_t acked;
 	int found;
 
-	acked = atomic_load(&s->relay.acked);
-	if (acked > s->acked_deleted &&
-	    (store_run(s->st, err, sql_settle, store_i64(acked)) == -1 ||
-		settle_offsets(s, err) == -1))
-		return (-1);
-	s->deleted_up_to = acked;
 	if ((rows = store_query(s->st, err, sql_outbox_ends)) == NULL)
 		return (-1);
 	if ((found = store_next(rows, err)) == 1) {
@@ -350,4 +354,18 @@ output_settle(struct stream *s, struct mr_error *err)
 	}
 	store_rows_done(rows);
 	return (found == -1 ? -1 : 0);
+}
+
+int
+output_settle(struct stream *s, struct mr_error *err)
+{
+	int64_t acked;
+
+	acked = atomic_load(&s->relay.acked);
+	if (acked > s->acked_deleted &&
+	    (store_run(s->st, err, sql_settle, store_i64(acked)) == -1 ||
+		settle_offsets(s, err) == -1))
+		return (-1);
+	s->deleted_up_to = acked;
+	return (output_ends(s, err));
 }

@@ -538,7 +538,8 @@ partition_service(struct stream *s)
 			continue;
 		}
 		partition_pause(s, p,
-		    s->holding || p->state == PARTITION_HALTED);
+		    s->holding || s->store_backoff_ms > 0 ||
+			p->state == PARTITION_HALTED);
 		end = kafka_consumer_end(s->consumer, s->inputs[p->input],
 		    p->number);
 		if (end >= 0 && p->committed >= 0)
@@ -558,6 +559,15 @@ partition_ready(const struct stream *s)
 		if (s->partitions[i]->state == PARTITION_READING)
 			ready += (int64_t)s->partitions[i]->held_count;
 	return (ready);
+}
+
+void
+partition_drop_all(struct stream *s)
+{
+	int i;
+
+	for (i = 0; i < s->partition_count; i++)
+		partition_drop(s->partitions[i], s->partitions[i]->held_count);
 }
 
 void

@@ -19,8 +19,6 @@
 #define PEEK_EVERY_US 2000000
 #define POLLED_MOST 256
 
-static const char sql_peek[] = "SELECT max(seq) FROM outbox";
-
 /* ---- settings -------------------------------------------------------------- */
 
 const struct config_option *
@@ -83,7 +81,7 @@ status_refresh(struct stream *s)
 	int i;
 
 	if (s->store_backoff_ms > 0)
-		return; /* said by the batch that failed */
+		goto done; /* said by the batch that failed */
 	for (i = 0; i < s->partition_count; i++) {
 		p = s->partitions[i];
 		if (p->state == PARTITION_HALTED) {
@@ -357,6 +355,7 @@ stream_free(struct stream *s)
 		return;
 	relay_stop(s);
 	look_free(s);
+	partition_drop_all(s);
 	kafka_consumer_free(s->consumer);
 	partition_free_all(s);
 	kafka_admin_free(s->admin);
@@ -485,8 +484,7 @@ loop_peek(struct stream *s, struct mr_error *err)
 	if (now < s->peek_at_us)
 		return (0);
 	s->peek_at_us = now + PEEK_EVERY_US;
-	s->outbox_last = 0;
-	if (store_find(s->st, err, &s->outbox_last, sql_peek) == -1)
+	if (output_ends(s, err) == -1)
 		return (err->kind == MR_FATAL ? -1 : 0);
 	if (s->outbox_last != 0 && s->settle_at_us == 0)
 		s->settle_at_us = now;
@@ -568,7 +566,9 @@ loop_work(struct stream *s, struct mr_error *err)
 		return (0);
 	do {
 		loop_news(s);
-		if (partition_ready(s) < s->conf->batch_records)
+		/* Paused, little comes, but the group must hear of us. */
+		if (partition_ready(s) < s->conf->batch_records || s->holding ||
+		    s->store_backoff_ms > 0)
 			loop_take(s);
 		if ((more = batch_run(s, err)) == -1 || loop_peek(s, err) == -1)
 			return (-1);
@@ -595,6 +595,7 @@ drain(struct stream *s, struct mr_error *err)
 	s->holding = 1;
 	if (s->consumer != NULL) {
 		partition_tell_group(s);
+		partition_drop_all(s);
 		kafka_consumer_free(s->consumer);
 		s->consumer = NULL;
 		partition_free_all(s);
@@ -616,6 +617,14 @@ drain(struct stream *s, struct mr_error *err)
 	}
 	relay_stop(s);
 	return (batch_last(s, err));
+}
+
+/* Nobody takes from the queue any more. */
+static void
+turn_away(struct stream *s)
+{
+	command_answer_all(command_take(&s->commands, COMMANDS_MOST),
+	    &(struct mr_error){MR_RETRY, "the service is stopping"});
 }
 
 int
@@ -641,12 +650,12 @@ stream_run(struct stream *s, int signal_fd, struct mr_error *err)
 	log_info("draining");
 	if (drain(s, err) == -1)
 		goto fail;
+	turn_away(s);
 	return (0);
 fail:
 	command_queue_close(&s->commands, "the service is stopping");
 	stream_set_status(s, "stopping: %s", err->message);
-	command_answer_all(command_take(&s->commands, COMMANDS_MOST),
-	    &(struct mr_error){MR_RETRY, "the service is stopping"});
+	turn_away(s);
 	err->kind = MR_FATAL;
 	return (-1);
 }
