@@ -183,6 +183,31 @@ static const char sql_schema_derived[] =
     " created_count INTEGER NOT NULL,"
     " cancelled_count INTEGER NOT NULL,"
     " n INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    /* What inventory has seen of each order, and what it has said of it. */
+    "CREATE TABLE heard ("
+    " order_id TEXT NOT NULL PRIMARY KEY,"
+    " created INTEGER,"
+    " cancelled INTEGER) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE said ("
+    " order_id TEXT NOT NULL PRIMARY KEY,"
+    " reserved INTEGER NOT NULL,"
+    " rejected INTEGER NOT NULL,"
+    " released INTEGER NOT NULL,"
+    " least INTEGER NOT NULL,"
+    " most INTEGER NOT NULL,"
+    " item TEXT NOT NULL,"
+    " other_item TEXT NOT NULL) STRICT, WITHOUT ROWID;"
+    /* What orders has seen of each, and what notifications should tell. */
+    "CREATE TABLE answers ("
+    " order_id TEXT NOT NULL PRIMARY KEY,"
+    " reserved INTEGER,"
+    " rejected INTEGER,"
+    " released INTEGER) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE due ("
+    " order_id TEXT NOT NULL,"
+    " outcome TEXT NOT NULL,"
+    " ts_ms INTEGER NOT NULL,"
+    " PRIMARY KEY (order_id, outcome)) STRICT, WITHOUT ROWID;"
     "CREATE TABLE bounds ("
     " service TEXT NOT NULL PRIMARY KEY,"
     " seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
@@ -226,6 +251,28 @@ const char *const check_derive[] = {
     " coalesce(min(CASE type WHEN 'order.created' THEN n END), min(n))"
     " FROM known WHERE service = 'orders' AND topic = 'order-events'"
     " AND order_id IS NOT NULL GROUP BY order_id",
+    "INSERT INTO heard (order_id, created, cancelled) SELECT order_id,"
+    " min(CASE type WHEN 'order.created' THEN n END),"
+    " max(CASE type WHEN 'order.cancelled' THEN n END)"
+    " FROM seen WHERE service = 'inventory' AND order_id IS NOT NULL"
+    " GROUP BY order_id",
+    "INSERT INTO said (order_id, reserved, rejected, released, least, most,"
+    " item, other_item) SELECT order_id, sum(type = 'inventory.reserved'),"
+    " sum(type = 'inventory.rejected'), sum(type = 'inventory.released'),"
+    " min(quantity), max(quantity), min(item), max(item)"
+    " FROM known WHERE service = 'inventory' AND topic = 'inventory-events'"
+    " AND order_id IS NOT NULL GROUP BY order_id",
+    "INSERT INTO answers (order_id, reserved, rejected, released)"
+    " SELECT order_id, min(CASE type WHEN 'inventory.reserved' THEN n END),"
+    " min(CASE type WHEN 'inventory.rejected' THEN n END),"
+    " min(CASE type WHEN 'inventory.released' THEN n END)"
+    " FROM seen WHERE service = 'orders' AND order_id IS NOT NULL"
+    " GROUP BY order_id",
+    "INSERT INTO due (order_id, outcome, ts_ms)"
+    " SELECT s.order_id, x.outcome, min(s.ts_ms)"
+    " FROM seen s JOIN outcomes x ON x.type = s.type"
+    " WHERE s.service = 'notifications' AND s.order_id IS NOT NULL"
+    " GROUP BY s.order_id, x.outcome",
     /* Below this seq, retention has deleted what a service issued. */
     "INSERT INTO bounds (service, seq)"
     " SELECT f.service, max(CASE WHEN p.topic IS NULL THEN 0"
@@ -283,23 +330,17 @@ static const char sql_announced_offenders[] =
     "  OR r.item != o.item";
 
 static const char sql_status_offenders[] =
-    "WITH heard AS (SELECT order_id,"
-    "  min(CASE type WHEN 'inventory.reserved' THEN n END) AS reserved,"
-    "  min(CASE type WHEN 'inventory.rejected' THEN n END) AS rejected,"
-    "  min(CASE type WHEN 'inventory.released' THEN n END) AS released"
-    "  FROM seen WHERE service = 'orders' AND order_id IS NOT NULL"
-    "  GROUP BY order_id),"
-    " due AS (SELECT o.id, o.status, CASE"
+    "WITH expected AS (SELECT o.id, o.status, CASE"
     "  WHEN coalesce(p.cancelled_count, 0) > 0 THEN 'CANCELLED'"
     "  WHEN h.rejected IS NOT NULL AND (h.reserved IS NULL"
     "   OR h.rejected < h.reserved) THEN 'REJECTED'"
     "  WHEN h.released IS NOT NULL THEN 'CANCELLED'"
     "  WHEN h.reserved IS NOT NULL THEN 'CONFIRMED'"
     "  ELSE 'PENDING' END AS status_due"
-    "  FROM orders o LEFT JOIN heard h ON h.order_id = o.id"
+    "  FROM orders o LEFT JOIN answers h ON h.order_id = o.id"
     "  LEFT JOIN placed_orders p ON p.order_id = o.id)"
     " SELECT 'order ' || id || ' is ' || status || ', its events say '"
-    "  || status_due FROM due WHERE status != status_due";
+    "  || status_due FROM expected WHERE status != status_due";
 
 static const char sql_trace_offenders[] =
     "SELECT 'order ' || t.order_id || ' names ' || " AT_T " || ', where"
@@ -318,12 +359,7 @@ static const char sql_trace_offenders[] =
     " WHERE s.service = 'orders' AND t.order_id IS NULL";
 
 static const char sql_decisions_offenders[] =
-    "WITH heard AS (SELECT order_id,"
-    "  min(CASE type WHEN 'order.created' THEN n END) AS created,"
-    "  max(CASE type WHEN 'order.cancelled' THEN n END) AS cancelled"
-    "  FROM seen WHERE service = 'inventory' AND order_id IS NOT NULL"
-    "  GROUP BY order_id)"
-    " SELECT 'order ' || coalesce(v.order_id, h.order_id) || CASE"
+    "SELECT 'order ' || coalesce(v.order_id, h.order_id) || CASE"
     "  WHEN v.order_id IS NULL THEN ' was created at ' || " AT_R
     "   || ' and inventory has not decided on it'"
     "  WHEN h.created IS NULL THEN ' is ' || v.status"
@@ -344,23 +380,17 @@ static const char sql_decisions_offenders[] =
     "   OR r.quantity != v.quantity OR r.item != v.item))";
 
 static const char sql_outcomes_offenders[] =
-    "WITH said AS (SELECT order_id, sum(type = 'inventory.reserved') AS a,"
-    "  sum(type = 'inventory.rejected') AS j,"
-    "  sum(type = 'inventory.released') AS l,"
-    "  min(quantity) AS least, max(quantity) AS most, min(item) AS item,"
-    "  max(item) AS other FROM known WHERE service = 'inventory'"
-    "  AND topic = 'inventory-events' AND order_id IS NOT NULL"
-    "  GROUP BY order_id)"
-    " SELECT 'order ' || coalesce(v.order_id, s.order_id) || ' is '"
+    "SELECT 'order ' || coalesce(v.order_id, s.order_id) || ' is '"
     "  || coalesce(v.status || ' (' || v.quantity || ' ' || v.item || ')',"
-    "   'not known') || ', its events say ' || coalesce(s.a || ' reserved, '"
-    "  || s.j || ' rejected, ' || s.l || ' released (' || s.least || ' '"
-    "  || s.item || ')', 'nothing')"
+    "   'not known') || ', its events say ' || coalesce(s.reserved"
+    "  || ' reserved, ' || s.rejected || ' rejected, ' || s.released"
+    "  || ' released (' || s.least || ' ' || s.item || ')', 'nothing')"
     " FROM reservations v FULL JOIN said s ON s.order_id = v.order_id"
     " WHERE v.order_id IS NULL OR s.order_id IS NULL"
-    "  OR s.a != (v.status != 'rejected') OR s.j != (v.status = 'rejected')"
-    "  OR s.l != (v.status = 'released') OR s.least != v.quantity"
-    "  OR s.most != v.quantity OR s.item != v.item OR s.other != v.item";
+    "  OR s.reserved != (v.status != 'rejected')"
+    "  OR s.rejected != (v.status = 'rejected')"
+    "  OR s.released != (v.status = 'released') OR s.least != v.quantity"
+    "  OR s.most != v.quantity OR s.item != v.item OR s.other_item != v.item";
 
 static const char sql_stock_offenders[] =
     "WITH held AS (SELECT item, sum(quantity) AS quantity FROM reservations"
@@ -415,11 +445,7 @@ static const char sql_causes_offenders[] =
     "   OR c.type IS NOT x.cause)";
 
 static const char sql_notifications_offenders[] =
-    "WITH due AS (SELECT s.order_id, x.outcome, min(s.ts_ms) AS ts_ms"
-    "  FROM seen s JOIN outcomes x ON x.type = s.type"
-    "  WHERE s.service = 'notifications' AND s.order_id IS NOT NULL"
-    "  GROUP BY s.order_id, x.outcome),"
-    " sent AS (SELECT seq AS count FROM cursors"
+    "WITH sent AS (SELECT seq AS count FROM cursors"
     "  WHERE service = 'notifications')"
     " SELECT CASE WHEN n.order_id IS NULL"
     "  THEN 'no notification that order ' || d.order_id || ' is '"
