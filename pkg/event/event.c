@@ -257,6 +257,11 @@ parse_object(const void *value, size_t size, struct mr_error *err)
 		    EVENT_VALUE_MOST_BYTES, size);
 		return (NULL);
 	}
+	/* jansson overlooks one that follows a number. */
+	if (memchr(value, '\0', size) != NULL) {
+		mr_error_set(err, MR_REJECT, "value: has a NUL");
+		return (NULL);
+	}
 	if (!is_shallow(value, size)) {
 		mr_error_set(err, MR_REJECT,
 		    "value: nests deeper than %d levels", EVENT_DEPTH_MOST);

@@ -45,6 +45,11 @@ parse(const struct web_request *req, struct web_response *res)
 	json_error_t why;
 	json_t *root;
 
+	/* jansson overlooks one that follows a number. */
+	if (memchr(req->body, '\0', req->body_size) != NULL) {
+		web_problem(res, 400, "the body has a NUL");
+		return (NULL);
+	}
 	if (!depth_is_bounded(req->body, req->body_size)) {
 		web_problem(res, 400, "the JSON is nested deeper than %d",
 		    DEPTH_MOST);

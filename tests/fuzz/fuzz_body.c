@@ -40,6 +40,7 @@ check_taken(const struct web_request *req, const struct fields *got)
 	const json_t *note, *more;
 
 	assert(root != NULL && json_is_object(root));
+	assert(strlen(req->body) == req->body_size);
 	note = json_object_get(root, "note");
 	more = json_object_get(root, "more");
 	assert(json_object_size(root) ==

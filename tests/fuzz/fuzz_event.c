@@ -115,20 +115,23 @@ decode(unsigned int kind, const void *value, size_t size)
 	const char *type = type_of(kind);
 
 	if (kind == PRICES) {
-		if (price_event_decode(value, size, &price, &err) == 0)
+		if (price_event_decode(value, size, &price, &err) == 0) {
+			assert(memchr(value, '\0', size) == NULL);
 			check_price(&price);
-		else
+		} else {
 			check_refusal(&err);
+		}
 		return;
 	}
 	if (order_event_decode(type, value, size, &order, &err) == 0) {
-		assert(kind < ORDERS);
+		assert(kind < ORDERS && memchr(value, '\0', size) == NULL);
 		check_order(&order);
 	} else {
 		check_refusal(&err);
 	}
 	if (inventory_event_decode(type, value, size, &inventory, &err) == 0) {
 		assert(kind >= ORDERS && kind < INVENTORIES);
+		assert(memchr(value, '\0', size) == NULL);
 		check_inventory(&inventory);
 	} else {
 		check_refusal(&err);
