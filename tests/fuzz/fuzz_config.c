@@ -45,17 +45,20 @@ static const struct config_option *const tables[] = {table, NULL};
 static const struct config_program program = {"fuzz", "Fuzzes.", "[FILE...]",
     tables, NULL};
 
+/* Wider than what is counted, so that no product wraps. */
+__extension__ typedef __int128 wide;
+
 /* What ${text} says with these units, or -1. */
 static int
 count_by_hand(const char *text, const char *const *units,
     const int64_t *factors, int64_t *result)
 {
-	__int128 n = 0;
+	wide n = 0;
 	int negative = text[0] == '-', i, digits = 0;
 
 	for (text += negative; isdigit((unsigned char)*text); text++) {
 		n = n * 10 + (*text - '0');
-		if (n > ((__int128)1 << 64))
+		if (n > ((wide)1 << 64))
 			return (-1);
 		digits++;
 	}
