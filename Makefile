@@ -129,7 +129,7 @@ SERVICES_SQL := $(patsubst migrations/%/,%,$(sort \
     $(dir $(wildcard migrations/*/*.sql))))
 GENERATED := $(foreach s,$(SERVICES_SQL),\
     $(BUILD)/gen/migrations_$(subst -,_,$(s)).c)
-SOURCES := $(sort $(wildcard pkg/*/*.c))
+SOURCES := $(filter-out pkg/testing/%,$(sort $(wildcard pkg/*/*.c)))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/obj/%.o) \
     $(GENERATED:$(BUILD)/%.c=$(BUILD)/obj/%.o)
 
@@ -145,6 +145,16 @@ TEST_PROGRAMS := $(patsubst tests/%/,%,$(sort \
 TEST_SOURCES := $(foreach p,$(TEST_PROGRAMS),$(wildcard tests/$(p)/*.c))
 TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/test/%)
 
+# What a service's own unit test is linked with, before the archive: the
+# driver, Kafka's double, and the core and the store with failpoints.  A file
+# in tests/service is such a test.
+TESTING = $(BUILD)/libmillrace-testing.a
+TESTING_SOURCES := $(sort $(wildcard pkg/testing/*.c pkg/store/*.c \
+    pkg/stream/*.c)) tests/unit/fake_kafka.c
+TESTING_OBJECTS := $(TESTING_SOURCES:%.c=$(BUILD)/obj-testing/%.o)
+SERVICE_TESTS := $(patsubst tests/service/%.c,$(BUILD)/test/service/%,\
+    $(sort $(wildcard tests/service/test_*.c)))
+
 # A file in tests/bench is a program by itself.
 BENCHES := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,\
     $(sort $(wildcard tests/bench/*.c)))
@@ -157,7 +167,7 @@ VENDOR := $(BUILD)/www/vendor/uPlot.iife.min.js $(BUILD)/www/vendor/uPlot.min.cs
 all: programs $(VENDOR)
 
 programs: $(BINARIES)
-tests: $(UNIT_TESTS) $(TEST_BINARIES)
+tests: $(UNIT_TESTS) $(SERVICE_TESTS) $(TEST_BINARIES)
 benches: $(BENCHES)
 
 # Rewritten only when its text changes, so that a change of flags or of the
@@ -233,6 +243,25 @@ $(BUILD)/test/test_%: $(BUILD)/obj/tests/unit/test_%.o $(ARCHIVE) $(DEPS_STAMPS)
 	    $(LIBS) -lcmocka
 	@mv -f $@.new $@
 
+$(BUILD)/obj-testing/%.o: %.c $(BUILD)/.flags | $(MIGRATIONS_H) deps
+	$(call say,CC,"$< (testing)")
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) -UMR_FAILPOINTS -DMR_FAILPOINTS=1 -Itests/unit \
+	    $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(TESTING): $(TESTING_OBJECTS)
+	$(call say,AR,$@)
+	@rm -f $@
+	$(Q)ar rcsD $@ $(TESTING_OBJECTS)
+
+$(BUILD)/test/service/%: $(BUILD)/obj/tests/service/%.o $(TESTING) $(ARCHIVE) \
+    $(DEPS_STAMPS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -pie $(LDFLAGS) -o $@.new $< $(TESTING) $(ARCHIVE) $(LIBS) \
+	    -lcmocka
+	@mv -f $@.new $@
+
 $(foreach f,$(wildcard tests/unit/*.ldflags),\
     $(eval $(f:tests/unit/%.ldflags=$(BUILD)/test/%): $(f)))
 
@@ -247,6 +276,8 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(ARCHIVE) $(DEPS_STAMPS)
 -include $(SOURCES:%.c=$(BUILD)/obj/%.d)
 -include $(PROGRAM_SOURCES:%.c=$(BUILD)/obj/%.d)
 -include $(UNIT_TESTS:$(BUILD)/test/%=$(BUILD)/obj/tests/unit/%.d)
+-include $(TESTING_SOURCES:%.c=$(BUILD)/obj-testing/%.d)
+-include $(SERVICE_TESTS:$(BUILD)/test/%=$(BUILD)/obj/tests/%.d)
 -include $(TEST_SOURCES:%.c=$(BUILD)/obj/%.d)
 -include $(BENCHES:$(BUILD)/bench/%=$(BUILD)/obj/tests/bench/%.d)
 -include $(GENERATED:$(BUILD)/%.c=$(BUILD)/obj/%.d)
@@ -301,6 +332,7 @@ $(SQLITE_STAMP): | node_modules/.package-lock.json
 .PHONY: test test-built unit lint bench
 UNDER := $(if $(findstring thread,$(SAN)),setarch -R)
 SUITES = 'unit=$(UNDER) tests/run-unit $(UNIT_TESTS)' \
+    'service=$(UNDER) tests/run-unit $(SERVICE_TESTS)' \
     '?model=$(BUILD)/test/model' \
     'page=node tests/page/run.mjs' \
     '?scenario=tests/scenario/run'
@@ -318,7 +350,7 @@ test-built: all tests benches
 	    tests/run $(SUITES)
 
 unit: tests
-	@$(UNDER) tests/run-unit $(UNIT_TESTS)
+	@$(UNDER) tests/run-unit $(UNIT_TESTS) $(SERVICE_TESTS)
 
 # make bench, make bench BENCH=post, BENCH='--seconds 5 post latency'
 .PHONY: bench
@@ -422,8 +454,9 @@ kafka-stop:
 
 .PHONY: clean distclean help
 clean:
-	rm -rf $(BUILD)/obj $(BUILD)/gen $(BUILD)/bin $(BUILD)/test \
-	    $(BUILD)/bench $(BUILD)/www $(BUILD)/libmillrace.a $(BUILD)/.flags \
+	rm -rf $(BUILD)/obj $(BUILD)/obj-testing $(BUILD)/gen $(BUILD)/bin \
+	    $(BUILD)/test $(BUILD)/bench $(BUILD)/www $(ARCHIVE) $(TESTING) \
+	    $(BUILD)/.flags \
 	    $(BUILD)/.objects $(BUILD)/.migrations
 
 distclean:

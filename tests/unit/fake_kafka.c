@@ -870,6 +870,22 @@ fake_value_size(const char *topic, int partition, int64_t offset)
 	return (e == NULL ? 0 : e->value_size);
 }
 
+int
+fake_is_tombstone(const char *topic, int partition, int64_t offset)
+{
+	const struct entry *e = entry_at(topic, partition, offset);
+
+	return (e != NULL && e->value == NULL);
+}
+
+int64_t
+fake_ts_ms(const char *topic, int partition, int64_t offset)
+{
+	const struct entry *e = entry_at(topic, partition, offset);
+
+	return (e == NULL ? -1 : e->ts_ms);
+}
+
 const char *
 fake_key(const char *topic, int partition, int64_t offset)
 {

@@ -72,6 +72,8 @@ void fake_cut_end(const char *topic, int partition, int64_t next);
 int64_t fake_next(const char *topic, int partition);
 const char *fake_value(const char *topic, int partition, int64_t offset);
 size_t fake_value_size(const char *topic, int partition, int64_t offset);
+int fake_is_tombstone(const char *topic, int partition, int64_t offset);
+int64_t fake_ts_ms(const char *topic, int partition, int64_t offset);
 const char *fake_key(const char *topic, int partition, int64_t offset);
 /* NULL if there is no such header. */
 const char *fake_header(const char *topic, int partition, int64_t offset,

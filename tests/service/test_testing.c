@@ -1,0 +1,408 @@
+/*
+ * testing: what the driver drives, and that its checks see what they are
+ * for: each flaw that a service can have is planted once.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "base/id.h"
+#include "testing/testing.h"
+
+static const struct store_migration migrations[] = {
+    {1, "notes",
+	"CREATE TABLE notes (n INTEGER NOT NULL PRIMARY KEY, text TEXT NOT"
+	" NULL, real REAL, note BLOB) STRICT;"
+	"CREATE TABLE ticked (at_ms INTEGER NOT NULL PRIMARY KEY) STRICT;"},
+    {0, NULL, NULL},
+};
+static const char sql_note[] = "INSERT INTO notes (n, text) VALUES"
+			       " ((SELECT count(*) FROM notes), ?1)";
+static const char sql_notes[] = "SELECT count(*) FROM notes";
+static const char sql_ticked[] = "INSERT INTO ticked VALUES (?1)";
+static const char sql_any[] = "SELECT n FROM notes LIMIT 1";
+static const char sql_all[] = "SELECT n, text, real AS x FROM notes ORDER BY n";
+static const char sql_blob[] = "SELECT x'00' AS b FROM notes";
+
+/* What is wrong with the service this time. */
+static enum {
+	SOUND,
+	COUNTS_IN_MEMORY,
+	ASKS_THE_CLOCK,
+	ASKS_SQL_THE_TIME,
+	DRAWS,
+	ROLLS,
+	TRUSTS_ORDER,
+	DRAWS_AN_ID
+} flaw;
+static int in_memory;
+static int retries;
+
+static int
+note(struct stream *s, const char *text, struct mr_error *err)
+{
+
+	return (
+	    store_run(stream_store(s), err, sql_note, store_text(text)) == -1 ?
+		-1 :
+		0);
+}
+
+static int
+flawed(struct stream *s, char *text, size_t size, struct mr_error *err)
+{
+	static const char sql_now[] = "SELECT unixepoch('now')";
+	char id[ID_UUID_SIZE];
+	int64_t n = 0;
+
+	switch (flaw) {
+	case SOUND:
+		break;
+	case COUNTS_IN_MEMORY:
+		n = ++in_memory;
+		break;
+	case ASKS_THE_CLOCK:
+		n = time(NULL);
+		break;
+	case ASKS_SQL_THE_TIME:
+		if (store_find(stream_store(s), err, &n, sql_now) == -1)
+			return (-1);
+		break;
+	case DRAWS:
+		id_random_bytes(&n, sizeof(n));
+		break;
+	case ROLLS:
+		n = rand(); /* NOLINT: that is the flaw */
+		break;
+	case TRUSTS_ORDER:
+		if (store_find(stream_store(s), err, &n, sql_any) == -1)
+			return (-1);
+		break;
+	case DRAWS_AN_ID:
+		id_uuid_v7(0, id);
+		snprintf(text, size, "%s", id);
+		return (0);
+	}
+	snprintf(text, size, "%lld", (long long)n);
+	return (0);
+}
+
+static int
+noter_apply(struct stream *s, const struct stream_record *record,
+    struct mr_error *err)
+{
+	struct buffer value = {0};
+	char text[64];
+
+	if (record->value == NULL)
+		return (note(s, "tombstone", err));
+	if (record->value_size == 5 && memcmp(record->value, "later", 5) == 0 &&
+	    retries++ < 1)
+		return (mr_error_set(err, MR_RETRY, "not yet"));
+	if (record->value_size == 3 && memcmp(record->value, "bad", 3) == 0)
+		return (mr_error_set(err, MR_REJECT, "it is bad"));
+	if (flawed(s, text, sizeof(text), err) == -1 ||
+	    note(s, text, err) == -1)
+		return (-1);
+	buffer_add(&value, record->value, record->value_size);
+	return (stream_emit_buffer(s, "noted", "note.taken", NULL, &value,
+	    record->ts_ms, err));
+}
+
+static int
+noter_command(struct stream *s, const struct stream_command *command,
+    struct stream_answer *answer, struct mr_error *err)
+{
+
+	if (command->kind == 2)
+		return (mr_error_set(err, MR_REJECT, "no such note"));
+	answer->status = 201;
+	snprintf(answer->location, sizeof(answer->location), "/notes/%s",
+	    command->id);
+	return (note(s, command->input != NULL ? command->input : "none", err));
+}
+
+static int
+noter_tick(struct stream *s, int64_t now_ms, struct mr_error *err)
+{
+
+	return (store_run(stream_store(s), err, sql_ticked,
+		    store_i64(now_ms)) == -1 ?
+		-1 :
+		0);
+}
+
+static void
+get_notes(struct web_request *req, struct web_response *res)
+{
+
+	service_rows(req, res, "notes", sql_notes, sql_all);
+}
+
+static void
+get_blobs(struct web_request *req, struct web_response *res)
+{
+
+	service_rows(req, res, "blobs", NULL, sql_blob);
+}
+
+static void
+post_note(struct web_request *req, struct web_response *res)
+{
+
+	service_command(req, res, 1, NULL);
+}
+
+static const struct stream_service noter_stream = {
+    .name = "noter",
+    .inputs = (const char *const[]){"order-events", NULL},
+    .outputs = (const char *const[]){"noted", NULL},
+    .migrations = migrations,
+    .apply = noter_apply,
+    .command = noter_command,
+    .tick = noter_tick,
+    .tick_ms = 60000,
+};
+
+static const struct service noter = {
+    .summary = "Takes notes.",
+    .stream = &noter_stream,
+    .routes = (const struct web_route[]){{"GET", "/notes", get_notes},
+	{"GET", "/blobs", get_blobs}, {"POST", "/notes", post_note},
+	{NULL, NULL, NULL}},
+    .gauges = (const struct service_gauge[]){{"notes_taken", "Notes.",
+						 sql_notes},
+	{NULL, NULL, NULL}},
+    .topics = (const struct kafka_topic[]){{"noted", 2, -1, 0},
+	{NULL, 0, 0, 0}},
+};
+
+static void
+feed(struct testing *t, const char *value)
+{
+
+	testing_feed(t, "order-events", "order.created", NULL, value);
+}
+
+static struct testing *
+open_sound(const char *const *flags)
+{
+
+	flaw = SOUND;
+	in_memory = retries = 0;
+	return (testing_open(&noter, flags));
+}
+
+static void
+test_records_go_in_and_rows_and_records_come_out(void **state)
+{
+	struct testing *t = open_sound(NULL);
+	const struct testing_record *r;
+
+	(void)state;
+	feed(t, "a");
+	feed(t, "bad");
+	testing_feed(t, "order-events", NULL, "k", NULL);
+	assert_int_equal(testing_number(t, sql_notes), 2);
+	assert_string_equal(testing_text(t,
+				"SELECT text FROM notes ORDER BY n DESC"),
+	    "tombstone");
+	assert_int_equal(testing_emitted(t, "noted"), 1);
+	assert_string_equal(testing_record(t, "noted", 0)->value, "a");
+	assert_null(testing_record(t, "noted", 1));
+	r = testing_record(t, "noter.dead-letter", 0);
+	assert_string_equal(r->reason, "it is bad");
+	assert_string_equal(r->value, "bad");
+	testing_close(t);
+}
+
+static void
+test_what_a_relay_repeats_is_dropped(void **state)
+{
+	struct testing *t = open_sound(NULL);
+
+	(void)state;
+	feed(t, "a");
+	feed(t, "b");
+	testing_repeat(t, "order-events", 2);
+	feed(t, "c");
+	assert_int_equal(testing_number(t, sql_notes), 3);
+	testing_close(t);
+}
+
+static void
+test_time_passes_only_when_told(void **state)
+{
+	static const char sql[] = "SELECT count(*) FROM ticked";
+	struct testing *t = open_sound(NULL);
+
+	(void)state;
+	assert_int_equal(testing_number(t, sql), 1);
+	assert_true(
+	    testing_number(t, "SELECT at_ms FROM ticked") == TESTING_START_MS);
+	testing_advance(t, 59999);
+	assert_int_equal(testing_number(t, sql), 1);
+	testing_advance(t, 120001);
+	assert_int_equal(testing_number(t, sql), 4);
+	testing_close(t);
+}
+
+static void
+test_a_record_that_waits_is_tried_again(void **state)
+{
+	struct testing *t = open_sound(NULL);
+
+	(void)state;
+	feed(t, "later");
+	feed(t, "after it");
+	assert_int_equal(testing_number(t, sql_notes), 0);
+	testing_advance(t, 100);
+	assert_int_equal(testing_number(t, sql_notes), 2);
+	testing_close(t);
+}
+
+static void
+test_requests_and_commands_are_answered(void **state)
+{
+	struct testing *t = open_sound(NULL);
+	const struct testing_answer *a;
+
+	(void)state;
+	a = testing_request(t, "POST", "/notes", NULL);
+	assert_int_equal(a->status, 201);
+	assert_memory_equal(a->location, "/notes/0", 8);
+	a = testing_command(t, 1, "hello", 6);
+	assert_int_equal(a->status, 201);
+	a = testing_command(t, 2, NULL, 0);
+	assert_int_equal(a->status, 422);
+	assert_string_equal(a->body, "no such note");
+	a = testing_request(t, "GET", "/notes", NULL);
+	assert_int_equal(a->status, 200);
+	assert_string_equal(a->body,
+	    "{\"notes\":[{\"n\":0,\"text\":\"none\",\"x\":null},"
+	    "{\"n\":1,\"text\":\"hello\",\"x\":null}],\"poll_ms\":1000}");
+	assert_true(a->etag[0] != '\0');
+	assert_int_equal(testing_request(t, "GET", "/blobs", NULL)->status,
+	    500);
+	assert_int_equal(testing_request(t, "GET", "/none", NULL)->status, 404);
+	assert_non_null(
+	    strstr(testing_request(t, "GET", "/metrics", NULL)->body,
+		"\nnotes_taken 2\n"));
+	testing_close(t);
+}
+
+static void
+test_a_restart_keeps_all(void **state)
+{
+	struct testing *t = open_sound(
+	    (const char *const[]){"--batch-records=1", NULL});
+
+	(void)state;
+	feed(t, "a");
+	testing_restart(t);
+	feed(t, "b");
+	assert_int_equal(testing_number(t, sql_notes), 2);
+	assert_int_equal(testing_emitted(t, "noted"), 2);
+	testing_close(t);
+}
+
+static void
+feed_all(struct testing *t)
+{
+
+	feed(t, "a");
+	feed(t, "b");
+	feed(t, "c");
+	assert_int_equal(testing_number(t, sql_notes), 3);
+	testing_feed(t, "order-events", NULL, "k", NULL);
+	feed(t, "bad");
+	testing_request(t, "POST", "/notes", NULL);
+	testing_command(t, 1, "hello", 6);
+	testing_restart(t);
+	testing_repeat(t, "order-events", 1);
+	testing_advance(t, 150000);
+	testing_request(t, "GET", "/notes", NULL);
+}
+
+static void
+test_a_sound_service_survives_every_crash(void **state)
+{
+	struct testing *t = open_sound(NULL);
+	struct mr_error err = {0};
+	int crashes = 0;
+
+	(void)state;
+	feed_all(t);
+	if (testing_crashes(t, &crashes, &err) == -1 ||
+	    testing_deterministic(t, &err) == -1)
+		fail_msg("%s", err.message);
+	assert_true(crashes > 50);
+	/* It goes on where it was. */
+	feed(t, "d");
+	assert_int_equal(testing_number(t, sql_notes), 7);
+	testing_close(t);
+}
+
+static void
+test_state_outside_of_the_file_is_seen(void **state)
+{
+	struct testing *t = open_sound(NULL);
+	struct mr_error err = {0};
+
+	(void)state;
+	flaw = COUNTS_IN_MEMORY;
+	feed_all(t);
+	in_memory = 0;
+	assert_int_equal(testing_crashes(t, NULL, &err), -1);
+	assert_int_equal(err.kind, MR_REJECT);
+	assert_non_null(strstr(err.message, "a crash at "));
+	assert_non_null(strstr(err.message, "notes n="));
+	testing_close(t);
+}
+
+static void
+test_what_differs_on_another_machine_is_seen(void **state)
+{
+	struct testing *t;
+	struct mr_error err;
+	int f;
+
+	(void)state;
+	for (f = ASKS_THE_CLOCK; f <= DRAWS_AN_ID; f++) {
+		t = open_sound(NULL);
+		flaw = f;
+		err.message[0] = '\0';
+		feed_all(t);
+		if (testing_deterministic(t, &err) != -1)
+			fail_msg("flaw %d was not seen", f);
+		assert_int_equal(err.kind, MR_REJECT);
+		assert_non_null(strstr(err.message, "another outcome"));
+		testing_close(t);
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define TEST(name) cmocka_unit_test(name)
+	    TEST(test_records_go_in_and_rows_and_records_come_out),
+	    TEST(test_what_a_relay_repeats_is_dropped),
+	    TEST(test_time_passes_only_when_told),
+	    TEST(test_a_record_that_waits_is_tried_again),
+	    TEST(test_requests_and_commands_are_answered),
+	    TEST(test_a_restart_keeps_all),
+	    TEST(test_a_sound_service_survives_every_crash),
+	    TEST(test_state_outside_of_the_file_is_seen),
+	    TEST(test_what_differs_on_another_machine_is_seen),
+	};
+
+	return (cmocka_run_group_tests(tests, NULL, NULL));
+}
