@@ -1,6 +1,8 @@
 /* verify -- millrace state verify: do files and topics add up? */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "check/check.h"
@@ -91,6 +93,30 @@ json_line(void *arg, const struct check_line *line)
 	json_array_close(w);
 	json_member_text(w, "detail", line->reason);
 	json_object_close(w);
+}
+
+/* ---- giving up -------------------------------------------------------------- */
+
+static struct check *checking;
+
+static void
+give_up(int signo)
+{
+	check_abandon(checking);
+	_exit(128 + signo);
+}
+
+static void
+leave_nothing_behind(struct check *c)
+{
+	static const int signals[] = {SIGHUP, SIGINT, SIGTERM};
+	struct sigaction action = {.sa_handler = give_up};
+	size_t i;
+
+	checking = c;
+	sigemptyset(&action.sa_mask);
+	for (i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		(void)sigaction(signals[i], &action, NULL);
 }
 
 /* ---- the command ------------------------------------------------------------- */
@@ -234,8 +260,10 @@ state_verify(const struct command *command, int argc, char **argv)
 		return (list(&v));
 	if ((c = check_new(NULL, &err)) == NULL)
 		return (command_fail(command, &err));
+	leave_nothing_behind(c);
 	if (check_gather(c, &v.run, &err) == 0)
 		holds = judge(&v, c, &err);
+	checking = NULL;
 	check_free(c);
 	if (holds == -1) {
 		buffer_free(&v.out);

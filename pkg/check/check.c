@@ -32,22 +32,16 @@ static const char sql_record[] =
 
 /* ---- the scratch database ------------------------------------------------ */
 
-static int
-scratch_path(const struct check *c, const char *name,
-    char path[SCRATCH_PATH_SIZE + 32])
-{
-	return (snprintf(path, SCRATCH_PATH_SIZE + 32, "%s/%s", c->folder,
-		    name) >= SCRATCH_PATH_SIZE ?
-		-1 :
-		0);
-}
+static const char *const scratch_names[SCRATCH_FILES] = {"check.db",
+    "check.db-wal", "check.db-shm", "check.db.writer", "catalogue.db",
+    "catalogue.db-wal", "catalogue.db-shm", "catalogue.db.writer"};
 
 static int
 scratch_open(struct check *c, const char *folder, struct mr_error *err)
 {
 	struct store_options options = {.service = "check",
 	    .core = check_schema};
-	char path[SCRATCH_PATH_SIZE + 32];
+	int i;
 
 	if (folder == NULL &&
 	    ((folder = getenv("TMPDIR")) == NULL || folder[0] == '\0'))
@@ -64,25 +58,22 @@ scratch_open(struct check *c, const char *folder, struct mr_error *err)
 		c->folder[0] = '\0';
 		return (-1);
 	}
-	(void)scratch_path(c, "check.db", path);
-	options.path = path;
+	for (i = 0; i < SCRATCH_FILES; i++)
+		snprintf(c->scratch[i], sizeof(c->scratch[i]), "%s/%s",
+		    c->folder, scratch_names[i]);
+	options.path = c->scratch[SCRATCH_CHECK];
 	return ((c->st = store_open(&options, err)) == NULL ? -1 : 0);
 }
 
-static void
-scratch_remove(struct check *c)
+void
+check_abandon(const struct check *c)
 {
-	static const char *const names[] = {"check.db", "check.db-wal",
-	    "check.db-shm", "check.db.writer", "catalogue.db",
-	    "catalogue.db-wal", "catalogue.db-shm", "catalogue.db.writer"};
-	char path[SCRATCH_PATH_SIZE + 32];
-	size_t i;
+	int i;
 
-	if (c->folder[0] == '\0')
+	if (c == NULL || c->folder[0] == '\0')
 		return;
-	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (scratch_path(c, names[i], path) == 0)
-			(void)unlink(path);
+	for (i = 0; i < SCRATCH_FILES; i++)
+		(void)unlink(c->scratch[i]);
 	(void)rmdir(c->folder);
 }
 
@@ -108,7 +99,7 @@ check_free(struct check *c)
 	if (c == NULL)
 		return;
 	store_close(c->st);
-	scratch_remove(c);
+	check_abandon(c);
 	free(c->sources);
 	free(c->highest);
 	free(c->topics);

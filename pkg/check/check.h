@@ -40,6 +40,9 @@ struct check;
 /* ${folder} is where the scratch folder is made; NULL: $TMPDIR or /tmp. */
 struct check *check_new(const char *folder, struct mr_error *err);
 void check_free(struct check *c); /* NULL is a no-op */
+/* check_abandon -- remove the scratch folder of a check that is given up; for a signal
+ * handler, which must end the process then.  NULL is a no-op. */
+void check_abandon(const struct check *c);
 
 /*
  * check_add_partition -- a partition that exists, with the id of its topic,

@@ -238,13 +238,11 @@ read_catalogue(struct check *c, struct mr_error *err)
 	struct store_options options = {.service = "inventory",
 	    .core = migrations_core,
 	    .own = migrations_inventory};
-	char path[SCRATCH_PATH_SIZE + 32];
 	struct store_rows *rows;
 	struct store *st;
 	int more;
 
-	snprintf(path, sizeof(path), "%s/catalogue.db", c->folder);
-	options.path = path;
+	options.path = c->scratch[SCRATCH_CATALOGUE];
 	if ((st = store_open(&options, err)) == NULL)
 		return (-1);
 	if ((rows = store_query_values(st, err, sql_catalogue_read, NULL, 0)) ==

@@ -16,6 +16,9 @@
 #define SCRATCH_PATH_SIZE 4096
 #define CHECK_SOURCE_SIZE 192
 
+/* The files in the scratch folder; by index, two that are opened. */
+enum { SCRATCH_CHECK = 0, SCRATCH_CATALOGUE = 4, SCRATCH_FILES = 8 };
+
 /* A source's number in the scratch database, known by its text. */
 struct check_source {
 	char text[CHECK_SOURCE_SIZE];
@@ -32,6 +35,7 @@ struct check_highest {
 
 struct check {
 	char folder[SCRATCH_PATH_SIZE];
+	char scratch[SCRATCH_FILES][SCRATCH_PATH_SIZE + 32];
 	struct store *st;
 	int begun;
 	int64_t uncommitted; /* rows since the last commit */
