@@ -268,7 +268,8 @@ create_missing(struct kafka_admin *admin,
 
 	if (count_brokers(admin, &brokers, timeout_ms, err) != 0)
 		return (-1);
-	if ((list = calloc((size_t)count, sizeof(*list))) == NULL)
+	if ((list = calloc((size_t)count, sizeof(rd_kafka_NewTopic_t *))) ==
+	    NULL)
 		return (mr_error_set(err, MR_FATAL, "out of memory"));
 	for (i = 0; i < (size_t)count; i++) {
 		if (states[i].partitions != 0)
@@ -335,7 +336,7 @@ int
 kafka_admin_ensure(struct kafka_admin *admin, const char *const *names,
     int count, int timeout_ms, struct mr_error *err)
 {
-	const struct timespec nap = {.tv_nsec = 20 * 1000 * 1000};
+	const struct timespec nap = {.tv_nsec = 20000000};
 	int64_t deadline = clock_mono_us() + (int64_t)timeout_ms * 1000;
 	struct kafka_topic_state *states;
 	int created = 0, i, status = -1;

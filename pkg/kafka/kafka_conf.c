@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "kafka/kafka_internal.h"
 
-#define PROPERTIES_MAX (64 * 1024) /* a properties file's bytes */
+#define PROPERTIES_MAX 65536 /* a properties file's bytes */
 
 /*
  * Properties that may not be set, and why.  librdkafka's aliases of each are

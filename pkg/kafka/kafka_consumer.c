@@ -120,7 +120,7 @@ topic_add(struct kafka_consumer *consumer, const char *name, int index,
 		return (NULL);
 	}
 	grown = reallocarray(consumer->topics,
-	    (size_t)consumer->topic_count + 1, sizeof(*grown));
+	    (size_t)consumer->topic_count + 1, sizeof(struct topic *));
 	if (grown == NULL)
 		goto fail;
 	consumer->topics = grown;

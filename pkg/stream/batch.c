@@ -571,11 +571,9 @@ say_all(struct stream *s)
 	int i, count;
 
 	if (s->said.failed)
-		return; /* cut somewhere */
-	if (s->said.failed)
 		return; /* no memory for lines */
 	while (at < end) {
-		count = *at++;
+		count = (unsigned char)*at++;
 		for (i = 0; i < count; i++) {
 			words[i] = at;
 			at += strlen(at) + 1;

@@ -32,7 +32,7 @@
 #define BACKOFF_LEAST_MS 100
 #define BACKOFF_MOST_MS 5000
 #define HEADERS_MOST 24
-#define STACK_BYTES (512 * 1024)
+#define STACK_BYTES 524288
 
 static const char sql_lease[] =
     "SELECT owner, epoch, boot_id, renewed_boot_ms FROM relay";

@@ -73,6 +73,15 @@ stream_set_status(struct stream *s, const char *format, ...)
 	pthread_mutex_unlock(&s->status_lock);
 }
 
+static void
+status_holding(struct stream *s)
+{
+	int64_t depth = s->outbox_last - s->outbox_first + 1;
+
+	stream_set_status(s, "%lld records wait for Kafka, above --outbox-most",
+	    (long long)depth);
+}
+
 /* What keeps us from being ready, if anything. */
 static void
 status_refresh(struct stream *s)
@@ -98,9 +107,7 @@ status_refresh(struct stream *s)
 	if (s->input_count > 0 && !s->assigned_once)
 		stream_set_status(s, "waiting for the first rebalance");
 	else if (s->holding)
-		stream_set_status(s,
-		    "%lld records wait for Kafka, above --outbox-most",
-		    (long long)(s->outbox_last - s->outbox_first + 1));
+		status_holding(s);
 	else
 		stream_set_status(s, "%s", "");
 done:
@@ -501,6 +508,7 @@ loop_ceiling(struct stream *s)
 
 	if (!s->holding && depth > s->conf->outbox_most) {
 		s->holding = 1;
+		status_holding(s); /* before anybody is refused */
 		command_queue_close(&s->commands,
 		    "too many records wait for Kafka");
 		log_warn("outbox above its ceiling: taking nothing new",
