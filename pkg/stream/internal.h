@@ -90,6 +90,8 @@ struct partition {
 	int64_t retry_at_us;
 	int64_t backoff_ms;
 	int paused; /* as last told to Kafka's client */
+	int lost; /* as in a record's out_of_range: nothing comes from lost_at */
+	int64_t lost_at;
 
 	struct held *held; /* a ring */
 	size_t held_first;
@@ -154,6 +156,9 @@ struct mark {
 
 int position_read(struct stream *s, const char *topic_id, int partition,
     int64_t *next, int32_t *leader_epoch, struct mr_error *err);
+/* Have a partition without a position begin at an offset. */
+int position_begin(struct stream *s, const char *topic, const char *topic_id,
+    int partition, int64_t next, struct mr_error *err);
 /* Whether the file has a position of this topic under this id (1), only
  * under another (2, and which), or none (0). */
 int position_topic_known(struct stream *s, const char *topic,
@@ -307,6 +312,7 @@ struct stream {
 	char boot_id[37];
 
 	const char *inputs[TOPICS_MOST];
+	char met[TOPICS_MOST][KAFKA_TOPIC_ID_SIZE]; /* inputs new to the file */
 	int input_count;
 	struct input_metrics {
 		struct metric *consumed;

@@ -90,24 +90,42 @@ out_of_range(struct stream *s, struct partition *p, int64_t offset)
 	int64_t first = 0, next = 0;
 
 	if (kafka_admin_offsets(s->admin, s->inputs[p->input], p->number,
-		&first, &next, ASK_MS, &err) == -1) {
-		p->state = PARTITION_UNVERIFIED;
-		p->retry_at_us = clock_mono_us() + 1000000;
+		&first, &next, ASK_MS, &err) == 0 &&
+	    (offset < first || offset > next)) {
+		if (offset < first)
+			halt(s, p,
+			    "records %lld to %lld were deleted by retention "
+			    "before they were read; `millrace state "
+			    "accept-gap` goes on at %lld",
+			    (long long)offset, (long long)first - 1,
+			    (long long)first);
+		else
+			halt(s, p,
+			    "the log ends at %lld but we have read up to %lld: "
+			    "it was truncated; `millrace state accept-gap` "
+			    "goes on at %lld",
+			    (long long)next, (long long)offset,
+			    (long long)next);
 		return;
 	}
-	if (offset < first)
-		halt(s, p,
-		    "records %lld to %lld were deleted by retention before "
-		    "they were read; `millrace state accept-gap` goes on "
-		    "at %lld",
-		    (long long)offset, (long long)first - 1, (long long)first);
-	else if (offset > next)
-		halt(s, p,
-		    "the log ends at %lld but we have read up to %lld: it was "
-		    "truncated; `millrace state accept-gap` goes on at %lld",
-		    (long long)next, (long long)offset, (long long)next);
+	p->state = PARTITION_UNVERIFIED;
+	p->retry_at_us = clock_mono_us() + 1000000;
+}
+
+/* Nothing more comes, and what was in hand is applied: say why. */
+static void
+partition_lost(struct stream *s, struct partition *p)
+{
+	int why = p->lost;
+
+	p->lost = 0;
+	if (why == 1)
+		out_of_range(s, p, p->lost_at);
 	else
-		partition_refetch(s, p, offset);
+		halt(s, p,
+		    "what is at offset %lld can't be read, it is damaged; "
+		    "`millrace state accept-gap` goes on behind it",
+		    (long long)p->lost_at);
 }
 
 void
@@ -120,15 +138,10 @@ partition_hold(struct stream *s, struct kafka_record *record)
 	if (p == NULL || p->state == PARTITION_HALTED ||
 	    p->state == PARTITION_UNVERIFIED)
 		goto drop;
-	if (record->out_of_range == 2) {
-		halt(s, p,
-		    "what is at offset %lld can't be read, it is damaged; "
-		    "`millrace state accept-gap` goes on behind it",
-		    (long long)record->offset);
-		goto drop;
-	}
 	if (record->out_of_range) {
-		out_of_range(s, p, record->offset);
+		/* What is in hand may be nowhere else: it goes first. */
+		p->lost = record->out_of_range;
+		p->lost_at = record->offset;
 		goto drop;
 	}
 	/* Polled in one array with what made us seek: not of this fetch. */
@@ -167,6 +180,7 @@ partition_refetch(struct stream *s, struct partition *p, int64_t offset)
 	    .leader_epoch = -1};
 
 	partition_drop(p, p->held_count);
+	p->lost = 0;
 	p->assignment = ++s->last_assignment;
 	p->fetch_next = offset;
 	if (kafka_consumer_seek(s->consumer, &position, &err) == -1) {
@@ -274,6 +288,43 @@ verify_start(struct stream *s, struct partition *p, int known,
 }
 
 /*
+ * A service that is new to a topic takes what retention has left of it.  That
+ * is noted for all partitions at once: when one of them has a position, the
+ * start of another would look like one that we came too late for.
+ */
+static int
+topic_meet(struct stream *s, const struct kafka_topic_state *topic, char *met,
+    struct mr_error *err)
+{
+	int64_t first[KAFKA_PARTITIONS_MAX] = {0}, next;
+	int k, count = topic->partitions, cut = 0;
+
+	if (strcmp(met, topic->id) == 0)
+		return (0);
+	if (count > KAFKA_PARTITIONS_MAX)
+		count = KAFKA_PARTITIONS_MAX;
+	for (k = 0; k < count; k++) {
+		if (kafka_admin_offsets(s->admin, topic->name, k, &first[k],
+			&next, ASK_MS, err) == -1)
+			return (-1);
+		cut |= first[k] > 0;
+	}
+	if (cut && store_begin(s->st, err) == -1)
+		return (-1);
+	for (k = 0; cut && k < count; k++)
+		if (first[k] > 0 &&
+		    position_begin(s, topic->name, topic->id, k, first[k],
+			err) == -1) {
+			store_rollback(s->st);
+			return (-1);
+		}
+	if (cut && store_commit(s->st, err) == -1)
+		return (-1);
+	memcpy(met, topic->id, KAFKA_TOPIC_ID_SIZE);
+	return (0);
+}
+
+/*
  * Find out the topic's id and where to start; state, start, fetch_next and
  * committed are set.  -1: the broker couldn't be asked.
  */
@@ -305,7 +356,9 @@ verify(struct stream *s, struct partition *p, struct mr_error *err)
 		    topic.name, topic.id, other);
 		return (0);
 	}
-	if ((found = position_read(s, p->topic_id, p->number, &p->committed,
+	if ((known == 0 &&
+		topic_meet(s, &topic, s->met[p->input], err) == -1) ||
+	    (found = position_read(s, p->topic_id, p->number, &p->committed,
 		 &p->committed_epoch, err)) == -1)
 		goto fail;
 	if (found == 0) {
@@ -390,6 +443,7 @@ on_assign(void *arg, struct kafka_position *positions, int count)
 			return;
 		}
 		partition_drop(p, p->held_count);
+		p->lost = 0;
 		p->assignment = ++s->last_assignment;
 		p->paused = 1; /* as offset -1 leaves it */
 		p->backoff_ms = 0;
@@ -530,6 +584,9 @@ partition_service(struct stream *s)
 			continue;
 		if (p->state != PARTITION_READING && now >= p->retry_at_us)
 			partition_retry(s, p);
+		if (p->state == PARTITION_READING && p->lost &&
+		    p->held_count == 0)
+			partition_lost(s, p);
 		if (p->state != PARTITION_READING &&
 		    p->state != PARTITION_HALTED) {
 			left = p->retry_at_us - now;

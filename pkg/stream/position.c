@@ -12,6 +12,9 @@ static const char sql_position[] =
 static const char sql_position_first[] =
     "INSERT INTO positions (topic_id, partition, topic, next_offset,"
     " leader_epoch) VALUES (?1, ?2, ?3, ?4, ?5)";
+static const char sql_position_begin[] =
+    "INSERT INTO positions (topic_id, partition, topic, next_offset,"
+    " leader_epoch) VALUES (?1, ?2, ?3, ?4, -1) ON CONFLICT DO NOTHING";
 static const char sql_position_move[] =
     "UPDATE positions SET next_offset = ?4, leader_epoch = ?5"
     " WHERE topic_id = ?1 AND partition = ?2 AND next_offset = ?3";
@@ -53,6 +56,17 @@ position_read(struct stream *s, const char *topic_id, int partition,
 	}
 	store_rows_done(rows);
 	return (found);
+}
+
+int
+position_begin(struct stream *s, const char *topic, const char *topic_id,
+    int partition, int64_t next, struct mr_error *err)
+{
+	return (store_run(s->st, err, sql_position_begin, store_text(topic_id),
+		    store_i64(partition), store_text(topic),
+		    store_i64(next)) == -1 ?
+		-1 :
+		0);
 }
 
 int

@@ -59,7 +59,7 @@ struct topic {
 struct share {
 	char topic[KAFKA_TOPIC_MAX + 1];
 	int partition;
-	int pinned; /* a member, or -1 */
+	int pinned; /* a member, FAKE_NOBODY, or -1: as it comes */
 	struct kafka_consumer *owner;
 	int64_t offset; /* committed; -1: nothing */
 	char metadata[80];
@@ -498,6 +498,8 @@ share_target(struct group *g, const struct share *share)
 	int i, count = 0;
 
 	if (log_find(share->topic, share->partition) == NULL)
+		return (NULL);
+	if (share->pinned == FAKE_NOBODY)
 		return (NULL);
 	if (share->pinned != -1 && g->members[share->pinned] != NULL)
 		return (g->members[share->pinned]);

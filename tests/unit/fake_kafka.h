@@ -87,7 +87,8 @@ const char *fake_header(const char *topic, int partition, int64_t offset,
  * rebalance is cooperative: taken from one, then given to another, each in
  * its own poll.
  */
-/* fake_move -- have a partition given to that member, for good. */
+#define FAKE_NOBODY (-2)
+/* fake_move -- have a partition given to that member (or to none), for good. */
 void fake_move(const char *group, const char *topic, int partition, int member);
 /* fake_steal -- likewise, without asking its owner: the session timed out.
  * The owner hears of it in its next poll. */
