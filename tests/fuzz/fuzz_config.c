@@ -141,7 +141,7 @@ check_again(void)
 {
 	struct settings first = got;
 	struct buffer line = {0};
-	char *argv[10], *p;
+	char *argv[10], *p, *rest;
 	struct mr_error err;
 	int argc = 0;
 
@@ -151,14 +151,14 @@ check_again(void)
 	    (long long)got.ms);
 	buffer_addf(&line, " --real=%.17g --ratio=%.17g", got.real, got.ratio);
 	assert(!line.failed);
-	for (p = strtok(line.data, " "); p != NULL; p = strtok(NULL, " "))
+	for (p = strtok_r(line.data, " ", &rest); p != NULL;
+	     p = strtok_r(NULL, " ", &rest))
 		argv[argc++] = p;
 	argv[argc] = NULL;
 	assert(config_parse(argc, argv, &program, &err) == argc);
 	assert(first.number == got.number && first.any == got.any);
 	assert(first.bytes == got.bytes && first.ms == got.ms);
-	assert(memcmp(&first.real, &got.real, sizeof(got.real)) == 0);
-	assert(memcmp(&first.ratio, &got.ratio, sizeof(got.ratio)) == 0);
+	assert(first.real == got.real && first.ratio == got.ratio);
 	buffer_free(&line);
 }
 
@@ -175,7 +175,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fuzz_input in = {data, size};
-	char own[] = "fuzz", *args[ARGS_MOST + 2] = {own}, *line;
+	char own[] = "fuzz", *args[ARGS_MOST + 2] = {own}, *line, *value;
 	struct mr_error err = {MR_OK, ""};
 	int argc = 1, i, rc;
 
@@ -186,10 +186,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			free(line);
 			continue;
 		}
-		if (line[0] == '$' && strchr(line, '=') > line + 1) {
-			*strchr(line, '=') = '\0';
-			assert(
-			    setenv(line + 1, line + strlen(line) + 1, 1) == 0);
+		value = strchr(line, '=');
+		if (line[0] == '$' && value != NULL && value > line + 1) {
+			*value++ = '\0';
+			assert(setenv(line + 1, value, 1) == 0);
 			free(line);
 			continue;
 		}

@@ -26,8 +26,11 @@ struct pair {
 
 /* ---- what was written --------------------------------------------------- */
 
+/* The names that the linker's --wrap wants.
+ * NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl*) */
 ssize_t __real_write(int fd, const void *bytes, size_t size);
 ssize_t __wrap_write(int fd, const void *bytes, size_t size);
+/* NOLINTEND(bugprone-reserved-identifier,cert-dcl*) */
 
 static char line[LINE_MOST + 1];
 static size_t line_length;
@@ -55,7 +58,8 @@ __wrap_write(int fd, const void *bytes, size_t size)
 static int
 unescape(const char *p, char *c)
 {
-	unsigned int n;
+	static const char digits[] = "0123456789ABCDEF";
+	const char *high, *low;
 
 	switch (p[1]) {
 	case 'n':
@@ -72,8 +76,11 @@ unescape(const char *p, char *c)
 		*c = p[1];
 		return (2);
 	default:
-		assert(p[1] == 'x' && sscanf(p + 2, "%2X", &n) == 1);
-		*c = (char)n;
+		assert(p[1] == 'x' && p[2] != '\0' && p[3] != '\0');
+		high = strchr(digits, p[2]);
+		low = strchr(digits, p[3]);
+		assert(high != NULL && low != NULL);
+		*c = (char)((high - digits) * 16 + (low - digits));
 		return (4);
 	}
 }
@@ -110,7 +117,8 @@ check_logfmt(const struct pair *pairs, int count, int is_cut)
 	int i;
 
 	for (i = 0; *p != '\n'; i++) {
-		assert(i == 0 || *p++ == ' ');
+		assert(i == 0 || *p == ' ');
+		p += i > 0;
 		key = p;
 		while (*p != '=') {
 			assert(*p > ' ' && *p != '"' && *p != 0x7f);

@@ -61,7 +61,8 @@ begin(void)
 	log_init("fuzz", LOG_LOGFMT, LOG_ERROR + 1);
 	assert(mkdtemp(folder) != NULL);
 	snprintf(path, sizeof(path), "%s/fuzz.db", folder);
-	assert((st = store_open(&options, &err)) != NULL);
+	st = store_open(&options, &err);
+	assert(st != NULL);
 	(void)atexit(clean_up);
 }
 

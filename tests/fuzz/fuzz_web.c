@@ -152,7 +152,9 @@ check_head(const struct web_exchange *x)
 		end = strstr(p, "\r\n");
 		assert(end != NULL && memchr(p, ':', (size_t)(end - p)));
 		if (lines == 0)
-			assert(sscanf(p, "Status: %d ", &status) == 1);
+			status = strncmp(p, "Status: ", 8) == 0 ?
+			    (int)strtol(p + 8, NULL, 10) :
+			    0;
 		else
 			assert(strncmp(p, "Status", 6) != 0);
 		if (strncmp(p, "Content-Length: ", 16) == 0)
@@ -237,35 +239,53 @@ exchange(struct web_exchange *x, const struct web_input *input,
 	web_count(x, 1);
 }
 
+/*
+ * Cut a copy of the input into lines, up to an empty one; the last of each
+ * letter counts.  Returns how long all that was.
+ */
+static size_t
+take_parameters(char *copy, size_t size, const char *values[PARAMETERS])
+{
+	static const char letters[PARAMETERS + 1] = "MSUDQTLKNFOH";
+	char *line = copy, *end;
+	size_t i;
+	int last = 0;
+
+	values[0] = "GET";
+	while (line < copy + size && !last) {
+		last = line[0] == '\n' || line[0] == '\0';
+		end = memchr(line, '\n', (size_t)(copy + size - line));
+		if (end == NULL)
+			end = copy + size;
+		*end = '\0';
+		for (i = 0; i < PARAMETERS && letters[i] != line[0]; i++)
+			continue;
+		if (!last && i < PARAMETERS)
+			values[i] = line + 1;
+		line = end + 1;
+	}
+	return (line < copy + size ? (size_t)(line - copy) : size);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const char letters[PARAMETERS + 1] = "MSUDQTLKNFOH";
 	static int began;
 	const struct web_conf conf = {.routes = routes, .ready = not_ready};
-	const char *values[PARAMETERS] = {"GET"};
-	char *memory[PARAMETERS] = {NULL}, length[24], *line;
+	const char *values[PARAMETERS] = {NULL};
+	char *copy = fuzz_text((const char *)data, size), length[24];
 	struct fuzz_input in = {data, size};
 	struct web_exchange x;
 	struct web_input input;
 	struct buffer first = {0};
 	struct mr_error err;
-	const char *which;
+	size_t i;
 
 	if (!began) {
 		assert(web_table_init(&table, &conf, &err) == 0);
 		began = 1;
 	}
-	while ((line = fuzz_line(&in)) != NULL && line[0] != '\0') {
-		which = strchr(letters, line[0]);
-		if (which == NULL || memory[which - letters] != NULL) {
-			free(line);
-			continue;
-		}
-		memory[which - letters] = line;
-		values[which - letters] = line + 1;
-	}
-	free(line);
+	(void)fuzz_bytes(&in, take_parameters(copy, size, values), &i);
 	/* Only a request about the length itself gives one. */
 	snprintf(length, sizeof(length), "%zu", in.left);
 	if (values[6] == NULL)
@@ -286,7 +306,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	web_exchange_done(&x);
 	buffer_free(&first);
-	for (which = letters; *which != '\0'; which++)
-		free(memory[which - letters]);
+	free(copy);
 	return (0);
 }

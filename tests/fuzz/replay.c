@@ -82,10 +82,9 @@ main(int argc, char **argv)
 	struct dirent **entries = NULL;
 	const char *name;
 	char folder[256], path[1024];
-	uint8_t *bytes = malloc(FILE_MOST);
+	uint8_t *bytes;
 	int i, count = argc - 1;
 
-	assert(bytes != NULL);
 	name = strrchr(argv[0], '/') != NULL ? strrchr(argv[0], '/') + 1 :
 					       argv[0];
 	name += strncmp(name, "fuzz_", 5) == 0 ? 5 : 0;
@@ -96,6 +95,8 @@ main(int argc, char **argv)
 		printf("Bail out! no files in %s\n", folder);
 		return (EXIT_FAILURE);
 	}
+	bytes = malloc(FILE_MOST);
+	assert(bytes != NULL);
 	printf("1..%d\n", count);
 	for (i = 0; i < count; i++) {
 		if (argc == 1) {
