@@ -53,7 +53,7 @@ static const char sql_since[] =
     "SELECT seq, order_id FROM notifications WHERE seq > ?1 ORDER BY seq";
 static const char sql_last[] = "SELECT seq FROM notifications_cursor";
 
-static void
+static _Noreturn void
 die(const char *what)
 {
 	fprintf(stderr, "latency: %s\n", what);
@@ -183,7 +183,9 @@ by_number(const void *a, const void *b)
 static double
 percentile_ms(const int64_t *sorted, int64_t count, int64_t per_mille)
 {
-	return ((double)sorted[(count - 1) * per_mille / 1000] / 1000);
+	int64_t at = (count - 1) * per_mille / 1000;
+
+	return ((double)sorted[at] / 1000);
 }
 
 static void
@@ -232,9 +234,9 @@ main(int argc, char **argv)
 		    "SECONDS\n");
 		return (2);
 	}
-	run.port = atoi(argv[1]);
-	run.rate = atof(argv[3]);
-	run.count = (int64_t)(run.rate * atof(argv[4]));
+	run.port = (int)strtol(argv[1], NULL, 10);
+	run.rate = strtod(argv[3], NULL);
+	run.count = (int64_t)(run.rate * strtod(argv[4], NULL));
 	pthread_mutex_init(&run.lock, NULL);
 	run.answers = calloc((size_t)run.count, sizeof(struct event));
 	run.seen = calloc((size_t)run.count, sizeof(struct event));

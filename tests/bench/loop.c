@@ -85,7 +85,7 @@ static sqlite3_stmt *stmts[STATEMENTS];
 static int64_t tails[BACKLOG_PARTITIONS], marks[BACKLOG_PARTITIONS];
 static int64_t nexts[BACKLOG_PARTITIONS];
 
-static void
+static _Noreturn void
 die(const char *what)
 {
 	fprintf(stderr, "loop: %s: %s\n", what, sqlite3_errmsg(db));

@@ -20,7 +20,7 @@
 
 static int64_t count, *took_us;
 
-static void
+static _Noreturn void
 die(const char *what, const char *why)
 {
 	fprintf(stderr, "roundtrip: %s: %s\n", what, why);
@@ -100,24 +100,25 @@ static void
 produce(rd_kafka_t *rk, double rate)
 {
 	int64_t began_us = clock_mono_us(), left_us, now, n;
-	rd_kafka_resp_err_t code;
+	rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, TOPIC, NULL);
 
+	if (topic == NULL)
+		die(TOPIC, rd_kafka_err2str(rd_kafka_last_error()));
 	for (n = 0; n < count; n++) {
 		left_us = began_us + (int64_t)((double)n * 1e6 / rate) -
 		    clock_mono_us();
 		if (left_us > 0)
 			usleep((useconds_t)left_us);
 		now = clock_mono_us();
-		code = rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(TOPIC),
-		    RD_KAFKA_V_PARTITION(0),
-		    RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-		    RD_KAFKA_V_VALUE(&now, sizeof(now)), RD_KAFKA_V_END);
-		if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-			die("producing", rd_kafka_err2str(code));
+		if (rd_kafka_produce(topic, 0, RD_KAFKA_MSG_F_COPY, &now,
+			sizeof(now), NULL, 0, NULL) == -1)
+			die("producing",
+			    rd_kafka_err2str(rd_kafka_last_error()));
 		rd_kafka_poll(rk, 0);
 	}
 	if (rd_kafka_flush(rk, 20000) != RD_KAFKA_RESP_ERR_NO_ERROR)
 		die("producing", "not acknowledged within 20 s");
+	rd_kafka_topic_destroy(topic);
 }
 
 static int
@@ -135,14 +136,16 @@ main(int argc, char **argv)
 {
 	rd_kafka_topic_partition_list_t *list;
 	rd_kafka_t *producer, *consumer;
-	int64_t low, high;
+	int64_t low, high, middle, late;
+	double rate;
 	pthread_t thread;
 
 	if (argc != 4) {
 		fprintf(stderr, "usage: roundtrip BROKERS RATE SECONDS\n");
 		return (2);
 	}
-	count = (int64_t)(atof(argv[2]) * atof(argv[3]));
+	rate = strtod(argv[2], NULL);
+	count = (int64_t)(rate * strtod(argv[3], NULL));
 	if ((took_us = calloc((size_t)count, sizeof(*took_us))) == NULL)
 		die("start", "out of memory");
 	producer = client(RD_KAFKA_PRODUCER, argv[1]);
@@ -158,12 +161,13 @@ main(int argc, char **argv)
 	rd_kafka_topic_partition_list_destroy(list);
 	if (pthread_create(&thread, NULL, consume, consumer) != 0)
 		die("start", "no thread");
-	produce(producer, atof(argv[2]));
+	produce(producer, rate);
 	pthread_join(thread, NULL);
 	qsort(took_us, (size_t)count, sizeof(*took_us), by_number);
+	middle = (count - 1) / 2;
+	late = (count - 1) * 99 / 100;
 	printf("records=%lld p50=%.2f p99=%.2f\n", (long long)count,
-	    (double)took_us[(count - 1) / 2] / 1000,
-	    (double)took_us[(count - 1) * 99 / 100] / 1000);
+	    (double)took_us[middle] / 1000, (double)took_us[late] / 1000);
 	rd_kafka_consumer_close(consumer);
 	rd_kafka_destroy(consumer);
 	rd_kafka_destroy(producer);
