@@ -41,7 +41,7 @@ serve(void *arg)
 int
 main(int argc, char **argv)
 {
-	int threads = argc > 2 ? atoi(argv[2]) : 16, i;
+	int threads = argc > 2 ? (int)strtol(argv[2], NULL, 10) : 16, i;
 	pthread_attr_t attr;
 	pthread_t thread;
 
@@ -57,7 +57,7 @@ main(int argc, char **argv)
 		return (1);
 	}
 	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, 256 * 1024);
+	pthread_attr_setstacksize(&attr, (size_t)256 * 1024);
 	for (i = 1; i < threads; i++) {
 		if (pthread_create(&thread, &attr, serve, NULL) != 0)
 			return (1);
