@@ -97,6 +97,7 @@ identity_read(const struct kafka_record *record, struct identity *id)
 	if (!id->ours) {
 		id->source[0] = id->cause_topic[0] = '\0';
 		id->seq = -1;
+		id->predecessor = 0;
 	}
 }
 

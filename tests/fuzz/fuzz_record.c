@@ -47,6 +47,7 @@ check_identity(struct list *list)
 	assert(memchr(id.cause_topic, '\0', sizeof(id.cause_topic)) != NULL);
 	if (!id.ours) {
 		assert(id.source[0] == '\0' && id.cause_topic[0] == '\0');
+		assert(id.seq == -1 && id.predecessor == 0);
 		return;
 	}
 	assert(strncmp(id.source, "/millrace/", 10) == 0);
