@@ -333,6 +333,7 @@ $(SQLITE_STAMP): | node_modules/.package-lock.json
 UNDER := $(if $(findstring thread,$(SAN)),setarch -R)
 SUITES = 'unit=$(UNDER) tests/run-unit $(UNIT_TESTS)' \
     'service=$(UNDER) tests/run-unit $(SERVICE_TESTS)' \
+    $(if $(SAN),,'own-service=tests/own-service/run $(BUILD) $(DEPS)') \
     '?model=$(BUILD)/test/model' \
     'page=node tests/page/run.mjs' \
     '?scenario=tests/scenario/run'
@@ -450,6 +451,24 @@ kafka:
 kafka-stop:
 	@$(CTL) kafka-stop
 
+# ---- A service of one's own ------------------------------------------------
+#
+# make install puts headers, libraries, programs, pages and man pages below
+# $(DESTDIR)$(PREFIX); make new-service NAME=x lays a service out in this tree.
+# docs/WRITING-A-SERVICE.md has the rest.
+
+PREFIX ?= /usr/local
+.PHONY: install new-service
+install: all $(TESTING)
+	$(call say,INSTALL,$(DESTDIR)$(PREFIX))
+	@deploy/install $(BUILD) $(DEPS) '$(PREFIX)' $(VERSION) '$(DESTDIR)'
+
+new-service:
+	@deploy/template/new-service '$(NAME)'
+	@$(MAKE) $(BUILD)/bin/$(NAME) $(BUILD)/test/service/test_$(NAME)
+	@tests/run-unit $(BUILD)/test/service/test_$(NAME)
+	@deploy/template/new-service -n '$(NAME)'
+
 # ---- The rest -------------------------------------------------------------
 
 .PHONY: clean distclean help
@@ -491,6 +510,12 @@ help:
 #:   make lint           layout and static analysis
 #:   make clean          remove what was built; keep the dependencies
 #:   make distclean      remove build/ and node_modules/ whole
+#:
+#: A service of one's own (docs/WRITING-A-SERVICE.md)
+#:   make new-service NAME=x
+#:                       lay one out here: program, migration, test
+#:   make install        headers, libraries, programs, pages and man pages
+#:                       into PREFIX=/usr/local; DESTDIR= goes in front
 #:
 #: Settings
 #:   MILLRACE_PORT=8001  nginx's port
