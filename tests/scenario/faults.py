@@ -309,8 +309,8 @@ def broker_away(context):
             refused = answer
     expect(refused.status == 503 and int(refused.headers["retry-after"]) > 0,
            "above the ceiling: %r %r", refused, refused.headers)
-    # Sent, but maybe not yet acknowledged and deleted, when it died.
-    expect(1000 <= accepted <= 1001, "%d orders were accepted", accepted)
+    # A few may be in the queue while the ceiling is noticed.
+    expect(1000 <= accepted <= 1020, "%d orders were accepted", accepted)
     system.wait_for("/readyz says why", lambda: "wait for Kafka" in
                     system.readiness("orders")[1], 5)
     answer = system.call("orders", "GET", "/orders?limit=1")
