@@ -16,7 +16,7 @@
 
 #define FAKE_TOPICS_MOST 32
 #define GROUPS_MOST 4
-#define MEMBERS_MOST 8
+#define MEMBERS_MOST 64 /* ever */
 #define SHARES_MOST 96
 #define SCRIPTS_MOST 8
 #define CLIENTS_MOST 16

@@ -7,6 +7,7 @@
  *	emit:KEY:TEXT	emit it to inventory-events; no KEY: without one
  *	reject:WHY	emit something, then say REJECT
  *	retry		RETRY for as long as ledger.retrying
+ *	picky:NAME	RETRY in the instance of that name
  *	fatal		FATAL
  *	silent		-1, and no word of why
  *	gate		wait in apply until ledger.gate is 0, or has a pass
@@ -123,6 +124,9 @@ ledger_do(struct stream *s, const char *text, struct mr_error *err)
 	}
 	if (strcmp(text, "retry") == 0 && atomic_load(&ledger.retrying))
 		return (mr_error_set(err, MR_RETRY, "not now"));
+	if (strncmp(text, "picky:", 6) == 0 &&
+	    strcmp(words + 1, stream_settings(s)->instance) == 0)
+		return (mr_error_set(err, MR_RETRY, "not here"));
 	if (strcmp(text, "fatal") == 0)
 		return (mr_error_set(err, MR_FATAL, "no more of this"));
 	if (strcmp(text, "silent") == 0)
@@ -331,6 +335,53 @@ find_output(const char *topic, const char *text, int *partition,
 				return (value);
 			}
 	return (NULL);
+}
+
+/*
+ * Read a topic as a Millrace consumer does: by its marks.  What is accepted
+ * is counted; a gap fails the test.
+ */
+static inline int64_t
+accepted_outputs(const char *topic, int partitions)
+{
+	struct {
+		char source[SOURCE_SIZE];
+		int64_t seq;
+	} marks[8];
+	const char *source;
+	int64_t o, seq, before, accepted = 0;
+	int p, m, count;
+
+	for (p = 0; p < partitions; p++)
+		for (count = 0, o = 0; o < fake_next(topic, p); o++) {
+			if ((source = fake_header(topic, p, o, "ce_source")) ==
+			    NULL)
+				continue;
+			seq = strtoll(fake_header(topic, p, o, "ce_id"), NULL,
+			    10);
+			before = strtoll(fake_header(topic, p, o,
+					     "ce_predecessor"),
+			    NULL, 10);
+			for (m = 0;
+			     m < count && strcmp(marks[m].source, source) != 0;
+			     m++)
+				;
+			if (m == count) {
+				assert_true(count < 8);
+				snprintf(marks[count].source, SOURCE_SIZE, "%s",
+				    source);
+				marks[count++].seq = -1;
+			}
+			if (seq <= marks[m].seq)
+				continue;
+			if (marks[m].seq != -1 && before > marks[m].seq)
+				fail_msg("%s/%d: %lld to %lld are missing",
+				    topic, p, (long long)marks[m].seq,
+				    (long long)before);
+			marks[m].seq = seq;
+			accepted++;
+		}
+	return (accepted);
 }
 
 static inline int64_t
