@@ -138,6 +138,7 @@ main(int argc, char **argv)
 	rd_kafka_t *producer, *consumer;
 	int64_t low, high, middle, late;
 	double rate;
+	int tries;
 	pthread_t thread;
 
 	if (argc != 4) {
@@ -152,9 +153,14 @@ main(int argc, char **argv)
 	consumer = client(RD_KAFKA_CONSUMER, argv[1]);
 	rd_kafka_poll_set_consumer(consumer);
 	make_topic(producer);
-	if (rd_kafka_query_watermark_offsets(producer, TOPIC, 0, &low, &high,
-		20000) != RD_KAFKA_RESP_ERR_NO_ERROR)
-		die(TOPIC, "no watermarks");
+	/* It takes a moment until a topic just made has its leader. */
+	for (tries = 0; rd_kafka_query_watermark_offsets(producer, TOPIC, 0,
+			    &low, &high, 1000) != RD_KAFKA_RESP_ERR_NO_ERROR;
+	     tries++) {
+		if (tries == 100)
+			die(TOPIC, "no watermarks");
+		usleep(100000);
+	}
 	list = rd_kafka_topic_partition_list_new(1);
 	rd_kafka_topic_partition_list_add(list, TOPIC, 0)->offset = high;
 	rd_kafka_assign(consumer, list);
