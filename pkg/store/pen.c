@@ -211,11 +211,10 @@ alarm_start(timer_t *timer, int64_t first_ms)
 		first_ms = 1;
 	when.it_value.tv_sec = (time_t)(first_ms / 1000);
 	when.it_value.tv_nsec = (long)(first_ms % 1000) * 1000000;
-	when.it_interval = when.it_value;
-	if (first_ms > TICK_MS) {
+	if (first_ms > TICK_MS)
 		when.it_interval.tv_sec = TICK_MS / 1000;
-		when.it_interval.tv_nsec = 0;
-	}
+	else
+		when.it_interval = when.it_value;
 	if (timer_settime(*timer, 0, &when, NULL) != 0) {
 		(void)timer_delete(*timer);
 		return (-1);

@@ -1,4 +1,5 @@
 /* output -- what a service emits waits in the outbox, in commit order. */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -267,6 +268,7 @@ dead_letter_emit(struct stream *s, const struct kafka_record *r,
 	struct stream_output out = {.topic = s->dead_letter_topic,
 	    .type = "dead-letter"};
 	struct buffer headers = {0};
+	struct output *o;
 	int status;
 
 	out.key = r->key;
@@ -290,8 +292,9 @@ dead_letter_emit(struct stream *s, const struct kafka_record *r,
 		buffer_free(&headers);
 		return (mr_error_set(err, MR_RETRY, "out of memory"));
 	}
-	status = emit(s, output_find(s, s->dead_letter_topic), &out, &headers,
-	    err);
+	o = output_find(s, s->dead_letter_topic);
+	assert(o != NULL); /* whoever has inputs has it */
+	status = emit(s, o, &out, &headers, err);
 	buffer_free(&headers);
 	return (status);
 }
