@@ -198,8 +198,10 @@ look_at_holder(const struct pen *pen, int64_t waited_ms, int64_t *next_ms)
 static int
 alarm_start(timer_t *timer, int64_t first_ms)
 {
+	const struct timespec tick = {.tv_sec = TICK_MS / 1000};
+	struct timespec first;
 	struct sigevent event = {0};
-	struct itimerspec when = {0};
+	struct itimerspec when;
 
 	(void)pthread_once(&wake_once, wake_install);
 	event.sigev_notify = SIGEV_THREAD_ID;
@@ -209,12 +211,10 @@ alarm_start(timer_t *timer, int64_t first_ms)
 		return (-1);
 	if (first_ms < 1)
 		first_ms = 1;
-	when.it_value.tv_sec = (time_t)(first_ms / 1000);
-	when.it_value.tv_nsec = (long)(first_ms % 1000) * 1000000;
-	if (first_ms > TICK_MS)
-		when.it_interval.tv_sec = TICK_MS / 1000;
-	else
-		when.it_interval = when.it_value;
+	first.tv_sec = (time_t)(first_ms / 1000);
+	first.tv_nsec = (long)(first_ms % 1000) * 1000000;
+	when.it_value = first;
+	when.it_interval = first_ms > TICK_MS ? tick : first;
 	if (timer_settime(*timer, 0, &when, NULL) != 0) {
 		(void)timer_delete(*timer);
 		return (-1);
