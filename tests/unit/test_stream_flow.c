@@ -318,6 +318,7 @@ one_bad_record_undoes_no_good_one(void **state)
 		WAIT(entries() == good);
 		WAIT(fake_next(DEAD_LETTERS, 0) == bad);
 		WAIT(outputs() == emitted);
+		assert_int_equal(accepted_outputs(OUTPUT, 2), emitted);
 		assert_int_equal(driver_number(
 				     "SELECT count(*) FROM dead_letters"),
 		    bad);

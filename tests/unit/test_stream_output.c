@@ -1,0 +1,378 @@
+/*
+ * stream/output: tails and predecessors as they are in the file, what a
+ * savepoint undoes of them, and what leaves the outbox.  On a real file, in
+ * transactions of the test's own.
+ */
+#include "fake_kafka.c"
+#include "stream_driver.c"
+#include "stream_ledger.h"
+
+static struct stream *s;
+static struct driven *driven;
+
+static int
+setup(void **state)
+{
+	int i;
+
+	ledger_setup(state);
+	driven = driver_open(&ledger_service, "one", NULL);
+	s = driver_stream(driven);
+	for (i = 0; i < s->output_count; i++) {
+		s->outputs[i].partitions = i == 0 ? 2 : 3;
+		s->outputs[i].dirty = 1;
+		memset(s->outputs[i].settled_offset, 0xff,
+		    sizeof(s->outputs[i].settled_offset));
+		memset(s->outputs[i].acked_offset, 0xff,
+		    sizeof(s->outputs[i].acked_offset));
+	}
+	output_forget_tails(s);
+	return (0);
+}
+
+static int
+teardown(void **state)
+{
+	driver_stop(driven);
+	return (ledger_teardown(state));
+}
+
+static void
+begin(void)
+{
+	struct mr_error err;
+
+	output_forget_tails(s);
+	assert_int_equal(store_begin(s->st, &err), 0);
+	s->in_batch = 1;
+}
+
+static void
+commit(void)
+{
+	struct mr_error err;
+
+	assert_int_equal(output_write_tails(s, &err), 0);
+	s->in_batch = 0;
+	assert_int_equal(store_commit(s->st, &err), 0);
+}
+
+static void
+emit_one(const char *topic, const char *key, const char *value)
+{
+	struct mr_error err = {0};
+	struct stream_output out = {.topic = topic,
+	    .type = "t",
+	    .key = key,
+	    .key_size = key == NULL ? 0 : strlen(key),
+	    .value = value,
+	    .value_size = value == NULL ? 0 : strlen(value),
+	    .ts_ms = 9};
+
+	if (stream_emit(s, &out, &err) == -1)
+		fail_msg("%s", err.message);
+}
+
+/* "seq<predecessor", by seq. */
+static const char *
+chain(void)
+{
+	return (driver_text("SELECT group_concat(seq || '<' || predecessor,"
+			    " ' ') FROM (SELECT * FROM outbox ORDER BY seq)"));
+}
+
+static void
+chains_run_by_topic_and_partition(void **state)
+{
+	char a[2] = "a", b[2] = "a";
+
+	(void)state;
+	/* Two keys for the two partitions. */
+	while (kafka_partition_of(b, 1, 2) == kafka_partition_of(a, 1, 2))
+		b[0]++;
+	begin();
+	emit_one(OUTPUT, a, "1");
+	emit_one(OUTPUT, b, "2");
+	emit_one(OUTPUT, a, "3");
+	emit_one(OTHER_OUTPUT, a, "4");
+	emit_one(OUTPUT, b, "5");
+	commit();
+	assert_string_equal(chain(), "1<0 2<0 3<1 4<0 5<2");
+	begin();
+	emit_one(OUTPUT, a, "6");
+	emit_one(OUTPUT, b, "7");
+	commit();
+	assert_string_equal(chain(), "1<0 2<0 3<1 4<0 5<2 6<3 7<5");
+}
+
+static void
+rolled_back_transaction_leaves_no_tail(void **state)
+{
+	(void)state;
+	begin();
+	emit_one(OUTPUT, "a", "1");
+	commit();
+	begin();
+	emit_one(OUTPUT, "a", "2");
+	emit_one(OTHER_OUTPUT, NULL, "3");
+	s->in_batch = 0;
+	store_rollback(s->st);
+	begin();
+	emit_one(OUTPUT, "a", "4");
+	emit_one(OTHER_OUTPUT, NULL, "5");
+	commit();
+	/* AUTOINCREMENT went back as well. */
+	assert_string_equal(chain(), "1<0 2<1 3<0");
+	assert_int_equal(driver_number("SELECT partition FROM outbox"
+				       " WHERE topic = '" OTHER_OUTPUT "'"),
+	    0);
+}
+
+static void
+undone_savepoint_moves_tails_back(void **state)
+{
+	struct mr_error err;
+
+	(void)state;
+	begin();
+	emit_one(OUTPUT, "a", "1");
+	assert_int_equal(batch_save(s, &err), 0);
+	emit_one(OUTPUT, "a", "undone");
+	emit_one(OUTPUT, "a", "undone");
+	emit_one(OTHER_OUTPUT, NULL, "undone");
+	assert_int_equal(batch_undo(s, &err), 0);
+	assert_int_equal(s->emitted, 1);
+	emit_one(OUTPUT, "a", "2");
+	assert_int_equal(batch_save(s, &err), 0);
+	emit_one(OUTPUT, "a", "3");
+	emit_one(OTHER_OUTPUT, NULL, "4");
+	assert_int_equal(batch_keep(s, &err), 0);
+	commit();
+	assert_string_equal(chain(), "1<0 2<1 3<2 4<0");
+	assert_int_equal(driver_number("SELECT partition FROM outbox"
+				       " WHERE topic = '" OTHER_OUTPUT "'"),
+	    0);
+}
+
+static void
+nulls_and_empty_texts_stay_apart(void **state)
+{
+	(void)state;
+	begin();
+	emit_one(OUTPUT, "", "");
+	emit_one(OUTPUT, NULL, NULL);
+	commit();
+	assert_int_equal(driver_number("SELECT count(*) FROM outbox WHERE"
+				       " key IS NULL AND value IS NULL"),
+	    1);
+	assert_int_equal(driver_number("SELECT count(*) FROM outbox WHERE"
+				       " key = x'' AND value = x''"),
+	    1);
+}
+
+static void
+cause_rides_along_while_a_record_is_applied(void **state)
+{
+	struct stream_record cause = {.topic = INPUT,
+	    .partition = 1,
+	    .offset = 42};
+
+	(void)state;
+	begin();
+	s->applying = &cause;
+	emit_one(OUTPUT, "a", "1");
+	s->applying = NULL;
+	emit_one(OUTPUT, "a", "2");
+	commit();
+	assert_string_equal(
+	    driver_text("SELECT cause_topic || '/' || cause_partition || '/'"
+			" || cause_offset FROM outbox WHERE seq = 1"),
+	    INPUT "/1/42");
+	assert_int_equal(driver_number("SELECT count(*) FROM outbox WHERE"
+				       " seq = 2 AND cause_topic IS NULL"
+				       " AND cause_offset IS NULL"),
+	    1);
+}
+
+static void
+emitting_outside_of_a_transaction_is_a_bug(void **state)
+{
+	struct mr_error err = {0};
+	struct stream_output out = {.topic = OUTPUT, .type = "t"};
+
+	(void)state;
+	assert_int_equal(stream_emit(s, &out, &err), -1);
+	assert_int_equal(err.kind, MR_FATAL);
+}
+
+static void
+what_can_never_be_sent_is_rejected(void **state)
+{
+	static char large[EMIT_BYTES_MOST + 1];
+	static const char type_63[] = "a23456789b23456789c23456789d23456789"
+				      "e23456789f23456789g23456789";
+	static const char type_64[] = "a23456789b23456789c23456789d23456789"
+				      "e23456789f23456789g23456789h";
+	struct {
+		const char *what;
+		struct stream_output out;
+		int status;
+	} cases[] = {
+	    {"a topic that is an input", {.topic = INPUT, .type = "t"}, -1},
+	    {"no type", {.topic = OUTPUT}, -1},
+	    {"the longest type", {.topic = OUTPUT, .type = type_63}, 0},
+	    {"a longer type", {.topic = OUTPUT, .type = type_64}, -1},
+	    {"the largest value",
+		{.topic = OUTPUT,
+		    .type = "t",
+		    .value = large,
+		    .value_size = EMIT_BYTES_MOST},
+		0},
+	    {"a larger value",
+		{.topic = OUTPUT,
+		    .type = "t",
+		    .value = large,
+		    .value_size = EMIT_BYTES_MOST + 1},
+		-1},
+	    {"a key and a value, together too large",
+		{.topic = OUTPUT,
+		    .type = "t",
+		    .key = large,
+		    .key_size = EMIT_BYTES_MOST / 2 + 1,
+		    .value = large,
+		    .value_size = EMIT_BYTES_MOST / 2},
+		-1},
+	    {"sizes whose sum wraps",
+		{.topic = OUTPUT,
+		    .type = "t",
+		    .key = large,
+		    .key_size = 2,
+		    .value = large,
+		    .value_size = SIZE_MAX},
+		-1},
+	    {"a larger key",
+		{.topic = OUTPUT,
+		    .type = "t",
+		    .key = large,
+		    .key_size = SIZE_MAX},
+		-1},
+	};
+	struct mr_error err;
+	size_t i;
+
+	(void)state;
+	begin();
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		memset(&err, 0, sizeof(err));
+		if (stream_emit(s, &cases[i].out, &err) != cases[i].status)
+			fail_msg("%s", cases[i].what);
+		if (cases[i].status == -1)
+			assert_int_equal(err.kind, MR_REJECT);
+	}
+	commit();
+	assert_int_equal(driver_number("SELECT count(*) FROM outbox"), 2);
+}
+
+/* ---- settling -------------------------------------------------------------- */
+
+static void
+settle(int then_commit)
+{
+	struct mr_error err;
+
+	begin();
+	assert_int_equal(output_settle(s, &err), 0);
+	if (then_commit) {
+		commit();
+		s->acked_deleted = s->deleted_up_to;
+		return;
+	}
+	s->in_batch = 0;
+	store_rollback(s->st);
+	output_unsettle(s);
+}
+
+static const char sql_acked_offsets[] =
+    "SELECT group_concat(partition || ':' || acked_offset, ' ') FROM"
+    " (SELECT * FROM output_tails WHERE topic = '" OUTPUT
+    "' AND partition >= 0 ORDER BY partition)";
+
+static void
+settling_deletes_the_acknowledged_prefix_and_no_more(void **state)
+{
+	int i;
+
+	(void)state;
+	begin();
+	for (i = 0; i < 6; i++)
+		emit_one(OUTPUT, NULL, "x");
+	commit();
+	settle(1);
+	assert_int_equal(s->outbox_first, 1);
+	assert_int_equal(s->outbox_last, 6);
+	atomic_store(&s->relay.acked, 4);
+	atomic_store(&s->outputs[0].acked_offset[0], 11);
+	atomic_store(&s->outputs[0].acked_offset[1], 21);
+	settle(1);
+	assert_int_equal(s->outbox_first, 5);
+	assert_int_equal(s->outbox_last, 6);
+	assert_int_equal(driver_number("SELECT min(seq) FROM outbox"), 5);
+	assert_string_equal(driver_text(sql_acked_offsets), "0:11 1:21");
+	atomic_store(&s->relay.acked, 6);
+	atomic_store(&s->outputs[0].acked_offset[1], 22);
+	settle(1);
+	assert_int_equal(s->outbox_first, 0);
+	assert_int_equal(s->outbox_last, 0);
+	assert_string_equal(driver_text(sql_acked_offsets), "0:11 1:22");
+}
+
+static void
+what_was_settled_in_vain_is_settled_again(void **state)
+{
+	(void)state;
+	begin();
+	emit_one(OUTPUT, NULL, "x");
+	commit();
+	atomic_store(&s->relay.acked, 1);
+	atomic_store(&s->outputs[0].acked_offset[0], 7);
+	settle(0);
+	assert_int_equal(driver_number("SELECT count(*) FROM outbox"), 1);
+	settle(1);
+	assert_int_equal(driver_number("SELECT count(*) FROM outbox"), 0);
+	assert_string_equal(driver_text(sql_acked_offsets), "0:7");
+}
+
+static void
+sequence_numbers_are_not_used_again(void **state)
+{
+	(void)state;
+	begin();
+	emit_one(OUTPUT, "a", "1");
+	commit();
+	atomic_store(&s->relay.acked, 1);
+	settle(1);
+	begin();
+	emit_one(OUTPUT, "a", "2");
+	commit();
+	assert_string_equal(chain(), "2<1");
+}
+
+int
+main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+	    TEST(chains_run_by_topic_and_partition),
+	    TEST(rolled_back_transaction_leaves_no_tail),
+	    TEST(undone_savepoint_moves_tails_back),
+	    TEST(nulls_and_empty_texts_stay_apart),
+	    TEST(cause_rides_along_while_a_record_is_applied),
+	    TEST(emitting_outside_of_a_transaction_is_a_bug),
+	    TEST(what_can_never_be_sent_is_rejected),
+	    TEST(settling_deletes_the_acknowledged_prefix_and_no_more),
+	    TEST(what_was_settled_in_vain_is_settled_again),
+	    TEST(sequence_numbers_are_not_used_again),
+	};
+
+	return (cmocka_run_group_tests(tests, NULL, NULL));
+}
