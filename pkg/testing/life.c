@@ -146,7 +146,7 @@ static void
 nap(void)
 {
 
-	nanosleep(&(struct timespec){.tv_nsec = PEEK_US * 1000}, NULL);
+	nanosleep(&(struct timespec){.tv_nsec = 1000L * PEEK_US}, NULL);
 }
 
 static void

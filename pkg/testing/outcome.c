@@ -120,7 +120,7 @@ rows_write(struct store *st, const char *name, const char *sql, int sorted,
 	if (more == -1)
 		broken("%s: %s", name, err.message);
 	store_rows_done(rows);
-	if (sorted)
+	if (sorted && lines.count > 0)
 		qsort(lines.list, lines.count, sizeof(lines.list[0]),
 		    line_compare);
 	lines_write(&lines, out);
@@ -382,16 +382,17 @@ static void
 part_load(struct loading *x, const char *name, const void *value, size_t size)
 {
 	size_t h;
-	long long ts_ms;
+	char *end;
 
 	if (strcmp(name, "@record") == 0) {
 		snprintf(x->topic, sizeof(x->topic), "%.*s", (int)size,
 		    (const char *)value);
 	} else if (strcmp(name, "@number") == 0) {
-		if (sscanf(loading_text(x, value, size), "%d %lld",
-			&x->partition, &ts_ms) != 2)
+		x->partition = (int)strtol(loading_text(x, value, size), &end,
+		    10);
+		if (*end != ' ')
 			broken("a record that was saved can't be read");
-		x->record.ts_ms = ts_ms;
+		x->record.ts_ms = strtoll(end, NULL, 10);
 	} else if (strcmp(name, "@key") == 0) {
 		x->record.key = loading_text(x, value, size);
 	} else if (strcmp(name, "@value") == 0) {

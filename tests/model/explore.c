@@ -71,6 +71,7 @@ unpack(const uint8_t *packed, struct state *state)
 	unsigned set;
 
 	for (w = 0; w < BITMAP; w++)
+		/* NOLINTNEXTLINE: a packed state begins with its bitmap */
 		for (set = packed[w]; set != 0; set &= set - 1)
 			bytes[w * 8 + (size_t)__builtin_ctz(set)] = *next++;
 	memcpy(state, bytes, sizeof(*state));
@@ -100,7 +101,8 @@ stored(const struct search *search, uint32_t number)
 	uint32_t place = search->place[number];
 	uint32_t in_page = PAGE_BYTES / ALIGN;
 
-	return (search->page[place / in_page] + place % in_page * ALIGN);
+	return (
+	    search->page[place / in_page] + (size_t)(place % in_page) * ALIGN);
 }
 
 static size_t
@@ -183,7 +185,7 @@ next_place(struct search *search, size_t length, uint32_t *place)
 	*place = ((search->pages - 1) * PAGE_BYTES + search->page_used) / ALIGN;
 	search->page_used += (uint32_t)((length + ALIGN - 1) / ALIGN * ALIGN);
 	return (search->page[search->pages - 1] +
-	    *place % (PAGE_BYTES / ALIGN) * ALIGN);
+	    (size_t)(*place % (PAGE_BYTES / ALIGN)) * ALIGN);
 }
 
 /*
@@ -237,6 +239,8 @@ print_trace(struct search *search, uint32_t number, FILE *out)
 	struct state now, after;
 	size_t k;
 
+	/* A state's parent was set when the state was. */
+	/* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign) */
 	for (; number != 0 && length < 256; number = search->parent[number])
 		way[length++] = number;
 	protocol_start(search->world, &now);
@@ -343,7 +347,7 @@ leads_to_good(struct search *search, const struct state *state,
 static int
 count_stuck(struct search *search)
 {
-	uint8_t *good = calloc(search->count, 1);
+	uint8_t *good = calloc((size_t)search->count + 1, 1);
 	uint32_t number, changed;
 	struct state state;
 

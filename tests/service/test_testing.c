@@ -32,7 +32,7 @@ static const char sql_all[] = "SELECT n, text, real AS x FROM notes ORDER BY n";
 static const char sql_blob[] = "SELECT x'00' AS b FROM notes";
 
 /* What is wrong with the service this time. */
-static enum {
+static enum flaw {
 	SOUND,
 	COUNTS_IN_MEMORY,
 	ASKS_THE_CLOCK,
@@ -377,7 +377,7 @@ test_what_differs_on_another_machine_is_seen(void **state)
 	(void)state;
 	for (f = ASKS_THE_CLOCK; f <= DRAWS_AN_ID; f++) {
 		t = open_sound(NULL);
-		flaw = f;
+		flaw = (enum flaw)f;
 		err.message[0] = '\0';
 		feed_all(t);
 		if (testing_deterministic(t, &err) != -1)
