@@ -347,7 +347,7 @@ accepted_outputs(const char *topic, int partitions)
 	struct {
 		char source[SOURCE_SIZE];
 		int64_t seq;
-	} marks[8];
+	} marks[8] = {{"", -1}};
 	const char *source;
 	int64_t o, seq, before, accepted = 0;
 	int p, m, count;

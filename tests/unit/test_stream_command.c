@@ -2,8 +2,8 @@
  * stream/command: the queue that other threads put commands into, and what
  * their callers are told.
  */
-#include "fake_kafka.c"
-#include "stream_driver.c"
+#include "fake_kafka.c" /* NOLINT(bugprone-suspicious-include) */
+#include "stream_driver.c" /* NOLINT(bugprone-suspicious-include) */
 #include "stream_ledger.h"
 
 /* ---- the queue by itself -------------------------------------------------- */

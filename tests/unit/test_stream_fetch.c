@@ -3,8 +3,8 @@
  * topics made anew, logs cut at either end, other people's files and
  * clusters, files put back.
  */
-#include "fake_kafka.c"
-#include "stream_driver.c"
+#include "fake_kafka.c" /* NOLINT(bugprone-suspicious-include) */
+#include "stream_driver.c" /* NOLINT(bugprone-suspicious-include) */
 #include "stream_ledger.h"
 
 static const char sql_next[] = "SELECT next_offset FROM positions";
@@ -447,6 +447,18 @@ seek_that_fails_is_tried_again(void **state)
 
 /* ---- files that were put back ---------------------------------------------------------- */
 
+/* A header that must be there. */
+static const char *
+header_of(const char *topic, int partition, int64_t offset, const char *name)
+{
+	const char *value = fake_header(topic, partition, offset, name);
+
+	if (value == NULL)
+		fail_msg("%s/%d/%lld has no header %s", topic, partition,
+		    (long long)offset, name);
+	return (value == NULL ? "" : value);
+}
+
 /* Has all of what is in the log under that source, from ${from} on, ids that
  * rise without a gap in what they say? */
 static void
@@ -456,15 +468,15 @@ follow_source(const char *source, int partition, int64_t from)
 	int64_t offset, before = -1;
 
 	for (offset = from; offset < fake_next(OUTPUT, partition); offset++) {
-		if (strcmp(fake_header(OUTPUT, partition, offset, "ce_source"),
+		if (strcmp(header_of(OUTPUT, partition, offset, "ce_source"),
 			source) != 0)
 			continue;
-		id = fake_header(OUTPUT, partition, offset, "ce_predecessor");
+		id = header_of(OUTPUT, partition, offset, "ce_predecessor");
 		if (before != -1)
 			assert_true(strtoll(id, NULL, 10) <= before);
 		else
 			assert_string_equal(id, "0");
-		id = fake_header(OUTPUT, partition, offset, "ce_id");
+		id = header_of(OUTPUT, partition, offset, "ce_id");
 		assert_true(strtoll(id, NULL, 10) > before);
 		before = strtoll(id, NULL, 10);
 	}
@@ -507,10 +519,10 @@ file_put_back_draws_an_id_before_it_emits(void **state)
 	    driver_text("SELECT database_id FROM database_ids"
 			" ORDER BY number DESC"));
 	/* The row keeps the source that it was emitted under. */
-	assert_string_equal(fake_header(OUTPUT, kafka_partition_of("k", 1, 2),
+	assert_string_equal(header_of(OUTPUT, kafka_partition_of("k", 1, 2),
 				end, "ce_source"),
 	    old_source);
-	assert_string_equal(fake_header(OUTPUT, kafka_partition_of("k", 1, 2),
+	assert_string_equal(header_of(OUTPUT, kafka_partition_of("k", 1, 2),
 				end, "ce_id"),
 	    "6");
 	follow_source(source, kafka_partition_of("k", 1, 2), end);

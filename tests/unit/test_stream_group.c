@@ -2,8 +2,8 @@
  * stream: two instances on one file, with rebalances between them at awkward
  * moments.  Each record has its effects once, in order.
  */
-#include "fake_kafka.c"
-#include "stream_driver.c"
+#include "fake_kafka.c" /* NOLINT(bugprone-suspicious-include) */
+#include "stream_driver.c" /* NOLINT(bugprone-suspicious-include) */
 #include "stream_ledger.h"
 
 /* Every record of the input once, and each partition in order. */
@@ -161,11 +161,12 @@ storm(int late)
 	struct stream_conf conf = driver_conf();
 	struct driven *d[2];
 	struct id_rng rng;
+	const char *given = getenv("SEED");
 	uint64_t seed = 1;
 	int i, total = 0, member;
 
-	if (getenv("SEED") != NULL)
-		seed = strtoull(getenv("SEED"), NULL, 10);
+	if (given != NULL)
+		seed = strtoull(given, NULL, 10);
 	print_message("seed %llu\n", (unsigned long long)seed);
 	id_rng_seed(&rng, seed);
 	fake_late_rebalance(late);

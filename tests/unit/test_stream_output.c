@@ -3,8 +3,8 @@
  * savepoint undoes of them, and what leaves the outbox.  On a real file, in
  * transactions of the test's own.
  */
-#include "fake_kafka.c"
-#include "stream_driver.c"
+#include "fake_kafka.c" /* NOLINT(bugprone-suspicious-include) */
+#include "stream_driver.c" /* NOLINT(bugprone-suspicious-include) */
 #include "stream_ledger.h"
 
 static struct stream *s;

@@ -2,8 +2,8 @@
  * stream/position: positions by compare-and-set, marks that only rise, the
  * database id.  On a real file, in transactions of the test's own.
  */
-#include "fake_kafka.c"
-#include "stream_driver.c"
+#include "fake_kafka.c" /* NOLINT(bugprone-suspicious-include) */
+#include "stream_driver.c" /* NOLINT(bugprone-suspicious-include) */
 #include "stream_ledger.h"
 
 #define ID "fakeTopicId00000000001"

@@ -138,8 +138,8 @@ takes_nothing_damaged_for_an_identity(void **state)
 	size_t i, k;
 
 	(void)state;
-	memset(long_source, 'a', SOURCE_SIZE);
-	memcpy(long_source, "/millrace/", 10);
+	snprintf(long_source, sizeof(long_source), "/millrace/%0*d",
+	    SOURCE_SIZE, 0);
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct header list[] = {{"ce_type", "order.created", 0}, WHOLE,
 		    {"ce_cause", "order-events/2/7", 0}, {NULL, NULL, 0}};

@@ -2,8 +2,8 @@
  * stream: full outboxes, full disks, services that hide it, and stopping in
  * the middle of all that.
  */
-#include "fake_kafka.c"
-#include "stream_driver.c"
+#include "fake_kafka.c" /* NOLINT(bugprone-suspicious-include) */
+#include "stream_driver.c" /* NOLINT(bugprone-suspicious-include) */
 #include "stream_ledger.h"
 
 static int64_t
@@ -13,8 +13,10 @@ outputs(void)
 }
 
 /* How often commands were turned away for the outbox. */
+/* NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl*) */
 void __real_command_queue_close(struct command_queue *q, const char *why);
 void __wrap_command_queue_close(struct command_queue *q, const char *why);
+/* NOLINTEND(bugprone-reserved-identifier,cert-dcl*) */
 
 static _Atomic int closings;
 

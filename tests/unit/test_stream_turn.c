@@ -2,8 +2,8 @@
  * stream/batch: records of a turn share a savepoint.  What one that fails
  * undoes is done again, so that nobody can tell.
  */
-#include "fake_kafka.c"
-#include "stream_driver.c"
+#include "fake_kafka.c" /* NOLINT(bugprone-suspicious-include) */
+#include "stream_driver.c" /* NOLINT(bugprone-suspicious-include) */
 #include "stream_ledger.h"
 
 static int64_t
