@@ -124,8 +124,8 @@ const struct testing_record *testing_record(struct testing *t,
 /*
  * testing_crashes -- crash at every step of every commit, and compare.
  *
- * Repeats the steps without a crash, and then once for each place that it
- * passed: the process dies there without a word, another one starts on the
+ * Repeats the steps without a crash, a record a transaction, and then once
+ * for each place that it passed: the process dies there without a word, another one starts on the
  * file, and the steps go on; the request under way is sent again with its
  * key.  Each outcome has to be that of the run without a crash.  *count is
  * the number of crashes (NULL: who cares).  0, or -1 and where it died and
