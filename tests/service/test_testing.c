@@ -232,6 +232,12 @@ test_what_a_relay_repeats_is_dropped(void **state)
 	feed(t, "a");
 	feed(t, "b");
 	testing_repeat(t, "order-events", 2);
+	assert_int_equal(testing_number(t, sql_notes), 2);
+	/* In a transaction, and a process, that knows of it from the file. */
+	testing_repeat(t, "order-events", 1);
+	assert_int_equal(testing_number(t, sql_notes), 2);
+	testing_restart(t);
+	testing_repeat(t, "order-events", 2);
 	feed(t, "c");
 	assert_int_equal(testing_number(t, sql_notes), 3);
 	testing_close(t);
