@@ -77,9 +77,14 @@ static void
 status_holding(struct stream *s)
 {
 	int64_t depth = s->outbox_last - s->outbox_first + 1;
+	char trouble[HALT_REASON_SIZE];
 
-	stream_set_status(s, "%lld records wait for Kafka, above --outbox-most",
-	    (long long)depth);
+	pthread_mutex_lock(&s->relay.lock);
+	snprintf(trouble, sizeof(trouble), "%s", s->relay.trouble);
+	pthread_mutex_unlock(&s->relay.lock);
+	stream_set_status(s,
+	    "%lld records wait for Kafka, above --outbox-most%s%s",
+	    (long long)depth, trouble[0] == '\0' ? "" : ": ", trouble);
 }
 
 /* What keeps us from being ready, if anything. */
