@@ -106,7 +106,8 @@ struct stream_service {
 	int (*apply)(struct stream *s, const struct stream_record *record,
 	    struct mr_error *err);
 	/* Run one command.  -1 undoes it: REJECT answers 422 with the message,
-	 * RETRY 503; an answer with another status and 0 keeps what was written. */
+	 * RETRY 503; an answer with another status and 0 keeps what was written.
+	 * It may be undone and run again, before it is committed. */
 	int (*command)(struct stream *s, const struct stream_command *command,
 	    struct stream_answer *answer, struct mr_error *err);
 	/* Every tick_ms, by one instance; now_ms is the tick's time. */
