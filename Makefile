@@ -336,6 +336,7 @@ SUITES = 'unit=$(UNDER) tests/run-unit $(UNIT_TESTS)' \
     $(if $(SAN),,'own-service=tests/own-service/run $(BUILD) $(DEPS)') \
     '?model=$(BUILD)/test/model' \
     'page=node tests/page/run.mjs' \
+    $(if $(SAN),,'docs=tests/docs/run') \
     '?scenario=tests/scenario/run'
 
 test:
