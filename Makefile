@@ -305,7 +305,11 @@ $(RDKAFKA_STAMP): | node_modules/.package-lock.json
 	$(Q)cd $(DEPS)/src/librdkafka && { CC='$(CC)' CXX='$(CC)' \
 	    CFLAGS='$(DEPS_CFLAGS)' CPPFLAGS='-ffile-prefix-map=$(abspath $(DEPS))/src=.' bash \
 	    ./configure $(RDKAFKA_CONFIGURE) && \
-	    sed -i '/WITH_PLUGINS/d' config.h Makefile.config; } \
+	    sed -i '/WITH_PLUGINS/d' config.h Makefile.config && \
+	    for part in SSL ZLIB ZSTD; do \
+	    grep -q "^#define WITH_$$part 1" config.h || { echo "librdkafka" \
+	    "would lack $$part: run deploy/local/packages build"; exit 1; }; \
+	    done; } \
 	    >build.log 2>&1 || { tail -20 build.log >&2; exit 1; }
 	$(Q)$(MAKE) -C $(DEPS)/src/librdkafka/src librdkafka.a \
 	    >$(DEPS)/src/librdkafka/make.log 2>&1 || { \
