@@ -20,6 +20,13 @@ static const char *const inventory_types[] = {
     [INVENTORY_RELEASED] = "inventory.released",
     [INVENTORY_ADJUSTED] = "inventory.adjusted",
 };
+static const char *const log_levels[LOG_EVENT_LEVELS] = {
+    [LOG_EVENT_DEBUG] = "debug",
+    [LOG_EVENT_INFO] = "info",
+    [LOG_EVENT_WARN] = "warn",
+    [LOG_EVENT_ERROR] = "error",
+    [LOG_EVENT_FATAL] = "fatal",
+};
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
 const char *
@@ -36,18 +43,37 @@ inventory_event_type_text(enum inventory_event_type type)
 	return (inventory_types[type]);
 }
 
+const char *
+log_event_level_text(enum log_event_level level)
+{
+
+	return (log_levels[level]);
+}
+
+int
+log_event_level_find(const char *text)
+{
+	int i;
+
+	for (i = 0; i < LOG_EVENT_LEVELS; i++)
+		if (strcmp(text, log_levels[i]) == 0)
+			return (i);
+	return (-1);
+}
+
 /* ---- Field rules ---- */
 
-/* UTF-8 without C0, DEL and C1 controls. */
+/* UTF-8 without C0 (but for those in ${allowed}), DEL and C1 controls. */
 static int
-is_clean_text(const char *text, size_t length)
+is_clean_text(const char *text, size_t length, const char *allowed)
 {
 	unsigned char c;
 	size_t n;
 
 	for (; length > 0; text += n, length -= n) {
 		c = (unsigned char)*text;
-		if (c < 0x20 || c == 0x7F)
+		if ((c < 0x20 && (c == 0 || strchr(allowed, c) == NULL)) ||
+		    c == 0x7F)
 			return (0);
 		if ((n = utf8_length(text, length)) == 0)
 			return (0);
@@ -61,10 +87,23 @@ static int
 check_text(const char *text, size_t length, size_t most, struct mr_error *err)
 {
 
-	if (length < 1 || length > most || !is_clean_text(text, length))
+	if (length < 1 || length > most || !is_clean_text(text, length, ""))
 		return (mr_error_set(err, MR_REJECT,
 		    "must be 1 to %zu bytes of UTF-8 without control "
 		    "characters",
+		    most));
+	return (0);
+}
+
+/* The same with line breaks and tabs. */
+static int
+check_lines(const char *text, size_t length, size_t most, struct mr_error *err)
+{
+
+	if (length < 1 || length > most || !is_clean_text(text, length, "\n\t"))
+		return (mr_error_set(err, MR_REJECT,
+		    "must be 1 to %zu bytes of UTF-8 without control "
+		    "characters but line feeds and tabs",
 		    most));
 	return (0);
 }
@@ -129,6 +168,38 @@ check_reason(const char *text, size_t length, struct mr_error *err)
 	return (check_text(text, length, EVENT_REASON_SIZE - 1, err));
 }
 
+int
+event_check_name(const char *text, size_t length, struct mr_error *err)
+{
+
+	return (check_text(text, length, EVENT_NAME_SIZE - 1, err));
+}
+
+static int
+check_message(const char *text, size_t length, struct mr_error *err)
+{
+
+	return (check_lines(text, length, EVENT_MESSAGE_SIZE - 1, err));
+}
+
+static int
+check_stack(const char *text, size_t length, struct mr_error *err)
+{
+
+	return (check_lines(text, length, EVENT_STACK_SIZE - 1, err));
+}
+
+static int
+check_level(const char *text, size_t length, struct mr_error *err)
+{
+
+	(void)length;
+	if (log_event_level_find(text) == -1)
+		return (mr_error_set(err, MR_REJECT,
+		    "must be debug, info, warn, error or fatal"));
+	return (0);
+}
+
 /* ---- Encoding ---- */
 
 void
@@ -177,6 +248,26 @@ price_event_encode(const struct price_event *event, struct buffer *out)
 	json_member_text(&w, "symbol", event->symbol);
 	json_key(&w, "price");
 	json_decimal(&w, event->price_minor, 2);
+	json_member_i64(&w, "ts_ms", event->ts_ms);
+	json_object_close(&w);
+}
+
+void
+log_event_encode(const struct log_event *event, struct buffer *out)
+{
+	struct json_writer w;
+
+	json_init(&w, out);
+	json_object_open(&w);
+	json_member_text(&w, "service", event->service);
+	json_member_text(&w, "level", log_levels[event->level]);
+	json_member_text(&w, "message", event->message);
+	if (event->host[0] != '\0')
+		json_member_text(&w, "host", event->host);
+	if (event->request_id[0] != '\0')
+		json_member_text(&w, "request_id", event->request_id);
+	if (event->stack[0] != '\0')
+		json_member_text(&w, "stack", event->stack);
 	json_member_i64(&w, "ts_ms", event->ts_ms);
 	json_object_close(&w);
 }
@@ -350,6 +441,18 @@ get_text(const json_t *root, const char *name,
 	return (0);
 }
 
+/* The same for a field that may be left out, ${out} being "" then. */
+static int
+get_text_if_there(const json_t *root, const char *name,
+    int (*check)(const char *, size_t, struct mr_error *), char *out,
+    struct mr_error *err)
+{
+
+	if (json_object_get(root, name) == NULL)
+		return (0);
+	return (get_text(root, name, check, out, err));
+}
+
 static int
 get_ts(const json_t *root, int64_t *ts_ms, struct mr_error *err)
 {
@@ -495,6 +598,34 @@ price_event_decode(const void *value, size_t size, struct price_event *event,
 	    get_price(root, &event->price_minor, err) ||
 	    get_ts(root, &event->ts_ms, err))
 		goto done;
+	status = 0;
+done:
+	json_decref(root);
+	return (status);
+}
+
+int
+log_event_decode(const void *value, size_t size, struct log_event *event,
+    struct mr_error *err)
+{
+	char level[8];
+	json_t *root;
+	int status = -1;
+
+	if ((root = parse_object(value, size, err)) == NULL)
+		return (-1);
+	event->host[0] = event->request_id[0] = event->stack[0] = '\0';
+	if (get_text(root, "service", event_check_name, event->service, err) ||
+	    get_text(root, "level", check_level, level, err) ||
+	    get_text(root, "message", check_message, event->message, err) ||
+	    get_text_if_there(root, "host", event_check_name, event->host,
+		err) ||
+	    get_text_if_there(root, "request_id", event_check_name,
+		event->request_id, err) ||
+	    get_text_if_there(root, "stack", check_stack, event->stack, err) ||
+	    get_ts(root, &event->ts_ms, err))
+		goto done;
+	event->level = (enum log_event_level)log_event_level_find(level);
 	status = 0;
 done:
 	json_decref(root);

@@ -5,7 +5,8 @@
  * that bounds and validates every field.  Unknown fields are ignored; a
  * field never changes its meaning.  A decoder's error is a REJECT that names
  * the field: "quantity: must be a whole number from 1 to 1000000, is -3".
- * Text fields are fixed arrays, NUL-terminated UTF-8 without control characters.
+ * Text fields are fixed arrays, NUL-terminated UTF-8 without control characters
+ * unless said otherwise.
  * Input that is longer than 64 KiB, isn't UTF-8, has a NUL, a duplicate key or
  * a number out of range, or nests deeper than 8 levels is a REJECT; only running
  * out of memory is a RETRY.  Any thread may call; nothing is shared.
@@ -26,6 +27,9 @@
 #define EVENT_ITEM_SIZE 65 /* an item's name: 1 to 64 bytes */
 #define EVENT_REASON_SIZE 129
 #define EVENT_SYMBOL_SIZE 13 /* 1 to 12 of A-Z 0-9 . - */
+#define EVENT_NAME_SIZE 65 /* a service, host or id: 1 to 64 bytes */
+#define EVENT_MESSAGE_SIZE 16385
+#define EVENT_STACK_SIZE 32769
 #define EVENT_QUANTITY_MOST 1000000
 #define EVENT_STOCK_MOST INT64_C(1000000000000)
 #define EVENT_PRICE_MOST_MINOR INT64_C(100000000000) /* a billion */
@@ -67,14 +71,42 @@ struct price_event {
 	int64_t ts_ms;
 };
 
+/*
+ * application-logs and application-errors, key: service; "host", "request_id"
+ * and "stack" may be left out.  {"service":"payments","level":"error",
+ * "message":"card refused","host":"web-3","request_id":"7f3a","stack":"at
+ * pay()\nat main()","ts_ms":...}
+ */
+enum log_event_level {
+	LOG_EVENT_DEBUG,
+	LOG_EVENT_INFO,
+	LOG_EVENT_WARN,
+	LOG_EVENT_ERROR,
+	LOG_EVENT_FATAL,
+	LOG_EVENT_LEVELS
+};
+struct log_event {
+	enum log_event_level level;
+	char service[EVENT_NAME_SIZE];
+	char host[EVENT_NAME_SIZE]; /* "": not said; likewise below */
+	char request_id[EVENT_NAME_SIZE];
+	char message[EVENT_MESSAGE_SIZE]; /* may have line breaks and tabs */
+	char stack[EVENT_STACK_SIZE]; /* likewise */
+	int64_t ts_ms;
+};
+
 const char *order_event_type_text(enum order_event_type type);
 const char *inventory_event_type_text(enum inventory_event_type type);
+/* "debug", "info", "warn", "error", "fatal"; and back: -1 for another text */
+const char *log_event_level_text(enum log_event_level level);
+int log_event_level_find(const char *text);
 
 /* The encoders trust the event, and add to ${out} what it says. */
 void order_event_encode(const struct order_event *event, struct buffer *out);
 void inventory_event_encode(const struct inventory_event *event,
     struct buffer *out);
 void price_event_encode(const struct price_event *event, struct buffer *out);
+void log_event_encode(const struct log_event *event, struct buffer *out);
 
 /*
  * ${type} is the ce_type header's text, NULL if the record has none; that and
@@ -87,6 +119,8 @@ int inventory_event_decode(const char *type, const void *value, size_t size,
     struct inventory_event *event, struct mr_error *err);
 int price_event_decode(const void *value, size_t size,
     struct price_event *event, struct mr_error *err);
+int log_event_decode(const void *value, size_t size, struct log_event *event,
+    struct mr_error *err);
 
 /*
  * Field rules shared with request bodies: 0, or -1 REJECT with a message
@@ -95,5 +129,6 @@ int price_event_decode(const void *value, size_t size,
 int event_check_item(const char *text, size_t length, struct mr_error *err);
 int event_check_symbol(const char *text, size_t length, struct mr_error *err);
 int event_check_quantity(int64_t quantity, struct mr_error *err);
+int event_check_name(const char *text, size_t length, struct mr_error *err);
 
 #endif

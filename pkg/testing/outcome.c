@@ -11,9 +11,11 @@
 #include "stream/internal.h"
 #include "testing/internal.h"
 
+/* Virtual tables, and what they keep for themselves, can be made anew. */
 static const char sql_tables[] =
-    "SELECT name FROM sqlite_schema WHERE type = 'table'"
-    " AND name NOT LIKE 'sqlite^_%' ESCAPE '^' ORDER BY name";
+    "SELECT name FROM pragma_table_list WHERE schema = 'main'"
+    " AND type = 'table' AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
+    " ORDER BY name";
 static const char sql_dead_letters[] =
     "SELECT topic, partition, record_offset, key, value, reason"
     " FROM dead_letters ORDER BY id";
