@@ -9,9 +9,9 @@
 
 #define TS_MOST_MS INT64_C(253402300799999)
 
-enum kind { ORDERS = 2, INVENTORIES = 6, PRICES = 7, KINDS = 9 };
+enum kind { ORDERS = 2, INVENTORIES = 6, PRICES, LOGS, KINDS };
 
-/* ce_type for a kind; the last two are of no topic. */
+/* ce_type for a kind; those behind the inventory's have none of a topic. */
 static const char *
 type_of(unsigned int kind)
 {
@@ -21,7 +21,7 @@ type_of(unsigned int kind)
 	if (kind < INVENTORIES)
 		return (inventory_event_type_text(
 		    (enum inventory_event_type)(kind - ORDERS)));
-	return (kind == KINDS - 1 ? NULL : "order.createdx");
+	return (kind == INVENTORIES ? "order.createdx" : NULL);
 }
 
 static void
@@ -42,6 +42,19 @@ check_text(const char *text, size_t most, int may_be_empty)
 	assert(fuzz_is_utf8(text, length));
 	for (i = 0; i < length; i++)
 		assert((unsigned char)text[i] >= 0x20 && text[i] != 0x7f);
+}
+
+/* The same, but for line feeds and tabs. */
+static void
+check_lines(const char *text, size_t most, int may_be_empty)
+{
+	size_t i, length = strnlen(text, most + 1);
+
+	assert(length <= most && (may_be_empty || length > 0));
+	assert(fuzz_is_utf8(text, length));
+	for (i = 0; i < length; i++)
+		assert(((unsigned char)text[i] >= 0x20 && text[i] != 0x7f) ||
+		    text[i] == '\n' || text[i] == '\t');
 }
 
 static void
@@ -117,14 +130,55 @@ check_price(const struct price_event *event)
 }
 
 static void
+check_log(const struct log_event *event)
+{
+	static struct log_event again;
+	struct buffer out = {0};
+	struct mr_error err;
+
+	check_text(event->service, EVENT_NAME_SIZE - 1, 0);
+	check_text(event->host, EVENT_NAME_SIZE - 1, 1);
+	check_text(event->request_id, EVENT_NAME_SIZE - 1, 1);
+	check_lines(event->message, EVENT_MESSAGE_SIZE - 1, 0);
+	check_lines(event->stack, EVENT_STACK_SIZE - 1, 1);
+	assert((unsigned int)event->level < LOG_EVENT_LEVELS);
+	assert(event->ts_ms >= 0 && event->ts_ms <= TS_MOST_MS);
+	log_event_encode(event, &out);
+	assert(!out.failed);
+	/* Escaped, it may have grown beyond what is read. */
+	if (out.length <= EVENT_VALUE_MOST_BYTES) {
+		assert(
+		    log_event_decode(out.data, out.length, &again, &err) == 0);
+		assert(strcmp(again.service, event->service) == 0);
+		assert(strcmp(again.host, event->host) == 0);
+		assert(strcmp(again.request_id, event->request_id) == 0);
+		assert(strcmp(again.message, event->message) == 0);
+		assert(strcmp(again.stack, event->stack) == 0);
+		assert(again.level == event->level);
+		assert(again.ts_ms == event->ts_ms);
+	}
+	buffer_free(&out);
+}
+
+static void
 decode(unsigned int kind, const void *value, size_t size)
 {
 	struct order_event order;
 	struct inventory_event inventory;
 	struct price_event price;
+	static struct log_event line;
 	struct mr_error err = {MR_OK, ""};
 	const char *type = type_of(kind);
 
+	if (kind == LOGS) {
+		if (log_event_decode(value, size, &line, &err) == 0) {
+			assert(memchr(value, '\0', size) == NULL);
+			check_log(&line);
+		} else {
+			check_refusal(&err);
+		}
+		return;
+	}
 	if (kind == PRICES) {
 		if (price_event_decode(value, size, &price, &err) == 0) {
 			assert(memchr(value, '\0', size) == NULL);
@@ -215,6 +269,18 @@ encode(unsigned int kind, struct fuzz_input *in)
 			take_text(in, inventory.reason, EVENT_ITEM_SIZE - 1,
 			    event_check_item, "none");
 		check_inventory(&inventory);
+	} else if (kind == LOGS) {
+		static struct log_event line;
+
+		line.level = (enum log_event_level)take_number(in, 0,
+		    LOG_EVENT_LEVELS - 1);
+		line.ts_ms = take_number(in, 0, TS_MOST_MS);
+		take_text(in, line.service, EVENT_NAME_SIZE - 1,
+		    event_check_name, "web");
+		/* A name is a message, too. */
+		take_text(in, line.message, EVENT_NAME_SIZE - 1,
+		    event_check_name, "hello");
+		check_log(&line);
 	} else {
 		price.price_minor = take_number(in, 1, EVENT_PRICE_MOST_MINOR);
 		price.ts_ms = take_number(in, 0, TS_MOST_MS);
@@ -231,8 +297,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t choice = fuzz_byte(&in);
 
 	if (choice & 0x80)
-		encode((choice & 0x7f) % (PRICES + 1), &in);
+		encode((choice & 0x7f) % (LOGS + 1), &in);
 	else
-		decode(choice % KINDS, in.p, in.left);
+		decode(choice % (KINDS + 1), in.p, in.left);
 	return (0);
 }

@@ -250,6 +250,91 @@ prices_are_written_with_two_decimals(void **state)
 }
 
 static void
+log_lines_are_read_as_they_were_written(void **state)
+{
+	static struct log_event event = {.level = LOG_EVENT_FATAL,
+	    .service = "web",
+	    .host = "web-3",
+	    .request_id = "7f3a",
+	    .message = "a\tb\nc \xC3\xBC",
+	    .stack = "at x\n\tat y",
+	    .ts_ms = 1800000000000};
+	static struct log_event back;
+	struct buffer out = {0};
+	struct mr_error err;
+
+	(void)state;
+	log_event_encode(&event, &out);
+	assert_string_equal(buffer_text(&out),
+	    "{\"service\":\"web\",\"level\":\"fatal\","
+	    "\"message\":\"a\\tb\\nc \xC3\xBC\",\"host\":\"web-3\","
+	    "\"request_id\":\"7f3a\",\"stack\":\"at x\\n\\tat y\","
+	    "\"ts_ms\":1800000000000}");
+	memset(&back, 'x', sizeof(back));
+	if (log_event_decode(out.data, out.length, &back, &err) == -1)
+		fail_msg("%s", err.message);
+	assert_string_equal(back.message, event.message);
+	assert_string_equal(back.stack, event.stack);
+	assert_string_equal(back.host, event.host);
+	assert_string_equal(back.request_id, event.request_id);
+	assert_int_equal(back.level, LOG_EVENT_FATAL);
+	buffer_clear(&out);
+	event.host[0] = event.request_id[0] = event.stack[0] = '\0';
+	log_event_encode(&event, &out);
+	assert_null(strstr(buffer_text(&out), "host"));
+	assert_int_equal(log_event_decode(out.data, out.length, &back, &err),
+	    0);
+	assert_string_equal(back.host, "");
+	assert_string_equal(back.request_id, "");
+	assert_string_equal(back.stack, "");
+	buffer_free(&out);
+}
+
+static void
+bad_log_lines_are_rejected_by_field(void **state)
+{
+#define LINE(service, level, message, rest)         \
+	"{\"service\":" service ",\"level\":" level \
+	",\"message\":" message rest "," TS "}"
+	static const struct {
+		const char *value, *message;
+	} cases[] = {
+	    {LINE("5", "\"info\"", "\"m\"", ""), "service: must be text"},
+	    {LINE("\"a\\nb\"", "\"info\"", "\"m\"", ""), "service: must be"},
+	    {LINE("\"s\"", "\"INFO\"", "\"m\"", ""),
+		"level: must be debug, info, warn, error or fatal"},
+	    {LINE("\"s\"", "\"a level that is longer\"", "\"m\"", ""),
+		"level: must be debug"},
+	    {LINE("\"s\"", "\"info\"", "\"\"", ""), "message: must be 1 to"},
+	    {LINE("\"s\"", "\"info\"", "\"a\\u001bb\"", ""),
+		"message: must be 1 to"},
+	    {LINE("\"s\"", "\"info\"", "\"m\"", ",\"host\":null"),
+		"host: must be text, is null"},
+	    {LINE("\"s\"", "\"info\"", "\"m\"", ",\"request_id\":7"),
+		"request_id: must be text"},
+	    {LINE("\"s\"", "\"info\"", "\"m\"", ",\"stack\":\"\""),
+		"stack: must be 1 to"},
+	    {"{\"service\":\"s\",\"level\":\"info\",\"message\":\"m\"}",
+		"ts_ms: must be"},
+	};
+	static struct log_event event;
+	struct mr_error err;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(log_event_decode(cases[i].value,
+				     strlen(cases[i].value), &event, &err),
+		    -1);
+		assert_int_equal(err.kind, MR_REJECT);
+		if (strncmp(err.message, cases[i].message,
+			strlen(cases[i].message)) != 0)
+			fail_msg("%s: %s", cases[i].value, err.message);
+	}
+#undef LINE
+}
+
+static void
 unknown_fields_are_ignored(void **state)
 {
 	static const char value[] =
@@ -509,6 +594,8 @@ main(void)
 	    cmocka_unit_test(inventory_events_are_written_and_read_back),
 	    cmocka_unit_test(prices_come_in_many_spellings),
 	    cmocka_unit_test(prices_are_written_with_two_decimals),
+	    cmocka_unit_test(log_lines_are_read_as_they_were_written),
+	    cmocka_unit_test(bad_log_lines_are_rejected_by_field),
 	    cmocka_unit_test(unknown_fields_are_ignored),
 	    cmocka_unit_test(bad_orders_are_rejected_by_field),
 	    cmocka_unit_test(a_missing_or_foreign_type_is_rejected),
