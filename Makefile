@@ -88,7 +88,7 @@ LDFLAGS = -pthread $(OPTIMISE) -Wl,-z,relro,-z,now,-z,noexecstack \
 
 # libcrypto wants zlib and zstd after it on some systems: pkg-config knows.
 SYSTEM_LIBS = $(shell pkg-config --static --libs jansson libssl libcrypto \
-    libzstd zlib 2>/dev/null) -lfcgi -lz -lzstd -lm -ldl -lpthread
+    libzstd zlib libseccomp 2>/dev/null) -lfcgi -lz -lzstd -lm -ldl -lpthread
 LIBS = $(DEPS)/lib/librdkafka.a $(DEPS)/lib/libsqlite3.a $(SYSTEM_LIBS)
 
 # ---- Dependencies ---------------------------------------------------------

@@ -1,12 +1,14 @@
 /*
  * millrace -- look into what the services and Kafka hold, and set it right.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/program.h"
+#include "base/sandbox.h"
 
 #include "millrace.h"
 
@@ -34,6 +36,21 @@ static const char usage_end[] =
     "\n"
     "millrace NOUN VERB --help says more of each.  Every flag can be set in\n"
     "the environment as well: MILLRACE_BROKERS for --brokers.\n";
+
+#define TABLES_MOST 8
+
+static int sandbox;
+
+static const struct config_option process_options[] = {
+    {.name = "sandbox",
+	.kind = CONFIG_BOOL,
+	.target = &sandbox,
+	.fallback = "yes",
+	.help = "do without unneeded system calls; --no-sandbox is for "
+		"debugging",
+	.group = "Process"},
+    {.name = NULL},
+};
 
 const char *const output_names[] = {"table", "json", NULL};
 
@@ -86,10 +103,17 @@ command_parse(const struct command *command, int argc, char **argv,
     const struct config_program *program)
 {
 	static char output[] = "--output";
+	const struct config_option *tables[TABLES_MOST] = {NULL};
 	struct config_program named = *program;
 	struct mr_error err = {0};
 	char name[64];
 	int i;
+
+	for (i = 0; program->tables[i] != NULL; i++)
+		tables[i] = program->tables[i];
+	assert(i < TABLES_MOST - 1);
+	tables[i] = process_options;
+	named.tables = tables;
 
 	snprintf(name, sizeof(name), "millrace %s", command->words);
 	named.name = name;
@@ -98,6 +122,8 @@ command_parse(const struct command *command, int argc, char **argv,
 			argv[i] = output;
 	if ((i = config_parse(argc, argv, &named, &err)) == -1)
 		command_fail(command, &err);
+	else if (sandbox)
+		sandbox_enter_tool();
 	return (i);
 }
 

@@ -40,6 +40,16 @@ struct kafka_conf {
 const struct config_option *kafka_options(struct kafka_conf *conf);
 
 /*
+ * kafka_reads -- call ${reads} for each file and folder that a client of
+ * these settings may read at any time: the properties file, what properties
+ * name, where systems keep their certificates.  The path is good during the
+ * call.  Returns 0, or -1 REJECT where kafka_producer_new would.
+ */
+int kafka_reads(const struct kafka_conf *conf,
+    void (*reads)(void *arg, const char *path), void *arg,
+    struct mr_error *err);
+
+/*
  * Topics, declared once for all programs: what is made at start, and what
  * `millrace topics` compares with.
  */

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
@@ -332,6 +333,59 @@ client_conf_new(const struct kafka_conf *conf, const struct setting *defaults,
 fail:
 	rd_kafka_conf_destroy(settings);
 	return (NULL);
+}
+
+/* Properties whose value is a file's or a folder's name. */
+static const char *const named_paths[] = {
+    "https.ca.location",
+    "sasl.oauthbearer.assertion.file",
+    "sasl.oauthbearer.assertion.jwt.template.file",
+    "sasl.oauthbearer.assertion.private.key.file",
+    "ssl.ca.location",
+    "ssl.certificate.location",
+    "ssl.crl.location",
+    "ssl.key.location",
+    "ssl.keystore.location",
+};
+
+/* Beside /etc: OpenSSL's folder, and what links in it lead to. */
+static const char *const certificate_folders[] = {"/usr/lib/ssl",
+    "/usr/share/ca-certificates", "/usr/local/share/ca-certificates",
+    "/var/lib/ca-certificates"};
+
+int
+kafka_reads(const struct kafka_conf *conf,
+    void (*reads)(void *arg, const char *path), void *arg, struct mr_error *err)
+{
+	static const char *const environment[] = {"SSL_CERT_FILE",
+	    "SSL_CERT_DIR"};
+	static const struct setting none[] = {{NULL, NULL}};
+	rd_kafka_conf_t *settings;
+	char value[1024];
+	const char *path;
+	size_t i, size;
+
+	if ((settings = client_conf_new(conf, none, none, NULL, err)) == NULL)
+		return (-1);
+	if (conf->properties_file != NULL)
+		reads(arg, conf->properties_file);
+	for (i = 0; i < sizeof(named_paths) / sizeof(named_paths[0]); i++) {
+		size = sizeof(value);
+		if (rd_kafka_conf_get(settings, named_paths[i], value, &size) ==
+			RD_KAFKA_CONF_OK &&
+		    strchr(value, '/') != NULL)
+			reads(arg, value);
+	}
+	rd_kafka_conf_destroy(settings);
+	for (i = 0;
+	     i < sizeof(certificate_folders) / sizeof(certificate_folders[0]);
+	     i++)
+		reads(arg, certificate_folders[i]);
+	for (i = 0; i < sizeof(environment) / sizeof(environment[0]); i++) {
+		if ((path = getenv(environment[i])) != NULL)
+			reads(arg, path);
+	}
+	return (0);
 }
 
 rd_kafka_t *

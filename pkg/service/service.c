@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/program.h"
+#include "base/sandbox.h"
 #include "base/signals.h"
 #include "kafka/kafka.h"
 #include "service/service.h"
@@ -24,6 +25,7 @@ struct settings {
 	int64_t poll_ms;
 	int check;
 	int topics;
+	int sandbox;
 	struct stream_conf stream;
 	struct web_conf web;
 };
@@ -57,6 +59,12 @@ static const struct config_option process_options[] = {
 	.target = &settings.check,
 	.fallback = "no",
 	.help = "ask the instance on --fcgi whether it is ready, and exit"},
+    {.name = "sandbox",
+	.kind = CONFIG_BOOL,
+	.target = &settings.sandbox,
+	.fallback = "yes",
+	.help = "give up privileges, other folders and unneeded system calls; "
+		"--no-sandbox is for debugging"},
     {.name = "topics",
 	.kind = CONFIG_BOOL,
 	.target = &settings.topics,
@@ -399,6 +407,41 @@ topics(const struct stream_service *stream)
 	return (fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 }
 
+static void
+sandbox_reads(void *arg, const char *path)
+{
+
+	sandbox_read_beside(arg, path);
+}
+
+/* Keep what the settings name, and give up the rest; 0 or -1. */
+static int
+sandbox(struct mr_error *err)
+{
+	struct sandbox sb;
+	const char *socket_path;
+	uint16_t port;
+
+	sandbox_init(&sb);
+	if (settings.stream.db_path != NULL)
+		sandbox_write_beside(&sb, settings.stream.db_path);
+	else
+		sandbox_write(&sb, "data"); /* as in stream.h */
+	switch (web_listens_at(&settings.web, &socket_path, &port)) {
+	case 1:
+		sandbox_write_beside(&sb, socket_path);
+		break;
+	case 2:
+		sandbox_listen(&sb, port);
+		break;
+	}
+	if (kafka_reads(&settings.stream.kafka, sandbox_reads, &sb, err) == -1)
+		return (-1);
+	sandbox_enter(&sb);
+	sandbox_report(&sb);
+	return (0);
+}
+
 /* The stream, with HTTP in front, until it has drained.  0 or -1. */
 static int
 run(const struct service *svc, int signal_fd, struct mr_error *err)
@@ -457,7 +500,10 @@ service_main(int argc, char **argv, const struct service *svc)
 	    (enum log_level)settings.log_level);
 	log_info("started", "program", svc->stream->name, "version",
 	    config_version(), "fcgi", settings.web.listen);
-	if (run(svc, signal_fd, &err) == -1) {
+	if (!settings.sandbox)
+		log_warn("not sandboxed", "reason", "--no-sandbox");
+	if ((settings.sandbox && sandbox(&err) == -1) ||
+	    run(svc, signal_fd, &err) == -1) {
 		log_error("stopped", "error", err.message);
 		return (EXIT_FAILURE);
 	}

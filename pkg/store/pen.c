@@ -127,6 +127,7 @@ process_state(pid_t pid, char name[32])
 	return (right[2]);
 }
 
+/* 1 if ${pid} has the same there as we; 0 if not; -1 if it can't be seen. */
 static int
 same_link(pid_t pid, const char *what)
 {
@@ -135,11 +136,41 @@ same_link(pid_t pid, const char *what)
 
 	(void)snprintf(path, sizeof(path), "/proc/self/%s", what);
 	if (stat(path, &ours) != 0)
-		return (0);
+		return (-1);
 	(void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, what);
 	if (stat(path, &theirs) != 0)
-		return (0);
+		return (-1);
 	return (ours.st_dev == theirs.st_dev && ours.st_ino == theirs.st_ino);
+}
+
+/* Of our name and user, where /proc is that of our pid namespace. */
+static int
+same_name(pid_t pid)
+{
+	char path[64], link[32] = "", self[32], ours[32], theirs[32];
+	struct stat owner;
+
+	(void)snprintf(self, sizeof(self), "%d", (int)getpid());
+	(void)snprintf(path, sizeof(path), "/proc/%d", (int)pid);
+	return (readlink("/proc/self", link, sizeof(link) - 1) > 0 &&
+	    strcmp(link, self) == 0 && stat(path, &owner) == 0 &&
+	    owner.st_uid == geteuid() && process_state(getpid(), ours) != '?' &&
+	    process_state(pid, theirs) != '?' && strcmp(ours, theirs) == 0);
+}
+
+/*
+ * The same file run in the same pid namespace.  Landlock keeps both from a
+ * process's view of others that have entered it: then the name has to do,
+ * and that F_GETLK gave us a pid at all, so it is in our namespace or below.
+ */
+static int
+same_program(pid_t pid)
+{
+	int exe = same_link(pid, "exe"), space = same_link(pid, "ns/pid");
+
+	if (exe == -1 && space == -1)
+		return (same_name(pid));
+	return (exe == 1 && space == 1);
 }
 
 /*
@@ -155,8 +186,8 @@ kill_if_stopped(const struct pen *pen, pid_t pid)
 
 	if ((pidfd = (int)syscall(SYS_pidfd_open, pid, 0)) == -1)
 		return;
-	if (process_state(pid, name) == 'T' && same_link(pid, "exe") &&
-	    same_link(pid, "ns/pid") && holder(pen, PEN) == pid) {
+	if (process_state(pid, name) == 'T' && same_program(pid) &&
+	    holder(pen, PEN) == pid) {
 		if (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) ==
 		    0)
 			log_warn("killed the stopped holder of the writer lock",

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -91,6 +92,27 @@ resolve(const char *address, int flags, struct mr_error *err)
 		return (NULL);
 	}
 	return (list);
+}
+
+int
+web_listens_at(const struct web_conf *conf, const char **path, uint16_t *port)
+{
+	const char *text;
+	char *end;
+	long number;
+
+	if (conf->listen == NULL)
+		return (0);
+	if ((*path = unix_path(conf->listen)) != NULL)
+		return (1);
+	if ((text = strrchr(conf->listen, ':')) == NULL)
+		return (0);
+	number = strtol(text + 1, &end, 10);
+	if (end == text + 1 || *end != '\0' || number < 1 ||
+	    number > UINT16_MAX)
+		return (0);
+	*port = (uint16_t)number;
+	return (2);
 }
 
 /* ---- listening ---------------------------------------------------------- */

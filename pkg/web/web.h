@@ -128,6 +128,14 @@ struct web_server;
 struct web_server *web_start(const struct web_conf *conf, struct mr_error *err);
 
 /*
+ * web_listens_at -- where web_start will: 1 and *path is a unix socket's path
+ * in ${conf}'s memory; 2 and *port is a TCP port; 0 if nowhere, or if the
+ * address makes no sense to it.
+ */
+int web_listens_at(const struct web_conf *conf, const char **path,
+    uint16_t *port);
+
+/*
  * web_stop -- remove the socket, answer what had connected, free.
  *
  * Waits up to ${drain_ms} for requests under way.  NULL is a no-op.  Returns

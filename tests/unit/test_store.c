@@ -30,6 +30,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/sandbox.h"
 #include "store/internal.h"
 #include "store/store.h"
 
@@ -1609,6 +1610,48 @@ stopped_holder_is_killed_and_the_waiter_goes_on(void **state)
 }
 
 static void
+enter_sandbox(void)
+{
+	struct sandbox sb;
+
+	sandbox_init(&sb);
+	sandbox_write_beside(&sb, path);
+	sandbox_enter(&sb);
+}
+
+static void
+hold_pen_sandboxed(void *arg)
+{
+	enter_sandbox();
+	hold_pen(arg);
+}
+
+/* Neither sees the other's /proc/PID/exe. */
+static void
+stopped_holder_is_killed_from_sandbox_to_sandbox(void **state)
+{
+	struct race *race = shared_memory(sizeof(*race));
+	struct race *other = shared_memory(sizeof(*other));
+	pid_t pid, waiter;
+	int status;
+
+	(void)state;
+	store_close(must_open(own_1));
+	pid = child(hold_pen_sandboxed, race);
+	wait_until(race->holding);
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+	other->go = 1;
+	waiter = child(hold_pen_sandboxed, other);
+	wait_until(other->holding);
+	assert_int_equal(wait_for(waiter), 0);
+	status = wait_for(pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	(void)munmap(race, sizeof(*race));
+	(void)munmap(other, sizeof(*other));
+}
+
+static void
 running_holder_is_waited_for_and_not_killed(void **state)
 {
 	struct race *race = shared_memory(sizeof(*race));
@@ -1914,6 +1957,7 @@ main(void)
 	    TEST(foreign_writer_makes_begin_retry),
 	    TEST(three_writers_get_as_much_of_the_pen),
 	    TEST(stopped_holder_is_killed_and_the_waiter_goes_on),
+	    TEST(stopped_holder_is_killed_from_sandbox_to_sandbox),
 	    TEST(running_holder_is_waited_for_and_not_killed),
 	    TEST(stopped_waiter_does_no_harm),
 	    TEST(reader_sees_what_is_committed_and_nothing_else),

@@ -1,0 +1,170 @@
+/*
+ * seccomp -- the system calls that these programs are made of.
+ *
+ * A list of what is allowed can be kept because the programs are static: no
+ * plug-in, no shared library of the host's can bring others in.  A C library
+ * or OpenSSL of a newer system may try a call that isn't here; it gets what
+ * an older kernel would have said, and does without.
+ */
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+#include <errno.h>
+#include <linux/netlink.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/sandbox_internal.h"
+
+/* By name: not every machine has them all, nor every libseccomp. */
+static const char *const allowed[] = {
+    /* files */
+    "access", "chmod", "close", "copy_file_range", "dup", "dup2", "dup3",
+    "faccessat", "faccessat2", "fallocate", "fchmod", "fchmodat", "fchown",
+    "fcntl", "fdatasync", "flock", "fstat", "fstatfs", "fsync", "ftruncate",
+    "getcwd", "getdents64", "link", "linkat", "lseek", "lstat", "mkdir",
+    "mkdirat", "newfstatat", "open", "openat", "pipe", "pipe2", "pread64",
+    "preadv", "pwrite64", "pwritev", "read", "readlink", "readlinkat", "readv",
+    "rename", "renameat", "renameat2", "rmdir", "stat", "statfs", "statx",
+    "sync_file_range", "umask", "unlink", "unlinkat", "utimensat", "write",
+    "writev",
+    /* memory; what can be executed is below */
+    "brk", "madvise", "mincore", "mremap", "msync", "munmap",
+    /* threads, processes, signals */
+    "exit", "exit_group", "futex", "futex_waitv", "getcpu", "getegid",
+    "geteuid", "getgid", "getpid", "getppid", "getpriority", "getrlimit",
+    "getrusage", "gettid", "getuid", "membarrier", "pause", "pidfd_open",
+    "restart_syscall", "rseq", "rt_sigaction", "rt_sigpending",
+    "rt_sigprocmask", "rt_sigreturn", "rt_sigsuspend", "rt_sigtimedwait",
+    "sched_getaffinity", "sched_getparam", "sched_getscheduler", "sched_yield",
+    "set_robust_list", "sigaltstack", "sysinfo", "times", "uname",
+    /* time and waiting */
+    "clock_getres", "clock_gettime", "clock_nanosleep", "epoll_create1",
+    "epoll_ctl", "epoll_pwait", "epoll_wait", "eventfd2", "getrandom",
+    "gettimeofday", "nanosleep", "poll", "ppoll", "pselect6", "select",
+    "signalfd4", "time", "timer_create", "timer_delete", "timer_getoverrun",
+    "timer_gettime", "timer_settime", "timerfd_create", "timerfd_gettime",
+    "timerfd_settime",
+    /* sockets; which ones is below */
+    "accept", "accept4", "bind", "connect", "getpeername", "getsockname",
+    "getsockopt", "listen", "recvfrom", "recvmmsg", "recvmsg", "sendmmsg",
+    "sendmsg", "sendto", "setsockopt", "shutdown"};
+
+/* Nothing here, or in a library, has any use for these. */
+static const char *const deadly[] = {"bpf", "chroot", "delete_module", "execve",
+    "execveat", "finit_module", "init_module", "kexec_file_load", "kexec_load",
+    "mount", "move_mount", "open_tree", "pivot_root", "process_vm_readv",
+    "process_vm_writev", "ptrace", "reboot", "setns", "umount2", "unshare"};
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+/* 0, or a negative errno; a call that the machine doesn't have needs no
+ * rule. */
+static int
+rules_of(scmp_filter_ctx filter, uint32_t action, const char *const *names,
+    size_t count)
+{
+	int number, e = 0;
+	size_t i;
+
+	for (i = 0; i < count && e == 0; i++) {
+		number = seccomp_syscall_resolve_name(names[i]);
+		if (number >= 0)
+			e = seccomp_rule_add(filter, action, number, 0);
+	}
+	return (e);
+}
+
+/* Allow a call where one argument has this value under this mask. */
+static int
+allow_where(scmp_filter_ctx filter, int number, unsigned int argument,
+    scmp_datum_t mask, scmp_datum_t value)
+{
+	const struct scmp_arg_cmp where = SCMP_CMP(argument, SCMP_CMP_MASKED_EQ,
+	    mask, value);
+
+	return (number < 0 ? 0 :
+			     seccomp_rule_add_array(filter, SCMP_ACT_ALLOW,
+				 number, 1, &where));
+}
+
+#define ALL ((scmp_datum_t)UINT32_MAX) /* an int's bits */
+
+static int
+rules_of_arguments(scmp_filter_ctx filter)
+{
+	const scmp_datum_t self = (scmp_datum_t)getpid();
+	const struct scmp_arg_cmp routes[] = {SCMP_CMP(0, SCMP_CMP_MASKED_EQ,
+						  ALL, AF_NETLINK),
+	    SCMP_CMP(2, SCMP_CMP_MASKED_EQ, ALL, NETLINK_ROUTE)};
+	const struct {
+		int number;
+		unsigned int argument;
+		scmp_datum_t mask, value;
+	} where[] = {
+	    {SCMP_SYS(mmap), 2, PROT_EXEC, 0},
+	    {SCMP_SYS(mprotect), 2, PROT_EXEC, 0},
+	    /* Threads, not processes. */
+	    {SCMP_SYS(clone), 0, CLONE_THREAD, CLONE_THREAD},
+	    {SCMP_SYS(kill), 0, ALL, self},
+	    {SCMP_SYS(tgkill), 0, ALL, self},
+	    {SCMP_SYS(prlimit64), 0, ALL, 0},
+	    /* The stopped holder of a pen is killed by it. */
+	    {SCMP_SYS(pidfd_send_signal), 1, ALL, SIGKILL},
+	    {SCMP_SYS(prctl), 0, ALL, PR_SET_NAME},
+	    {SCMP_SYS(prctl), 0, ALL, PR_GET_NAME},
+	    {SCMP_SYS(ioctl), 1, ALL, FIONREAD},
+	    {SCMP_SYS(ioctl), 1, ALL, FIONBIO},
+	    {SCMP_SYS(ioctl), 1, ALL, TCGETS},
+	    {SCMP_SYS(ioctl), 1, ALL, TIOCGWINSZ},
+	    {SCMP_SYS(socket), 0, ALL, AF_UNIX},
+	    {SCMP_SYS(socket), 0, ALL, AF_INET},
+	    {SCMP_SYS(socket), 0, ALL, AF_INET6},
+	    {SCMP_SYS(socketpair), 0, ALL, AF_UNIX},
+	};
+	int e = 0;
+	size_t i;
+
+	for (i = 0; i < COUNT(where) && e == 0; i++)
+		e = allow_where(filter, where[i].number, where[i].argument,
+		    where[i].mask, where[i].value);
+	/* getaddrinfo asks the kernel for its addresses. */
+	if (e == 0)
+		e = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW,
+		    SCMP_SYS(socket), COUNT(routes), routes);
+	return (e);
+}
+
+void
+seccomp_enter(struct sandbox *sb)
+{
+	scmp_filter_ctx filter;
+	int e;
+
+	if (SANITIZED) {
+		sandbox_said(sb, SANDBOX_SECCOMP, 0, "built with a sanitizer");
+		return;
+	}
+	if ((filter = seccomp_init(SCMP_ACT_ERRNO(ENOSYS))) == NULL) {
+		sandbox_said(sb, SANDBOX_SECCOMP, 0, "no memory");
+		return;
+	}
+	/* A tree instead of a chain of comparisons. */
+	(void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+	if ((e = rules_of(filter, SCMP_ACT_ALLOW, allowed, COUNT(allowed))) ==
+		0 &&
+	    (e = rules_of(filter, SCMP_ACT_KILL_PROCESS, deadly,
+		 COUNT(deadly))) == 0 &&
+	    (e = rules_of_arguments(filter)) == 0)
+		e = seccomp_load(filter);
+	seccomp_release(filter);
+	if (e == 0)
+		sandbox_said(sb, SANDBOX_SECCOMP, 1, "yes");
+	else
+		sandbox_said(sb, SANDBOX_SECCOMP, 0, "%s", strerror(-e));
+}

@@ -1,0 +1,599 @@
+/*
+ * test_base_sandbox -- what a sandboxed process can do, and what it can't.
+ *
+ * Each case forks, enters and tries one thing.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/sandbox.h"
+#include "base/sandbox_internal.h"
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+/* What a child says; above 0 it is an errno. */
+enum { DONE = 0, KILLED = -1 };
+
+static char inside[] = "/tmp/test_sandbox_in.XXXXXX";
+static char outside[] = "/tmp/test_sandbox_out.XXXXXX";
+static char work[100]; /* a path for a case to use */
+static struct sandbox layers; /* what the kernel here has */
+
+static const char *
+in(const char *folder, const char *name)
+{
+
+	snprintf(work, sizeof(work), "%s/%s", folder, name);
+	return (work);
+}
+
+static void
+enter(struct sandbox *sb)
+{
+
+	sandbox_init(sb);
+	sandbox_write(sb, inside);
+	sandbox_enter(sb);
+}
+
+/* Run ${attempt} in a child that has entered: DONE, KILLED by the filter, or
+ * the errno that it failed with. */
+static int
+attempt_in_child(int (*attempt)(void), int sandboxed)
+{
+	struct sandbox sb;
+	int status;
+	pid_t pid;
+
+	fflush(NULL);
+	if ((pid = fork()) == 0) {
+		if (sandboxed)
+			enter(&sb);
+		errno = 0;
+		_exit(attempt() == 0 ? DONE : errno != 0 ? errno : 255);
+	}
+	assert_true(pid > 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFSIGNALED(status)) {
+		assert_int_equal(WTERMSIG(status), SIGSYS);
+		return (KILLED);
+	}
+	return (WEXITSTATUS(status));
+}
+
+/* 0 or -1, as attempts return; a descriptor is closed. */
+static int
+opened(int fd)
+{
+
+	return (fd == -1 ? -1 : close(fd));
+}
+
+/* ---- what is refused ---------------------------------------------------- */
+
+static int
+try_read_outside(void)
+{
+
+	return (opened(open(in(outside, "secret"), O_RDONLY)));
+}
+
+static int
+try_list_outside(void)
+{
+
+	return (opened(open(outside, O_RDONLY | O_DIRECTORY)));
+}
+
+static int
+try_make_outside(void)
+{
+
+	return (opened(open(in(outside, "new"), O_WRONLY | O_CREAT, 0600)));
+}
+
+static int
+try_truncate_outside(void)
+{
+
+	return (truncate(in(outside, "secret"), 0));
+}
+
+static int
+try_remove_outside(void)
+{
+
+	return (unlink(in(outside, "secret")));
+}
+
+static int
+try_write_etc(void)
+{
+
+	return (opened(open("/etc/hostname", O_WRONLY)));
+}
+
+static int
+try_link_in(void)
+{
+	char to[256];
+
+	snprintf(to, sizeof(to), "%s/linked", inside);
+	return (link(in(outside, "secret"), to));
+}
+
+static int
+try_device(void)
+{
+
+	return (mknod(in(inside, "device"), S_IFIFO | 0600, 0));
+}
+
+static int
+try_follow_link(void)
+{
+
+	return (opened(open(in(inside, "out"), O_RDONLY)));
+}
+
+static int
+try_execute(void)
+{
+
+	execl("/bin/true", "true", (char *)NULL);
+	return (-1);
+}
+
+static int
+try_execute_inside(void)
+{
+
+	execl(in(inside, "program"), "program", (char *)NULL);
+	return (-1);
+}
+
+static int
+try_ptrace(void)
+{
+
+	return (ptrace(PTRACE_ATTACH, getppid(), NULL, NULL) == -1 ? -1 : 0);
+}
+
+static int
+try_mount(void)
+{
+
+	return (mount("none", inside, "tmpfs", 0, NULL));
+}
+
+static int
+try_bpf(void)
+{
+
+	return (syscall(SYS_bpf, 0, NULL, 0) == -1 ? -1 : 0);
+}
+
+static int
+try_unshare(void)
+{
+
+	return (syscall(SYS_unshare, 0x10000000L /* CLONE_NEWUSER */) == -1 ?
+		-1 :
+		0);
+}
+
+static int
+try_fork(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(0);
+	return (pid == -1 ? -1 : 0);
+}
+
+static int
+try_packet_socket(void)
+{
+
+	return (opened(socket(AF_PACKET, SOCK_RAW, 0)));
+}
+
+static int
+try_other_socket(void)
+{
+
+	return (opened(socket(AF_VSOCK, SOCK_STREAM, 0)));
+}
+
+static int
+try_other_netlink(void)
+{
+
+	return (opened(socket(AF_NETLINK, SOCK_RAW, 9 /* AUDIT */)));
+}
+
+static int
+try_executable_memory(void)
+{
+
+	return (mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ?
+		-1 :
+		0);
+}
+
+static int
+try_make_executable(void)
+{
+	void *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return (p == MAP_FAILED ? 0 : mprotect(p, 4096, PROT_READ | PROT_EXEC));
+}
+
+static int
+try_signal_another(void)
+{
+
+	return (kill(getppid(), 0));
+}
+
+static int
+try_ring(void)
+{
+
+	return (syscall(SYS_io_uring_setup, 1, NULL) == -1 ? -1 : 0);
+}
+
+static int
+try_bind(void)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET};
+	int fd = socket(AF_INET, SOCK_STREAM, 0), status;
+
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (fd == -1)
+		return (0);
+	status = bind(fd, (struct sockaddr *)&address, sizeof(address));
+	return (status);
+}
+
+static void
+what_is_outside_is_refused(void **state)
+{
+	static const struct {
+		const char *name;
+		int (*attempt)(void);
+		enum sandbox_layer by;
+		int abi; /* Landlock's, that it takes */
+		int expected;
+	} cases[] = {
+	    {"read a file outside", try_read_outside, SANDBOX_LANDLOCK, 1,
+		EACCES},
+	    {"list a folder outside", try_list_outside, SANDBOX_LANDLOCK, 1,
+		EACCES},
+	    {"make a file outside", try_make_outside, SANDBOX_LANDLOCK, 1,
+		EACCES},
+	    {"truncate outside", try_truncate_outside, SANDBOX_SECCOMP, 0,
+		ENOSYS},
+	    {"remove a file outside", try_remove_outside, SANDBOX_LANDLOCK, 1,
+		EACCES},
+	    {"write below /etc", try_write_etc, SANDBOX_LANDLOCK, 1, EACCES},
+	    {"link a file in", try_link_in, SANDBOX_LANDLOCK, 1, EXDEV},
+	    {"follow a link out", try_follow_link, SANDBOX_LANDLOCK, 1, EACCES},
+	    {"make a device", try_device, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"bind a port", try_bind, SANDBOX_LANDLOCK, 4, EACCES},
+	    {"execve", try_execute, SANDBOX_SECCOMP, 0, KILLED},
+	    {"execve inside", try_execute_inside, SANDBOX_SECCOMP, 0, KILLED},
+	    {"ptrace", try_ptrace, SANDBOX_SECCOMP, 0, KILLED},
+	    {"mount", try_mount, SANDBOX_SECCOMP, 0, KILLED},
+	    {"bpf", try_bpf, SANDBOX_SECCOMP, 0, KILLED},
+	    {"unshare", try_unshare, SANDBOX_SECCOMP, 0, KILLED},
+	    {"fork", try_fork, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"packet socket", try_packet_socket, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"vsock", try_other_socket, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"audit netlink", try_other_netlink, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"memory to execute", try_executable_memory, SANDBOX_SECCOMP, 0,
+		ENOSYS},
+	    {"mprotect to execute", try_make_executable, SANDBOX_SECCOMP, 0,
+		ENOSYS},
+	    {"signal the parent", try_signal_another, SANDBOX_SECCOMP, 0,
+		ENOSYS},
+	    {"io_uring", try_ring, SANDBOX_SECCOMP, 0, ENOSYS},
+	};
+	size_t i;
+	int got, done = 0;
+
+	(void)state;
+	for (i = 0; i < COUNT(cases); i++) {
+		if (!layers.in_force[cases[i].by] || layers.abi < cases[i].abi)
+			continue;
+		done++;
+		if ((got = attempt_in_child(cases[i].attempt, 1)) !=
+		    cases[i].expected)
+			fail_msg("%s: %d instead of %d", cases[i].name, got,
+			    cases[i].expected);
+	}
+	print_message("# %d of %zu tried\n", done, COUNT(cases));
+}
+
+/* The same attempts succeed, or fail otherwise, without a sandbox: so it is
+ * the sandbox that refuses. */
+static void
+what_is_outside_is_there_without_it(void **state)
+{
+	static int (*const attempts[])(void) = {try_read_outside,
+	    try_list_outside, try_follow_link, try_fork, try_executable_memory,
+	    try_make_executable, try_signal_another, try_bind};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(attempts); i++)
+		if (attempt_in_child(attempts[i], 0) != DONE)
+			fail_msg("attempt %zu fails by itself", i);
+}
+
+static int
+has_capabilities(void)
+{
+	char line[256];
+	FILE *f = fopen("/proc/self/status", "r");
+	int zeros = 0, no_new = 0;
+
+	if (f == NULL)
+		return (-1);
+	while (fgets(line, sizeof(line), f) != NULL) {
+		if (strncmp(line, "Cap", 3) == 0 && line[3] != 'B' &&
+		    strtoull(strchr(line, ':') + 1, NULL, 16) == 0)
+			zeros++;
+		if (geteuid() == 0 && strncmp(line, "CapBnd:", 7) == 0 &&
+		    strtoull(line + 7, NULL, 16) == 0)
+			zeros++;
+		if (strncmp(line, "NoNewPrivs:\t1", 13) == 0)
+			no_new = 1;
+	}
+	(void)fclose(f);
+	return (zeros == (geteuid() == 0 ? 5 : 4) && no_new ? 0 : -1);
+}
+
+static void
+privileges_and_capabilities_are_gone(void **state)
+{
+
+	(void)state;
+	assert_int_equal(attempt_in_child(has_capabilities, 1), DONE);
+}
+
+/* ---- what goes on ------------------------------------------------------- */
+
+static int
+use_files(void)
+{
+	char other[256];
+	int fd;
+
+	snprintf(other, sizeof(other), "%s/other", inside);
+	if ((fd = open(in(inside, "file"), O_RDWR | O_CREAT, 0600)) == -1 ||
+	    write(fd, "x", 1) != 1 || ftruncate(fd, 0) != 0 ||
+	    fdatasync(fd) != 0 || close(fd) != 0 || rename(work, other) != 0 ||
+	    unlink(other) != 0)
+		return (-1);
+	return (opened(open(inside, O_RDONLY | O_DIRECTORY)));
+}
+
+static void *
+nothing(void *arg)
+{
+
+	return (arg);
+}
+
+static int
+use_threads(void)
+{
+	pthread_t thread;
+
+	if ((errno = pthread_create(&thread, NULL, nothing, NULL)) != 0)
+		return (-1);
+	(void)pthread_setname_np(thread, "named");
+	return ((errno = pthread_join(thread, NULL)) == 0 ? 0 : -1);
+}
+
+static int
+use_names(void)
+{
+	struct addrinfo *list = NULL;
+
+	if (getaddrinfo("localhost", "9092", NULL, &list) != 0)
+		return (-1);
+	freeaddrinfo(list);
+	return (opened(open("/etc/hosts", O_RDONLY)));
+}
+
+static int
+use_sockets(void)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s",
+	    in(inside, "socket"));
+	if (fd == -1 ||
+	    bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0 ||
+	    chmod(work, 0660) != 0 || listen(fd, 1) != 0 || unlink(work) != 0)
+		return (-1);
+	return (opened(fd));
+}
+
+/* As a waiter does to the stopped holder of a pen. */
+static int
+use_pidfd(void)
+{
+	int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+
+	if (fd == -1)
+		return (-1);
+	(void)syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
+	return (-1);
+}
+
+static void
+what_programs_do_goes_on(void **state)
+{
+	static int (*const attempts[])(
+	    void) = {use_files, use_threads, use_names, use_sockets};
+	size_t i;
+	int got, status;
+	struct sandbox sb;
+	pid_t pid;
+
+	(void)state;
+	for (i = 0; i < COUNT(attempts); i++)
+		if ((got = attempt_in_child(attempts[i], 1)) != DONE)
+			fail_msg("attempt %zu: %d", i, got);
+	fflush(NULL);
+	if ((pid = fork()) == 0) {
+		enter(&sb);
+		_exit(use_pidfd() == -1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+/* A file that is replaced stays readable: it is the folder that counts. */
+static int
+use_replaced_file(void)
+{
+	struct sandbox sb;
+
+	sandbox_init(&sb);
+	sandbox_read_beside(&sb, in(outside, "link"));
+	sandbox_enter(&sb);
+	if (opened(open(in(outside, "secret"), O_RDONLY)) != 0)
+		return (-1);
+	return (opened(open(in(inside, "target"), O_RDONLY)));
+}
+
+static void
+beside_a_file_is_its_folder_and_that_of_what_it_links_to(void **state)
+{
+
+	(void)state;
+	assert_int_equal(attempt_in_child(use_replaced_file, 0), DONE);
+}
+
+static void
+every_layer_says_whether_it_is_in_force(void **state)
+{
+	int i;
+
+	(void)state;
+	for (i = 0; i < SANDBOX_LAYERS; i++) {
+		print_message("# layer %d: %s\n", i, layers.said[i]);
+		assert_string_not_equal(layers.said[i], "");
+	}
+	assert_true(layers.in_force[SANDBOX_PRIVILEGES]);
+	assert_true(layers.in_force[SANDBOX_CAPABILITIES]);
+	assert_int_equal(layers.in_force[SANDBOX_SECCOMP] && SANITIZED, 0);
+}
+
+/* ---- */
+
+static void
+make(const char *path, mode_t mode)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, mode);
+
+	assert_true(fd != -1);
+	assert_int_equal(close(fd), 0);
+}
+
+/* The layers of this kernel, as a child that enters finds them. */
+static int
+setup(void **state)
+{
+	struct sandbox *shared;
+	pid_t pid;
+	char target[100];
+
+	(void)state;
+	if (mkdtemp(inside) == NULL || mkdtemp(outside) == NULL)
+		return (-1);
+	make(in(outside, "secret"), 0600);
+	make(in(inside, "target"), 0600);
+	make(in(inside, "program"), 0700);
+	snprintf(target, sizeof(target), "%s/target", inside);
+	if (symlink(target, in(outside, "link")) != 0)
+		return (-1);
+	snprintf(target, sizeof(target), "%s/secret", outside);
+	if (symlink(target, in(inside, "out")) != 0)
+		return (-1);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED || (pid = fork()) == -1)
+		return (-1);
+	if (pid == 0) {
+		enter(shared);
+		_exit(0);
+	}
+	(void)waitpid(pid, NULL, 0);
+	layers = *shared;
+	(void)munmap(shared, sizeof(*shared));
+	return (0);
+}
+
+static int
+teardown(void **state)
+{
+	static const char *const names[] = {"secret", "target", "program",
+	    "link", "out", "new", "linked", "file", "other", "socket"};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < COUNT(names); i++) {
+		(void)unlink(in(inside, names[i]));
+		(void)unlink(in(outside, names[i]));
+	}
+	return (rmdir(inside) != 0 || rmdir(outside) != 0 ? -1 : 0);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(every_layer_says_whether_it_is_in_force),
+	    cmocka_unit_test(what_is_outside_is_refused),
+	    cmocka_unit_test(what_is_outside_is_there_without_it),
+	    cmocka_unit_test(privileges_and_capabilities_are_gone),
+	    cmocka_unit_test(what_programs_do_goes_on),
+	    cmocka_unit_test(
+		beside_a_file_is_its_folder_and_that_of_what_it_links_to),
+	};
+
+	return (cmocka_run_group_tests(tests, setup, teardown));
+}
