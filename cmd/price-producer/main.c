@@ -6,9 +6,7 @@
 
 #include "price-producer.h"
 
-/* In the order of their enums. */
-static const char *const deliveries[] = {"at-most-once", "at-least-once",
-    "exactly-once", NULL};
+/* In the order of their enum. */
 static const char *const models[] = {"walk", "gbm", NULL};
 
 static const struct config_option options[] = {
@@ -55,7 +53,7 @@ static const struct config_option options[] = {
 	.kind = CONFIG_CHOICE,
 	.target = &settings.delivery,
 	.fallback = "exactly-once",
-	.choices = deliveries,
+	.choices = producer_deliveries,
 	.help = "what a crash may do to a price: lose, repeat or neither",
 	.group = "Delivery"},
     {.name = NULL},

@@ -6,69 +6,103 @@
 
 struct settings settings;
 
+static struct walk walk;
+
 static int
-producer_open(struct stream *s, struct mr_error *err)
+prices_load(void *state, struct store *st, struct mr_error *err)
+{
+
+	return (walk_load(state, &settings.walk, st, err));
+}
+
+static int
+prices_save(const void *state, struct store *st, struct mr_error *err)
+{
+
+	return (walk_save(state, st, err));
+}
+
+static void
+prices_step(void *state, int64_t now_ms)
+{
+
+	(void)now_ms;
+	walk_step(state, &settings.walk);
+}
+
+static int
+prices_count(const void *state)
+{
+
+	return (((const struct walk *)state)->symbol_count);
+}
+
+static void
+prices_record(const void *state, int index, int64_t now_ms,
+    struct producer_record *record)
+{
+	struct price_event event;
+
+	walk_event(state, index, now_ms, &event);
+	memcpy(record->key, event.symbol, sizeof(event.symbol));
+	price_event_encode(&event, &record->value);
+	record->ts_ms = event.ts_ms;
+}
+
+static const struct producer_source source = {
+    .topic = PRICES_TOPIC,
+    .type = "price.changed",
+    .load = prices_load,
+    .save = prices_save,
+    .step = prices_step,
+    .count = prices_count,
+    .record = prices_record,
+};
+static struct producer producer = {.source = &source, .state = &walk};
+
+static int
+price_producer_open(struct stream *s, struct mr_error *err)
 {
 
 	if (walk_check(&settings.walk, err) != 0)
 		return (mr_error_wrap(err, "--symbols"));
-	if (settings.delivery != KAFKA_EXACTLY_ONCE)
-		return (direct_start(s, err));
-	price_producer_stream.tick_ms = settings.walk.interval_ms;
-	return (0);
-}
-
-static void
-producer_close(struct stream *s)
-{
-
-	(void)s;
-	direct_stop();
+	producer.interval_ms = settings.walk.interval_ms;
+	producer.delivery = settings.delivery;
+	return (
+	    producer_open(&producer, s, &price_producer_stream.tick_ms, err));
 }
 
 static int
-emit(struct stream *s, const struct price_event *event, struct mr_error *err)
+price_producer_tick(struct stream *s, int64_t now_ms, struct mr_error *err)
 {
-	struct buffer value = {0};
 
-	price_event_encode(event, &value);
-	return (stream_emit_buffer(s, PRICES_TOPIC, "price.changed",
-	    event->symbol, &value, event->ts_ms, err));
+	return (producer_tick(&producer, s, now_ms, err));
 }
 
 static int
-producer_tick(struct stream *s, int64_t now_ms, struct mr_error *err)
-{
-	struct price_event event;
-	struct walk walk;
-	int i;
-
-	if (walk_load(&walk, &settings.walk, stream_store(s), err) != 0)
-		return (-1);
-	walk_step(&walk, &settings.walk);
-	for (i = 0; i < walk.symbol_count; i++) {
-		walk_event(&walk, i, now_ms, &event);
-		if (emit(s, &event, err) != 0)
-			return (-1);
-	}
-	return (walk_save(&walk, stream_store(s), err));
-}
-
-static int
-producer_command(struct stream *s, const struct stream_command *command,
+price_producer_command(struct stream *s, const struct stream_command *command,
     struct stream_answer *answer, struct mr_error *err)
 {
 
+	(void)command;
 	(void)answer;
-	return (walk_save(command->input, stream_store(s), err));
+	return (producer_command(&producer, s, err));
+}
+
+static void
+price_producer_close(struct stream *s)
+{
+
+	(void)s;
+	producer_close();
 }
 
 struct stream_service price_producer_stream = {
     .name = "price-producer",
     .outputs = (const char *const[]){PRICES_TOPIC, NULL},
     .migrations = migrations_price_producer,
-    .open = producer_open,
-    .command = producer_command,
-    .tick = producer_tick,
-    .close = producer_close,
+    .open = price_producer_open,
+    .command = price_producer_command,
+    .tick = price_producer_tick,
+    .close = price_producer_close,
 };

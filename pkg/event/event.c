@@ -200,6 +200,20 @@ check_level(const char *text, size_t length, struct mr_error *err)
 	return (0);
 }
 
+static int
+check_call_id(const char *text, size_t length, struct mr_error *err)
+{
+
+	return (check_text(text, length, EVENT_CALL_ID_SIZE - 1, err));
+}
+
+static int
+check_party(const char *text, size_t length, struct mr_error *err)
+{
+
+	return (check_text(text, length, EVENT_PARTY_SIZE - 1, err));
+}
+
 /* ---- Encoding ---- */
 
 void
@@ -269,6 +283,22 @@ log_event_encode(const struct log_event *event, struct buffer *out)
 	if (event->stack[0] != '\0')
 		json_member_text(&w, "stack", event->stack);
 	json_member_i64(&w, "ts_ms", event->ts_ms);
+	json_object_close(&w);
+}
+
+void
+call_event_encode(const struct call_event *event, struct buffer *out)
+{
+	struct json_writer w;
+
+	json_init(&w, out);
+	json_object_open(&w);
+	json_member_text(&w, "call_id", event->call_id);
+	json_member_text(&w, "caller", event->caller);
+	json_member_text(&w, "callee", event->callee);
+	json_member_i64(&w, "started_ms", event->started_ms);
+	json_key(&w, "duration_s");
+	json_decimal(&w, event->duration_ms, 3);
 	json_object_close(&w);
 }
 
@@ -556,33 +586,52 @@ inventory_event_decode(const char *type, const void *value, size_t size,
 	return (status);
 }
 
+/* A number with a fixed number of decimals, kept as a whole one. */
+struct decimal {
+	const char *name;
+	int64_t scale; /* 100: in hundredths */
+	int64_t least, most; /* scaled */
+	const char *least_text;
+	const char *decimals_text;
+};
+
 /*
- * A price in hundredths.  JSON's numbers are decimal and doubles aren't: what
- * is within a millionth of a hundredth was meant to be that hundredth.
+ * JSON's numbers are decimal and doubles aren't: what is within a ten
+ * thousandth of the last decimal was meant to be that.
  */
 static int
-get_price(const json_t *root, int64_t *minor, struct mr_error *err)
+get_decimal(const json_t *root, const struct decimal *decimal, int64_t *out,
+    struct mr_error *err)
 {
-	const json_t *field = json_object_get(root, "price");
+	const json_t *field = json_object_get(root, decimal->name);
 	double scaled, nearest;
 
 	if (!json_is_number(field))
-		return (mr_error_set(err, MR_REJECT,
-		    "price: must be a number, is %s", kind_of(field)));
-	scaled = json_number_value(field) * 100;
+		return (
+		    mr_error_set(err, MR_REJECT, "%s: must be a number, is %s",
+			decimal->name, kind_of(field)));
+	scaled = json_number_value(field) * (double)decimal->scale;
 	nearest = round(scaled);
-	if (!(nearest >= 1 && nearest <= (double)EVENT_PRICE_MOST_MINOR))
+	if (!(nearest >= (double)decimal->least &&
+		nearest <= (double)decimal->most))
 		return (mr_error_set(err, MR_REJECT,
-		    "price: must be from 0.01 to %lld, is %g",
-		    (long long)(EVENT_PRICE_MOST_MINOR / 100),
+		    "%s: must be from %s to %lld, is %g", decimal->name,
+		    decimal->least_text,
+		    (long long)(decimal->most / decimal->scale),
 		    json_number_value(field)));
 	if (!(fabs(scaled - nearest) <= 1e-4))
 		return (mr_error_set(err, MR_REJECT,
-		    "price: must have at most two decimals, is %.10g",
+		    "%s: must have at most %s decimals, is %.10g",
+		    decimal->name, decimal->decimals_text,
 		    json_number_value(field)));
-	*minor = (int64_t)nearest;
+	*out = (int64_t)nearest;
 	return (0);
 }
+
+static const struct decimal price = {"price", 100, 1, EVENT_PRICE_MOST_MINOR,
+    "0.01", "two"};
+static const struct decimal duration = {"duration_s", 1000, 0,
+    EVENT_DURATION_MOST_MS, "0", "three"};
 
 int
 price_event_decode(const void *value, size_t size, struct price_event *event,
@@ -595,7 +644,7 @@ price_event_decode(const void *value, size_t size, struct price_event *event,
 		return (-1);
 	memset(event, 0, sizeof(*event));
 	if (get_text(root, "symbol", event_check_symbol, event->symbol, err) ||
-	    get_price(root, &event->price_minor, err) ||
+	    get_decimal(root, &price, &event->price_minor, err) ||
 	    get_ts(root, &event->ts_ms, err))
 		goto done;
 	status = 0;
@@ -626,6 +675,29 @@ log_event_decode(const void *value, size_t size, struct log_event *event,
 	    get_ts(root, &event->ts_ms, err))
 		goto done;
 	event->level = (enum log_event_level)log_event_level_find(level);
+	status = 0;
+done:
+	json_decref(root);
+	return (status);
+}
+
+int
+call_event_decode(const void *value, size_t size, struct call_event *event,
+    struct mr_error *err)
+{
+	json_t *root;
+	int status = -1;
+
+	if ((root = parse_object(value, size, err)) == NULL)
+		return (-1);
+	memset(event, 0, sizeof(*event));
+	if (get_text(root, "call_id", check_call_id, event->call_id, err) ||
+	    get_text(root, "caller", check_party, event->caller, err) ||
+	    get_text(root, "callee", check_party, event->callee, err) ||
+	    get_i64(root, "started_ms", 0, TS_MOST_MS, &event->started_ms,
+		err) ||
+	    get_decimal(root, &duration, &event->duration_ms, err))
+		goto done;
 	status = 0;
 done:
 	json_decref(root);

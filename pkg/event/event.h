@@ -33,6 +33,9 @@
 #define EVENT_QUANTITY_MOST 1000000
 #define EVENT_STOCK_MOST INT64_C(1000000000000)
 #define EVENT_PRICE_MOST_MINOR INT64_C(100000000000) /* a billion */
+#define EVENT_CALL_ID_SIZE 65 /* 1 to 64 bytes, as for an item */
+#define EVENT_PARTY_SIZE 33 /* who called whom: 1 to 32 bytes */
+#define EVENT_DURATION_MOST_MS INT64_C(604800000) /* a week */
 #define EVENT_VALUE_MOST_BYTES 65536
 #define EVENT_DEPTH_MOST 8
 
@@ -95,6 +98,16 @@ struct log_event {
 	int64_t ts_ms;
 };
 
+/* calls, key: caller; {"call_id":"1-7","caller":"+4930...","callee":"...",
+ * "started_ms":...,"duration_s":12.345} */
+struct call_event {
+	char call_id[EVENT_CALL_ID_SIZE];
+	char caller[EVENT_PARTY_SIZE];
+	char callee[EVENT_PARTY_SIZE];
+	int64_t started_ms;
+	int64_t duration_ms; /* 0 to EVENT_DURATION_MOST_MS */
+};
+
 const char *order_event_type_text(enum order_event_type type);
 const char *inventory_event_type_text(enum inventory_event_type type);
 /* "debug", "info", "warn", "error", "fatal"; and back: -1 for another text */
@@ -106,12 +119,14 @@ void order_event_encode(const struct order_event *event, struct buffer *out);
 void inventory_event_encode(const struct inventory_event *event,
     struct buffer *out);
 void price_event_encode(const struct price_event *event, struct buffer *out);
+void call_event_encode(const struct call_event *event, struct buffer *out);
 void log_event_encode(const struct log_event *event, struct buffer *out);
 
 /*
  * ${type} is the ce_type header's text, NULL if the record has none; that and
  * a type of another topic are a REJECT.  A price may be any JSON number within
- * a millionth of a hundredth.  0, or -1 with *event undefined.
+ * a millionth of a hundredth, a duration one within a tenth of a microsecond of
+ * a millisecond.  0, or -1 with *event undefined.
  */
 int order_event_decode(const char *type, const void *value, size_t size,
     struct order_event *event, struct mr_error *err);
@@ -119,6 +134,8 @@ int inventory_event_decode(const char *type, const void *value, size_t size,
     struct inventory_event *event, struct mr_error *err);
 int price_event_decode(const void *value, size_t size,
     struct price_event *event, struct mr_error *err);
+int call_event_decode(const void *value, size_t size, struct call_event *event,
+    struct mr_error *err);
 int log_event_decode(const void *value, size_t size, struct log_event *event,
     struct mr_error *err);
 

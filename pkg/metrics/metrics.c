@@ -28,10 +28,7 @@ static const char *const type_names[] = {
 };
 
 /* Upper bounds, and as they are written; the last bucket takes the rest. */
-static const struct {
-	int64_t most_us;
-	const char *le;
-} bounds[] = {
+static const struct metric_bound time_bounds[] = {
     {100, "0.0001"},
     {250, "0.00025"},
     {500, "0.0005"},
@@ -50,7 +47,6 @@ static const struct {
     {10000000, "10"},
     {INT64_MAX, "+Inf"},
 };
-#define BUCKETS (sizeof(bounds) / sizeof(bounds[0]))
 
 /* A name, with its metrics sorted by labels. */
 struct family {
@@ -69,9 +65,11 @@ struct metric {
 	struct metric *next;
 	enum metric_type type;
 	char *labels;
+	const struct metric_bound *bounds; /* of a histogram */
+	size_t bound_count;
 	atomic_int is_real;
 	_Atomic int64_t value;
-	_Atomic int64_t buckets[]; /* BUCKETS of them in a histogram */
+	_Atomic int64_t buckets[]; /* bound_count of them */
 };
 
 /* Guards the lists, not the values.  Nothing is ever taken out of them. */
@@ -129,8 +127,9 @@ find_family(const char *name, const char *help, enum metric_type type)
 
 static struct metric *
 find_metric(const char *name, const char *labels, const char *help,
-    enum metric_type type)
+    enum metric_type type, const struct metric_bound *bounds)
 {
+	size_t bound_count = 0;
 	struct family *f;
 	struct metric *m, *before = NULL, *after;
 	int order = -1;
@@ -145,11 +144,14 @@ find_metric(const char *name, const char *labels, const char *help,
 			break;
 	if (after != NULL && order == 0)
 		return (after);
-	m = must(calloc(1,
-	    sizeof(*m) +
-		(type == TYPE_HISTOGRAM ? BUCKETS : 0) *
-		    sizeof(m->buckets[0])));
+	if (bounds != NULL)
+		for (bound_count = 1;
+		     bounds[bound_count - 1].most_us != INT64_MAX;)
+			bound_count++;
+	m = must(calloc(1, sizeof(*m) + bound_count * sizeof(m->buckets[0])));
 	m->type = type;
+	m->bounds = bounds;
+	m->bound_count = bound_count;
 	m->labels = must(strdup(labels));
 	m->next = after;
 	if (before == NULL)
@@ -161,12 +163,12 @@ find_metric(const char *name, const char *labels, const char *help,
 
 static struct metric *
 register_metric(const char *name, const char *labels, const char *help,
-    enum metric_type type)
+    enum metric_type type, const struct metric_bound *bounds)
 {
 	struct metric *m;
 
 	pthread_mutex_lock(&lock);
-	m = find_metric(name, labels, help, type);
+	m = find_metric(name, labels, help, type, bounds);
 	pthread_mutex_unlock(&lock);
 	return (m);
 }
@@ -175,21 +177,30 @@ struct metric *
 metrics_counter(const char *name, const char *labels, const char *help)
 {
 
-	return (register_metric(name, labels, help, TYPE_COUNTER));
+	return (register_metric(name, labels, help, TYPE_COUNTER, NULL));
 }
 
 struct metric *
 metrics_gauge(const char *name, const char *labels, const char *help)
 {
 
-	return (register_metric(name, labels, help, TYPE_GAUGE));
+	return (register_metric(name, labels, help, TYPE_GAUGE, NULL));
 }
 
 struct metric *
 metrics_histogram(const char *name, const char *labels, const char *help)
 {
 
-	return (register_metric(name, labels, help, TYPE_HISTOGRAM));
+	return (
+	    register_metric(name, labels, help, TYPE_HISTOGRAM, time_bounds));
+}
+
+struct metric *
+metrics_histogram_kept(const char *name, const char *help,
+    const struct metric_bound *bounds)
+{
+
+	return (register_metric(name, NULL, help, TYPE_HISTOGRAM, bounds));
 }
 
 /* One character of a label's value, escaped, into ${text}: its length. */
@@ -291,6 +302,26 @@ metric_set_f64(struct metric *m, double value)
 }
 
 void
+metric_set_total(struct metric *m, double total)
+{
+
+	assert(m->type == TYPE_COUNTER);
+	store_real(m, total);
+}
+
+void
+metric_set_histogram(struct metric *m, const int64_t *counts, int64_t sum_us)
+{
+	size_t i;
+
+	assert(m->type == TYPE_HISTOGRAM);
+	for (i = 0; i < m->bound_count; i++)
+		atomic_store_explicit(&m->buckets[i], counts[i],
+		    memory_order_relaxed);
+	atomic_store_explicit(&m->value, sum_us, memory_order_relaxed);
+}
+
+void
 metric_observe_us(struct metric *m, int64_t us)
 {
 	size_t i = 0;
@@ -298,7 +329,7 @@ metric_observe_us(struct metric *m, int64_t us)
 	assert(m->type == TYPE_HISTOGRAM);
 	if (us < 0)
 		us = 0;
-	while (us > bounds[i].most_us)
+	while (us > m->bounds[i].most_us)
 		i++;
 	atomic_fetch_add_explicit(&m->buckets[i], 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&m->value, us, memory_order_relaxed);
@@ -312,7 +343,7 @@ metric_value(const struct metric *m)
 	size_t i;
 
 	if (m->type == TYPE_HISTOGRAM) {
-		for (i = 0; i < BUCKETS; i++)
+		for (i = 0; i < m->bound_count; i++)
 			count += atomic_load_explicit(&m->buckets[i],
 			    memory_order_relaxed);
 		return (count);
@@ -359,10 +390,11 @@ write_histogram(struct buffer *out, const struct family *f,
 	int64_t count = 0, us;
 	size_t i;
 
-	for (i = 0; i < BUCKETS; i++) {
+	for (i = 0; i < m->bound_count; i++) {
 		count += atomic_load_explicit(&m->buckets[i],
 		    memory_order_relaxed);
-		write_series(out, f->name, "_bucket", m->labels, bounds[i].le);
+		write_series(out, f->name, "_bucket", m->labels,
+		    m->bounds[i].le);
 		buffer_addf(out, "%lld\n", (long long)count);
 	}
 	us = atomic_load_explicit(&m->value, memory_order_relaxed);
@@ -452,7 +484,7 @@ update_memory(void)
 	(void)strtoll(text, &end, 10);
 	pages = strtoll(end, NULL, 10);
 	metric_set(find_metric("process_resident_memory_bytes", NULL,
-		       "Resident memory size in bytes.", TYPE_GAUGE),
+		       "Resident memory size in bytes.", TYPE_GAUGE, NULL),
 	    (int64_t)pages * sysconf(_SC_PAGESIZE));
 }
 
@@ -470,7 +502,7 @@ update_open_fds(void)
 	closedir(dir);
 	/* Without the one that is doing the counting. */
 	metric_set(find_metric("process_open_fds", NULL,
-		       "Number of open file descriptors.", TYPE_GAUGE),
+		       "Number of open file descriptors.", TYPE_GAUGE, NULL),
 	    count - 1);
 }
 
@@ -497,7 +529,7 @@ update_start_time(void)
 	    (double)ticks / (double)sysconf(_SC_CLK_TCK);
 	store_real(find_metric("process_start_time_seconds", NULL,
 		       "Start time of the process since the epoch in seconds.",
-		       TYPE_GAUGE),
+		       TYPE_GAUGE, NULL),
 	    round(started * 100) / 100);
 	done = 1;
 }
@@ -511,7 +543,7 @@ update_cpu_time(void)
 		return;
 	store_real(find_metric("process_cpu_seconds_total", NULL,
 		       "Total user and system CPU time in seconds.",
-		       TYPE_COUNTER),
+		       TYPE_COUNTER, NULL),
 	    (double)ts.tv_sec + round((double)ts.tv_nsec / 1e6) / 1e3);
 }
 

@@ -36,6 +36,22 @@ struct metric *metrics_histogram(const char *name, const char *labels,
     const char *help);
 
 /*
+ * Counters and histograms of what is counted elsewhere, in a service's file.
+ * metric_set_total says what a counter has come to.  A histogram with bounds
+ * of its own (the last one INT64_MAX and "+Inf"; borrowed for ever) is told
+ * how many fell into each of them, and their sum.  Both are for collectors.
+ */
+struct metric_bound {
+	int64_t most_us; /* of a bucket, that included */
+	const char *le; /* the same in seconds, as it is written */
+};
+struct metric *metrics_histogram_kept(const char *name, const char *help,
+    const struct metric_bound *bounds);
+void metric_set_total(struct metric *m, double total);
+void metric_set_histogram(struct metric *m, const int64_t *counts,
+    int64_t sum_us);
+
+/*
  * metrics_label -- labels text `a="b"` with the value escaped, appended to
  * the text in ${out}, with a comma if that isn't empty.  Returns 0, or -1 if
  * it doesn't fit (${out} is as it was).

@@ -285,11 +285,11 @@ ask_alive(void *arg, char *reason, size_t reason_size)
 	return (stream_alive(running->stream, reason, reason_size));
 }
 
-/* ---- gauges from the file ----------------------------------------------- */
+/* ---- metrics from the file ----------------------------------------------- */
 
 #define GAUGE_DEADLINE_MS 2000
 
-static const struct service_gauge *gauges_shown;
+static const struct service *shown;
 
 /* A scrape's own reader: scrapes are rare, and threads come and go. */
 static void
@@ -306,7 +306,8 @@ gauges_set(void *arg)
 		log_warn("gauges can't be read", "error", err.message);
 		return;
 	}
-	for (gauge = gauges_shown; gauge->name != NULL; gauge++) {
+	for (gauge = shown->gauges; gauge != NULL && gauge->name != NULL;
+	     gauge++) {
 		value = 0;
 		if (store_find_values(st, &err, &value, gauge->sql, NULL, 0) ==
 		    -1)
@@ -317,15 +318,17 @@ gauges_set(void *arg)
 				       gauge->help),
 			    value);
 	}
+	if (shown->collect != NULL)
+		shown->collect(st);
 	store_close(st);
 }
 
 void
-service_gauges_register(const struct service_gauge *gauges, const char *db_path)
+service_gauges_register(const struct service *svc, const char *db_path)
 {
 
-	gauges_shown = gauges;
-	if (gauges == NULL)
+	shown = svc;
+	if (svc == NULL || (svc->gauges == NULL && svc->collect == NULL))
 		metrics_collector(NULL, NULL);
 	else
 		metrics_collector(gauges_set, (void *)(uintptr_t)db_path);
@@ -460,7 +463,7 @@ run(const struct service *svc, int signal_fd, struct mr_error *err)
 	settings.web.ready = ask_ready;
 	settings.web.alive = ask_alive;
 	settings.web.arg = &running;
-	service_gauges_register(svc->gauges, settings.web.db_path);
+	service_gauges_register(svc, settings.web.db_path);
 	if ((server = web_start(&settings.web, err)) != NULL)
 		status = stream_run(running.stream, signal_fd, err);
 	if (web_stop(server, settings.stream.drain_ms) == -1) {

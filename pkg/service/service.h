@@ -34,6 +34,8 @@ struct service {
 	const struct stream_service *stream;
 	const struct web_route *routes;
 	const struct service_gauge *gauges;
+	/* sets further metrics from a reader of the file, for each /metrics */
+	void (*collect)(struct store *reader);
 	const struct kafka_topic *topics; /* see kafka_topic_declare */
 	const struct config_option *options; /* the service's own */
 	const char *epilogue; /* for --help */

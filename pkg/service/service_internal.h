@@ -21,9 +21,9 @@ struct service_running {
 int service_parse(int argc, char **argv, const struct service *svc,
     struct stream_conf **stream, struct web_conf **web, struct mr_error *err);
 
-/* service_gauges_register -- have them looked up in ${db_path} with each
- * metrics_write; both are borrowed.  A NULL table: no more. */
-void service_gauges_register(const struct service_gauge *gauges,
-    const char *db_path);
+/* service_gauges_register -- have the service's gauges looked up in ${db_path},
+ * and its collect called, with each metrics_write; both are borrowed.  NULL: no
+ * more. */
+void service_gauges_register(const struct service *svc, const char *db_path);
 
 #endif

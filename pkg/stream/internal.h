@@ -393,6 +393,7 @@ struct stream {
 	struct metric *m_rebalances;
 	struct metric *m_commands;
 	struct metric *m_ready;
+	struct metric *m_health;
 	struct metric *m_relayed;
 	struct metric *m_emitted;
 };

@@ -117,6 +117,7 @@ status_refresh(struct stream *s)
 		stream_set_status(s, "%s", "");
 done:
 	metric_set(s->m_ready, s->status[0] == '\0');
+	metric_set(s->m_health, s->status[0] == '\0');
 }
 
 int
@@ -270,6 +271,8 @@ metrics_register(struct stream *s)
 	    "Commands run and committed.");
 	s->m_ready = metrics_gauge("millrace_ready", NULL,
 	    "1 when /readyz answers 200.");
+	s->m_health = metrics_gauge("millrace_health_status", NULL,
+	    "The same as millrace_ready.");
 	s->m_relayed = metrics_counter("millrace_messages_relayed_total", NULL,
 	    "Records of the outbox acknowledged by Kafka.");
 }

@@ -360,7 +360,7 @@ life_start(const struct life_conf *conf)
 	if (web_table_init(&l->table, &web, &l->err) == -1)
 		broken("%s", l->err.message);
 	web_exchange_init(&l->exchange, &l->table);
-	service_gauges_register(conf->svc->gauges, l->path);
+	service_gauges_register(conf->svc, l->path);
 	if (pthread_create(&l->thread, NULL, life_main, l) != 0)
 		broken("no thread for %s", l->svc.name);
 	while (nudge(l) == -1) {

@@ -1,9 +1,7 @@
 /*
- * direct -- producing beside the stream.
- *
- * The thread owns a Kafka producer; the file's state is written for it by the
- * stream, as a command.  It waits for the stream, and so for the broker and
- * its topic, at its first command.
+ * The thread of a direct delivery owns a Kafka producer; the file's state is
+ * written for it by the stream, as a command.  It waits for the stream, and so
+ * for the broker and its topic, at its first command.
  */
 #include <errno.h>
 #include <poll.h>
@@ -17,29 +15,31 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "metrics/metrics.h"
-
-#include "price-producer.h"
+#include "producer/producer.h"
 
 #define IN_FLIGHT_MOST 512
 #define SAVE_DEADLINE_MS 10000
 #define WAIT_MS 1000 /* before something that failed is tried again */
 
+const char *const producer_deliveries[] = {"at-most-once", "at-least-once",
+    "exactly-once", NULL};
+
 /* A record on its way, for the log line when its fate is known. */
 struct sent {
 	int busy;
 	int64_t ts_ms;
-	char key[EVENT_SYMBOL_SIZE];
-	char value[160];
+	char key[PRODUCER_KEY_SIZE];
+	char value[200];
 };
 
 struct direct {
+	const struct producer *p;
 	struct stream *s;
 	pthread_t thread;
 	int started;
 	int stop_fd;
 	_Atomic int stopping;
 	struct kafka_producer *producer;
-	struct walk walk;
 	struct sent sent[IN_FLIGHT_MOST]; /* a ring */
 	int next_sent;
 	int failed; /* records not acknowledged, since it was cleared */
@@ -93,59 +93,69 @@ on_report(void *arg, const struct kafka_report *report)
 		    "lines_left_out", log_i64(suppressed));
 }
 
-/* 0, or -1: RETRY when too much is on its way. */
+/* Hand a record over, when there is room for it.  0 or -1. */
 static int
-send_price(struct direct *d, const struct price_event *event,
+send_record(struct direct *d, const struct producer_record *record,
     struct mr_error *err)
 {
 	static const struct kafka_header header = {"content-type",
 	    "application/json", 16};
 	struct sent *sent = &d->sent[d->next_sent];
-	struct buffer value = {0};
-	int status = -1;
 
+	while (sent->busy && !d->stopping)
+		pause_for(d, WAIT_MS);
 	if (sent->busy)
-		return (mr_error_set(err, MR_RETRY,
-		    "%d records are on their way already", IN_FLIGHT_MOST));
-	price_event_encode(event, &value);
-	if (value.failed) {
-		mr_error_set(err, MR_RETRY, "no memory for an event");
-		goto done;
-	}
-	sent->ts_ms = event->ts_ms;
-	memcpy(sent->key, event->symbol, sizeof(sent->key));
-	snprintf(sent->value, sizeof(sent->value), "%s", buffer_text(&value));
-	status = kafka_producer_send(d->producer, PRICES_TOPIC, -1, sent->key,
-	    strlen(sent->key), value.data, value.length, &header, 1,
-	    event->ts_ms, sent, err);
-	if (status == 0) {
-		sent->busy = 1;
-		d->next_sent = (d->next_sent + 1) % IN_FLIGHT_MOST;
-	}
-done:
-	buffer_free(&value);
-	return (status);
+		return (mr_error_set(err, MR_RETRY, "stopping"));
+	if (record->value.failed)
+		return (mr_error_set(err, MR_RETRY, "no memory for a record"));
+	sent->ts_ms = record->ts_ms;
+	memcpy(sent->key, record->key, sizeof(sent->key));
+	snprintf(sent->value, sizeof(sent->value), "%s",
+	    buffer_text(&record->value));
+	if (kafka_producer_send(d->producer, d->p->source->topic, -1, sent->key,
+		strlen(sent->key), record->value.data, record->value.length,
+		&header, 1, record->ts_ms, sent, err) != 0)
+		return (-1);
+	sent->busy = 1;
+	d->next_sent = (d->next_sent + 1) % IN_FLIGHT_MOST;
+	return (0);
+}
+
+/* Until nothing is on its way, or we are to stop. */
+static void
+wait_for_reports(struct direct *d)
+{
+
+	while (kafka_producer_in_flight(d->producer) > 0 && !d->stopping)
+		pause_for(d, WAIT_MS);
 }
 
 /* What can't be handed over counts as failed. */
 static void
-send_prices(struct direct *d)
+send_step(struct direct *d)
 {
-	struct price_event event;
+	const struct producer *p = d->p;
+	const int count = p->source->count(p->state);
+	const int64_t now_ms = clock_wall_ms();
+	struct producer_record record;
 	struct mr_error err;
-	int64_t now_ms = clock_wall_ms(), suppressed;
+	int64_t suppressed;
 	int i;
 
-	for (i = 0; i < d->walk.symbol_count; i++) {
-		walk_event(&d->walk, i, now_ms, &event);
-		if (send_price(d, &event, &err) == 0)
-			continue;
-		d->failed++;
-		metric_add(d->undelivered, 1);
-		if (log_limit_take(&d->limit, &suppressed))
-			log_warn("not sent", "topic", PRICES_TOPIC, "key",
-			    event.symbol, "reason", err.message,
-			    "lines_left_out", log_i64(suppressed));
+	for (i = 0; i < count && !d->stopping; i++) {
+		memset(&record, 0, sizeof(record));
+		p->source->record(p->state, i, now_ms, &record);
+		if (send_record(d, &record, &err) != 0) {
+			d->failed++;
+			metric_add(d->undelivered, 1);
+			if (log_limit_take(&d->limit, &suppressed))
+				log_warn("not sent", "topic", p->source->topic,
+				    "key", record.key, "reason", err.message,
+				    "lines_left_out", log_i64(suppressed));
+		}
+		buffer_free(&record.value);
+		if (p->one_by_one)
+			wait_for_reports(d);
 	}
 }
 
@@ -153,9 +163,7 @@ send_prices(struct direct *d)
 static int
 save(struct direct *d)
 {
-	const struct stream_call call = {.kind = PRICE_PRODUCER_SAVE,
-	    .input = &d->walk,
-	    .deadline_ms = SAVE_DEADLINE_MS};
+	const struct stream_call call = {.deadline_ms = SAVE_DEADLINE_MS};
 	struct stream_answer answer;
 	struct mr_error err;
 	int done = 0, said = 0;
@@ -176,27 +184,25 @@ save(struct direct *d)
 	return (done);
 }
 
-/* Write, then send: a crash in between loses a tick. */
+/* Write, then send: a crash in between loses a step. */
 static void
-tick_at_most_once(struct direct *d)
+step_at_most_once(struct direct *d)
 {
 
 	if (save(d))
-		send_prices(d);
+		send_step(d);
 }
 
 /* Send until all of it is acknowledged, then write: a crash in between sends
- * a tick again. */
+ * a step again. */
 static void
-tick_at_least_once(struct direct *d)
+step_at_least_once(struct direct *d)
 {
 
 	do {
 		d->failed = 0;
-		send_prices(d);
-		while (
-		    kafka_producer_in_flight(d->producer) > 0 && !d->stopping)
-			pause_for(d, WAIT_MS);
+		send_step(d);
+		wait_for_reports(d);
 		if (d->failed > 0)
 			pause_for(d, WAIT_MS);
 	} while (d->failed > 0 && !d->stopping);
@@ -208,7 +214,7 @@ static void *
 direct_thread(void *arg)
 {
 	struct direct *d = arg;
-	const int64_t interval_us = settings.walk.interval_ms * 1000;
+	const int64_t interval_us = d->p->interval_ms * 1000;
 	struct mr_error err;
 	int64_t next_us, now_us;
 
@@ -224,11 +230,11 @@ direct_thread(void *arg)
 		next_us = next_us + interval_us > now_us ?
 		    next_us + interval_us :
 		    now_us + interval_us;
-		walk_step(&d->walk, &settings.walk);
-		if (settings.delivery == KAFKA_AT_MOST_ONCE)
-			tick_at_most_once(d);
+		d->p->source->step(d->p->state, clock_wall_ms());
+		if (d->p->delivery == KAFKA_AT_MOST_ONCE)
+			step_at_most_once(d);
 		else
-			tick_at_least_once(d);
+			step_at_least_once(d);
 		pause_for(d, 0);
 	}
 	if (kafka_producer_flush(d->producer,
@@ -238,30 +244,30 @@ direct_thread(void *arg)
 	return (NULL);
 }
 
-int
-direct_start(struct stream *s, struct mr_error *err)
+static int
+direct_start(const struct producer *p, struct stream *s, struct mr_error *err)
 {
 	struct direct *d = &direct;
 	const struct stream_conf *conf = stream_settings(s);
+	char labels[KAFKA_TOPIC_MAX + 16] = "";
 	int status;
 
+	(void)metrics_label(labels, sizeof(labels), "topic", p->source->topic);
+	d->p = p;
 	d->s = s;
 	d->limit.per_second = conf->log_records_per_second;
 	d->limit.burst = conf->log_records_per_second;
 	d->delivered = metrics_counter("millrace_direct_delivered_total",
-	    "topic=\"" PRICES_TOPIC "\"",
-	    "Records produced directly that Kafka acknowledged.");
+	    labels, "Records produced directly that Kafka acknowledged.");
 	d->undelivered = metrics_counter("millrace_direct_undelivered_total",
-	    "topic=\"" PRICES_TOPIC "\"",
-	    "Tries to produce a record directly that failed.");
-	if (walk_load(&d->walk, &settings.walk, stream_store(s), err) != 0)
+	    labels, "Tries to produce a record directly that failed.");
+	if (p->source->load(p->state, stream_store(s), err) != 0)
 		return (-1);
 	if ((d->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) == -1)
 		return (mr_error_set(err, MR_FATAL, "eventfd: %s",
 		    strerror(errno)));
 	if ((d->producer = kafka_producer_new(&conf->kafka,
-		 (enum kafka_delivery)settings.delivery, on_report, d, err)) ==
-	    NULL)
+		 (enum kafka_delivery)p->delivery, on_report, d, err)) == NULL)
 		goto fail_fd;
 	if ((status = pthread_create(&d->thread, NULL, direct_thread, d)) !=
 	    0) {
@@ -280,7 +286,7 @@ fail_fd:
 }
 
 void
-direct_stop(void)
+producer_close(void)
 {
 	struct direct *d = &direct;
 	const uint64_t one = 1;
@@ -293,4 +299,46 @@ direct_stop(void)
 	kafka_producer_free(d->producer);
 	close(d->stop_fd);
 	d->started = 0;
+}
+
+int
+producer_open(const struct producer *p, struct stream *s, int64_t *tick_ms,
+    struct mr_error *err)
+{
+
+	*tick_ms = 0;
+	if (p->delivery != KAFKA_EXACTLY_ONCE)
+		return (direct_start(p, s, err));
+	*tick_ms = p->interval_ms;
+	return (0);
+}
+
+int
+producer_tick(const struct producer *p, struct stream *s, int64_t now_ms,
+    struct mr_error *err)
+{
+	const struct producer_source *source = p->source;
+	struct producer_record record;
+	int i, count;
+
+	if (source->load(p->state, stream_store(s), err) != 0)
+		return (-1);
+	source->step(p->state, now_ms);
+	count = source->count(p->state);
+	for (i = 0; i < count; i++) {
+		memset(&record, 0, sizeof(record));
+		source->record(p->state, i, now_ms, &record);
+		if (stream_emit_buffer(s, source->topic, source->type,
+			record.key, &record.value, record.ts_ms, err) != 0)
+			return (-1);
+	}
+	return (source->save(p->state, stream_store(s), err));
+}
+
+int
+producer_command(const struct producer *p, struct stream *s,
+    struct mr_error *err)
+{
+
+	return (p->source->save(p->state, stream_store(s), err));
 }
