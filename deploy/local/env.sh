@@ -7,6 +7,8 @@
 #	MILLRACE_DATA	data: state files, and Kafka's in data/kafka
 #	MILLRACE_RUN	run: sockets, pids, configuration, logs
 #	MILLRACE_PORT	8000: nginx
+#	PORT_6066	6066, and likewise 6067: the ports of a service's own that
+#			the table names; 0 for none, as where nginx is not on 8000
 #	MILLRACE_HOSTS	further host names that nginx serves, commas between
 #	MILLRACE_BROKERS  an existing Kafka; without it one is started here
 #	KAFKA_PORT	9092: that one's port
@@ -52,6 +54,18 @@ table() {
 
 programs() {
 	table | awk '{ print $1 }'
+}
+
+# The ports of their own that services have, as the table names them.
+own_ports() {
+	table | awk '{ print $2 }' | tr , '\n' | sed -n 's/^://p'
+}
+
+# Where such a port really is; 0 for nowhere.
+port_of() {
+	eval "port=\${PORT_$1:-\$(kept PORT_$1)}"
+	[ -n "$port" ] || { [ "$PORT" = 8000 ] && port=$1; }
+	echo "${port:-0}"
 }
 
 # How many instances of a program there are to be.
