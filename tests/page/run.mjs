@@ -53,8 +53,8 @@ async function until(what, probe, patienceMs = PATIENCE_MS) {
 const text = async (page, selector) => (await page.locator(selector).first().textContent() ?? "").trim();
 
 /* Of the chart's canvas: how many pixels are drawn, and a sum that moves with them. */
-const chartInk = (page) => page.evaluate(() => {
-	const canvas = document.querySelector("#chart canvas");
+const chartInk = (page, selector = "#chart") => page.evaluate((at) => {
+	const canvas = document.querySelector(`${at} canvas`);
 	const copy = new OffscreenCanvas(canvas?.width || 1, canvas?.height || 1).getContext("2d", { willReadFrequently: true });
 	let drawn = 0;
 	let sum = 0;
@@ -71,7 +71,7 @@ const chartInk = (page) => page.evaluate(() => {
 		}
 	}
 	return { drawn, sum };
-});
+}, selector);
 
 const setHidden = (page, hidden) => page.evaluate((value) => {
 	Object.defineProperty(document, "hidden", { configurable: true, get: () => value });
@@ -739,6 +739,64 @@ check("a violation of the policy would have been noticed", async ({ page }) => {
 	});
 	await until("the report", () => planted.some((t) => t.includes("style-src")));
 }, { real: true, plants: true });
+
+/* -- calls ---------------------------------------------------------------- */
+
+async function openCalls(page, stub, base) {
+	stub?.calls.fill(3000, 1795658820000);
+	await page.goto(`${base}/ui/calls`);
+	await until("the calls live", async () => await page.getAttribute("#calls-feed", "data-state") === "live");
+}
+
+check("calls: sums, both charts and long calls are shown", async ({ page, stub, base }) => {
+	await openCalls(page, stub, base);
+	await until("bars of minutes", async () => (await chartInk(page, "#minutes")).drawn > 500);
+	await until("bars of durations", async () => (await chartInk(page, "#durations")).drawn > 500);
+	assert.equal(await text(page, "#sum-calls"), "3,000");
+	assert.match(await text(page, "#sum-mean"), /^(29|30|31)\.\d s$/);
+	assert.equal(await text(page, "#sum-minute"), "60");
+	assert.equal(await page.locator("#long-table tr").count(), 12);
+	const rows = await page.locator("#durations-table tr").evaluateAll((list) => list.map((row) => [...row.cells].map((cell) => cell.textContent)));
+	const [seconds, calls, expected] = rows[0];
+
+	assert.equal(seconds, "0 to 5");
+	/* 3000 (1 - exp(-5/30)) of them, within four standard deviations. */
+	assert.ok(Math.abs(Number(calls) - 461) < 80, calls);
+	assert.ok(Math.abs(Number(expected) - 461) < 20, expected);
+	assert.equal(await page.locator("#pages a[aria-current=page]").innerText(), "Calls");
+});
+
+check("calls: new ones move the page, and nothing new is answered 304", async ({ page, stub, base }) => {
+	await openCalls(page, stub, base);
+	await until("a 304", () => stub.log.some((e) => e.path === "/calls" && e.status === 304));
+	const before = await chartInk(page, "#durations");
+
+	stub.calls.fill(2000, 1795658820000);
+	await until("the sum", async () => await text(page, "#sum-calls") === "5,000");
+	assert.notEqual((await chartInk(page, "#durations")).sum, before.sum);
+});
+
+check("calls: without any, and without an answer, the page says so", async ({ page, stub, base }) => {
+	await page.goto(`${base}/ui/calls`);
+	await until("no calls yet", async () => /No calls yet/.test(await text(page, "#calls-empty")));
+	stub.faults.calls = 502;
+	await until("stale", async () => /No answer for \d+ s.*retrying/.test(await text(page, "#calls-feed .feed-text")));
+	delete stub.faults.calls;
+	await page.click("#calls-feed button");
+	await until("live again", async () => await page.getAttribute("#calls-feed", "data-state") === "live");
+});
+
+check("calls: fits a phone and a wide window, and takes the theme's colours", async ({ page, stub, base }) => {
+	await openCalls(page, stub, base);
+	for (const width of [320, 390, 820, 1280, 1920]) {
+		await page.setViewportSize({ width, height: 900 });
+		await until(`no scrolling sideways at ${width}`, () => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth));
+	}
+	const before = await chartInk(page, "#durations");
+
+	await page.click("#theme");
+	await until("other colours", async () => (await chartInk(page, "#durations")).sum !== before.sum);
+});
 
 /* -- the run -------------------------------------------------------------- */
 

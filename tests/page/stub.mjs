@@ -97,6 +97,45 @@ class Prices {
 	}
 }
 
+/* Some thousand calls of exponential length, a minute's worth each second of a
+ * test if one asks for more. */
+class Calls {
+	constructor(seed) {
+		this.rng = random(seed);
+		this.calls = 0;
+		this.ms = 0;
+		this.durations = Array(121).fill(0);
+		this.minutes = new Map();
+		this.long = [];
+	}
+
+	add(startedMs) {
+		const ms = Math.round(-30000 * Math.log(1 - this.rng()));
+		const minute = startedMs - startedMs % 60000;
+		const sums = this.minutes.get(minute) ?? { start_ms: minute, calls: 0, ms: 0 };
+
+		this.calls++;
+		this.ms += ms;
+		this.durations[Math.min(Math.max(Math.ceil(ms / 5000) - 1, 0), 120)]++;
+		sums.calls++;
+		sums.ms += ms;
+		this.minutes.set(minute, sums);
+		if (ms > 60000)
+			this.long.unshift({ seq: this.long.length + 1, call_id: `1-${this.calls}`, caller: "+49300000007", callee: "agent-3", started_ms: startedMs, duration_s: ms / 1000 });
+	}
+
+	fill(count, fromMs) {
+		for (let i = 0; i < count; i++)
+			this.add(fromMs + Math.round(i * 3000000 / count));
+	}
+
+	answer(limit, pollMs) {
+		return { calls: this.calls, duration_s: this.ms / 1000, bucket_s: 5, durations: this.durations,
+			minutes: [...this.minutes.values()].map((m) => ({ start_ms: m.start_ms, calls: m.calls, duration_s: m.ms / 1000 })),
+			long_call_s: 60, long_calls: this.long.slice(0, limit), poll_ms: pollMs };
+	}
+}
+
 class Orders {
 	constructor(stub) {
 		this.stub = stub;
@@ -180,6 +219,8 @@ function answer(stub, method, url, body, headers) {
 		orders.stock[parts[1]] = (orders.stock[parts[1]] ?? 0) + body.quantity;
 		return [200, { item: parts[1], on_hand: orders.stock[parts[1]] }];
 	}
+	if (url.pathname === "/calls")
+		return [200, stub.calls.answer(Number(query.get("limit") ?? 20), pollMs)];
 	if (url.pathname === "/stock")
 		return [200, { stock: Object.entries(orders.stock).map(([item, on_hand]) => ({ item, on_hand })) }];
 	if (url.pathname === "/notifications") {
@@ -226,7 +267,7 @@ function answer(stub, method, url, body, headers) {
 async function sendFile(res, path) {
 	const file = path.startsWith("/vendor/")
 	    ? join(dirname(require.resolve("uplot")), path.slice("/vendor/".length))
-	    : join(WWW, normalize(path === "/" ? "/index.html" : path));
+	    : join(WWW, normalize(path === "/" ? "/index.html" : path.startsWith("/ui/") ? `${path}.html` : path));
 
 	try {
 		const bytes = await readFile(file);
@@ -260,7 +301,7 @@ async function readBody(req) {
  *   live(ms)    prices move every ms; live(0) stops
  */
 export async function startStub({ port = 0, pollMs = 1000, seed = 7, history = 900, symbols = SYMBOLS } = {}) {
-	const stub = { pollMs, decideMs: 600, noteMs: 250, faults: {}, log: [], refuseCancel: false, prices: new Prices(seed, symbols) };
+	const stub = { pollMs, decideMs: 600, noteMs: 250, faults: {}, log: [], refuseCancel: false, prices: new Prices(seed, symbols), calls: new Calls(seed) };
 	let timer = null;
 
 	stub.orders = new Orders(stub);
@@ -270,7 +311,7 @@ export async function startStub({ port = 0, pollMs = 1000, seed = 7, history = 9
 		const url = new URL(req.url, "http://stub");
 		const first = url.pathname.split("/")[1];
 
-		if (!["prices", "orders", "notifications", "stock"].includes(first)) {
+		if (!["prices", "orders", "notifications", "stock", "calls"].includes(first)) {
 			await sendFile(res, url.pathname);
 			return;
 		}

@@ -8,6 +8,7 @@ import { el } from "./dom.js";
 
 const PAGES = [
 	{ href: "/", label: "Prices and orders" },
+	{ href: "/ui/calls", label: "Calls" },
 ];
 
 export function showPages(list, path) {
