@@ -53,6 +53,7 @@ static const struct service calls = {
     .stream = &stream,
     .routes = calls_routes,
     .collect = calls_collect,
+    .writes = &calls_settings.long_calls_log,
     .options = options,
     .epilogue =
 	"URLs:\n"

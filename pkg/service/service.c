@@ -419,7 +419,7 @@ sandbox_reads(void *arg, const char *path)
 
 /* Keep what the settings name, and give up the rest; 0 or -1. */
 static int
-sandbox(struct mr_error *err)
+sandbox(const struct service *svc, struct mr_error *err)
 {
 	struct sandbox sb;
 	const char *socket_path;
@@ -430,6 +430,8 @@ sandbox(struct mr_error *err)
 		sandbox_write_beside(&sb, settings.stream.db_path);
 	else
 		sandbox_write(&sb, "data"); /* as in stream.h */
+	if (svc->writes != NULL && *svc->writes != NULL)
+		sandbox_write_beside(&sb, *svc->writes);
 	switch (web_listens_at(&settings.web, &socket_path, &port)) {
 	case 1:
 		sandbox_write_beside(&sb, socket_path);
@@ -505,7 +507,7 @@ service_main(int argc, char **argv, const struct service *svc)
 	    config_version(), "fcgi", settings.web.listen);
 	if (!settings.sandbox)
 		log_warn("not sandboxed", "reason", "--no-sandbox");
-	if ((settings.sandbox && sandbox(&err) == -1) ||
+	if ((settings.sandbox && sandbox(svc, &err) == -1) ||
 	    run(svc, signal_fd, &err) == -1) {
 		log_error("stopped", "error", err.message);
 		return (EXIT_FAILURE);

@@ -36,6 +36,9 @@ struct service {
 	const struct service_gauge *gauges;
 	/* sets further metrics from a reader of the file, for each /metrics */
 	void (*collect)(struct store *reader);
+	/* a setting that may name a file outside of the data's folder, which
+	 * the sandbox is to let it write, and those beside it */
+	const char *const *writes;
 	const struct kafka_topic *topics; /* see kafka_topic_declare */
 	const struct config_option *options; /* the service's own */
 	const char *epilogue; /* for --help */
