@@ -237,8 +237,8 @@ a_centre_goes_on_where_it_stopped(void **state)
 	}
 	load_into(&other, &small);
 	assert_int_equal(other.calls, total);
-	assert_int_equal(
-	    fake_number("SELECT sum(calls) FROM center_durations"), total);
+	assert_int_equal(fake_number("SELECT sum(calls) FROM center_durations"),
+	    total);
 	/* Another seed: other calls, the same sums. */
 	small.seed = 8;
 	load_into(&other, &small);
