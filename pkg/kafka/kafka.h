@@ -151,7 +151,8 @@ struct kafka_record {
 	/* set instead of a payload: the record at this offset can't be had.  1:
 	 * the offset isn't there (log truncated, or retention outran us); 2: what
 	 * is there can't be read (damaged, or a codec that isn't known; on_error
-	 * said what).  Nothing more comes of the partition until a seek or an
+	 * said what); 3: the log was cut below the offset, and may have grown
+	 * again with other records (KIP-320: its leader epoch ended before it).  Nothing more comes of the partition until a seek or an
 	 * assignment */
 	int out_of_range;
 	void *opaque; /* the module's own */
@@ -171,7 +172,9 @@ struct kafka_position {
 	int topic_index;
 	int partition;
 	int64_t offset; /* next to read; filled in by on_assign */
-	int32_t leader_epoch; /* -1: not known */
+	/* of the record before it, as that record said: with it the broker can
+	 * tell whether the log was cut meanwhile; -1: not known */
+	int32_t leader_epoch;
 };
 
 /*

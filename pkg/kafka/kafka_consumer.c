@@ -20,6 +20,7 @@
  */
 struct partition {
 	int64_t next; /* the offset that poll gives next, or after */
+	int32_t leader_epoch; /* of the record before it; -1: not known */
 	int fresh_from; /* see above */
 	int suspect; /* an out-of-range report that didn't fit was retried */
 	unsigned int assigned : 1;
@@ -174,10 +175,11 @@ partition_find(struct kafka_consumer *consumer, const char *name, int number)
 /* From here on its records are of a new assignment, beginning at ${next}. */
 static void
 partition_restart(struct kafka_consumer *consumer, struct partition *part,
-    int64_t next)
+    int64_t next, int32_t leader_epoch)
 {
 
 	part->next = next;
+	part->leader_epoch = leader_epoch;
 	part->ended = 0;
 	part->suspect = 0;
 	part->fresh_from = consumer->collected;
@@ -290,7 +292,7 @@ start_fetching(struct kafka_consumer *consumer,
 		/* librdkafka's pause outlives an assignment; ours doesn't. */
 		if (part->paused)
 			list_add(paused, at->topic, at->partition, -1, -1);
-		partition_restart(consumer, part, at->offset);
+		partition_restart(consumer, part, at->offset, at->leader_epoch);
 		part->paused = 0;
 		part->assigned = 1;
 		part->fetching = at->offset >= 0;
@@ -321,7 +323,7 @@ stop_fetching(struct kafka_consumer *consumer,
 
 		if (part->fetching)
 			list_add(list, at->topic, at->partition, -1, -1);
-		partition_restart(consumer, part, -1);
+		partition_restart(consumer, part, -1, -1);
 		part->assigned = 0;
 		part->fetching = 0;
 	}
@@ -670,11 +672,12 @@ static int
 take_out_of_range(struct kafka_consumer *consumer, struct topic *topic,
     const rd_kafka_message_t *msg, struct kafka_record *record)
 {
+	int truncated = msg->err == RD_KAFKA_RESP_ERR__LOG_TRUNCATION;
 	struct partition *part = &topic->partitions[msg->partition];
 	struct kafka_position at = {.topic = topic->name,
 	    .partition = msg->partition,
 	    .offset = part->next,
-	    .leader_epoch = -1};
+	    .leader_epoch = part->leader_epoch};
 
 	if (msg->offset >= 0 && msg->offset < part->next)
 		return (0);
@@ -683,7 +686,7 @@ take_out_of_range(struct kafka_consumer *consumer, struct topic *topic,
 		part->suspect = 1;
 		return (0);
 	}
-	return (take_loss(topic, msg, part->next, 1, record));
+	return (take_loss(topic, msg, part->next, truncated ? 3 : 1, record));
 }
 
 /* An error in place of a record: 1 if it makes one of ours. */
@@ -703,6 +706,9 @@ take_failed(struct kafka_consumer *consumer, struct topic *topic,
 			return (0);
 		fill_record(record, topic, msg, msg->offset);
 		record->end_of_partition = 1;
+		/* What lies between may be of a later epoch. */
+		if (part->next != msg->offset)
+			part->leader_epoch = -1;
 		part->next = msg->offset;
 		return (1);
 	case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
@@ -777,6 +783,7 @@ take_message(struct kafka_consumer *consumer, rd_kafka_message_t *msg,
 	record->value_size = msg->len;
 	record->opaque = msg;
 	part->next = msg->offset + 1;
+	part->leader_epoch = record->leader_epoch;
 	part->suspect = 0;
 	return (1);
 drop:
@@ -956,7 +963,8 @@ kafka_consumer_seek(struct kafka_consumer *consumer,
 		    (long long)position->offset));
 	if (move_fetcher(consumer, part, position, err) != 0)
 		return (-1);
-	partition_restart(consumer, part, position->offset);
+	partition_restart(consumer, part, position->offset,
+	    position->leader_epoch);
 	return (0);
 }
 

@@ -272,6 +272,9 @@ record_step(struct stream *s, struct partition *p, struct held *h,
 		return (STEP_STAY);
 	}
 	if (r->end_of_partition) {
+		/* What lies between may be of a later epoch. */
+		if (p->next != r->offset)
+			p->leader_epoch = -1;
 		p->next = r->offset;
 		return (STEP_ON);
 	}
@@ -614,7 +617,7 @@ partition_committed(struct stream *s, struct partition *p)
 	}
 	partition_drop(p, p->taken);
 	if (p->refetch)
-		partition_refetch(s, p, p->next);
+		partition_refetch(s, p, p->next, p->leader_epoch);
 	else if (p->halts)
 		partition_halt(s, p);
 	else if (p->waits)

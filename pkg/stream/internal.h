@@ -87,6 +87,7 @@ struct partition {
 	int64_t assignment; /* the number of this assignment or seek */
 	int64_t start; /* where to begin if the file has no position */
 	int64_t fetch_next; /* where the fetch stands */
+	int32_t fetch_epoch; /* of the record before it; -1: not known */
 	int64_t retry_at_us;
 	int64_t backoff_ms;
 	int paused; /* as last told to Kafka's client */
@@ -124,7 +125,8 @@ void partition_hold(struct stream *s, struct kafka_record *record);
 struct held *partition_at(struct partition *p, size_t index);
 void partition_drop(struct partition *p, size_t count); /* from the first */
 /* Fetch again from ${offset}, under a new assignment number. */
-void partition_refetch(struct stream *s, struct partition *p, int64_t offset);
+void partition_refetch(struct stream *s, struct partition *p, int64_t offset,
+    int32_t leader_epoch);
 void partition_halt(struct stream *s, struct partition *p);
 void partition_wait(struct stream *s, struct partition *p);
 /* Resume those whose time has come, verify those that aren't, pause or

@@ -81,17 +81,18 @@ halt(struct stream *s, struct partition *p, const char *format, ...)
 
 /*
  * The offset isn't in the log: below its start, retention was faster than
- * we; above its end, the log was cut.
+ * we; above its end, the log was cut.  If it was cut, the end may be above us
+ * again: then what comes next isn't what followed on what we have read.
  */
 static void
-out_of_range(struct stream *s, struct partition *p, int64_t offset)
+out_of_range(struct stream *s, struct partition *p, int64_t offset, int cut)
 {
 	struct mr_error err = {0};
 	int64_t first = 0, next = 0;
 
 	if (kafka_admin_offsets(s->admin, s->inputs[p->input], p->number,
 		&first, &next, ASK_MS, &err) == 0 &&
-	    (offset < first || offset > next)) {
+	    (offset < first || offset > next || cut)) {
 		if (offset < first)
 			halt(s, p,
 			    "records %lld to %lld were deleted by retention "
@@ -99,6 +100,12 @@ out_of_range(struct stream *s, struct partition *p, int64_t offset)
 			    "accept-gap` goes on at %lld",
 			    (long long)offset, (long long)first - 1,
 			    (long long)first);
+		else if (offset <= next)
+			halt(s, p,
+			    "the log was cut below %lld, up to which we have "
+			    "read, and has grown again to %lld; `millrace "
+			    "state accept-gap` goes on where it was cut",
+			    (long long)offset, (long long)next);
 		else
 			halt(s, p,
 			    "the log ends at %lld but we have read up to %lld: "
@@ -119,8 +126,8 @@ partition_lost(struct stream *s, struct partition *p)
 	int why = p->lost;
 
 	p->lost = 0;
-	if (why == 1)
-		out_of_range(s, p, p->lost_at);
+	if (why != 2)
+		out_of_range(s, p, p->lost_at, why == 3);
 	else
 		halt(s, p,
 		    "what is at offset %lld can't be read, it is damaged; "
@@ -146,7 +153,7 @@ partition_hold(struct stream *s, struct kafka_record *record)
 	}
 	/* Polled in one array with what made us seek: not of this fetch. */
 	if (record->fetch_offset != p->fetch_next) {
-		partition_refetch(s, p, p->fetch_next);
+		partition_refetch(s, p, p->fetch_next, p->fetch_epoch);
 		goto drop;
 	}
 	if (record->end_of_partition && record->offset == p->fetch_next)
@@ -154,7 +161,7 @@ partition_hold(struct stream *s, struct kafka_record *record)
 	if (p->held_count == p->held_capacity && partition_grow(p) == -1) {
 		log_error("out of memory for fetched records", "topic",
 		    s->inputs[p->input], "partition", log_i64(p->number));
-		partition_refetch(s, p, p->fetch_next);
+		partition_refetch(s, p, p->fetch_next, p->fetch_epoch);
 		goto drop;
 	}
 	h = &p->held[(p->held_first + p->held_count) % p->held_capacity];
@@ -164,25 +171,28 @@ partition_hold(struct stream *s, struct kafka_record *record)
 	p->held_count++;
 	p->fetch_next = record->end_of_partition ? record->offset :
 						   record->offset + 1;
+	p->fetch_epoch = record->leader_epoch;
 	return;
 drop:
 	kafka_record_free(record);
 }
 
 void
-partition_refetch(struct stream *s, struct partition *p, int64_t offset)
+partition_refetch(struct stream *s, struct partition *p, int64_t offset,
+    int32_t leader_epoch)
 {
 	struct mr_error err = {0};
 	struct kafka_position position = {.topic = s->inputs[p->input],
 	    .topic_index = p->input,
 	    .partition = p->number,
 	    .offset = offset,
-	    .leader_epoch = -1};
+	    .leader_epoch = leader_epoch};
 
 	partition_drop(p, p->held_count);
 	p->lost = 0;
 	p->assignment = ++s->last_assignment;
 	p->fetch_next = offset;
+	p->fetch_epoch = leader_epoch;
 	if (kafka_consumer_seek(s->consumer, &position, &err) == -1) {
 		log_warn("seeking failed, trying again", "topic",
 		    position.topic, "partition", log_i64(p->number), "offset",
@@ -370,6 +380,7 @@ verify(struct stream *s, struct partition *p, struct mr_error *err)
 	if (p->state == PARTITION_READING && verify_group(s, p, err) == -1)
 		goto fail;
 	p->fetch_next = p->committed == -1 ? p->start : p->committed;
+	p->fetch_epoch = p->committed_epoch;
 	return (0);
 fail:
 	p->state = PARTITION_UNVERIFIED;
@@ -451,7 +462,7 @@ on_assign(void *arg, struct kafka_position *positions, int count)
 		verify_or_wait(s, p);
 		if (p->state == PARTITION_READING) {
 			positions[i].offset = p->fetch_next;
-			positions[i].leader_epoch = -1;
+			positions[i].leader_epoch = p->fetch_epoch;
 			p->paused = 0;
 		}
 		log_info("partition assigned", "topic", positions[i].topic,
@@ -568,7 +579,7 @@ partition_retry(struct stream *s, struct partition *p)
 	}
 	verify_or_wait(s, p);
 	if (p->state == PARTITION_READING)
-		partition_refetch(s, p, p->fetch_next);
+		partition_refetch(s, p, p->fetch_next, p->fetch_epoch);
 }
 
 int64_t

@@ -31,6 +31,7 @@
 /* A record in the log, or a copy of one in somebody's hand. */
 struct entry {
 	int64_t offset;
+	int32_t leader_epoch;
 	int64_t ts_ms;
 	int nothing;
 	int damaged;
@@ -53,6 +54,7 @@ struct log {
 	size_t capacity;
 	int64_t first;
 	int64_t next;
+	int32_t leader_epoch; /* goes up whenever the log is cut */
 };
 
 struct topic {
@@ -89,6 +91,7 @@ struct reading {
 	int paused;
 	int ended;
 	int64_t next;
+	int32_t leader_epoch; /* of the record before it; -1: not known */
 	int64_t end_told; /* the end that was reported last; -1: none */
 	int64_t generation; /* goes up with assignments and seeks */
 };
@@ -273,6 +276,7 @@ entry_copy(const struct entry *from)
 	int i;
 
 	e->offset = from->offset;
+	e->leader_epoch = from->leader_epoch;
 	e->ts_ms = from->ts_ms;
 	e->key = copy_bytes(from->key, from->key_size);
 	e->key_size = from->key_size;
@@ -387,6 +391,7 @@ log_append(struct log *l, struct entry *e)
 		    realloc(l->entries, l->capacity * sizeof(struct entry *)));
 	}
 	e->offset = l->next++;
+	e->leader_epoch = l->leader_epoch;
 	l->entries[l->count++] = e;
 	return (e->offset);
 }
@@ -550,10 +555,11 @@ reading_find(struct kafka_consumer *c, const char *topic, int partition)
 }
 
 static void
-reading_start(struct reading *r, int64_t offset)
+reading_start(struct reading *r, int64_t offset, int32_t leader_epoch)
 {
 	r->fetching = offset >= 0;
 	r->next = offset;
+	r->leader_epoch = leader_epoch;
 	r->ended = 0;
 	r->end_told = -1;
 	r->generation = ++cluster.generations;
@@ -561,7 +567,7 @@ reading_start(struct reading *r, int64_t offset)
 
 static struct reading *
 reading_add(struct kafka_consumer *c, const char *topic, int index,
-    int partition, int64_t offset)
+    int partition, int64_t offset, int32_t leader_epoch)
 {
 	struct reading *r;
 
@@ -572,7 +578,7 @@ reading_add(struct kafka_consumer *c, const char *topic, int index,
 	r->topic = topic;
 	r->index = index;
 	r->partition = partition;
-	reading_start(r, offset);
+	reading_start(r, offset, leader_epoch);
 	return (r);
 }
 
@@ -580,6 +586,20 @@ static void
 reading_remove(struct kafka_consumer *c, struct reading *r)
 {
 	*r = c->readings[--c->reading_count];
+}
+
+/* Whether the log was cut below where it is read: its epoch ended before. */
+static int
+reading_was_cut(const struct reading *r, const struct log *l)
+{
+	size_t i;
+
+	if (r->leader_epoch == -1 || r->leader_epoch == l->leader_epoch)
+		return (0);
+	for (i = 0; i < l->count; i++)
+		if (l->entries[i]->leader_epoch > r->leader_epoch)
+			return (l->entries[i]->offset < r->next);
+	return (l->next < r->next);
 }
 
 /* What a poll would give of it. */
@@ -595,7 +615,7 @@ reading_gives(const struct kafka_consumer *c, const struct reading *r,
 
 	if (l == NULL || !r->fetching || r->paused || r->ended)
 		return (GIVES_NOTHING);
-	if (at < l->first || at > l->next)
+	if (at < l->first || at > l->next || reading_was_cut(r, l))
 		return (GIVES_LOSS);
 	while ((e = log_at(l, at)) != NULL && e->nothing)
 		at = e->offset + 1;
@@ -833,6 +853,7 @@ fake_cut_end(const char *topic, int partition, int64_t next)
 	l = log_need(topic, partition);
 	log_keep(l, 0, next);
 	l->next = next;
+	l->leader_epoch++;
 	wake_all();
 	leave();
 }
@@ -1363,7 +1384,7 @@ kafka_consumer_assign(struct kafka_consumer *consumer,
 	for (i = 0; i < count; i++)
 		(void)reading_add(consumer, positions[i].topic,
 		    positions[i].topic_index, positions[i].partition,
-		    positions[i].offset);
+		    positions[i].offset, positions[i].leader_epoch);
 	wake_all();
 	leave();
 	return (0);
@@ -1432,7 +1453,7 @@ give(struct kafka_consumer *c)
 			continue;
 		share->owner = c;
 		r = reading_add(c, c->topics[reads_topic(c, share->topic)],
-		    reads_topic(c, share->topic), share->partition, -1);
+		    reads_topic(c, share->topic), share->partition, -1, -1);
 		positions[count++] = position_of(r);
 	}
 	if (count == 0 || c->handlers.on_assign == NULL)
@@ -1444,7 +1465,8 @@ give(struct kafka_consumer *c)
 		r = reading_find(c, positions[i].topic, positions[i].partition);
 		/* A seek inside the handler counts. */
 		if (!r->fetching)
-			reading_start(r, positions[i].offset);
+			reading_start(r, positions[i].offset,
+			    positions[i].leader_epoch);
 	}
 }
 
@@ -1493,10 +1515,14 @@ take(struct kafka_consumer *c, struct reading *r, struct kafka_record *record)
 	record->leader_epoch = -1;
 	record->ts_ms = -1;
 	if (gives == GIVES_LOSS) {
-		record->out_of_range = e != NULL ? 2 : 1;
+		record->out_of_range = e != NULL ? 2 :
+		    reading_was_cut(r, l)        ? 3 :
+						   1;
 		r->ended = 1;
 	} else if (gives == GIVES_END) {
 		record->end_of_partition = 1;
+		if (r->next != l->next)
+			r->leader_epoch = -1;
 		record->offset = r->next = r->end_told = l->next;
 	} else {
 		e = entry_copy(e);
@@ -1506,7 +1532,7 @@ take(struct kafka_consumer *c, struct reading *r, struct kafka_record *record)
 			c->allowed--;
 		record->opaque = e;
 		record->offset = e->offset;
-		record->leader_epoch = 0;
+		record->leader_epoch = r->leader_epoch = e->leader_epoch;
 		record->ts_ms = e->ts_ms;
 		record->key = e->key;
 		record->key_size = e->key_size;
@@ -1672,7 +1698,7 @@ kafka_consumer_seek(struct kafka_consumer *consumer,
 		mr_error_set(err, MR_REJECT, "%s/%d isn't ours",
 		    position->topic, position->partition);
 	else if (!fails(FAKE_SEEK, "seek", err)) {
-		reading_start(r, position->offset);
+		reading_start(r, position->offset, position->leader_epoch);
 		status = 0;
 	}
 	wake_all();

@@ -347,6 +347,50 @@ truncated_log_halts(void **state)
 	driver_stop(d);
 }
 
+/* KIP-320: the same offsets hold other records now. */
+static void
+log_that_was_cut_and_grew_again_halts(void **state)
+{
+	struct driven *d = driver_run(&ledger_service, "one", NULL);
+	int i;
+
+	(void)state;
+	for (i = 0; i < 5; i++)
+		fake_put(INPUT, 0, "a");
+	WAIT(entries() == 5);
+	driver_stop(d);
+	fake_cut_end(INPUT, 0, 3);
+	for (i = 0; i < 4; i++)
+		fake_put(INPUT, 0, "b");
+	d = driver_run(&ledger_service, "one", NULL);
+	WAIT(driver_says(d,
+	    "the log was cut below 5, up to which we have "
+	    "read, and has grown again to 7"));
+	assert_true(at_rest(1));
+	assert_int_equal(entries(), 5);
+	driver_stop(d);
+}
+
+/* Behind a transaction's mark, the record before it can't say. */
+static void
+end_behind_a_mark_is_no_sign_of_a_cut(void **state)
+{
+	struct driven *d = driver_run(&ledger_service, "one", NULL);
+
+	(void)state;
+	fake_put(INPUT, 0, "a");
+	fake_put_nothing(INPUT, 0);
+	WAIT(entries() == 1);
+	WAIT(driver_number(sql_next) == 2);
+	assert_int_equal(driver_number("SELECT leader_epoch FROM positions"),
+	    -1);
+	fake_put(INPUT, 0, "b");
+	WAIT(entries() == 2);
+	assert_int_equal(driver_number("SELECT leader_epoch FROM positions"),
+	    0);
+	driver_stop(d);
+}
+
 /* It isn't skipped, and not asked for again and again. */
 static void
 record_that_cannot_be_read_halts(void **state)
@@ -570,6 +614,8 @@ main(void)
 	    LEDGER_TEST(retention_that_outran_us_halts),
 	    LEDGER_TEST(records_in_hand_outlive_the_log),
 	    LEDGER_TEST(truncated_log_halts),
+	    LEDGER_TEST(log_that_was_cut_and_grew_again_halts),
+	    LEDGER_TEST(end_behind_a_mark_is_no_sign_of_a_cut),
 	    LEDGER_TEST(record_that_cannot_be_read_halts),
 	    LEDGER_TEST(cut_log_is_judged_once_the_broker_answers),
 	    LEDGER_TEST(hole_above_the_stored_position_is_fetched_again),
