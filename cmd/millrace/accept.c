@@ -123,13 +123,14 @@ typedef int read_each(void *arg, const struct kafka_record *record);
 
 static int
 partition_read(struct accept *a, const char *topic, int partition,
-    int64_t offset, read_each *each, void *arg, struct mr_error *err)
+    int64_t offset, int32_t leader_epoch, read_each *each, void *arg,
+    struct mr_error *err)
 {
 	static const struct kafka_group_handlers none = {NULL, NULL, NULL};
 	const struct kafka_position at = {.topic = topic,
 	    .partition = partition,
 	    .offset = offset,
-	    .leader_epoch = -1};
+	    .leader_epoch = leader_epoch};
 	struct kafka_consumer *consumer;
 	struct kafka_record record;
 	int64_t heard_us = clock_mono_us();
@@ -166,6 +167,7 @@ meet_first(void *arg, const struct kafka_record *r)
 		return (1);
 	f->offset = r->offset;
 	f->unreadable = r->out_of_range == 2;
+	f->was_cut = r->out_of_range == 3;
 	f->has_record = !r->out_of_range;
 	if (f->has_record)
 		(void)identity_of(r, f->source, &f->seq, &f->predecessor);
@@ -202,13 +204,60 @@ marks_gather(struct accept *a, const struct gap_facts *f,
 			return (-1);
 		if (marks->left > 0 &&
 		    partition_read(a, f->topic, i,
-			whole ? f->firsts[i] : plan->to, meet_sources, marks,
-			err) == -1)
+			whole ? f->firsts[i] : plan->to, -1, meet_sources,
+			marks, err) == -1)
 			return (-1);
 		/* Whose next record hasn't come has nothing to miss. */
 		marks->left = 0;
 	}
 	return (0);
+}
+
+static int
+meet_epoch(void *arg, const struct kafka_record *r)
+{
+	*(int32_t *)arg = r->leader_epoch;
+	return (1);
+}
+
+/*
+ * The log was cut below the position: the first offset with a record of a
+ * later epoch than the one that was applied last.  Epochs only rise.
+ */
+static int
+cut_find(struct accept *a, struct gap_facts *f, int64_t epoch,
+    struct mr_error *err)
+{
+	int64_t low = f->firsts[f->partition], high = f->offset, middle;
+	int32_t met;
+
+	while (low < high) {
+		middle = low + (high - low) / 2;
+		met = -1;
+		if (partition_read(a, f->topic, f->partition, middle, -1,
+			meet_epoch, &met, err) == -1)
+			return (-1);
+		if (met > epoch)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	f->cut_at = low;
+	return (0);
+}
+
+/* What is at the position, and whether it follows on what was applied. */
+static int
+first_gather(struct accept *a, struct gap_facts *f, int64_t position,
+    struct mr_error *err)
+{
+	int64_t epoch;
+
+	if (gap_epoch(a->st, f->topic_id, f->partition, &epoch, err) == -1 ||
+	    partition_read(a, f->topic, f->partition, position, (int32_t)epoch,
+		meet_first, f, err) == -1)
+		return (-1);
+	return (f->was_cut ? cut_find(a, f, epoch, err) : 0);
 }
 
 static int
@@ -243,11 +292,8 @@ facts_gather(struct accept *a, struct gap_facts *f, int64_t *firsts,
 		 &position, err)) == -1)
 		return (-1);
 	if (known == 1 && position >= firsts[f->partition] &&
-	    position < f->next)
-		return (partition_read(a, f->topic, f->partition, position,
-			    meet_first, f, err) == -1 ?
-			-1 :
-			0);
+	    position <= f->next)
+		return (first_gather(a, f, position, err));
 	return (0);
 }
 

@@ -8,6 +8,8 @@ static const char sql_topic_ids[] =
     "SELECT DISTINCT topic_id FROM positions WHERE topic = ?1";
 static const char sql_position[] =
     "SELECT next_offset FROM positions WHERE topic_id = ?1 AND partition = ?2";
+static const char sql_epoch[] =
+    "SELECT leader_epoch FROM positions WHERE topic_id = ?1 AND partition = ?2";
 static const char sql_mark[] =
     "SELECT seq FROM marks"
     " WHERE source = ?1 AND topic_id = ?2 AND partition = ?3";
@@ -68,6 +70,15 @@ gap_position(struct store *st, const char *topic, const char *topic_id,
 		    store_text(topic_id), store_i64(partition)) == -1))
 		return (-1);
 	return (known);
+}
+
+int
+gap_epoch(struct store *st, const char *topic_id, int partition, int64_t *epoch,
+    struct mr_error *err)
+{
+	*epoch = -1;
+	return (store_find(st, err, epoch, sql_epoch, store_text(topic_id),
+	    store_i64(partition)));
 }
 
 /* The position is within the log: what does the record there lack? */
@@ -163,6 +174,15 @@ gap_plan_make(struct store *st, const struct gap_facts *f,
 		    "position moves back to %lld",
 		    f->topic, f->partition, (long long)f->next,
 		    (long long)plan->from, (long long)f->next);
+	} else if (f->was_cut) {
+		plan->kind = GAP_TRUNCATED;
+		plan->to = f->cut_at;
+		snprintf(plan->says, sizeof(plan->says),
+		    "%s/%d was cut at %lld, was applied up to %lld, and has "
+		    "grown again to %lld: the position moves back to %lld",
+		    f->topic, f->partition, (long long)f->cut_at,
+		    (long long)plan->from, (long long)f->next,
+		    (long long)f->cut_at);
 	} else {
 		return (plan_record(st, f, plan, err));
 	}

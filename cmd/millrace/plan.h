@@ -29,6 +29,8 @@ struct gap_facts {
 	int has_record;
 	int64_t offset;
 	int unreadable; /* there is one, and it is damaged */
+	int was_cut; /* the log was cut below the position, and grew again */
+	int64_t cut_at; /* where */
 	char source[PLAN_SOURCE_SIZE]; /* "": not a service's */
 	int64_t seq;
 	int64_t predecessor;
@@ -88,6 +90,9 @@ int gap_leaves_out(const struct gap_plan *plan);
  */
 int gap_position(struct store *st, const char *topic, const char *topic_id,
     int partition, int64_t *position, struct mr_error *err);
+/* gap_epoch -- the leader epoch of the record before it; -1 if unknown. */
+int gap_epoch(struct store *st, const char *topic_id, int partition,
+    int64_t *epoch, struct mr_error *err);
 
 /* gap_plan_make -- what would be done; GAP_NONE says why nothing would. */
 int gap_plan_make(struct store *st, const struct gap_facts *facts,

@@ -131,36 +131,40 @@ test_each_halt_has_a_plan_that_lets_it_go_on(void **state)
 		int64_t predecessor;
 		enum gap_kind kind;
 		const char *after;
+		int64_t cut_at; /* 0: it wasn't cut */
 	} cases[] = {
 	    {"nothing new", "now", 0, {0, 0, 0}, 10, 0, 0, "", 0, 0, GAP_NONE,
-		POSITIONS " | " MARKS},
+		POSITIONS " | " MARKS, 0},
 	    {"what follows", "now", 0, {0, 0, 0}, 11, 1, 0, S, 101, 100,
-		GAP_NONE, POSITIONS " | " MARKS},
+		GAP_NONE, POSITIONS " | " MARKS, 0},
 	    {"a repeat", "now", 0, {0, 0, 0}, 11, 1, 0, S, 100, 99, GAP_NONE,
-		POSITIONS " | " MARKS},
+		POSITIONS " | " MARKS, 0},
 	    {"a new source", "now", 1, {0, 0, 0}, 21, 1, 0, OTHER, 70, 60,
-		GAP_NONE, POSITIONS " | " MARKS},
+		GAP_NONE, POSITIONS " | " MARKS, 0},
 	    {"a stranger", "now", 0, {0, 0, 0}, 11, 1, 0, "", 0, 0, GAP_NONE,
-		POSITIONS " | " MARKS},
+		POSITIONS " | " MARKS, 0},
 	    {"a partition that is read from its start", "now", 2, {0, 0, 0}, 5,
-		0, 0, "", 0, 0, GAP_NONE, POSITIONS " | " MARKS},
+		0, 0, "", 0, 0, GAP_NONE, POSITIONS " | " MARKS, 0},
 	    {"a gap in the sequence", "now", 0, {0, 0, 0}, 11, 1, 0, S, 120,
 		110, GAP_SEQUENCE,
-		POSITIONS " | a/now/0=110 a/now/1=200 b/now/0=50"},
+		POSITIONS " | a/now/0=110 a/now/1=200 b/now/0=50", 0},
 	    {"retention", "now", 0, {15, 0, 0}, 30, 0, 0, "", 0, 0,
-		GAP_RETENTION, "now/0=15 now/1=20 | " MARKS},
+		GAP_RETENTION, "now/0=15 now/1=20 | " MARKS, 0},
 	    {"retention of all", "now", 1, {0, 30, 0}, 30, 0, 0, "", 0, 0,
-		GAP_RETENTION, "now/0=10 now/1=30 | " MARKS},
+		GAP_RETENTION, "now/0=10 now/1=30 | " MARKS, 0},
 	    {"a log that was cut", "now", 1, {0, 0, 0}, 12, 0, 0, "", 0, 0,
-		GAP_TRUNCATED, "now/0=10 now/1=12 | " MARKS},
+		GAP_TRUNCATED, "now/0=10 now/1=12 | " MARKS, 0},
+	    {"a log that was cut and grew again", "now", 1, {0, 0, 0}, 25, 0, 0,
+		"", 0, 0, GAP_TRUNCATED, "now/0=10 now/1=17 | " MARKS, 17},
 	    {"a damaged record", "now", 0, {0, 0, 0}, 30, 0, 1, "", 0, 0,
-		GAP_UNREADABLE, "now/0=11 now/1=20 | " MARKS},
+		GAP_UNREADABLE, "now/0=11 now/1=20 | " MARKS, 0},
 	    {"a new partition, cut", "now", 2, {0, 0, 7}, 9, 0, 0, "", 0, 0,
-		GAP_PARTITION, POSITIONS " now/2=7 | " MARKS},
+		GAP_PARTITION, POSITIONS " now/2=7 | " MARKS, 0},
 	    {"a topic made anew", "new", 1, {0, 4, 0}, 9, 0, 0, "", 0, 0,
 		GAP_ANEW,
 		"new/0=0 new/1=4 new/2=0 |"
-		" a/new/0=100 a/new/1=200 b/new/0=50"},
+		" a/new/0=100 a/new/1=200 b/new/0=50",
+		0},
 	};
 	struct gap_marks none = {NULL, 0, 0};
 	struct gap_facts facts;
@@ -184,6 +188,8 @@ test_each_halt_has_a_plan_that_lets_it_go_on(void **state)
 		facts.offset = 10;
 		facts.has_record = cases[i].has_record;
 		facts.unreadable = cases[i].unreadable;
+		facts.was_cut = cases[i].cut_at != 0;
+		facts.cut_at = cases[i].cut_at;
 		snprintf(facts.source, sizeof(facts.source), "%s",
 		    cases[i].source);
 		facts.seq = cases[i].seq;
