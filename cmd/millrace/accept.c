@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 
@@ -21,13 +20,15 @@ static const char sql_cluster[] = "SELECT cluster_id FROM cluster";
 static const char sql_known[] =
     "SELECT 1 FROM database_ids WHERE database_id = ?1";
 
+static const char says_again[] = "Done; start the service again";
+
 struct accept {
 	const struct command *command;
 	const char *db;
 	const char *topic;
 	int64_t partition;
 	struct config_list topics;
-	int yes;
+	struct agreement asks;
 	struct kafka_conf kafka;
 	struct kafka_admin *admin;
 	struct kafka_consumer *consumer;
@@ -51,28 +52,6 @@ close_both(struct accept *a)
 	kafka_consumer_free(a->consumer);
 	kafka_admin_free(a->admin);
 	store_close(a->st);
-}
-
-/* Say what will be done, and ask whether it should be: 1 yes, 0 no. */
-static int
-agreed(const struct accept *a, const char *says)
-{
-	char answer[16];
-
-	printf("%s: %s.\n", a->db, says);
-	if (a->yes)
-		return (1);
-	if (!isatty(STDIN_FILENO)) {
-		printf("Nothing was changed; --yes does it.\n");
-		return (0);
-	}
-	printf("Go on? [y/N] ");
-	fflush(stdout);
-	if (fgets(answer, sizeof(answer), stdin) != NULL &&
-	    (answer[0] == 'y' || answer[0] == 'Y'))
-		return (1);
-	printf("Nothing was changed.\n");
-	return (0);
 }
 
 /* ---- what is at the position ----------------------------------------------- */
@@ -337,9 +316,15 @@ gap_parse(struct accept *a, const struct command *command, int argc,
 		.help = "its partition that is halted"},
 	    {.name = "yes",
 		.kind = CONFIG_BOOL,
-		.target = &a->yes,
+		.target = &a->asks.yes,
 		.fallback = "no",
 		.help = "do it without asking"},
+	    {.name = "output",
+		.kind = CONFIG_CHOICE,
+		.target = &a->asks.output,
+		.fallback = "table",
+		.choices = output_names,
+		.help = "table or json; also -o"},
 	    {.name = NULL},
 	};
 	const struct config_option *const tables[] = {options,
@@ -377,16 +362,13 @@ gap_accept(struct accept *a, struct gap_marks *marks, struct mr_error *err)
 	    gap_plan_make(a->st, &facts, &plan, err) == -1 ||
 	    marks_gather(a, &facts, &plan, marks, err) == -1)
 		return (EXIT_UNKNOWN);
-	if (plan.kind == GAP_NONE) {
-		printf("%s: %s.\n", a->db, plan.says);
-		return (EXIT_NO);
-	}
-	if (!agreed(a, plan.says))
-		return (EXIT_NO);
+	if (plan.kind == GAP_NONE)
+		return (agree_tell(&a->asks, 0, plan.says));
+	if (!agree(&a->asks, plan.says))
+		return (agree_tell(&a->asks, 0, ""));
 	if (gap_plan_apply(a->st, &facts, &plan, marks, err) == -1)
 		return (EXIT_UNKNOWN);
-	printf("Done; start the service again.\n");
-	return (EXIT_YES);
+	return (agree_tell(&a->asks, 1, says_again));
 }
 
 int
@@ -399,6 +381,7 @@ state_accept_gap(const struct command *command, int argc, char **argv)
 
 	if (gap_parse(&a, command, argc, argv) == -1)
 		return (EXIT_UNKNOWN);
+	a.asks.about = a.db;
 	status = gap_accept(&a, &marks, &err);
 	free(marks.list);
 	close_both(&a);
@@ -533,6 +516,7 @@ static int
 rebind(struct accept *a, struct binding *b, struct mr_error *err)
 {
 	struct buffer says = {0};
+	char settled[400];
 	int i, yes;
 
 	if (open_both(a, err) == -1 ||
@@ -545,10 +529,11 @@ rebind(struct accept *a, struct binding *b, struct mr_error *err)
 	    topics_find(a, b, err) == -1 || ids_find(a, b, err) == -1)
 		return (EXIT_UNKNOWN);
 	if (strcmp(b->cluster_id, b->bound_to) == 0 && b->id_count == 0) {
-		printf("%s: works with cluster %s already, and group %s has "
-		       "offsets of no other file.\n",
-		    a->db, b->cluster_id, b->service);
-		return (EXIT_NO);
+		snprintf(settled, sizeof(settled),
+		    "works with cluster %s already, and group %s has "
+		    "offsets of no other file",
+		    b->cluster_id, b->service);
+		return (agree_tell(&a->asks, 0, settled));
 	}
 	buffer_addf(&says, "the service %s %s work with cluster %s", b->service,
 	    strcmp(b->cluster_id, b->bound_to) == 0 ? "goes on to" : "will",
@@ -562,15 +547,14 @@ rebind(struct accept *a, struct binding *b, struct mr_error *err)
 			     "database" :
 			     ",",
 		    b->ids[i]);
-	yes = agreed(a, buffer_text(&says));
+	yes = agree(&a->asks, buffer_text(&says));
 	buffer_free(&says);
 	if (!yes)
-		return (EXIT_NO);
+		return (agree_tell(&a->asks, 0, ""));
 	if (rebind_apply(a->st, b->cluster_id, (const char(*)[33])b->ids,
 		b->id_count, clock_wall_ms(), err) == -1)
 		return (EXIT_UNKNOWN);
-	printf("Done; start the service again.\n");
-	return (EXIT_YES);
+	return (agree_tell(&a->asks, 1, says_again));
 }
 
 int
@@ -590,9 +574,15 @@ state_rebind(const struct command *command, int argc, char **argv)
 			"of it; may be repeated"},
 	    {.name = "yes",
 		.kind = CONFIG_BOOL,
-		.target = &a.yes,
+		.target = &a.asks.yes,
 		.fallback = "no",
 		.help = "do it without asking"},
+	    {.name = "output",
+		.kind = CONFIG_CHOICE,
+		.target = &a.asks.output,
+		.fallback = "table",
+		.choices = output_names,
+		.help = "table or json; also -o"},
 	    {.name = NULL},
 	};
 	const struct config_option *const tables[] = {options,
@@ -614,6 +604,7 @@ state_rebind(const struct command *command, int argc, char **argv)
 		mr_error_set(&err, MR_REJECT, "say --db");
 		return (command_fail(command, &err));
 	}
+	a.asks.about = a.db;
 	status = rebind(&a, &binding, &err);
 	close_both(&a);
 	if (status == EXIT_UNKNOWN)

@@ -19,6 +19,9 @@ static const struct command commands[] = {
     {"state dead-letters list", "records that could not be applied",
 	state_dead_letters},
     {"state dead-letters show", "one of them, whole", state_dead_letter},
+    {"state dead-letters replay", "have the service apply some once more",
+	state_letters_replay},
+    {"state dead-letters drop", "forget some", state_letters_drop},
     {"state accept-gap", "let a halted partition go on", state_accept_gap},
     {"state rebind", "let a file work with another cluster or group",
 	state_rebind},
@@ -76,7 +79,7 @@ help(FILE *to, int argc, char **argv)
 	fputs(usage, to);
 	for (c = commands; c->words != NULL; c++)
 		if (strncmp(c->words, words, length) == 0)
-			fprintf(to, "  %-24s %s\n", c->words, c->summary);
+			fprintf(to, "  %-26s %s\n", c->words, c->summary);
 	fputs(usage_end, to);
 }
 

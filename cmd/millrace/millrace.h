@@ -6,6 +6,8 @@
  *	state.c		what is in the files: positions, outbox, dead letters
  *	accept.c	what halts a service: accept-gap, rebind
  *	plan.c		what accepting changes
+ *	letters.c	dead letters: replay, drop
+ *	agree.c		saying what will be done, and asking
  *	table.c		columns for people, JSON for programs
  */
 #ifndef MILLRACE_H
@@ -31,6 +33,8 @@ int state_positions(const struct command *command, int argc, char **argv);
 int state_outbox(const struct command *command, int argc, char **argv);
 int state_dead_letters(const struct command *command, int argc, char **argv);
 int state_dead_letter(const struct command *command, int argc, char **argv);
+int state_letters_replay(const struct command *command, int argc, char **argv);
+int state_letters_drop(const struct command *command, int argc, char **argv);
 int state_accept_gap(const struct command *command, int argc, char **argv);
 int state_rebind(const struct command *command, int argc, char **argv);
 
@@ -52,6 +56,21 @@ int command_fail(const struct command *command, const struct mr_error *err);
 
 /* Write to stdout; returns ${status}, or EXIT_UNKNOWN if it can't. */
 int command_print(struct buffer *out, int status);
+
+/* ---- agree.c -------------------------------------------------------------- */
+
+/* How a command that changes something asks, and tells what came of it. */
+struct agreement {
+	const char *about; /* the file, or whatever it changes */
+	int yes; /* --yes: don't ask */
+	int output;
+};
+
+/* agree -- say what will be done, and ask whether it should be: 1, or 0. */
+int agree(const struct agreement *a, const char *says);
+/* agree_tell -- what was done, or why nothing was ("": it wasn't agreed to);
+ * returns the exit status. */
+int agree_tell(const struct agreement *a, int done, const char *says);
 
 /* ---- table.c -------------------------------------------------------------- */
 

@@ -155,12 +155,21 @@ struct kafka_record {
 	 * again with other records (KIP-320: its leader epoch ended before it).  Nothing more comes of the partition until a seek or an
 	 * assignment */
 	int out_of_range;
+	/* the headers of a record that isn't the client's but was kept in a file;
+	 * NULL: ask the client's */
+	const struct kafka_header *kept;
+	size_t kept_count;
 	void *opaque; /* the module's own */
 };
 
 /* Look a header up; the last of that name wins.  1 if found, else 0. */
 int kafka_record_header(const struct kafka_record *record, const char *name,
     const void **value, size_t *size);
+/* The same of a record that was kept, for the two functions around this. */
+int kafka_record_kept(const struct kafka_record *record, const char *name,
+    const void **value, size_t *size);
+int kafka_record_kept_at(const struct kafka_record *record, size_t index,
+    struct kafka_header *header);
 /* Walk the headers: 1 and the ${index}-th, or 0 past the last. */
 int kafka_record_header_at(const struct kafka_record *record, size_t index,
     struct kafka_header *header);

@@ -862,6 +862,8 @@ kafka_record_header(const struct kafka_record *record, const char *name,
 {
 	rd_kafka_headers_t *headers;
 
+	if (record->kept != NULL)
+		return (kafka_record_kept(record, name, value, size));
 	if (record->opaque == NULL ||
 	    rd_kafka_message_headers(record->opaque, &headers) !=
 		RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -876,6 +878,8 @@ kafka_record_header_at(const struct kafka_record *record, size_t index,
 {
 	rd_kafka_headers_t *headers;
 
+	if (record->kept != NULL)
+		return (kafka_record_kept_at(record, index, header));
 	if (record->opaque == NULL ||
 	    rd_kafka_message_headers(record->opaque, &headers) !=
 		RD_KAFKA_RESP_ERR_NO_ERROR)

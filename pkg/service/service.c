@@ -1,6 +1,7 @@
 /*
  * service -- settings, stream and HTTP put together.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -269,6 +270,43 @@ service_poll_ms(void)
 	return (settings.poll_ms);
 }
 
+/* ---- what every service has, for tools: nginx passes none of it on ------- */
+
+static void
+dead_letter(struct web_request *req, struct web_response *res, int kind)
+{
+	const char *text = web_param(req, "id");
+	int64_t id;
+	char *end;
+
+	errno = 0;
+	id = strtoll(text, &end, 10);
+	if (errno != 0 || *end != '\0' || id < 1)
+		web_problem(res, 404, "%.40s is no dead letter's id", text);
+	else
+		service_command(req, res, kind, &id);
+}
+
+static void
+post_replay(struct web_request *req, struct web_response *res)
+{
+
+	dead_letter(req, res, STREAM_REPLAY_DEAD_LETTER);
+}
+
+static void
+delete_dead_letter(struct web_request *req, struct web_response *res)
+{
+
+	dead_letter(req, res, STREAM_DROP_DEAD_LETTER);
+}
+
+static const struct web_route frame_routes[] = {
+    {"POST", "/admin/dead-letters/{id}/replay", post_replay},
+    {"DELETE", "/admin/dead-letters/{id}", delete_dead_letter},
+    {NULL, NULL, NULL},
+};
+
 static int
 ask_ready(void *arg, char *reason, size_t reason_size)
 {
@@ -462,6 +500,7 @@ run(const struct service *svc, int signal_fd, struct mr_error *err)
 		return (-1);
 	settings.web.db_path = stream_db_path(running.stream);
 	settings.web.routes = svc->routes;
+	settings.web.frame = frame_routes;
 	settings.web.ready = ask_ready;
 	settings.web.alive = ask_alive;
 	settings.web.arg = &running;

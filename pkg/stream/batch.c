@@ -153,14 +153,13 @@ mark_compare(struct stream *s, struct partition *p, const struct identity *id,
 	return (0);
 }
 
-static void
-record_describe(const struct stream *s, const struct partition *p,
-    const struct kafka_record *r, const struct identity *id,
-    struct stream_record *record)
+void
+batch_describe(const struct stream *s, int input, const struct kafka_record *r,
+    const struct identity *id, struct stream_record *record)
 {
-	record->topic = s->inputs[p->input];
-	record->input = p->input;
-	record->partition = p->number;
+	record->topic = s->inputs[input];
+	record->input = input;
+	record->partition = r->partition;
 	record->offset = r->offset;
 	record->ts_ms = r->ts_ms;
 	record->type = id->type[0] != '\0' ? id->type : NULL;
@@ -206,7 +205,7 @@ record_apply(struct stream *s, struct partition *p,
 	struct mr_error failure = {0};
 	int status;
 
-	record_describe(s, p, r, id, &record);
+	batch_describe(s, p->input, r, id, &record);
 	if (!s->together && batch_save(s, err) == -1)
 		return (STEP_FAILED);
 	s->applying = &record;

@@ -10,6 +10,7 @@
  *	output.c	emitting into the outbox; dead letters
  *	emit_buffer.c	emitting what was encoded into a buffer
  *	command.c	the queue of commands, and their answers
+ *	replay.c	the core's own commands: a dead letter, again or dropped
  *	relay.c		the thread that sends the outbox to Kafka
  *	record.c	the identity in a record's headers
  *
@@ -258,6 +259,12 @@ int command_run_all(struct stream *s, struct command *first,
 /* After the commit (err NULL), or after it didn't happen. */
 void command_answer_all(struct command *first, const struct mr_error *err);
 
+/* ---- replay.c ----------------------------------------------------------- */
+
+/* Run one of the core's own commands, inside the savepoint. */
+int replay_command(struct stream *s, const struct stream_command *command,
+    struct stream_answer *answer, struct mr_error *err);
+
 /* ---- relay.c ------------------------------------------------------------ */
 
 /*
@@ -422,6 +429,10 @@ int batch_last(struct stream *s, struct mr_error *err);
 int batch_save(struct stream *s, struct mr_error *err);
 int batch_keep(struct stream *s, struct mr_error *err);
 int batch_undo(struct stream *s, struct mr_error *err);
+/* A record as a service's apply gets it. */
+void batch_describe(const struct stream *s, int input,
+    const struct kafka_record *r, const struct identity *id,
+    struct stream_record *record);
 /* Call a service's function done: is the transaction still sound? */
 int batch_sound(struct stream *s, struct mr_error *err);
 /* A service's function failed: one that doesn't say why is a bug, FATAL. */

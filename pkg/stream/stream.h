@@ -53,7 +53,7 @@ struct stream_record {
 	size_t key_size;
 	const void *value; /* NULL: a tombstone */
 	size_t value_size;
-	const struct kafka_record *raw;
+	const struct kafka_record *raw; /* headers and all */
 };
 
 /* A record to emit. */
@@ -186,8 +186,19 @@ void stream_say(struct stream *s, const char *message, ...)
 
 /* ---- for any thread ----------------------------------------------------- */
 
+/*
+ * Two commands of the core's own, for any service; their input is an int64_t,
+ * the id of a row of dead_letters.  Replaying applies the record once more, in
+ * this transaction: what it does is kept and the row is gone, or it is
+ * refused as it was before (422, with the reason) and the row stays.  It is
+ * applied out of its partition's order, and moves neither position nor mark.
+ * Both answer 404 where there is no such row; replaying 409 if the service
+ * doesn't read that topic.
+ */
+enum { STREAM_REPLAY_DEAD_LETTER = -1, STREAM_DROP_DEAD_LETTER = -2 };
+
 struct stream_call {
-	int kind;
+	int kind; /* the service's own, not negative; or one of these two */
 	const void *input; /* must stay until stream_call returns */
 	/* "POST /orders" and the client's key, or NULL; body for comparison */
 	const char *scope;

@@ -45,15 +45,16 @@ add_param(struct buffer *out, const char *name, const char *value)
 }
 
 static int
-send_request(int fd, const char *path)
+send_request(int fd, const char *method, const char *path)
 {
 	static const unsigned char responder[8] = {0, 1, 0, 0, 0, 0, 0, 0};
 	struct buffer params = {.data = NULL}, out = {.data = NULL};
 	int status = -1;
 
-	add_param(&params, "REQUEST_METHOD", "GET");
+	add_param(&params, "REQUEST_METHOD", method);
 	add_param(&params, "REQUEST_URI", path);
-	add_param(&params, "CONTENT_LENGTH", "");
+	add_param(&params, "CONTENT_LENGTH",
+	    strcmp(method, "GET") == 0 ? "" : "0");
 	add_record(&out, BEGIN_REQUEST, responder, sizeof(responder));
 	add_record(&out, PARAMS, buffer_text(&params), params.length);
 	add_record(&out, PARAMS, "", 0);
@@ -107,6 +108,14 @@ int
 web_probe(const char *listen, const char *path, int64_t timeout_ms, char *body,
     size_t body_size, struct mr_error *err)
 {
+
+	return (web_ask(listen, "GET", path, timeout_ms, body, body_size, err));
+}
+
+int
+web_ask(const char *listen, const char *method, const char *path,
+    int64_t timeout_ms, char *body, size_t body_size, struct mr_error *err)
+{
 	int64_t until_us = clock_mono_us() + timeout_ms * 1000;
 	struct buffer out = {.data = NULL};
 	const char *text, *end;
@@ -116,7 +125,7 @@ web_probe(const char *listen, const char *path, int64_t timeout_ms, char *body,
 		return (mr_error_set(err, MR_REJECT, "the path is too long"));
 	if ((fd = web_connect(listen, timeout_ms, err)) == -1)
 		return (-1);
-	if (send_request(fd, path) == -1 ||
+	if (send_request(fd, method, path) == -1 ||
 	    read_answer(fd, &out, until_us) == -1) {
 		status = mr_error_set(err, MR_RETRY,
 		    "%s didn't answer within %lld ms", listen,

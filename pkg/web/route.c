@@ -98,7 +98,7 @@ register_endpoint(struct web_endpoint *endpoint)
 }
 
 static int
-add_routes(struct web_table *table, const struct web_route *routes,
+add_routes(struct web_table *table, const struct web_route *routes, int most,
     int needs_reader, struct mr_error *err)
 {
 	struct web_endpoint *endpoint;
@@ -106,7 +106,7 @@ add_routes(struct web_table *table, const struct web_route *routes,
 	int params;
 
 	for (; routes != NULL && routes->method != NULL; routes++) {
-		if (table->count >= WEB_ROUTES_MOST + 3)
+		if (most-- == 0)
 			return (mr_error_set(err, MR_REJECT,
 			    "more than %d routes", WEB_ROUTES_MOST));
 		for (p = routes->pattern, params = 0; *p != '\0'; p++)
@@ -130,8 +130,11 @@ web_table_init(struct web_table *table, const struct web_conf *conf,
 
 	memset(table, 0, sizeof(*table));
 	table->conf = *conf;
-	if (add_routes(table, web_builtin_routes, 0, err) == -1 ||
-	    add_routes(table, conf->routes, conf->db_path != NULL, err) == -1)
+	if (add_routes(table, web_builtin_routes, 3, 0, err) == -1 ||
+	    add_routes(table, conf->frame, WEB_FRAME_ROUTES_MOST, 0, err) ==
+		-1 ||
+	    add_routes(table, conf->routes, WEB_ROUTES_MOST,
+		conf->db_path != NULL, err) == -1)
 		return (-1);
 	register_endpoint(&table->endpoints[table->count]);
 	return (0);

@@ -43,6 +43,7 @@
 #define WEB_PARAMS_MOST 4
 #define WEB_ROUTES_MOST 64
 #define WEB_FIELDS_MOST 32
+#define WEB_FRAME_ROUTES_MOST 8
 
 struct web_param {
 	const char *name;
@@ -99,6 +100,9 @@ struct web_conf {
 	const char *db_path; /* for readers; NULL: none */
 	int64_t read_deadline_ms;
 	const struct web_route *routes; /* may be NULL */
+	/* Those that all programs of a kind have; tried before `routes`, and
+	 * without a reader.  May be NULL. */
+	const struct web_route *frame;
 	/* 1 when ready; else 0 and why */
 	int (*ready)(void *arg, char *reason, size_t reason_size);
 	/* 1 when alive; else 0 and why; NULL: always */
@@ -152,6 +156,9 @@ int web_stop(struct web_server *server, int64_t drain_ms);
  */
 int web_probe(const char *listen, const char *path, int64_t timeout_ms,
     char *body, size_t body_size, struct mr_error *err);
+/* web_ask -- the same with another method; a request without a body. */
+int web_ask(const char *listen, const char *method, const char *path,
+    int64_t timeout_ms, char *body, size_t body_size, struct mr_error *err);
 
 /* ---- for handlers ------------------------------------------------------- */
 

@@ -48,7 +48,8 @@ struct web_endpoint {
 struct web_table {
 	struct web_conf conf;
 	int count; /* of endpoints, the last one not counted */
-	struct web_endpoint endpoints[WEB_ROUTES_MOST + 4];
+	struct web_endpoint
+	    endpoints[WEB_ROUTES_MOST + WEB_FRAME_ROUTES_MOST + 4];
 };
 
 /* web_table_init -- copy ${conf}, register metrics.  0 or -1 REJECT. */

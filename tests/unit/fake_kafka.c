@@ -294,6 +294,8 @@ kafka_record_header_at(const struct kafka_record *record, size_t index,
 {
 	const struct entry *e = record->opaque;
 
+	if (record->kept != NULL)
+		return (kafka_record_kept_at(record, index, header));
 	if (e == NULL || index >= (size_t)e->header_count)
 		return (0);
 	header->name = e->headers[index].name;

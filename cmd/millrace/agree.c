@@ -1,0 +1,60 @@
+/* agree -- say what will be done, ask, and tell what came of it. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "millrace.h"
+
+/* Where people read: JSON has stdout for itself. */
+static FILE *
+aside(const struct agreement *a)
+{
+	return (a->output == OUTPUT_JSON ? stderr : stdout);
+}
+
+int
+agree(const struct agreement *a, const char *says)
+{
+	FILE *to = aside(a);
+	char answer[16];
+
+	fprintf(to, "%s: %s.\n", a->about, says);
+	fflush(to);
+	if (a->yes)
+		return (1);
+	if (!isatty(STDIN_FILENO)) {
+		fprintf(to, "Nothing was changed; --yes does it.\n");
+		return (0);
+	}
+	fprintf(to, "Go on? [y/N] ");
+	fflush(to);
+	if (fgets(answer, sizeof(answer), stdin) != NULL &&
+	    (answer[0] == 'y' || answer[0] == 'Y'))
+		return (1);
+	fprintf(to, "Nothing was changed.\n");
+	return (0);
+}
+
+int
+agree_tell(const struct agreement *a, int done, const char *says)
+{
+	struct buffer out = {0};
+	struct json_writer w;
+
+	if (a->output == OUTPUT_TABLE) {
+		if (done)
+			buffer_addf(&out, "%s.\n", says);
+		else if (says[0] != '\0')
+			buffer_addf(&out, "%s: %s.\n", a->about, says);
+	} else {
+		json_init(&w, &out);
+		json_object_open(&w);
+		json_member_text(&w, "about", a->about);
+		json_member_bool(&w, "done", done);
+		json_member_text(&w, "says",
+		    says[0] != '\0' ? says : "not agreed");
+		json_object_close(&w);
+		buffer_add_text(&out, "\n");
+	}
+	return (command_print(&out, done ? EXIT_YES : EXIT_NO));
+}

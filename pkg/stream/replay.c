@@ -1,0 +1,202 @@
+/*
+ * replay -- a dead letter is applied once more, or dropped.
+ *
+ * The record isn't put back into its topic, which others read as well: the
+ * service gets it as a command, in its own transaction.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "stream/internal.h"
+
+static const char sql_letter[] =
+    "SELECT topic, partition, record_offset, ts_ms, key, value, headers"
+    " FROM dead_letters WHERE id = ?1";
+static const char sql_drop[] = "DELETE FROM dead_letters WHERE id = ?1";
+
+/* Headers as a record has them, with room for their names' ends. */
+struct unpacked {
+	struct kafka_header *list;
+	size_t count;
+	char *names;
+};
+
+static void
+unpacked_free(struct unpacked *u)
+{
+	free(u->list);
+	free(u->names);
+}
+
+/* How many there are; damaged ones end the list. */
+static size_t
+headers_count(const void *blob, size_t size, char *name, size_t name_size)
+{
+	const void *value;
+	size_t at = 0, count = 0, value_size;
+
+	while (headers_next(blob, size, &at, name, name_size, &value,
+		   &value_size) == 1)
+		count++;
+	return (count);
+}
+
+/* ${blob} is borrowed by what comes of it. */
+static int
+headers_unpack(const void *blob, size_t size, struct unpacked *u,
+    struct mr_error *err)
+{
+	size_t at = 0, used = 0, count;
+	struct kafka_header *h;
+
+	/* A name isn't longer than the blob, and its end takes the place of
+	 * its length. */
+	u->names = malloc(size + 1);
+	count = u->names == NULL ?
+	    0 :
+	    headers_count(blob, size, u->names, size + 1);
+	u->list = calloc(count + 1, sizeof(*u->list));
+	if (u->names == NULL || u->list == NULL) {
+		unpacked_free(u);
+		return (mr_error_set(err, MR_RETRY, "out of memory"));
+	}
+	for (u->count = 0; u->count < count; u->count++) {
+		h = &u->list[u->count];
+		h->name = u->names + used;
+		(void)headers_next(blob, size, &at, u->names + used,
+		    size + 1 - used, &h->value, &h->size);
+		used += strlen(h->name) + 1;
+	}
+	return (0);
+}
+
+static int
+input_find(const struct stream *s, const char *topic)
+{
+	int i;
+
+	for (i = 0; i < s->input_count; i++)
+		if (strcmp(s->inputs[i], topic) == 0)
+			return (i);
+	return (-1);
+}
+
+static void
+refuse_unknown(const struct stream *s, int64_t id, struct stream_answer *answer)
+{
+	answer->status = 404;
+	buffer_clear(&answer->body);
+	buffer_addf(&answer->body, "%s has no dead letter %lld", s->svc->name,
+	    (long long)id);
+}
+
+/* The row's record, its bytes borrowed. */
+static void
+record_read(struct store_rows *row, struct kafka_record *r)
+{
+
+	r->topic = store_get_text(row, 0);
+	r->partition = (int)store_get_i64(row, 1);
+	r->offset = r->fetch_offset = store_get_i64(row, 2);
+	r->leader_epoch = -1;
+	r->ts_ms = store_get_i64(row, 3);
+	if (!store_is_null(row, 4))
+		r->key = store_get_blob(row, 4, &r->key_size);
+	if (!store_is_null(row, 5))
+		r->value = store_get_blob(row, 5, &r->value_size);
+}
+
+/* 1 it was applied, 0 the answer says why not, -1. */
+static int
+row_apply(struct stream *s, struct store_rows *row,
+    struct stream_answer *answer, struct mr_error *err)
+{
+	struct unpacked headers = {NULL, 0, NULL};
+	struct kafka_record r = {.topic = NULL};
+	struct stream_record record;
+	struct identity id;
+	const void *blob;
+	size_t size;
+	int input, status;
+
+	record_read(row, &r);
+	if ((input = input_find(s, r.topic)) == -1) {
+		answer->status = 409;
+		buffer_clear(&answer->body);
+		buffer_addf(&answer->body, "%s doesn't read topic %s",
+		    s->svc->name, r.topic);
+		return (0);
+	}
+	blob = store_get_blob(row, 6, &size);
+	if (headers_unpack(blob, size, &headers, err) == -1)
+		return (-1);
+	r.kept = headers.list;
+	r.kept_count = headers.count;
+	r.topic_index = input;
+	identity_read(&r, &id);
+	batch_describe(s, input, &r, &id, &record);
+	s->applying = &record;
+	status = s->svc->apply(s, &record, err);
+	s->applying = NULL;
+	if (status == 0)
+		stream_say(s, "dead letter applied", "topic", r.topic,
+		    "partition", log_i64(r.partition), "offset",
+		    log_i64(r.offset), NULL);
+	unpacked_free(&headers);
+	return (status == -1 ? -1 : 1);
+}
+
+static int
+letter_apply(struct stream *s, int64_t id, struct stream_answer *answer,
+    struct mr_error *err)
+{
+	struct store_rows *rows;
+	int found, done = -1;
+
+	if ((rows = store_query(s->st, err, sql_letter, store_i64(id))) == NULL)
+		return (-1);
+	if ((found = store_next(rows, err)) == 1)
+		done = row_apply(s, rows, answer, err);
+	store_rows_done(rows);
+	if (found == 0) {
+		refuse_unknown(s, id, answer);
+		return (0);
+	}
+	return (found == -1 ? -1 : done);
+}
+
+static int
+letter_drop(struct stream *s, int64_t id, struct stream_answer *answer,
+    struct mr_error *err)
+{
+	int64_t dropped;
+
+	if ((dropped = store_run(s->st, err, sql_drop, store_i64(id))) == -1)
+		return (-1);
+	if (dropped == 0)
+		refuse_unknown(s, id, answer);
+	return ((int)dropped);
+}
+
+int
+replay_command(struct stream *s, const struct stream_command *command,
+    struct stream_answer *answer, struct mr_error *err)
+{
+	const int64_t *id = command->input;
+	struct json_writer w;
+	int again = command->kind == STREAM_REPLAY_DEAD_LETTER;
+	int done = again ? letter_apply(s, *id, answer, err) : 1;
+
+	if (done == 1)
+		done = letter_drop(s, *id, answer, err);
+	if (done != 1)
+		return (done);
+	buffer_clear(&answer->body);
+	json_init(&w, &answer->body);
+	json_object_open(&w);
+	json_member_i64(&w, "id", *id);
+	json_member_text(&w, "outcome", again ? "applied" : "dropped");
+	json_object_close(&w);
+	return (0);
+}

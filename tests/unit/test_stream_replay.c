@@ -1,0 +1,219 @@
+/*
+ * stream/replay: a dead letter that is applied once more is the record that
+ * it was, once, and nothing else is touched.
+ */
+#include "fake_kafka.c" /* NOLINT(bugprone-suspicious-include) */
+#include "stream_driver.c" /* NOLINT(bugprone-suspicious-include) */
+#include "stream_ledger.h"
+
+static const struct fake_record poison = {.key = "the key",
+    .value = "reject:it smells",
+    .ts_ms = 12345,
+    .headers = {"ce_type", "odd", "trace", "abc"}};
+
+static int64_t
+letters(void)
+{
+	return (driver_number("SELECT count(*) FROM dead_letters"));
+}
+
+/* The status that HTTP would see; what was said goes to ${says}. */
+static int
+replay(struct driven *d, int kind, int64_t id, char *says, size_t size)
+{
+	struct stream_call call = {.kind = kind,
+	    .input = &id,
+	    .deadline_ms = 10000};
+	struct stream_answer answer = {.status = 0};
+	struct mr_error err = {0};
+	int status;
+
+	status = stream_call(driver_stream(d), &call, &answer, &err);
+	snprintf(says, size, "%s",
+	    status == 0 ? buffer_text(&answer.body) : err.message);
+	buffer_free(&answer.body);
+	if (status == 0)
+		return (answer.status);
+	return (err.kind == MR_REJECT ? 422 : err.kind == MR_RETRY ? 503 : 500);
+}
+
+static struct driven *
+run_with_a_dead_letter(const struct stream_service *svc)
+{
+	struct driven *d = driver_run(svc, "one", NULL);
+
+	fake_put(INPUT, 0, "before");
+	fake_append(INPUT, 0, &poison);
+	fake_put(INPUT, 0, "after");
+	WAIT(fake_next(DEAD_LETTERS, 0) == 1);
+	WAIT(entries() == 2);
+	return (d);
+}
+
+/* What apply was given last. */
+static struct {
+	char text[256];
+	char trace[16];
+	int headers;
+} given;
+
+static int
+curious_apply(struct stream *s, const struct stream_record *record,
+    struct mr_error *err)
+{
+	struct kafka_header h;
+	const void *value;
+	size_t size;
+
+	snprintf(given.text, sizeof(given.text),
+	    "%s/%d/%d/%lld at %lld: %s %.*s", record->topic, record->input,
+	    record->partition, (long long)record->offset,
+	    (long long)record->ts_ms, record->type == NULL ? "" : record->type,
+	    (int)record->key_size,
+	    record->key == NULL ? "" : (const char *)record->key);
+	given.trace[0] = '\0';
+	if (kafka_record_header(record->raw, "trace", &value, &size))
+		snprintf(given.trace, sizeof(given.trace), "%.*s", (int)size,
+		    (const char *)value);
+	for (given.headers = 0;
+	     kafka_record_header_at(record->raw, (size_t)given.headers, &h);
+	     given.headers++)
+		;
+	return (ledger_apply(s, record, err));
+}
+
+static const struct stream_service curious = {
+    .name = GROUP,
+    .inputs = ledger_inputs,
+    .outputs = ledger_outputs,
+    .migrations = ledger_migrations,
+    .apply = curious_apply,
+};
+
+static void
+dead_letter_is_applied_as_the_record_that_it_was(void **state)
+{
+	struct driven *d = run_with_a_dead_letter(&curious);
+	int64_t offset, at;
+	char says[256];
+	int partition;
+
+	(void)state;
+	at = driver_number("SELECT next_offset FROM positions");
+	driver_exec("UPDATE dead_letters SET value = CAST('emit:k:again' AS"
+		    " BLOB)");
+	memset(&given, 0, sizeof(given));
+	assert_int_equal(replay(d, STREAM_REPLAY_DEAD_LETTER, 1, says,
+			     sizeof(says)),
+	    200);
+	assert_string_equal(says, "{\"id\":1,\"outcome\":\"applied\"}");
+	assert_string_equal(given.text, INPUT "/0/0/1 at 12345: odd the key");
+	assert_string_equal(given.trace, "abc");
+	assert_int_equal(given.headers, 2);
+	assert_int_equal(letters(), 0);
+	assert_string_equal(driver_text("SELECT partition || '/' ||"
+					" record_offset || '/' || value FROM"
+					" entries ORDER BY n DESC LIMIT 1"),
+	    "0/1/emit:k:again");
+	WAIT(find_output(OUTPUT, "again", &partition, &offset) != NULL);
+	assert_string_equal(fake_header(OUTPUT, partition, offset, "ce_cause"),
+	    INPUT "/0/1");
+	assert_int_equal(driver_number("SELECT next_offset FROM positions"),
+	    at);
+	/* Once: the row is gone. */
+	assert_int_equal(replay(d, STREAM_REPLAY_DEAD_LETTER, 1, says,
+			     sizeof(says)),
+	    404);
+	assert_int_equal(entries(), 3);
+	driver_stop(d);
+}
+
+static void
+what_is_refused_again_stays_and_leaves_nothing(void **state)
+{
+	struct driven *d = run_with_a_dead_letter(&ledger_service);
+	char says[256];
+
+	(void)state;
+	assert_int_equal(replay(d, STREAM_REPLAY_DEAD_LETTER, 1, says,
+			     sizeof(says)),
+	    422);
+	assert_string_equal(says, "it smells");
+	assert_int_equal(letters(), 1);
+	assert_int_equal(entries(), 2);
+	/* Not a second dead letter, and nothing of what was undone. */
+	fake_put(INPUT, 0, "emit:k:later");
+	WAIT(fake_next(OUTPUT, 0) + fake_next(OUTPUT, 1) == 1);
+	assert_int_equal(fake_next(DEAD_LETTERS, 0), 1);
+	driver_stop(d);
+}
+
+static void
+topic_that_is_no_longer_read_is_a_conflict(void **state)
+{
+	struct driven *d = run_with_a_dead_letter(&ledger_service);
+	char says[256];
+
+	(void)state;
+	driver_exec("UPDATE dead_letters SET topic = 'of-old'");
+	assert_int_equal(replay(d, STREAM_REPLAY_DEAD_LETTER, 1, says,
+			     sizeof(says)),
+	    409);
+	assert_string_equal(says, GROUP " doesn't read topic of-old");
+	assert_int_equal(letters(), 1);
+	driver_stop(d);
+}
+
+static void
+damaged_headers_end_where_they_are_damaged(void **state)
+{
+	struct driven *d = run_with_a_dead_letter(&curious);
+	char says[256];
+
+	(void)state;
+	driver_exec(
+	    "UPDATE dead_letters SET value = CAST('x' AS BLOB),"
+	    " headers = CAST(headers || x'7fffffff7fffffff61' AS BLOB)");
+	assert_int_equal(replay(d, STREAM_REPLAY_DEAD_LETTER, 1, says,
+			     sizeof(says)),
+	    200);
+	assert_int_equal(given.headers, 2);
+	assert_string_equal(given.trace, "abc");
+	driver_stop(d);
+}
+
+static void
+dropped_letter_is_gone_and_not_applied(void **state)
+{
+	struct driven *d = run_with_a_dead_letter(&ledger_service);
+	int applied = atomic_load(&ledger.applied);
+	char says[256];
+
+	(void)state;
+	assert_int_equal(replay(d, STREAM_DROP_DEAD_LETTER, 7, says,
+			     sizeof(says)),
+	    404);
+	assert_string_equal(says, GROUP " has no dead letter 7");
+	assert_int_equal(letters(), 1);
+	assert_int_equal(replay(d, STREAM_DROP_DEAD_LETTER, 1, says,
+			     sizeof(says)),
+	    200);
+	assert_string_equal(says, "{\"id\":1,\"outcome\":\"dropped\"}");
+	assert_int_equal(letters(), 0);
+	assert_int_equal(atomic_load(&ledger.applied), applied);
+	driver_stop(d);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    LEDGER_TEST(dead_letter_is_applied_as_the_record_that_it_was),
+	    LEDGER_TEST(what_is_refused_again_stays_and_leaves_nothing),
+	    LEDGER_TEST(topic_that_is_no_longer_read_is_a_conflict),
+	    LEDGER_TEST(damaged_headers_end_where_they_are_damaged),
+	    LEDGER_TEST(dropped_letter_is_gone_and_not_applied),
+	};
+
+	return (cmocka_run_group_tests(tests, NULL, NULL));
+}
