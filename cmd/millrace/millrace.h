@@ -7,6 +7,8 @@
  *	accept.c	what halts a service: accept-gap, rebind
  *	plan.c		what accepting changes
  *	letters.c	dead letters: replay, drop
+ *	copies.c	backup, restore, rebuild
+ *	copy_facts.c	what a copy holds, and whether it is sound
  *	agree.c		saying what will be done, and asking
  *	table.c		columns for people, JSON for programs
  */
@@ -35,6 +37,9 @@ int state_dead_letters(const struct command *command, int argc, char **argv);
 int state_dead_letter(const struct command *command, int argc, char **argv);
 int state_letters_replay(const struct command *command, int argc, char **argv);
 int state_letters_drop(const struct command *command, int argc, char **argv);
+int state_backup(const struct command *command, int argc, char **argv);
+int state_restore(const struct command *command, int argc, char **argv);
+int state_rebuild(const struct command *command, int argc, char **argv);
 int state_accept_gap(const struct command *command, int argc, char **argv);
 int state_rebind(const struct command *command, int argc, char **argv);
 

@@ -9,6 +9,7 @@
 #include "kafka/kafka.h"
 #include "store/store.h"
 
+#include "look.h"
 #include "millrace.h"
 
 #define ASK_MS 5000
@@ -27,20 +28,6 @@ static const char sql_dead_letters[] =
 static const char sql_dead_letter[] =
     "SELECT topic, topic_id, partition, record_offset, ts_ms, put_at_ms,"
     " reason, key, value, headers FROM dead_letters WHERE id = ?1";
-
-/* What all of these commands are told. */
-struct look {
-	const struct command *command;
-	const char *data;
-	struct config_list services;
-	int64_t limit;
-	int output;
-	struct kafka_conf kafka;
-	struct kafka_admin *admin; /* NULL: Kafka isn't asked */
-	int unknown; /* something couldn't be found out */
-	int looked_at; /* files */
-	struct table table;
-};
 
 /* ---- files -------------------------------------------------------------------- */
 
@@ -62,9 +49,6 @@ is_wanted(const struct look *look, const char *service)
 			return (1);
 	return (look->services.count == 0);
 }
-
-typedef int look_file(struct look *look, struct store *st, const char *service,
-    struct mr_error *err);
 
 /* Look into one file, if its service is wanted. */
 static int
@@ -93,8 +77,7 @@ done:
 	return (status == -1 ? -1 : 0);
 }
 
-/* Look into each file; what fails is said, and the rest goes on. */
-static int
+int
 files_look(struct look *look, look_file *each)
 {
 	struct mr_error err = {0};

@@ -1,14 +1,25 @@
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/log.h"
 #include "store/internal.h"
 
+#define STEP_PAGES 256 /* a megabyte */
+#define PAUSE_MOST_US 50000
+#define UPGRADE_MARK ".upgrade-"
+
 static const char sql_check[] = "PRAGMA integrity_check(1)";
+static const char sql_pin[] = "SELECT count(*) FROM sqlite_schema";
+/* One file by itself, which can be read where nothing can be written. */
+static const char sql_alone[] = "PRAGMA journal_mode = DELETE";
 
 static int
 backup_fail(const char *path, int rc, sqlite3 *db, struct mr_error *err)
@@ -24,8 +35,8 @@ backup_fail(const char *path, int rc, sqlite3 *db, struct mr_error *err)
 		sqlite3_errstr(rc)));
 }
 
-static int
-make_durable(const char *path, int flags, struct mr_error *err)
+int
+store_make_durable(const char *path, int flags, struct mr_error *err)
 {
 	int fd, rc;
 
@@ -60,25 +71,68 @@ check_copy(sqlite3 *copy, const char *path, struct mr_error *err)
 	return (rc);
 }
 
-/* All pages in one step: one snapshot, and writers aren't kept waiting. */
+/* As long as a step took: half of the disk's time is left to others. */
+static void
+pause_us(int64_t took_us)
+{
+	struct timespec left = {.tv_nsec = 1000 *
+		(took_us < PAUSE_MOST_US ? took_us : PAUSE_MOST_US)};
+
+	(void)nanosleep(&left, NULL);
+}
+
 static int
-copy_pages(struct store *st, const char *partial, struct mr_error *err)
+copy_steps(sqlite3_backup *backup, int gently)
+{
+	int64_t began_us;
+	int rc;
+
+	do {
+		began_us = clock_mono_us();
+		rc = sqlite3_backup_step(backup, STEP_PAGES);
+		if (gently && rc == SQLITE_OK)
+			pause_us(clock_mono_us() - began_us);
+	} while (rc == SQLITE_OK);
+	return (sqlite3_backup_finish(backup));
+}
+
+/*
+ * In steps, so that those who write aren't kept from the disk; and with a
+ * statement under way that keeps one snapshot for all of them, since a copy
+ * begins anew whenever another process has written in between.
+ */
+static int
+copy_pinned(struct store *st, sqlite3 *copy, int gently)
+{
+	sqlite3_backup *backup;
+	sqlite3_stmt *pin = NULL;
+	int rc;
+
+	if ((rc = sqlite3_prepare_v2(st->db, sql_pin, -1, &pin, NULL)) !=
+	    SQLITE_OK)
+		return (rc);
+	if ((rc = sqlite3_step(pin)) == SQLITE_ROW) {
+		backup = sqlite3_backup_init(copy, "main", st->db, "main");
+		rc = backup == NULL ? sqlite3_errcode(copy) :
+				      copy_steps(backup, gently);
+	}
+	(void)sqlite3_finalize(pin);
+	return (rc);
+}
+
+static int
+copy_pages(struct store *st, const char *partial, int gently,
+    struct mr_error *err)
 {
 	sqlite3 *copy = NULL;
-	sqlite3_backup *backup;
 	int rc;
 
 	rc = sqlite3_open_v2(partial, &copy,
 	    SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
-	if (rc == SQLITE_OK) {
-		backup = sqlite3_backup_init(copy, "main", st->db, "main");
-		if (backup == NULL) {
-			rc = sqlite3_errcode(copy);
-		} else {
-			(void)sqlite3_backup_step(backup, -1);
-			rc = sqlite3_backup_finish(backup);
-		}
-	}
+	if (rc == SQLITE_OK)
+		rc = copy_pinned(st, copy, gently);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_exec(copy, sql_alone, NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
 		rc = backup_fail(partial, rc, copy, err);
 	else
@@ -93,20 +147,20 @@ give_name(const char *partial, const char *path, struct mr_error *err)
 	char *copy;
 	int rc;
 
-	if (make_durable(partial, O_RDWR, err) != 0)
+	if (store_make_durable(partial, O_RDWR, err) != 0)
 		return (-1);
 	if (link(partial, path) != 0)
 		return (mr_error_set(err, MR_FATAL, "name the backup %s: %s",
 		    path, strerror(errno)));
 	if ((copy = strdup(path)) == NULL)
 		return (mr_error_set(err, MR_RETRY, "out of memory"));
-	rc = make_durable(dirname(copy), O_RDONLY | O_DIRECTORY, err);
+	rc = store_make_durable(dirname(copy), O_RDONLY | O_DIRECTORY, err);
 	free(copy);
 	return (rc);
 }
 
-int
-store_backup(struct store *st, const char *path, struct mr_error *err)
+static int
+back_up(struct store *st, const char *path, int gently, struct mr_error *err)
 {
 	size_t size = strlen(path) + sizeof(".partial");
 	char *partial;
@@ -132,11 +186,150 @@ store_backup(struct store *st, const char *path, struct mr_error *err)
 		goto done;
 	}
 	(void)close(fd);
-	rc = copy_pages(st, partial, err);
+	rc = copy_pages(st, partial, gently, err);
 	if (rc == 0)
 		rc = give_name(partial, path, err);
 	(void)unlink(partial);
 done:
 	free(partial);
+	return (rc);
+}
+
+int
+store_backup(struct store *st, const char *path, struct mr_error *err)
+{
+
+	return (back_up(st, path, 1, err));
+}
+
+/* ---- before a migration ------------------------------------------------- */
+
+void
+store_moment(char text[STORE_MOMENT_SIZE])
+{
+	int64_t now_ms = clock_wall_ms();
+	time_t now = (time_t)(now_ms / 1000);
+	struct tm utc;
+	size_t length;
+
+	(void)gmtime_r(&now, &utc);
+	length = strftime(text, STORE_MOMENT_SIZE, "%Y%m%dT%H%M%S", &utc);
+	(void)snprintf(text + length, STORE_MOMENT_SIZE - length, ".%03dZ",
+	    (int)(now_ms % 1000));
+}
+
+/* What a folder has of a file's copies; names sort by time. */
+struct copies {
+	const char *prefix;
+	int folder;
+	char **names;
+	int count;
+};
+
+static int
+is_partial(const char *name)
+{
+	size_t length = strlen(name);
+
+	return (length > 8 && strcmp(name + length - 8, ".partial") == 0);
+}
+
+static int
+name_add(struct copies *copies, const char *name)
+{
+	char **grown = realloc(copies->names,
+	    ((size_t)copies->count + 1) * sizeof(*grown));
+
+	if (grown == NULL)
+		return (-1);
+	copies->names = grown;
+	if ((grown[copies->count] = strdup(name)) == NULL)
+		return (-1);
+	copies->count++;
+	return (0);
+}
+
+static int
+by_name(const void *a, const void *b)
+{
+
+	return (strcmp(*(char *const *)a, *(char *const *)b));
+}
+
+/* Collects whole ones; what an interrupted attempt left behind is removed. */
+static void
+copies_list(struct copies *copies, DIR *folder)
+{
+	const struct dirent *entry;
+
+	while ((entry = readdir(folder)) != NULL) {
+		if (strncmp(entry->d_name, copies->prefix,
+			strlen(copies->prefix)) != 0)
+			continue;
+		if (is_partial(entry->d_name))
+			(void)unlinkat(dirfd(folder), entry->d_name, 0);
+		else if (name_add(copies, entry->d_name) == -1)
+			break; /* fewer are removed */
+	}
+	if (copies->count > 1)
+		qsort(copies->names, (size_t)copies->count,
+		    sizeof(*copies->names), by_name);
+}
+
+/* Remove all but the newest ${keep}. */
+static void
+copies_trim(const char *path, int64_t keep)
+{
+	struct copies copies = {.names = NULL};
+	size_t size = strlen(path) + sizeof(UPGRADE_MARK);
+	char *text = malloc(strlen(path) + 1 + size);
+	char *name;
+	DIR *folder = NULL;
+	int i;
+
+	if (text == NULL)
+		return;
+	memcpy(text, path, strlen(path) + 1);
+	name = strrchr(path, '/') == NULL ? text : strrchr(text, '/') + 1;
+	copies.prefix = text + strlen(path) + 1;
+	(void)snprintf(text + strlen(path) + 1, size, "%s" UPGRADE_MARK, name);
+	*name = '\0';
+	if ((folder = opendir(text[0] == '\0' ? "." : text)) != NULL) {
+		copies_list(&copies, folder);
+		for (i = 0; i < copies.count - keep; i++)
+			(void)unlinkat(dirfd(folder), copies.names[i], 0);
+		(void)closedir(folder);
+	}
+	for (i = 0; i < copies.count; i++)
+		free(copies.names[i]);
+	free(copies.names);
+	free(text);
+}
+
+int
+store_backup_before_upgrade(struct store *st, int64_t keep,
+    struct mr_error *err)
+{
+	size_t size = strlen(st->path) + sizeof(UPGRADE_MARK) +
+	    STORE_MOMENT_SIZE + 32;
+	char moment[STORE_MOMENT_SIZE];
+	char *copy;
+	int rc;
+
+	if ((copy = malloc(size)) == NULL)
+		return (mr_error_set(err, MR_RETRY, "out of memory"));
+	store_moment(moment);
+	(void)snprintf(copy, size, "%s" UPGRADE_MARK "%s-v%lld", st->path,
+	    moment, (long long)st->version);
+	/* Old ones make room before, and never take the last one with them. */
+	copies_trim(st->path, keep > 1 ? keep - 1 : 1);
+	if ((rc = back_up(st, copy, 0, err)) == 0) {
+		log_info("backed up before migrating", "path", st->path,
+		    "backup", copy, "version", log_i64(st->version));
+		copies_trim(st->path, keep);
+	} else {
+		mr_error_wrap(err, "before migrating %s", st->path);
+	}
+	free(copy);
 	return (rc);
 }

@@ -184,6 +184,8 @@ open_held(struct store *st, const struct store_options *options,
 	int64_t application = 0, start_us;
 	int alone = pen_alone(st->pen), unclean;
 
+	if (store_check_replaced(st->path, err) != 0)
+		return (-1);
 	unclean = alone &&
 	    (size_of(st->path, "-wal") > 0 ||
 		size_of(st->path, "-journal") > 0);
@@ -258,7 +260,8 @@ open_as_is(struct store *st, struct mr_error *err)
 {
 	int64_t application = 0;
 
-	if (connect_file(st, SQLITE_OPEN_READWRITE, BUSY_TIMEOUT_MS, err) !=
+	if (store_check_replaced(st->path, err) != 0 ||
+	    connect_file(st, SQLITE_OPEN_READWRITE, BUSY_TIMEOUT_MS, err) !=
 		0 ||
 	    store_find(st, err, &application, sql_application) != 1)
 		return (-1);
@@ -273,14 +276,15 @@ open_as_is(struct store *st, struct mr_error *err)
 	return (0);
 }
 
-static int
-refuse_company(const struct store *st, struct mr_error *err)
+int
+store_refuse_company(const char *path, const struct pen *pen,
+    struct mr_error *err)
 {
-	pid_t pid = pen_other(st->pen);
+	pid_t pid = pen_other(pen);
 
 	return (mr_error_set(err, MR_RETRY,
-	    "%s is open in another process%s%s: stop the service first",
-	    st->path, pid > 0 ? ", pid " : "", pid > 0 ? log_i64(pid) : ""));
+	    "%s is open in another process%s%s: stop the service first", path,
+	    pid > 0 ? ", pid " : "", pid > 0 ? log_i64(pid) : ""));
 }
 
 struct store *
@@ -300,7 +304,7 @@ store_open_alone(const char *path, struct mr_error *err)
 		goto fail_store;
 	/* Kept until the end: who opens the file meanwhile is refused. */
 	if (!pen_alone(st->pen)) {
-		(void)refuse_company(st, err);
+		(void)store_refuse_company(path, st->pen, err);
 		goto fail_store;
 	}
 	if (pen_take(st->pen, err) != 0)

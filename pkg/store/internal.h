@@ -83,8 +83,30 @@ int store_defers(const char *sql);
 int store_migrate(struct store *st, const struct store_options *options,
     struct mr_error *err);
 
+/* ---- backup.c ----------------------------------------------------------- */
+
+#define STORE_MOMENT_SIZE 24
+/* The time as part of a file's name: 20261126T010203.004Z. */
+void store_moment(char text[STORE_MOMENT_SIZE]);
+/*
+ * store_backup_before_upgrade -- copy the file to "<path>.upgrade-<time>-v<version>",
+ * and remove all of these but the newest ${keep}.  The pen is held.
+ */
+int store_backup_before_upgrade(struct store *st, int64_t keep,
+    struct mr_error *err);
+/* Have a file, or a folder's names, on disk. */
+int store_make_durable(const char *path, int flags, struct mr_error *err);
+
+/* ---- replace.c ---------------------------------------------------------- */
+
+/* Refuse (FATAL) what was cut short in being replaced. */
+int store_check_replaced(const char *path, struct mr_error *err);
+
 /* ---- connection.c ------------------------------------------------------- */
 
+/* store_refuse_company -- RETRY: another process has it open, and which. */
+int store_refuse_company(const char *path, const struct pen *pen,
+    struct mr_error *err);
 /* store_exec -- run text of the store's own, dropping rows.  0 or -1. */
 int store_exec(struct store *st, const char *sql, struct mr_error *err);
 

@@ -261,6 +261,15 @@ run_steps(struct store *st, const char *component,
 	return (rc);
 }
 
+/* Is there a version to go back to? */
+static int
+is_upgrade(const struct store_options *options, int64_t core, int64_t own)
+{
+
+	return ((core > 0 && core < last_version(options->core)) ||
+	    (own > 0 && own < last_version(options->own)));
+}
+
 int
 store_migrate(struct store *st, const struct store_options *options,
     struct mr_error *err)
@@ -276,6 +285,9 @@ store_migrate(struct store *st, const struct store_options *options,
 	    applied_version(st, "core", options->core, &core, err) != 0 ||
 	    applied_version(st, "service", options->own, &own, err) != 0 ||
 	    check_sum(st, core + own, err) != 0)
+		return (-1);
+	if (options->keep_backups > 0 && is_upgrade(options, core, own) &&
+	    store_backup_before_upgrade(st, options->keep_backups, err) != 0)
 		return (-1);
 	(void)sqlite3_db_config(st->db, SQLITE_DBCONFIG_ENABLE_FKEY, 0, NULL);
 	rc = run_steps(st, "core", options->core, core, err);

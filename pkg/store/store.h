@@ -54,6 +54,10 @@ struct store_options {
 	const struct store_migration *own; /* the service's */
 	int64_t busy_timeout_ms; /* for foreign writers; 0: 5000 */
 	int64_t patience_ms; /* see store_begin; 0: 5000 */
+	/* A file that is to be migrated is copied before, as store_backup does,
+	 * to "<path>.upgrade-<time>-v<version>"; so many of these are kept.  0:
+	 * none is made. */
+	int64_t keep_backups;
 };
 
 /*
@@ -239,8 +243,27 @@ int64_t store_last_id(const struct store *st);
  * store_backup -- copy the file, while it is in use, to ${path}, which must
  * not exist, check the copy and make it durable.  Any connection that isn't
  * in a transaction.  Blocks.  0 or -1.
+ *
+ * The copy is one snapshot, and one file by itself.  It is made in steps of a
+ * megabyte with as long a pause after each, so that those who write have half
+ * of the disk; the write-ahead log can't shrink until it is done.
  */
 int store_backup(struct store *st, const char *path, struct mr_error *err);
+
+/*
+ * store_replace -- put another file in the place of a service's.
+ *
+ * Refused with RETRY, which names the pid, while a process has the file at
+ * ${path} open for writing; none can open it until this returns.  ${make}
+ * makes the new one under the path that it is given, and closes it.  Only
+ * when that is durable is the old one, if there is one, moved aside with its
+ * log, to "<path>.replaced-<time>", which ${kept} tells ("": there was none).
+ * Cut short at any moment, either the old file is there or the new one, or
+ * opening is refused and says to do this again.  0 or -1.
+ */
+typedef int store_make(void *arg, const char *path, struct mr_error *err);
+int store_replace(const char *path, store_make *make, void *arg, char *kept,
+    size_t kept_size, struct mr_error *err);
 
 /* store_version_text -- SQLite's version. */
 const char *store_version_text(void);

@@ -295,7 +295,7 @@ command_do(struct stream *s, struct command *c, struct mr_error *err)
 			return (found == 1 ? 0 : -1);
 	}
 	store_guard(s->st, 1);
-	found = c->command.kind < 0 ?
+	found = c->command.kind <= STREAM_DROP_DEAD_LETTER ?
 	    replay_command(s, &c->command, c->answer, err) :
 	    s->svc->command(s, &c->command, c->answer, err);
 	store_guard(s->st, 0);

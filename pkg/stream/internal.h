@@ -3,6 +3,7 @@
  *
  *	stream.c	the loop: sleep, take what is ready, run a batch
  *	connect.c	the start: topics, cluster, outputs
+ *	declare.c	the start: the file says what its service does
  *	look.c		the start: is the file as new as what it sent?
  *	partition.c	what is assigned and in hand, by partition
  *	batch.c		one transaction of records, commands and ticks
@@ -406,6 +407,9 @@ struct stream {
 	struct metric *m_relayed;
 	struct metric *m_emitted;
 };
+
+/* declare.c: note in the file what the service does, if that is news. */
+int declare_service(struct stream *s, struct mr_error *err);
 
 /* Is the file as new as what it sent?  1 yes, or it has drawn a new id; 0 not
  * known yet, *err says why; -1 RETRY or FATAL. */

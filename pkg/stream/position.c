@@ -39,6 +39,8 @@ static const char sql_database_known[] =
     "SELECT 1 FROM database_ids WHERE database_id = ?1";
 static const char sql_tails_forget[] =
     "UPDATE output_tails SET seq = 0 WHERE partition >= 0";
+static const char sql_relay_free[] =
+    "UPDATE relay SET owner = '', boot_id = '', renewed_boot_ms = 0";
 
 int
 position_read(struct stream *s, const char *topic_id, int partition,
@@ -228,7 +230,7 @@ database_id_read(struct stream *s, int64_t *number, char id[DATABASE_ID_SIZE],
 }
 
 static int
-database_id_draw(struct stream *s, struct mr_error *err)
+database_id_draw(struct store *st, struct mr_error *err)
 {
 	static const char digits[] = "0123456789abcdef";
 	unsigned char bytes[16];
@@ -241,7 +243,7 @@ database_id_draw(struct stream *s, struct mr_error *err)
 		id[2 * i + 1] = digits[bytes[i] & 15];
 	}
 	id[2 * sizeof(bytes)] = '\0';
-	return (store_run(s->st, err, sql_database_draw, store_text(id),
+	return (store_run(st, err, sql_database_draw, store_text(id),
 		    store_i64(clock_wall_ms())) == 1 ?
 		0 :
 		-1);
@@ -258,7 +260,7 @@ database_id_load(struct stream *s, struct mr_error *err)
 	    -1)
 		goto fail;
 	if (found == 0) {
-		if (database_id_draw(s, err) == -1 ||
+		if (database_id_draw(s->st, err) == -1 ||
 		    database_id_read(s, &s->database, s->database_id, err) != 1)
 			goto fail;
 		s->database_is_new = 1;
@@ -293,13 +295,31 @@ database_id_check(struct stream *s, struct mr_error *err)
  * The tails go with the old id: the first record of a new source has no
  * predecessor, since its readers have no mark for it.
  */
+static int
+identity_renew(struct store *st, struct mr_error *err)
+{
+	return (database_id_draw(st, err) == -1 ||
+		    store_run(st, err, sql_tails_forget) == -1 ?
+		-1 :
+		0);
+}
+
+int
+stream_renew_file(struct store *st, struct mr_error *err)
+{
+	return (identity_renew(st, err) == -1 ||
+		    store_run(st, err, sql_relay_free) == -1 ?
+		-1 :
+		0);
+}
+
 int
 database_id_redraw(struct stream *s, struct mr_error *err)
 {
 	if (store_begin(s->st, err) == -1)
 		return (-1);
-	if (database_id_check(s, err) == -1 || database_id_draw(s, err) == -1 ||
-	    store_run(s->st, err, sql_tails_forget) == -1) {
+	if (database_id_check(s, err) == -1 ||
+	    identity_renew(s->st, err) == -1) {
 		store_rollback(s->st);
 		return (-1);
 	}

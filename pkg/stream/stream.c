@@ -49,6 +49,8 @@ stream_options(struct stream_conf *conf)
 	    1000, 1e12, "how long a repeated request is recognised");
 	OPTION("keep-dead-letters", CONFIG_DURATION, dead_letter_ms, "720h",
 	    1000, 1e12, "how long the row of a dead letter is kept");
+	OPTION("upgrade-backups", CONFIG_INT, upgrade_backups, "2", 0, 1000,
+	    "copies of the file, made before it is migrated, that are kept");
 	OPTION("log-records-per-second", CONFIG_INT, log_records_per_second,
 	    "20", 0, 1e6, "log lines about records; more are left out");
 	OPTION("drain-ms", CONFIG_DURATION, drain_ms, "5s", 0, 60000,
@@ -303,13 +305,14 @@ file_open(struct stream *s, struct mr_error *err)
 	options.service = s->svc->name;
 	options.core = migrations_core;
 	options.own = s->svc->migrations;
+	options.keep_backups = s->conf->upgrade_backups;
 	if ((s->st = store_open(&options, err)) == NULL)
 		return (-1);
 	clock_boot_id(s->boot_id);
 	id_random_bytes(bytes, sizeof(bytes));
 	for (i = 0, at = s->owner; i < sizeof(bytes); i++, at += 2)
 		snprintf(at, 3, "%02x", (unsigned char)bytes[i]);
-	return (database_id_load(s, err));
+	return (database_id_load(s, err) == -1 ? -1 : declare_service(s, err));
 }
 
 static int

@@ -22,6 +22,7 @@
 #ifndef MR_STREAM_H
 #define MR_STREAM_H
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -129,6 +130,8 @@ struct stream_conf {
 	int64_t idempotency_ms; /* how long an answer is kept under its key */
 	int64_t dead_letter_ms; /* how long a dead letter's row is kept */
 	int64_t
+	    upgrade_backups; /* copies made before migrating that are kept */
+	int64_t
 	    log_records_per_second; /* lines about records; the rest is counted */
 	int64_t drain_ms;
 };
@@ -195,10 +198,13 @@ void stream_say(struct stream *s, const char *message, ...)
  * Both answer 404 where there is no such row; replaying 409 if the service
  * doesn't read that topic.
  */
-enum { STREAM_REPLAY_DEAD_LETTER = -1, STREAM_DROP_DEAD_LETTER = -2 };
+enum {
+	STREAM_REPLAY_DEAD_LETTER = INT_MIN,
+	STREAM_DROP_DEAD_LETTER = INT_MIN + 1
+};
 
 struct stream_call {
-	int kind; /* the service's own, not negative; or one of these two */
+	int kind; /* the service's own, or one of these two */
 	const void *input; /* must stay until stream_call returns */
 	/* "POST /orders" and the client's key, or NULL; body for comparison */
 	const char *scope;
@@ -225,6 +231,14 @@ int stream_call(struct stream *s, const struct stream_call *call,
 int stream_ready(struct stream *s, char *reason, size_t reason_size);
 /* 1 unless the loop has not come round for 30 s. */
 int stream_alive(struct stream *s, char *reason, size_t reason_size);
+
+/*
+ * stream_renew_file -- for tools, inside a transaction of their own on a file
+ * that goes back in time: it draws a new database id, since the numbers that
+ * it will give out next were given out before, and nobody owns its relay.
+ * Rows of the outbox keep the id that they were emitted under.  0 or -1.
+ */
+int stream_renew_file(struct store *st, struct mr_error *err);
 
 const char *stream_name(const struct stream *s);
 const char *stream_db_path(const struct stream *s);

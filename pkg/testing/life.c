@@ -18,7 +18,7 @@
 #include "stream/internal.h"
 #include "testing/internal.h"
 
-#define NUDGE INT_MIN /* a kind of command, ours */
+#define NUDGE INT_MAX /* a kind of command, ours */
 #define PATIENCE_US 10000000
 #define PEEK_US 100
 #define NUDGE_AFTER_US 20000

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -1854,6 +1855,257 @@ backup_is_whole_and_does_not_overwrite(void **state)
 	store_close(st);
 }
 
+static int
+copies_of(const char *mark, char *first, size_t size)
+{
+	struct dirent **entries;
+	int i, count, found = 0;
+
+	count = scandir(folder, &entries, NULL, alphasort);
+	assert_true(count >= 0);
+	for (i = 0; i < count; i++) {
+		if (strstr(entries[i]->d_name, mark) != NULL && found++ == 0)
+			snprintf(first, size, "%s/%s", folder,
+			    entries[i]->d_name);
+		free(entries[i]);
+	}
+	free(entries);
+	return (found);
+}
+
+static void
+remove_copies(const char *mark)
+{
+	char name[PATH_MAX + 300];
+
+	while (copies_of(mark, name, sizeof(name)) > 0)
+		assert_int_equal(unlink(name), 0);
+}
+
+static struct store *
+open_keeping(const struct store_migration *own, int64_t keep,
+    struct mr_error *err)
+{
+	const struct store_options options = {.path = path,
+	    .service = "inventory",
+	    .core = core_1,
+	    .own = own,
+	    .keep_backups = keep};
+
+	return (store_open(&options, err));
+}
+
+static void
+upgrade_is_preceded_by_a_backup(void **state)
+{
+	struct mr_error err = {0};
+	struct store *st, *reader;
+	char name[PATH_MAX + 300], partial[PATH_MAX + 300];
+	int64_t n = 0;
+	FILE *left;
+
+	(void)state;
+	/* Neither for a new file, nor for one that is as it should be. */
+	store_close(open_keeping(own_1, 2, &err));
+	st = open_keeping(own_1, 2, &err);
+	assert_non_null(st);
+	add_item(st, "a");
+	store_close(st);
+	assert_int_equal(copies_of(".upgrade-", name, sizeof(name)), 0);
+	/* What a killed attempt left is removed. */
+	snprintf(partial, sizeof(partial), "%s.upgrade-x.partial", path);
+	assert_non_null(left = fopen(partial, "w"));
+	assert_int_equal(fclose(left), 0);
+	st = open_keeping(own_3, 2, &err);
+	assert_non_null(st);
+	store_close(st);
+	assert_int_equal(access(partial, F_OK), -1);
+	assert_int_equal(copies_of(".upgrade-", name, sizeof(name)), 1);
+	/* It is the file before, whole, and the old program takes it. */
+	reader = store_open_reader(name, 0, &err);
+	assert_non_null(reader);
+	assert_int_equal(count_items(reader), 1);
+	store_close(reader);
+	assert_null(open_keeping(own_1, 2, &err));
+	remove_files();
+	assert_int_equal(rename(name, path), 0);
+	st = open_keeping(own_1, 2, &err);
+	assert_non_null(st);
+	assert_int_equal(count_items(st), 1);
+	must(store_find(st, &err, &n, "PRAGMA user_version"));
+	store_close(st);
+	/* None is made where none is wanted. */
+	store_close(open_keeping(own_3, 0, &err));
+	assert_int_equal(copies_of(".upgrade-", name, sizeof(name)), 0);
+}
+
+static void
+so_many_upgrade_backups_are_kept_and_no_more(void **state)
+{
+	struct mr_error err = {0};
+	char name[PATH_MAX + 300], oldest[PATH_MAX + 300] = "";
+	int i;
+
+	(void)state;
+	for (i = 0; i < 5; i++) {
+		remove_files();
+		store_close(open_keeping(own_1, 3, &err));
+		store_close(open_keeping(own_3, 3, &err));
+		assert_int_equal(copies_of(".upgrade-", name, sizeof(name)),
+		    i < 3 ? i + 1 : 3);
+		assert_true(i == 0 || i > 2 ? strcmp(oldest, name) != 0 :
+					      strcmp(oldest, name) == 0);
+		snprintf(oldest, sizeof(oldest), "%s", name);
+	}
+	remove_copies(".upgrade-");
+}
+
+static void
+without_room_for_a_backup_nothing_is_migrated(void **state)
+{
+	struct mr_error err = {0};
+	struct store *st;
+	char name[PATH_MAX + 300];
+
+	(void)state;
+	store_close(open_keeping(own_1, 2, &err));
+	plant(FAULT_ERROR, ENOSPC, 3, 1);
+	assert_null(open_keeping(own_3, 2, &err));
+	plant(FAULT_NONE, 0, 0, 0);
+	assert_int_equal(err.kind, MR_RETRY);
+	assert_int_equal(copies_of(".upgrade-", name, sizeof(name)), 0);
+	st = open_keeping(own_1, 2, &err);
+	assert_non_null(st);
+	store_close(st);
+}
+
+/* ---- another file in its place ------------------------------------------ */
+
+/* A file with one item of that name. */
+static int
+make_other(void *arg, const char *where, struct mr_error *err)
+{
+	const struct store_options options = {.path = where,
+	    .service = "inventory",
+	    .core = core_1,
+	    .own = own_1};
+	struct store *st;
+
+	if (arg == NULL)
+		return (mr_error_set(err, MR_RETRY, "no"));
+	if ((st = store_open(&options, err)) == NULL)
+		return (-1);
+	add_item(st, arg);
+	add_item(st, "other");
+	store_close(st);
+	return (0);
+}
+
+static void
+file_is_replaced_and_the_old_one_kept_with_its_log(void **state)
+{
+	static char b[] = "b";
+	struct mr_error err = {0};
+	struct store *st, *reader;
+	char kept[PATH_MAX + 300] = "x", name[PATH_MAX + 64];
+
+	(void)state;
+	/* There was none. */
+	must(store_replace(path, make_other, b, kept, sizeof(kept), &err));
+	assert_string_equal(kept, "");
+	st = must_open(own_1);
+	assert_int_equal(count_items(st), 2);
+	add_item(st, "c");
+	/* A reader keeps the log from being removed. */
+	reader = store_open_reader(path, 0, &err);
+	assert_non_null(reader);
+	assert_int_equal(count_items(reader), 3);
+	store_close(st);
+	snprintf(name, sizeof(name), "%s-wal", path);
+	assert_int_equal(access(name, F_OK), 0);
+	assert_int_equal(store_replace(path, make_other, NULL, kept,
+			     sizeof(kept), &err),
+	    -1);
+	must(store_replace(path, make_other, b, kept, sizeof(kept), &err));
+	assert_int_equal(access(name, F_OK), -1);
+	assert_int_equal(count_items(reader), 3);
+	store_close(reader);
+	reader = store_open_reader(kept, 0, &err);
+	assert_non_null(reader);
+	assert_int_equal(count_items(reader), 3);
+	store_close(reader);
+	st = must_open(own_1);
+	assert_int_equal(count_items(st), 2);
+	store_close(st);
+	remove_copies(".replaced-");
+	remove_copies(".making");
+	remove_copies(".restoring");
+}
+
+static void
+hold_open(void *arg)
+{
+	struct mr_error err = {0};
+	_Atomic int *opened = arg;
+	struct store *st = open_as(own_1, &err);
+
+	demand(st != NULL, &err);
+	*opened = 1;
+	for (;;)
+		(void)pause();
+}
+
+static void
+file_that_a_process_has_open_is_not_replaced(void **state)
+{
+	static char b[] = "b";
+	_Atomic int *opened = shared_memory(sizeof(*opened));
+	struct mr_error err = {0};
+	char kept[PATH_MAX + 300], number[32];
+	struct store *st;
+	pid_t pid;
+
+	(void)state;
+	store_close(must_open(own_1));
+	pid = child(hold_open, (void *)(uintptr_t)opened);
+	while (!*opened)
+		(void)usleep(1000);
+	assert_int_equal(store_replace(path, make_other, b, kept, sizeof(kept),
+			     &err),
+	    -1);
+	assert_int_equal(err.kind, MR_RETRY);
+	(void)snprintf(number, sizeof(number), "pid %d", (int)pid);
+	assert_non_null(strstr(err.message, number));
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	(void)wait_for(pid);
+	st = must_open(own_1);
+	assert_int_equal(count_items(st), 0);
+	store_close(st);
+}
+
+static void
+file_whose_replacing_was_cut_short_is_not_opened(void **state)
+{
+	static char b[] = "b";
+	struct mr_error err = {0};
+	char kept[PATH_MAX + 300], waiting[PATH_MAX + 300];
+	FILE *left;
+
+	(void)state;
+	store_close(must_open(own_1));
+	snprintf(waiting, sizeof(waiting), "%s.restoring", path);
+	assert_non_null(left = fopen(waiting, "w"));
+	assert_int_equal(fclose(left), 0);
+	assert_null(open_as(own_1, &err));
+	assert_int_equal(err.kind, MR_FATAL);
+	assert_non_null(strstr(err.message, "millrace state restore"));
+	assert_null(store_open_alone(path, &err));
+	assert_non_null(strstr(err.message, "millrace state restore"));
+	must(store_replace(path, make_other, b, kept, sizeof(kept), &err));
+	store_close(must_open(own_1));
+	remove_copies(".replaced-");
+}
+
 /* ---- memory that runs out ----------------------------------------------- */
 
 /* A service's life; 0 if it came through. */
@@ -1963,6 +2215,12 @@ main(void)
 	    TEST(reader_sees_what_is_committed_and_nothing_else),
 	    TEST(reader_is_interrupted_at_its_deadline),
 	    TEST(backup_is_whole_and_does_not_overwrite),
+	    TEST(upgrade_is_preceded_by_a_backup),
+	    TEST(so_many_upgrade_backups_are_kept_and_no_more),
+	    TEST(without_room_for_a_backup_nothing_is_migrated),
+	    TEST(file_is_replaced_and_the_old_one_kept_with_its_log),
+	    TEST(file_that_a_process_has_open_is_not_replaced),
+	    TEST(file_whose_replacing_was_cut_short_is_not_opened),
 	    TEST(every_allocation_may_fail),
 	};
 	const char *tmp = getenv("TMPDIR");

@@ -1,0 +1,35 @@
+/* look -- going through the services' files of a folder. */
+#ifndef MILLRACE_LOOK_H
+#define MILLRACE_LOOK_H
+
+#include "kafka/kafka.h"
+#include "store/store.h"
+
+#include "millrace.h"
+
+/* What commands that look into files are told. */
+struct look {
+	const struct command *command;
+	const char *data;
+	struct config_list services; /* none: all */
+	int64_t limit;
+	int output;
+	const char *to; /* backup: the folder of the copies */
+	struct kafka_conf kafka;
+	struct kafka_admin *admin; /* NULL: Kafka isn't asked */
+	int unknown; /* something couldn't be found out */
+	int looked_at; /* files */
+	struct table table;
+};
+
+typedef int look_file(struct look *look, struct store *st, const char *service,
+    struct mr_error *err);
+
+/*
+ * files_look -- have ${each} look into each wanted file, through a reader, and
+ * print the table.  What fails is said, and the rest goes on.  Returns the
+ * exit status.
+ */
+int files_look(struct look *look, look_file *each);
+
+#endif

@@ -1,0 +1,202 @@
+/*
+ * replace -- another file in the place of a service's.
+ *
+ * A database and its log are two files, and no call renames both at once.
+ * A new database beside the old one's log would be damaged by it, an old one
+ * without its log would have gone back in time.  So the new file, while it
+ * waits under a name of its own, is also the mark that keeps the file from
+ * being opened until both are done.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/failpoint.h"
+#include "store/internal.h"
+
+#define PATIENCE_MS 5000
+#define MAKING ".making"
+#define WAITING ".restoring"
+
+/* Files that belong to a database; the first is it. */
+static const char *const parts[] = {"", "-wal", "-journal", "-shm"};
+enum { PARTS = 4, PARTS_KEPT = 3 };
+
+static int
+name_of(char name[4096], const char *path, const char *suffix,
+    struct mr_error *err)
+{
+
+	if (snprintf(name, 4096, "%s%s", path, suffix) >= 4096)
+		return (
+		    mr_error_set(err, MR_FATAL, "%.60s...: too long", path));
+	return (0);
+}
+
+int
+store_check_replaced(const char *path, struct mr_error *err)
+{
+	char name[4096];
+
+	if (name_of(name, path, WAITING, err) != 0)
+		return (-1);
+	if (access(name, F_OK) != 0)
+		return (0);
+	return (mr_error_set(err, MR_FATAL,
+	    "open %.150s: putting another file in its place was cut short: do "
+	    "it again with millrace state restore",
+	    path));
+}
+
+static int
+fail(const char *what, const char *path, struct mr_error *err)
+{
+
+	return (mr_error_set(err,
+	    errno == ENOSPC || errno == EDQUOT ? MR_RETRY : MR_FATAL,
+	    "%s %s: %s", what, path, strerror(errno)));
+}
+
+static int
+remove_if_there(const char *path, const char *suffix, struct mr_error *err)
+{
+	char name[4096];
+
+	if (name_of(name, path, suffix, err) != 0)
+		return (-1);
+	if (unlink(name) != 0 && errno != ENOENT)
+		return (fail("remove", name, err));
+	return (0);
+}
+
+static int
+sync_folder(const char *path, struct mr_error *err)
+{
+	char copy[4096];
+
+	if (name_of(copy, path, "", err) != 0)
+		return (-1);
+	return (store_make_durable(dirname(copy), O_RDONLY | O_DIRECTORY, err));
+}
+
+/* A link would be replaced, and not what it names. */
+static int
+refuse_link(const char *path, struct mr_error *err)
+{
+	struct stat file;
+
+	if (lstat(path, &file) == 0 && !S_ISREG(file.st_mode))
+		return (mr_error_set(err, MR_REJECT,
+		    "replace %s: not a regular file; name the file itself",
+		    path));
+	return (0);
+}
+
+/* What was begun and never came to be the mark is of no use. */
+static int
+clear(const char *path, struct mr_error *err)
+{
+	static const char *const left[] = {MAKING, MAKING "-wal", MAKING "-shm",
+	    MAKING "-journal", MAKING ".writer", MAKING ".partial"};
+	size_t i;
+
+	for (i = 0; i < sizeof(left) / sizeof(left[0]); i++)
+		if (remove_if_there(path, left[i], err) != 0)
+			return (-1);
+	return (0);
+}
+
+/* All of it in one file, on disk, under the name that is the mark. */
+static int
+make_new(const char *path, store_make *make, void *arg, struct mr_error *err)
+{
+	char making[4096], waiting[4096], log[4096];
+	struct stat file;
+
+	if (name_of(making, path, MAKING, err) != 0 ||
+	    name_of(waiting, path, WAITING, err) != 0 ||
+	    name_of(log, path, MAKING "-wal", err) != 0 ||
+	    clear(path, err) != 0 || make(arg, making, err) != 0)
+		return (-1);
+	if (stat(log, &file) == 0 && file.st_size > 0)
+		return (mr_error_set(err, MR_FATAL,
+		    "%s wasn't closed: it has a log", making));
+	if (store_make_durable(making, O_RDWR, err) != 0)
+		return (-1);
+	(void)FAILPOINT("store.replace.made");
+	if (rename(making, waiting) != 0)
+		return (fail("rename", making, err));
+	return (clear(path, err) != 0 ? -1 : sync_folder(path, err));
+}
+
+/* The old file and its log get another name as well; 1 if there was one. */
+static int
+keep_old(const char *path, const char *kept, struct mr_error *err)
+{
+	char from[4096], to[4096];
+	int i, found = 0;
+
+	for (i = 0; i < PARTS_KEPT; i++) {
+		if (name_of(from, path, parts[i], err) != 0 ||
+		    name_of(to, kept, parts[i], err) != 0)
+			return (-1);
+		if (link(from, to) == 0)
+			found = 1;
+		else if (errno != ENOENT)
+			return (fail("keep", from, err));
+	}
+	return (sync_folder(path, err) != 0 ? -1 : found);
+}
+
+/* With nobody else about. */
+static int
+replace_alone(const char *path, store_make *make, void *arg, char *kept,
+    size_t kept_size, struct mr_error *err)
+{
+	char moment[STORE_MOMENT_SIZE], aside[4096], waiting[4096];
+	int i, found;
+
+	store_moment(moment);
+	if (snprintf(aside, sizeof(aside), "%s.replaced-%s", path, moment) >=
+	    (int)sizeof(aside))
+		return (
+		    mr_error_set(err, MR_FATAL, "%.60s...: too long", path));
+	if (name_of(waiting, path, WAITING, err) != 0 ||
+	    make_new(path, make, arg, err) != 0)
+		return (-1);
+	(void)FAILPOINT("store.replace.waiting");
+	if ((found = keep_old(path, aside, err)) == -1)
+		return (-1);
+	(void)FAILPOINT("store.replace.kept");
+	for (i = 1; i < PARTS; i++)
+		if (remove_if_there(path, parts[i], err) != 0)
+			return (-1);
+	(void)FAILPOINT("store.replace.bare");
+	if (rename(waiting, path) != 0)
+		return (fail("rename", waiting, err));
+	snprintf(kept, kept_size, "%s", found ? aside : "");
+	return (sync_folder(path, err));
+}
+
+int
+store_replace(const char *path, store_make *make, void *arg, char *kept,
+    size_t kept_size, struct mr_error *err)
+{
+	struct pen *pen;
+	int rc = -1;
+
+	if (refuse_link(path, err) != 0 || store_check_place(path, err) != 0 ||
+	    (pen = pen_open(path, PATIENCE_MS, err)) == NULL)
+		return (-1);
+	if (!pen_alone(pen))
+		(void)store_refuse_company(path, pen, err);
+	else if (pen_take(pen, err) == 0)
+		rc = replace_alone(path, make, arg, kept, kept_size, err);
+	pen_close(pen);
+	return (rc);
+}

@@ -1,0 +1,288 @@
+"""tools -- what operators do with millrace state, while the system is at work."""
+
+import glob
+import json
+import os
+import sqlite3
+import subprocess
+
+import verify
+from faults import adds_up, more_orders, work_of
+from scenario import scenario
+from system import SERVICES, expect
+
+
+def state(system, *words, status=0, brokers=True):
+    """Run millrace state ...; what it said on stdout and stderr."""
+    argv = [os.path.join(system.settings.bin, "millrace"), "state"]
+    argv += list(words)
+    if brokers:
+        argv += ["--brokers", "127.0.0.1:%d" % system.kafka_port]
+    env = {k: v for k, v in os.environ.items()
+           if not k.startswith("MILLRACE_")}
+    done = subprocess.run(argv, capture_output=True, text=True, env=env,
+                          stdin=subprocess.DEVNULL,
+                          timeout=120 * system.settings.slow)
+    expect(done.returncode == status, "%s: status %d, not %d: %s%s",
+           " ".join(words), done.returncode, status, done.stdout,
+           done.stderr)
+    return done.stdout, done.stderr
+
+
+def backup(system, *services):
+    """{service: path} of new backups."""
+    folder = os.path.join(system.copies, "backups")
+    words = ["backup", "--data", system.data, "--to", folder, "-o", "json"]
+    for service in services:
+        words += ["--service", service]
+    rows = json.loads(state(system, *words, brokers=False)[0])
+    return {row["service"]: row["backup"] for row in rows}
+
+
+def restore(system, service, path):
+    told = json.loads(state(
+        system, "restore", "--db", system.db_of(service), "--from", path,
+        "--yes", "-o", "json", brokers=False)[0])
+    expect(told["done"], "restore: %r", told)
+    return told["says"]
+
+
+def database_id(system, service):
+    return system.value(service, "SELECT database_id FROM database_ids"
+                        " ORDER BY number DESC LIMIT 1")
+
+
+@scenario()
+def backup_and_restore(context):
+    """Backups taken under load and put back: nothing is lost downstream,
+    nothing happens twice."""
+    system = context.system
+    victims = ("inventory", "notifications", "prices")
+    with work_of(context) as work:
+        more_orders(context, work, 40)
+        copies = backup(system)
+        expect(set(copies) == set(SERVICES), "copied: %r", copies)
+        more_orders(context, work, 60)
+        out, err = state(system, "restore", "--db", system.db_of("inventory"),
+                         "--from", copies["inventory"], "--yes", status=2,
+                         brokers=False)
+        expect("stop the service first" in err, "while it runs: %s", err)
+        for service in victims:
+            old = database_id(system, service)
+            system.stop(service)
+            out, _ = state(system, "restore", "--db", system.db_of(service),
+                           "--from", copies[service], status=1, brokers=False)
+            expect("Nothing was changed" in out and "will be applied again" in
+                   out, "unasked: %s", out)
+            says = restore(system, service, copies[service])
+            kept = glob.glob(system.db_of(service) + ".replaced-*Z")
+            expect(len(kept) == 1 and kept[0] in says, "kept: %r", kept)
+            system.start(service)
+            system.ready(service)
+            expect(database_id(system, service) != old, "the old id is used")
+            more_orders(context, work, 20)
+        # Once more, and the group's offsets are still taken for its own.
+        system.stop("inventory")
+        restore(system, "inventory", copies["inventory"])
+        system.start("inventory")
+        system.ready("inventory")
+        more_orders(context, work, 20)
+    prices = system.runs("price-producer")
+    if prices:
+        system.stop("price-producer")
+    verify.settle(system, verify.ALL + ("price-producer",))
+    orders = verify.check_orders(system, context.ledger)
+    reservations = verify.check_reservations(system, orders)
+    verify.check_stock(system, context.ledger, reservations)
+    verify.check_notifications(system, reservations)
+    verify.check_files(system, SERVICES)
+    verify.run_checker(system, context.ledger)
+    context.say("%d orders" % len(orders))
+    system.start_all()
+
+
+backup_and_restore.spoils = True  # topics have records of lost lives
+
+
+@scenario(spoils=True)
+def orders_restored(context):
+    """orders.db put back by the command: what clients wrote since is lost
+    and nothing else, and nothing new is taken for a repeat."""
+    system = context.system
+    with work_of(context) as work:
+        more_orders(context, work, 40)
+        copy = backup(system, "orders")["orders"]
+        more_orders(context, work, 40)
+    verify.settle(system, ("orders", "inventory", "notifications"))
+    system.stop("orders")
+    with sqlite3.connect("file:%s?mode=ro" % copy, uri=True) as connection:
+        kept = {row[0] for row in connection.execute("SELECT id FROM orders")}
+    lost = set(context.ledger.orders) - kept
+    restore(system, "orders", copy)
+    system.start("orders")
+    system.ready("orders")
+    with work_of(context) as work:
+        more_orders(context, work, 40)
+    verify.settle(system, ("orders", "inventory", "notifications"))
+    here = dict(system.select("orders", "SELECT id, status FROM orders"))
+    wanted = set(context.ledger.orders) - lost
+    expect(set(here) == wanted, "orders here but not promised, or the other"
+           " way: %r", list(set(here) ^ wanted)[:3])
+    reservations = {row[0]: row[1:] for row in system.select(
+        "inventory", "SELECT order_id, status, item, quantity"
+        " FROM reservations")}
+    missing = set(context.ledger.orders) - set(reservations)
+    expect(not missing, "%d orders never reached inventory", len(missing))
+    for order_id in wanted:
+        expect(reservations[order_id][0] in
+               verify.STATUSES.get(here[order_id], ()), "order %s is %s,"
+               " its reservation %r", order_id, here[order_id],
+               reservations[order_id])
+    verify.check_notifications(system, reservations)
+    context.say("%d kept, %d lost, %d after" % (
+        len(kept), len(lost), len(wanted - kept)))
+
+
+def make_older(system, service):
+    """The file as of the core's schema before the newest."""
+    with sqlite3.connect(system.db_of(service), timeout=10) as own:
+        version, = own.execute("PRAGMA user_version").fetchone()
+        own.execute("DROP TABLE declared")
+        own.execute("DELETE FROM schema_versions WHERE component = 'core'"
+                    " AND version = 2")
+        own.execute("PRAGMA user_version = %d" % (version - 1))
+    return version - 1
+
+
+@scenario(spoils=True)
+def upgraded_and_rolled_back(context):
+    """An upgrade leaves a checked copy from before its migrations; going
+    back to it loses what clients wrote since, and nothing else."""
+    system = context.system
+    with work_of(context) as work:
+        more_orders(context, work, 30)
+    verify.settle_and_check(system, context.ledger)
+    system.stop("orders")
+    older = make_older(system, "orders")
+    system.start("orders")
+    system.ready("orders")
+    copies = glob.glob(system.db_of("orders") + ".upgrade-*-v%d" % older)
+    expect(len(copies) == 1, "copies: %r", copies)
+    expect("backed up before migrating" in system.log("orders"), "no line")
+    kept = set(context.ledger.orders)
+    with work_of(context) as work:
+        more_orders(context, work, 30)
+    verify.settle(system, ("orders", "inventory", "notifications"))
+    system.stop("orders")
+    restore(system, "orders", copies[0])
+    here = {row[0] for row in system.select("orders",
+                                            "SELECT id FROM orders")}
+    expect(here == kept, "%d orders in the copy, %d before the upgrade",
+           len(here), len(kept))
+    expect(system.value("orders", "PRAGMA user_version") == older,
+           "the restored file is migrated")
+    lost = set(context.ledger.orders) - kept
+    # The program that knows this version would be started now; this one
+    # migrates again, and makes another copy.
+    system.start("orders")
+    system.ready("orders")
+    with work_of(context) as work:
+        more_orders(context, work, 30)
+    verify.settle(system, ("orders", "inventory", "notifications"))
+    here = {row[0] for row in system.select("orders",
+                                            "SELECT id FROM orders")}
+    expect(here == set(context.ledger.orders) - lost, "orders are missing")
+    reservations = {row[0]: row[1:] for row in system.select(
+        "inventory", "SELECT order_id, status, item, quantity"
+        " FROM reservations")}
+    expect(not set(context.ledger.orders) - set(reservations),
+           "orders never reached inventory")
+    verify.check_notifications(system, reservations)
+    context.say("%d kept, %d lost" % (len(kept), len(lost)))
+
+
+@scenario()
+def rebuilt_from_the_log(context):
+    """notifications and prices are made anew from their topics; those that
+    can't be say why."""
+    system = context.system
+    with work_of(context) as work:
+        more_orders(context, work, 20)
+        for service, why in (("orders", "answers commands"),
+                             ("inventory", "answers commands"),
+                             ("price-producer", "reads no topic")):
+            _, err = state(system, "rebuild", "--db", system.db_of(service),
+                           "--yes", status=2)
+            expect(why in err, "%s: %s", service, err)
+        _, err = state(system, "rebuild", "--db",
+                       system.db_of("notifications"), "--yes", status=2)
+        expect("stop the service first" in err, "while it runs: %s", err)
+        for service in ("notifications", "prices"):
+            system.stop(service)
+            out, _ = state(system, "rebuild", "--db", system.db_of(service),
+                           status=1)
+            expect("will read from the start" in out, "unasked: %s", out)
+            state(system, "rebuild", "--db", system.db_of(service), "--yes")
+            system.start(service)
+            system.ready(service)
+        more_orders(context, work, 20)
+    adds_up(context)
+
+
+@scenario()
+def dead_letters_again(context):
+    """A dead letter is applied once more by its service, or dropped; nginx
+    lets nobody do it."""
+    system = context.system
+    kafka = system.kafka()
+    before = system.value("notifications", "SELECT count(*) FROM"
+                          " dead_letters")
+    for value in (b"not json", b"{}", b"[]"):
+        kafka.send("inventory-events", 0, value, b"x", "inventory.reserved")
+    kafka.close()
+    system.wait_for("they are dead letters", lambda: system.value(
+        "notifications", "SELECT count(*) FROM dead_letters") == before + 3)
+    ids = [row[0] for row in system.select(
+        "notifications", "SELECT id FROM dead_letters ORDER BY id")][-3:]
+    where = ("--data", system.data, "--run", system.run)
+
+    def letters(verb, *words, status=0):
+        return state(system, "dead-letters", verb, *where, "--yes", "-o",
+                     "json", "notifications", *words, status=status,
+                     brokers=False)
+    # What was wrong with the first one is put right: as if by a new program.
+    order_id = "01890000-0000-7000-8000-000000000001"
+    with sqlite3.connect(system.db_of("notifications"), timeout=10) as own:
+        own.execute("UPDATE dead_letters SET value = ? WHERE id = ?", (
+            json.dumps({"order_id": order_id, "item": "Laptop", "quantity": 1,
+                        "ts_ms": 1}).encode(), ids[0]))
+    rows = json.loads(letters("replay", str(ids[0]), str(ids[1]),
+                              status=1)[0])
+    expect([r["outcome"] == "applied" for r in rows] == [True, False],
+           "outcomes: %r", rows)
+    told = system.select("notifications", "SELECT outcome FROM notifications"
+                         " WHERE order_id = ?", order_id)
+    expect(told == [("confirmed",)], "notified: %r", told)
+    _, err = letters("replay", str(ids[0]), status=2)
+    expect("has no dead letter" in err, "twice: %s", err)
+    letters("drop", str(ids[1]))
+    for path in ("/admin/dead-letters/%d/replay" % ids[2],
+                 "/services/notifications/admin/dead-letters/%d/replay" %
+                 ids[2], "/notifications/admin/dead-letters/%d/replay" %
+                 ids[2]):
+        answer = system.web("POST", path)
+        expect(answer.status in (404, 405), "%s: %r", path, answer)
+    system.stop("notifications")
+    _, err = letters("replay", str(ids[2]), status=2)
+    expect("start it" in err, "while it is down: %s", err)
+    letters("drop", str(ids[2]))
+    left = system.select("notifications", "SELECT id FROM dead_letters"
+                         " WHERE id >= ?", ids[0])
+    expect(not left, "left: %r", left)
+    system.start("notifications")
+    system.ready("notifications")
+
+
+# The other readers of that topic have dead letters of these, too, and files
+# and topics don't say the same any more.
+dead_letters_again.spoils = True
