@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -218,14 +219,6 @@ store_moment(char text[STORE_MOMENT_SIZE])
 	    (int)(now_ms % 1000));
 }
 
-/* What a folder has of a file's copies; names sort by time. */
-struct copies {
-	const char *prefix;
-	int folder;
-	char **names;
-	int count;
-};
-
 static int
 is_partial(const char *name)
 {
@@ -234,76 +227,57 @@ is_partial(const char *name)
 	return (length > 8 && strcmp(name + length - 8, ".partial") == 0);
 }
 
-static int
-name_add(struct copies *copies, const char *name)
-{
-	char **grown = realloc(copies->names,
-	    ((size_t)copies->count + 1) * sizeof(*grown));
-
-	if (grown == NULL)
-		return (-1);
-	copies->names = grown;
-	if ((grown[copies->count] = strdup(name)) == NULL)
-		return (-1);
-	copies->count++;
-	return (0);
-}
-
-static int
-by_name(const void *a, const void *b)
-{
-
-	return (strcmp(*(char *const *)a, *(char *const *)b));
-}
-
-/* Collects whole ones; what an interrupted attempt left behind is removed. */
+/*
+ * Of the names of a folder, which sort by time, remove all copies but the
+ * newest ${keep}, and what interrupted attempts left behind.
+ */
 static void
-copies_list(struct copies *copies, DIR *folder)
+names_trim(int folder, struct dirent **entries, int count, const char *prefix,
+    int64_t keep)
 {
-	const struct dirent *entry;
+	size_t length = strlen(prefix);
+	int64_t whole = 0;
+	int i;
 
-	while ((entry = readdir(folder)) != NULL) {
-		if (strncmp(entry->d_name, copies->prefix,
-			strlen(copies->prefix)) != 0)
+	for (i = 0; i < count; i++)
+		whole += strncmp(entries[i]->d_name, prefix, length) == 0 &&
+		    !is_partial(entries[i]->d_name);
+	for (i = 0; i < count; i++) {
+		if (strncmp(entries[i]->d_name, prefix, length) != 0)
 			continue;
-		if (is_partial(entry->d_name))
-			(void)unlinkat(dirfd(folder), entry->d_name, 0);
-		else if (name_add(copies, entry->d_name) == -1)
-			break; /* fewer are removed */
+		if (is_partial(entries[i]->d_name) || whole-- > keep)
+			(void)unlinkat(folder, entries[i]->d_name, 0);
 	}
-	if (copies->count > 1)
-		qsort(copies->names, (size_t)copies->count,
-		    sizeof(*copies->names), by_name);
 }
 
-/* Remove all but the newest ${keep}. */
+/* Of the copies of the file at ${path}; what can't be removed stays. */
 static void
 copies_trim(const char *path, int64_t keep)
 {
-	struct copies copies = {.names = NULL};
-	size_t size = strlen(path) + sizeof(UPGRADE_MARK);
-	char *text = malloc(strlen(path) + 1 + size);
-	char *name;
-	DIR *folder = NULL;
-	int i;
+	char prefix[NAME_MAX + 1], *copy = strdup(path), *slash;
+	const char *name = path;
+	struct dirent **entries;
+	int i, count, folder;
 
-	if (text == NULL)
+	if (copy == NULL)
 		return;
-	memcpy(text, path, strlen(path) + 1);
-	name = strrchr(path, '/') == NULL ? text : strrchr(text, '/') + 1;
-	copies.prefix = text + strlen(path) + 1;
-	(void)snprintf(text + strlen(path) + 1, size, "%s" UPGRADE_MARK, name);
-	*name = '\0';
-	if ((folder = opendir(text[0] == '\0' ? "." : text)) != NULL) {
-		copies_list(&copies, folder);
-		for (i = 0; i < copies.count - keep; i++)
-			(void)unlinkat(dirfd(folder), copies.names[i], 0);
-		(void)closedir(folder);
+	if ((slash = strrchr(copy, '/')) != NULL) {
+		name = path + (slash - copy) + 1;
+		slash[slash == copy] = '\0';
 	}
-	for (i = 0; i < copies.count; i++)
-		free(copies.names[i]);
-	free(copies.names);
-	free(text);
+	(void)snprintf(prefix, sizeof(prefix), "%s" UPGRADE_MARK, name);
+	folder = open(slash == NULL ? "." : copy,
+	    O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	count = scandir(slash == NULL ? "." : copy, &entries, NULL, alphasort);
+	if (folder != -1 && count > 0)
+		names_trim(folder, entries, count, prefix, keep);
+	for (i = 0; i < count; i++)
+		free(entries[i]);
+	if (count >= 0)
+		free(entries);
+	if (folder != -1)
+		(void)close(folder);
+	free(copy);
 }
 
 int

@@ -557,7 +557,11 @@ partition_compare_ids(struct stream *s, const struct kafka_topic_state *states,
 			if (strcmp(states[i].name, s->inputs[p->input]) != 0)
 				continue;
 			if (states[i].partitions == 0)
-				halt(s, p, "topic %s is gone", states[i].name);
+				halt(s, p,
+				    "topic %s is gone; once it is made again, "
+				    "`millrace state accept-gap` goes on at "
+				    "its start",
+				    states[i].name);
 			else if (states[i].id[0] != '\0' &&
 			    strcmp(states[i].id, p->topic_id) != 0)
 				halt(s, p,

@@ -27,6 +27,9 @@ unpacked_free(struct unpacked *u)
 {
 	free(u->list);
 	free(u->names);
+	u->list = NULL;
+	u->names = NULL;
+	u->count = 0;
 }
 
 /* How many there are; damaged ones end the list. */
