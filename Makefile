@@ -134,7 +134,7 @@ OBJECTS := $(SOURCES:%.c=$(BUILD)/obj/%.o) \
     $(GENERATED:$(BUILD)/%.c=$(BUILD)/obj/%.o)
 
 PROGRAMS := $(patsubst cmd/%/,%,$(sort $(dir $(wildcard cmd/*/main.c))))
-PROGRAM_SOURCES := $(wildcard cmd/*/*.c)
+PROGRAM_SOURCES := $(wildcard cmd/*/*.c cmd/*.c)
 BINARIES := $(PROGRAMS:%=$(BUILD)/bin/%)
 
 # One binary a file in tests/unit; tests/<program>/main.c makes a program.
@@ -221,10 +221,12 @@ QUIETLY = >$@.log 2>&1 || { cat $@.log >&2; rm -f $@.log; exit 1; }; \
     grep -vE "in statically linked applications|in function .|message above" \
     $@.log >&2; rm -f $@.log
 
-# A running program's file is replaced, never written into.
+# A file in cmd/ itself goes into each program.  A running program's file is
+# replaced, never written into.
 define program_rule
 $(BUILD)/$(3)/$(1): $(patsubst %.c,$(BUILD)/obj/%.o,\
-    $(sort $(wildcard $(2)/$(1)/*.c))) $(ARCHIVE) $(DEPS_STAMPS)
+    $(sort $(wildcard $(2)/$(1)/*.c)) $(wildcard $(2)/*.c)) $(ARCHIVE) \
+    $(DEPS_STAMPS)
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
 	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $$@.new $$(filter %.o,$$^) $(ARCHIVE) \
@@ -333,7 +335,7 @@ $(SQLITE_STAMP): | node_modules/.package-lock.json
 
 # ---- Testing and checking -------------------------------------------------
 
-.PHONY: test test-built unit lint bench
+.PHONY: test test-built test-fresh soak unit lint bench
 UNDER := $(if $(findstring thread,$(SAN)),setarch -R)
 SUITES = 'unit=$(UNDER) tests/run-unit $(UNIT_TESTS)' \
     'service=$(UNDER) tests/run-unit $(SERVICE_TESTS)' \
@@ -354,6 +356,18 @@ test-built: all tests benches
 	@MILLRACE_BUILD=$(abspath $(BUILD)) \
 	    MILLRACE_BUILD_FAILPOINTS=$(abspath $(FAILPOINTS_BUILD)) \
 	    tests/run $(SUITES)
+
+# Two commands on a minimal Debian; make test-fresh DEBIAN=13, or '12 13'.
+test-fresh:
+	@deploy/local/packages fresh
+	@tests/fresh/run $(DEBIAN)
+
+# An hour by itself; SOAK_S=600 for ten minutes.
+soak: all
+	@deploy/local/packages run kafka test
+	@deploy/local/kafka libs
+	@MILLRACE_BUILD=$(abspath $(BUILD)) tests/soak/run \
+	    --seconds $(or $(SOAK_S),3600)
 
 unit: tests
 	@$(UNDER) tests/run-unit $(UNIT_TESTS) $(SERVICE_TESTS)
@@ -509,6 +523,10 @@ help:
 #:   make                build everything into build/
 #:   make test           see to packages, build, run every test
 #:   make unit           the C unit tests only
+#:   make test-fresh     lay a minimal Debian and follow the README in it;
+#:                       DEBIAN=13, or DEBIAN='12 13'
+#:   make soak           an hour of load and random faults: does anything
+#:                       creep?  SOAK_S=600: ten minutes
 #:   make fuzz           look for inputs that break it; FUZZ=event: one target,
 #:                       FUZZ_S=60: seconds for each
 #:   make bench          speed and memory, as ratios; BENCH=post: one figure
