@@ -34,6 +34,10 @@ class Failure(Exception):
     """A test's expectation that wasn't met."""
 
 
+class Skip(Exception):
+    """What a scenario needs isn't here: it is neither passed nor failed."""
+
+
 class Settings:
     """What the runner was told; ``slow`` stretches every deadline."""
 
