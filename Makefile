@@ -144,6 +144,7 @@ TEST_PROGRAMS := $(patsubst tests/%/,%,$(sort \
     $(dir $(wildcard tests/*/main.c))))
 TEST_SOURCES := $(foreach p,$(TEST_PROGRAMS),$(wildcard tests/$(p)/*.c))
 TEST_BINARIES := $(TEST_PROGRAMS:%=$(BUILD)/test/%)
+NEWER := $(BUILD)/test/newer/inventory
 
 # What a service's own unit test is linked with, before the archive: the
 # driver, Kafka's double, and the core and the store with failpoints.  A file
@@ -167,7 +168,7 @@ VENDOR := $(BUILD)/www/vendor/uPlot.iife.min.js $(BUILD)/www/vendor/uPlot.min.cs
 all: programs $(VENDOR)
 
 programs: $(BINARIES)
-tests: $(UNIT_TESTS) $(SERVICE_TESTS) $(TEST_BINARIES)
+tests: $(UNIT_TESTS) $(SERVICE_TESTS) $(TEST_BINARIES) $(NEWER)
 benches: $(BENCHES)
 
 # Rewritten only when its text changes, so that a change of flags or of the
@@ -235,6 +236,23 @@ $(BUILD)/$(3)/$(1): $(patsubst %.c,$(BUILD)/obj/%.o,\
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program_rule,$(p),cmd,bin)))
 $(foreach p,$(TEST_PROGRAMS),$(eval $(call program_rule,$(p),tests,test)))
+
+# inventory with one more migration, as its next version might have: what
+# scenarios upgrade to.  Its table of migrations is found before the archive's.
+NEWER_SQL = $(sort $(wildcard migrations/inventory/*.sql)) \
+    $(wildcard tests/scenario/newer/*.sql)
+$(BUILD)/gen/newer_inventory.c: migrations/embed $(NEWER_SQL)
+	$(call say,SQL,tests/scenario/newer)
+	@mkdir -p $(@D)
+	@migrations/embed inventory $(NEWER_SQL) >$@
+
+$(NEWER): $(BUILD)/obj/gen/newer_inventory.o $(patsubst %.c,$(BUILD)/obj/%.o,\
+    $(sort $(wildcard cmd/inventory/*.c))) $(ARCHIVE) $(DEPS_STAMPS)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LINK) $(LDFLAGS) -o $@.new $(filter %.o,$^) $(ARCHIVE) \
+	    $(LIBS) $(QUIETLY)
+	@mv -f $@.new $@
 
 # tests/unit/test_x.ldflags, where there is one, is added to the link line.
 $(BUILD)/test/test_%: $(BUILD)/obj/tests/unit/test_%.o $(ARCHIVE) $(DEPS_STAMPS)
@@ -313,7 +331,7 @@ $(RDKAFKA_STAMP): | node_modules/.package-lock.json
 	    "would lack $$part: run deploy/local/packages build"; exit 1; }; \
 	    done; } \
 	    >build.log 2>&1 || { tail -20 build.log >&2; exit 1; }
-	$(Q)$(MAKE) -C $(DEPS)/src/librdkafka/src librdkafka.a \
+	$(Q)$(MAKE) 'DEPS=$$(OBJS:%.o=%.d)' -C $(DEPS)/src/librdkafka/src librdkafka.a \
 	    >$(DEPS)/src/librdkafka/make.log 2>&1 || { \
 	    tail -20 $(DEPS)/src/librdkafka/make.log >&2; exit 1; }
 	@cp $(DEPS)/src/librdkafka/src/rdkafka.h \

@@ -1,5 +1,10 @@
+#include <sys/mman.h>
+
 #include <assert.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,12 +29,46 @@ read_clock(clockid_t id)
 	return (ts);
 }
 
+#ifdef MR_FAILPOINTS
+static const _Atomic int64_t *shift;
+static pthread_once_t shift_once = PTHREAD_ONCE_INIT;
+
+static void
+map_shift(void)
+{
+	static const _Atomic int64_t none;
+	const char *path = getenv("MILLRACE_CLOCK_SHIFT");
+	void *map;
+	int fd;
+
+	shift = &none;
+	if (path == NULL)
+		return;
+	if ((fd = open(path, O_RDONLY | O_CLOEXEC)) == -1 ||
+	    (map = mmap(NULL, sizeof(*shift), PROT_READ, MAP_SHARED, fd, 0)) ==
+		MAP_FAILED)
+		abort();
+	close(fd);
+	shift = map;
+}
+
+static int64_t
+wall_shift_ms(void)
+{
+	(void)pthread_once(&shift_once, map_shift);
+	return (atomic_load(shift));
+}
+#else
+#define wall_shift_ms() INT64_C(0)
+#endif
+
 int64_t
 clock_wall_ms(void)
 {
 	struct timespec ts = read_clock(CLOCK_REALTIME);
 
-	return ((int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000);
+	return (
+	    (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000 + wall_shift_ms());
 }
 
 int64_t

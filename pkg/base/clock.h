@@ -5,6 +5,11 @@
  * durations in this process.  Boot time goes on during suspend and is the
  * same for all processes of a host until it boots again: it is what leases
  * between processes are measured in.  None of these fails.
+ *
+ * In builds with MR_FAILPOINTS wall time is shifted by the milliseconds, an
+ * int64_t, in the file that MILLRACE_CLOCK_SHIFT names; a test sets the clock
+ * by writing there.  The file is mapped at the first reading; if it can't be,
+ * the process aborts.
  */
 #ifndef MR_CLOCK_H
 #define MR_CLOCK_H

@@ -159,18 +159,17 @@ same_name(pid_t pid)
 }
 
 /*
- * The same file run in the same pid namespace.  Landlock keeps both from a
- * process's view of others that have entered it: then the name has to do,
- * and that F_GETLK gave us a pid at all, so it is in our namespace or below.
+ * This program, in our pid namespace, by name and user and not by its file:
+ * an upgrade replaces that, and the old version is the one to be rid of.  It
+ * holds a lock that only writers of this state file take, so the name is a
+ * second look and not the only one.  Landlock keeps ns/pid from a process's
+ * view of others that have entered it: then F_GETLK's having given us a pid
+ * at all says that it is in our namespace or below.
  */
 static int
 same_program(pid_t pid)
 {
-	int exe = same_link(pid, "exe"), space = same_link(pid, "ns/pid");
-
-	if (exe == -1 && space == -1)
-		return (same_name(pid));
-	return (exe == 1 && space == 1);
+	return (same_link(pid, "ns/pid") != 0 && same_name(pid));
 }
 
 /*

@@ -81,9 +81,12 @@ identity_read(const struct kafka_record *record, struct identity *id)
 			have_source = text_of(&h, id->source,
 					  sizeof(id->source)) == 0 &&
 			    strncmp(id->source, ours, sizeof(ours) - 1) == 0;
-		} else if (text_of(&h, text, sizeof(text)) == -1) {
 			continue;
-		} else if (is_named(&h, "ce_id")) {
+		}
+		/* The last one of a name counts, also if it says nothing. */
+		if (text_of(&h, text, sizeof(text)) == -1)
+			text[0] = '\0';
+		if (is_named(&h, "ce_id")) {
 			have_seq = number_of(text, &id->seq) == 0;
 		} else if (is_named(&h, "ce_predecessor")) {
 			have_predecessor = number_of(text, &id->predecessor) ==

@@ -252,6 +252,17 @@ add_number(struct web_exchange *x, const char *name, int64_t n)
 	buffer_add_text(&x->head, "\r\n");
 }
 
+/* For a person at a terminal.  What is stored under a key has none yet. */
+static void
+end_line(struct web_response *res)
+{
+	const struct buffer *body = &res->body;
+
+	if (body->length > 0 && !body->failed &&
+	    buffer_text(body)[body->length - 1] == '}')
+		buffer_add_text(&res->body, "\n");
+}
+
 /* What the answer is about: type, length, validator, place. */
 static void
 head_body(struct web_exchange *x)
@@ -259,6 +270,7 @@ head_body(struct web_exchange *x)
 	struct web_response *res = &x->res;
 
 	if (res->status != 204 && res->status != 304) {
+		end_line(res);
 		if (res->content_type == NULL ||
 		    !value_is_safe(res->content_type, 1)) {
 			log_error("a Content-Type can't be sent", "path",

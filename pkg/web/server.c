@@ -36,6 +36,7 @@
 
 #define STACK_BYTES ((size_t)512 * 1024)
 #define PEER_TIMEOUT_S 30
+#define WARN_EVERY_US INT64_C(1000000)
 /* What is read and thrown away behind a body that wasn't wanted. */
 #define LEFTOVER_MOST ((size_t)1024 * 1024)
 
@@ -46,6 +47,7 @@ struct web_server {
 	dev_t dev;
 	ino_t ino;
 	atomic_int stopping;
+	_Atomic int64_t next_warning_us;
 	pthread_mutex_t lock;
 	pthread_cond_t ended;
 	int64_t running; /* threads; under the lock */
@@ -220,6 +222,20 @@ serve_connection(struct web_server *server, struct web_exchange *x, int fd)
 
 /* ---- threads ------------------------------------------------------------ */
 
+/* Say so, but not for each thread that tries ten times a second. */
+static void
+accept_failed(struct web_server *server, int e)
+{
+	int64_t now_us = clock_mono_us(),
+		next_us = atomic_load(&server->next_warning_us);
+
+	if (now_us >= next_us &&
+	    atomic_compare_exchange_strong(&server->next_warning_us, &next_us,
+		now_us + WARN_EVERY_US))
+		log_warn("accepting a connection failed", "listen",
+		    server->table.conf.listen, "error", strerror(e));
+}
+
 /* The next connection; -1 when the server stops. */
 static int
 take_connection(struct web_server *server)
@@ -234,8 +250,7 @@ take_connection(struct web_server *server)
 		if (errno == EINTR || errno == ECONNABORTED)
 			continue;
 		/* No descriptors or no memory: others may give some back. */
-		log_warn("accepting a connection failed", "listen",
-		    server->table.conf.listen, "error", strerror(errno));
+		accept_failed(server, errno);
 		nanosleep(&pause, NULL);
 	}
 	return (fd);
@@ -372,7 +387,7 @@ web_stop(struct web_server *server, int64_t drain_ms)
 		(void)shutdown(server->listen_fd, SHUT_RD);
 		(void)!write(server->stop_fd, &one, sizeof(one));
 	}
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += drain_ms / 1000;
 	until.tv_nsec += drain_ms % 1000 * 1000000;
 	if (until.tv_nsec >= 1000000000) {
@@ -381,8 +396,8 @@ web_stop(struct web_server *server, int64_t drain_ms)
 	}
 	pthread_mutex_lock(&server->lock);
 	while (server->running > 0 &&
-	    pthread_cond_timedwait(&server->ended, &server->lock, &until) !=
-		ETIMEDOUT)
+	    pthread_cond_clockwait(&server->ended, &server->lock,
+		CLOCK_MONOTONIC, &until) != ETIMEDOUT)
 		;
 	left = server->running;
 	pthread_mutex_unlock(&server->lock);

@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 import struct
+import subprocess
 
 BEGIN, END, PARAMS, STDIN, STDOUT, STDERR = 1, 3, 4, 5, 6, 7
 
@@ -41,7 +42,7 @@ def _params(pairs):
     return bytes(out)
 
 
-def fcgi_head(method, path, headers, size):
+def fcgi_head(method, path, headers, size, changes=None):
     uri, _, query = path.partition("?")
     params = {
         "REQUEST_METHOD": method, "REQUEST_URI": path, "QUERY_STRING": query,
@@ -53,6 +54,7 @@ def fcgi_head(method, path, headers, size):
             params["CONTENT_TYPE"] = value
         else:
             params["HTTP_" + name.upper().replace("-", "_")] = value
+    params.update(changes or {})
     return struct.pack(">BBHHBxHB5x", 1, BEGIN, 1, 8, 0, 1, 0) + \
         _record(PARAMS, _params(params)) + _record(PARAMS, b"")
 
@@ -78,9 +80,9 @@ def _answer(text):
 
 
 def fcgi(path_of_socket, method, path, body=b"", headers=None, timeout=30,
-         size=None):
+         size=None, params=None):
     """One request.  ``size`` is the length to claim, the body's unless
-    said otherwise."""
+    said otherwise; ``params`` replace what a front would tell."""
     headers = dict(headers or {})
     if isinstance(body, (dict, list)):
         body = json.dumps(body).encode()
@@ -89,7 +91,7 @@ def fcgi(path_of_socket, method, path, body=b"", headers=None, timeout=30,
         sock.settimeout(timeout)
         sock.connect(path_of_socket)
         request = fcgi_head(method, path, headers,
-                            len(body) if size is None else size)
+                            len(body) if size is None else size, params)
         if body:
             request += _record(STDIN, body)
         sock.sendall(request + _record(STDIN, b""))
@@ -146,3 +148,9 @@ def raw(port, text, timeout=10, half_close=False):
             if not got:
                 return bytes(out)
             out += got
+
+
+def run_to_end(argv, seconds):
+    """A program's end: returncode, stdout and stderr as text."""
+    return subprocess.run(argv, capture_output=True, text=True,
+                          timeout=seconds, check=False)

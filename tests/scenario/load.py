@@ -4,6 +4,7 @@ Every order is posted under an Idempotency-Key until it is answered, however
 often the service dies in between: each key must become exactly one order.
 """
 
+import http.client
 import random
 import threading
 import time
@@ -26,20 +27,21 @@ def restock(system, ledger, item, quantity, instance="inventory"):
 
 
 def post_until(system, instance, path, body, key, seconds, method="POST",
-               given_up=None):
-    """Ask until there is an answer that isn't a 503."""
+               given_up=None, web=False):
+    """Ask, the service or (web) nginx, until there is an answer that isn't
+    a 503."""
     deadline = time.monotonic() + seconds * system.settings.slow
     headers = {"Idempotency-Key": key} if key else {}
     last = None
     while time.monotonic() < deadline:
         try:
-            answer = clients.fcgi(
-                system.socket_of(instance), method, path, body, headers,
-                20 * system.settings.slow)
+            answer = system.web(method, path, body, headers) if web else \
+                clients.fcgi(system.socket_of(instance), method, path, body,
+                             headers, 20 * system.settings.slow)
             if answer.status != 503:
                 return answer
             last = answer
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             last = error
         if given_up is not None and given_up.is_set():
             break
@@ -75,13 +77,15 @@ class Load:
     """Clients in threads; use as a context, or start() and stop()."""
 
     def __init__(self, system, ledger, seed, clients_count=4, pause_s=0.02,
-                 seconds=60, instances=("orders",)):
+                 seconds=60, instances=("orders",), web=False):
         self.system = system
         self.ledger = ledger
         self.rng = random.Random(seed)
         self.pause_s = pause_s
         self.seconds = seconds
         self.instances = instances
+        self.web = web
+        self.slowest_s = 0.0
         self.over = threading.Event()
         self.placed = 0
         self.failures = []
@@ -108,9 +112,11 @@ class Load:
             quantity = 1000000
         key = "%032x" % rng.getrandbits(128)
         instance = rng.choice(self.instances)
+        began = time.monotonic()
         answer = post_until(self.system, instance, "/orders",
                             {"item": item, "quantity": quantity}, key,
-                            self.seconds)
+                            self.seconds, web=self.web)
+        self.slowest_s = max(self.slowest_s, time.monotonic() - began)
         if answer.status != 201:
             raise Failure("POST /orders: %r" % answer)
         if "idempotency-replayed" in answer.headers:

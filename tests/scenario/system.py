@@ -227,14 +227,15 @@ class System:
         return os.path.join(self.logs, instance + ".log")
 
     def start(self, instance, flags=(), failpoint=None, failpoints=False,
-              brokers=None, db=None, session_ms=None):
+              brokers=None, db=None, session_ms=None, bin_dir=None,
+              extra_env=None):
         """Start an instance; its arguments hold for restarts after an
         unexpected end, except for the failpoint."""
-        bin_dir = self.settings.failpoints_bin if failpoints else \
-            self.settings.bin
+        bin_from = bin_dir or (self.settings.failpoints_bin if failpoints
+                               else self.settings.bin)
         session_ms = session_ms or int(3000 * self.settings.slow)
         argv = [
-            os.path.join(bin_dir, program_of(instance)),
+            os.path.join(bin_from, program_of(instance)),
             "--brokers", brokers or "127.0.0.1:%d" % self.kafka_port,
             "--db", db or self.db_of(instance),
             "--fcgi", "unix:" + self.socket_of(instance),
@@ -247,6 +248,7 @@ class System:
             argv += ["--interval-ms", "200"]
         env = {k: v for k, v in os.environ.items()
                if not k.startswith("MILLRACE_")}
+        env.update(extra_env or {})
         if failpoint:
             env["MILLRACE_FAILPOINT"] = failpoint
         with self.lock:
@@ -255,7 +257,7 @@ class System:
                    "%s runs already", instance)
             self.starts[instance] = dict(
                 flags=flags, failpoints=failpoints, brokers=brokers, db=db,
-                session_ms=session_ms)
+                session_ms=session_ms, bin_dir=bin_dir, extra_env=extra_env)
             self.failpoints[instance] = failpoint
             self.starts_at[instance] = self.log_size(instance)
             self.services[instance] = Process(argv, self.log_of(instance),

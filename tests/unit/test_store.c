@@ -1680,6 +1680,40 @@ running_holder_is_waited_for_and_not_killed(void **state)
 	(void)munmap(other, sizeof(*other));
 }
 
+static void
+hold_pen_as_another(void *arg)
+{
+	(void)prctl(PR_SET_NAME, "somebody else");
+	hold_pen(arg);
+}
+
+static void
+stopped_holder_of_another_name_is_not_killed(void **state)
+{
+	struct race *race = shared_memory(sizeof(*race));
+	struct race *other = shared_memory(sizeof(*other));
+	pid_t pid, waiter;
+	int status;
+
+	(void)state;
+	store_close(must_open(own_1));
+	pid = child(hold_pen_as_another, race);
+	wait_until(race->holding);
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+	other->go = 1;
+	waiter = child(hold_pen, other);
+	pause_ms(700); /* past the patience, several times */
+	assert_int_equal(other->holding, 0);
+	assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+	race->go = 1;
+	assert_int_equal(kill(pid, SIGCONT), 0);
+	assert_int_equal(wait_for(pid), 0);
+	assert_int_equal(wait_for(waiter), 0);
+	(void)munmap(race, sizeof(*race));
+	(void)munmap(other, sizeof(*other));
+}
+
 /* Who waits with its turn stops; the others must not wait for it. */
 static void
 stop_with_turn(void *arg)
@@ -2211,6 +2245,7 @@ main(void)
 	    TEST(stopped_holder_is_killed_and_the_waiter_goes_on),
 	    TEST(stopped_holder_is_killed_from_sandbox_to_sandbox),
 	    TEST(running_holder_is_waited_for_and_not_killed),
+	    TEST(stopped_holder_of_another_name_is_not_killed),
 	    TEST(stopped_waiter_does_no_harm),
 	    TEST(reader_sees_what_is_committed_and_nothing_else),
 	    TEST(reader_is_interrupted_at_its_deadline),

@@ -183,6 +183,10 @@ the_last_header_of_a_name_wins(void **state)
 	struct header good[] = {{"ce_id", "x", 0}, {"ce_type", "old", 0}, WHOLE,
 	    {"ce_type", "new", 0}, {NULL, NULL, 0}};
 	struct header bad[] = {WHOLE, {"ce_id", "x", 0}, {NULL, NULL, 0}};
+	struct header null[] = {WHOLE, {"ce_id", NULL, 0}, {NULL, NULL, 0}};
+	struct header nul[] = {WHOLE, {"ce_predecessor", "1\0002", 3},
+	    {NULL, NULL, 0}};
+	struct header cause[] = {WHOLE, {"ce_cause", NULL, 0}, {NULL, NULL, 0}};
 	struct header foreign[] = {WHOLE, {"ce_source", "/other", 0},
 	    {NULL, NULL, 0}};
 	struct identity id;
@@ -195,6 +199,13 @@ the_last_header_of_a_name_wins(void **state)
 	assert_false(id.ours);
 	read_list(foreign, &id);
 	assert_false(id.ours);
+	read_list(null, &id);
+	assert_false(id.ours);
+	read_list(nul, &id);
+	assert_false(id.ours);
+	read_list(cause, &id);
+	assert_true(id.ours);
+	assert_string_equal(id.cause_topic, "");
 }
 
 static void

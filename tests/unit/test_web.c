@@ -780,14 +780,14 @@ test_health_says_why_not(void **state)
 	assert_int_equal(x.res.status, 503);
 	assert_string_equal(buffer_text(&x.res.body),
 	    "{\"status\":\"unavailable\","
-	    "\"reason\":\"the \\\"broker\\\" is away\"}");
+	    "\"reason\":\"the \\\"broker\\\" is away\"}\n");
 	run(&(struct web_input){.method = "GET", .request_uri = "/livez"},
 	    NULL);
 	assert_int_equal(x.res.status, 200);
 	is_ready = 1;
 	run(&(struct web_input){.method = "GET", .request_uri = "/readyz"},
 	    NULL);
-	assert_string_equal(buffer_text(&x.res.body), "{\"status\":\"ok\"}");
+	assert_string_equal(buffer_text(&x.res.body), "{\"status\":\"ok\"}\n");
 	assert_true(head_has("no-store"));
 	table.conf.arg = NULL;
 }
@@ -836,7 +836,7 @@ test_a_request_leaves_nothing_to_the_next(void **state)
 	assert_null(x.req.idempotency_key);
 	assert_string_equal(x.req.body, "");
 	assert_string_equal(buffer_text(&x.res.body),
-	    "{\"status\":\"any\",\"limit\":20}");
+	    "{\"status\":\"any\",\"limit\":20}\n");
 	assert_true(x.res.body.capacity < 1000000);
 }
 
@@ -1458,7 +1458,7 @@ test_a_live_socket_is_refused_and_a_stale_one_replaced(void **state)
 	assert_int_equal(web_probe(address, "/readyz", WAIT_MS, body,
 			     sizeof(body), &err),
 	    200);
-	assert_string_equal(body, "{\"status\":\"ok\"}");
+	assert_string_equal(body, "{\"status\":\"ok\"}\n");
 	assert_int_equal(web_stop(first, WAIT_MS), 0);
 	assert_int_equal(lstat(un.sun_path, &sb), -1);
 
