@@ -51,10 +51,16 @@ store_blob(const void *bytes, size_t length)
 
 /* ---- the cache ---------------------------------------------------------- */
 
-/*
- * A full-text table reads its data version through a pragma of its own, so
- * that one is let pass.
- */
+/* Pragmas that SQLite itself runs: a full-text table reads its data version
+ * through one, and ALTER TABLE checks what is in a STRICT table by another. */
+static int
+is_own_pragma(const char *name)
+{
+	return (name != NULL &&
+	    (strcasecmp(name, "data_version") == 0 ||
+		strcasecmp(name, "quick_check") == 0));
+}
+
 int
 store_authorize(void *arg, int action, const char *a, const char *b,
     const char *schema, const char *trigger)
@@ -71,7 +77,7 @@ store_authorize(void *arg, int action, const char *a, const char *b,
 		seen = STORE_CONTROLS;
 		break;
 	case SQLITE_PRAGMA:
-		if (a != NULL && strcasecmp(a, "data_version") == 0)
+		if (is_own_pragma(a))
 			break;
 		/* FALLTHROUGH */
 	case SQLITE_ATTACH:

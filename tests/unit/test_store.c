@@ -1148,6 +1148,28 @@ good_tables_are_let_in(void **state)
 	store_close(must_open(steps));
 }
 
+/* SQLite checks what is in a STRICT table by a pragma of its own. */
+static void
+a_migration_alters_a_table_with_rows(void **state)
+{
+	static const struct store_migration steps[] = {{1, "tables",
+							   sql_schema},
+	    {2, "columns",
+		"ALTER TABLE item ADD COLUMN shelf TEXT;"
+		"ALTER TABLE item ADD COLUMN rank INTEGER NOT NULL DEFAULT 7;"
+		"ALTER TABLE item RENAME COLUMN shelf TO place;"
+		"ALTER TABLE item DROP COLUMN place;"},
+	    {0}};
+	struct store *st = must_open(own_1);
+
+	(void)state;
+	add_item(st, "a");
+	store_close(st);
+	st = must_open(steps);
+	assert_int_equal(count_items(st), 1);
+	store_close(st);
+}
+
 static void
 deferred_constraints_are_found_in_sql(void **state)
 {
@@ -2232,6 +2254,7 @@ main(void)
 	    TEST(kill_at_any_write_of_a_migration_leaves_old_or_new),
 	    TEST(kill_at_any_write_of_a_new_file_is_made_good),
 	    TEST(bad_migrations_are_refused_and_undone),
+	    TEST(a_migration_alters_a_table_with_rows),
 	    TEST(good_tables_are_let_in),
 	    TEST(deferred_constraints_are_found_in_sql),
 	    TEST(connection_has_the_settings_it_should),
