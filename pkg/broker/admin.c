@@ -1,0 +1,754 @@
+/*
+ * admin -- CreateTopics, DeleteTopics, CreatePartitions.
+ *
+ * The loop checks and prepares, the keeper writes rows and makes folders, and
+ * the loop then changes the catalog and answers.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "broker/admin.h"
+#include "broker/catalog.h"
+#include "broker/connection.h"
+#include "broker/keeper.h"
+#include "broker/partition.h"
+
+#define PARTITIONS_OF_A_TOPIC_MOST 10000
+
+/* Why a topic can't be made, and what is said of it. */
+struct verdict {
+	int16_t error;
+	const char *message; /* constant, or the request's memory; or NULL */
+};
+
+/* A request that makes topics, by the keeper's hand. */
+struct create_job {
+	struct worker_job job;
+	struct request *req;
+	struct topic **topics; /* NULL: refused */
+	struct verdict *verdicts;
+	size_t count;
+	void (*answer)(struct create_job *create);
+};
+
+/* In the request's memory; NULL: given up. */
+static char *
+copy_text(struct request *req, const char *text, size_t length)
+{
+	char *copy = request_take(req, length + 1);
+
+	if (copy != NULL && length > 0)
+		memcpy(copy, text, length);
+	return (copy);
+}
+
+static int16_t
+error_of(const struct mr_error *err)
+{
+
+	return (err->kind == MR_REJECT ? WIRE_INVALID_CONFIG :
+					 WIRE_KAFKA_STORAGE_ERROR);
+}
+
+/* ---- what is made ------------------------------------------------------- */
+
+/* Partitions without a log yet.  0 or -1. */
+static int
+set_partition_count(struct topic *t, int32_t count)
+{
+
+	t->partitions = calloc((size_t)count, sizeof(*t->partitions));
+	if (t->partitions == NULL)
+		return (-1);
+	t->partition_count = count;
+	return (0);
+}
+
+static int
+open_logs(struct broker *b, struct topic *t, struct mr_error *err)
+{
+	int32_t i;
+
+	for (i = 0; i < t->partition_count; i++)
+		if (t->partitions[i] == NULL &&
+		    (t->partitions[i] = partition_open(b, t, i, err)) == NULL)
+			return (-1);
+	return (0);
+}
+
+static void
+run_create(struct worker_job *job, void *arg)
+{
+	struct create_job *create = (struct create_job *)job;
+	size_t i;
+
+	/* Folders first: a row promises that they are there. */
+	for (i = 0; i < create->count; i++)
+		if (create->topics[i] != NULL &&
+		    open_logs(arg, create->topics[i], &job->err) == -1)
+			return;
+	(void)keeper_add_topics(arg, create->topics, create->count, &job->err);
+}
+
+static void
+drop_new(struct create_job *create, size_t i, int16_t error)
+{
+	struct topic *t = create->topics[i];
+	char id_text[ID_TEXT_SIZE];
+
+	memcpy(id_text, t->id_text, sizeof(id_text));
+	create->topics[i] = NULL;
+	create->verdicts[i].error = error;
+	topic_free(t);
+	topic_remove_folder(create->req->broker, id_text);
+}
+
+static void
+finish_create(struct worker_job *job, void *arg)
+{
+	struct create_job *create = (struct create_job *)job;
+	struct broker *b = arg;
+	struct mr_error err;
+	struct topic *t;
+	size_t i;
+
+	if (job->err.kind == MR_FATAL)
+		broker_fail(b, &job->err);
+	else if (job->err.kind != MR_OK)
+		log_warn("topics could not be made", "error", job->err.message);
+	for (i = 0; i < create->count; i++) {
+		if ((t = create->topics[i]) == NULL)
+			continue;
+		map_remove(&b->making, t->name, strlen(t->name));
+		if (job->err.kind != MR_OK) {
+			drop_new(create, i, WIRE_KAFKA_STORAGE_ERROR);
+			continue;
+		}
+		if (catalog_add(b, t, &err) == -1) {
+			broker_fail(b, &err);
+			drop_new(create, i, WIRE_KAFKA_STORAGE_ERROR);
+			continue;
+		}
+		log_info("topic made", "topic", t->name, "partitions",
+		    log_i64(t->partition_count), "id", t->id_text);
+	}
+	create->answer(create);
+}
+
+/* Names that are being made are taken, too. */
+static int
+claim(struct broker *b, struct topic *t)
+{
+
+	return (map_add(&b->making, t->name, strlen(t->name), t));
+}
+
+static void
+unclaim(struct broker *b, struct topic *t)
+{
+
+	map_remove(&b->making, t->name, strlen(t->name));
+}
+
+/* Hand over what is to be made; or, if that is nothing, answer at once. */
+static void
+start_create(struct broker *b, struct create_job *create, int validate_only)
+{
+	size_t i, wanted = 0;
+
+	for (i = 0; i < create->count; i++)
+		wanted += create->topics[i] != NULL;
+	if (wanted > 0 && !validate_only) {
+		create->job.run = run_create;
+		create->job.finish = finish_create;
+		worker_give(b->keeper, &create->job);
+		return;
+	}
+	for (i = 0; i < create->count; i++)
+		if (create->topics[i] != NULL)
+			unclaim(b, create->topics[i]);
+	create->answer(create);
+	/* What was only tried: the answer is out. */
+}
+
+static struct create_job *
+new_create(struct request *req, size_t count)
+{
+	struct create_job *create = request_take(req, sizeof(*create));
+
+	if (create == NULL)
+		return (NULL);
+	create->req = req;
+	create->count = count;
+	create->topics = request_take(req,
+	    (count + 1) * sizeof(*create->topics));
+	if (create->topics == NULL)
+		return (NULL);
+	create->verdicts = request_take(req,
+	    (count + 1) * sizeof(*create->verdicts));
+	return (create->verdicts != NULL ? create : NULL);
+}
+
+/* ---- CreateTopics ------------------------------------------------------- */
+
+static int16_t
+check_count(const struct broker *b, int32_t count, struct verdict *v)
+{
+
+	if (count < 1) {
+		v->message = "the number of partitions must be larger than 0";
+		return (v->error = WIRE_INVALID_PARTITIONS);
+	}
+	if (count > PARTITIONS_OF_A_TOPIC_MOST ||
+	    b->partition_count + count > b->conf.partitions_most) {
+		v->message = "that is more partitions than this broker takes";
+		return (v->error = WIRE_INVALID_PARTITIONS);
+	}
+	return (WIRE_NONE);
+}
+
+/* How many partitions; all have to be on the one broker that there is. */
+static int16_t
+check_assignments(const struct wire_create_topics_request_topic *in,
+    int32_t *count, struct verdict *v)
+{
+	const struct wire_create_topics_request_assignment *a;
+	int32_t i;
+
+	if (in->assignments.count <= 0) {
+		if (in->replication_factor == 1 || in->replication_factor == -1)
+			return (WIRE_NONE);
+		v->message = "there is one broker: the replication factor "
+			     "can only be 1";
+		return (v->error = WIRE_INVALID_REPLICATION_FACTOR);
+	}
+	if (in->num_partitions != -1 || in->replication_factor != -1) {
+		v->message = "partitions are either assigned or counted";
+		return (v->error = WIRE_INVALID_REQUEST);
+	}
+	*count = in->assignments.count;
+	for (i = 0; i < in->assignments.count; i++) {
+		a = &in->assignments.at[i];
+		if (a->broker_ids.count != 1 ||
+		    a->broker_ids.at[0] != BROKER_NODE_ID ||
+		    a->partition_index < 0 || a->partition_index >= *count) {
+			v->message = "there is one broker, and partitions are "
+				     "numbered from 0";
+			return (v->error = WIRE_INVALID_REPLICA_ASSIGNMENT);
+		}
+	}
+	return (WIRE_NONE);
+}
+
+/* 0, or -1: a setting is wrong (the verdict says so) or all is given up. */
+static int
+take_settings(struct broker *b, struct request *req, struct topic *t,
+    const struct wire_create_topics_request_topic *in, struct verdict *v)
+{
+	const struct wire_create_topics_request_config *c;
+	struct mr_error err;
+	char *value;
+	int32_t i;
+	int setting;
+
+	for (i = 0; i < in->configs.count; i++) {
+		c = &in->configs.at[i];
+		if (c->value.length < 0)
+			continue;
+		value = copy_text(req, c->value.at, (size_t)c->value.length);
+		if (value == NULL)
+			return (-1);
+		setting = setting_find(c->name.at, (size_t)c->name.length);
+		if (setting == -1)
+			mr_error_set(&err, MR_REJECT,
+			    "%.*s: there is no such setting here",
+			    (int)(c->name.length < 100 ? c->name.length : 100),
+			    c->name.at);
+		if (setting == -1 ||
+		    topic_override(b, t, setting, value, &err) == -1) {
+			v->error = error_of(&err);
+			v->message = copy_text(req, err.message,
+			    strlen(err.message));
+			return (-1);
+		}
+	}
+	return (0);
+}
+
+/* A topic to be made, claimed; NULL and the verdict if it can't be. */
+static struct topic *
+prepare(struct broker *b, struct request *req,
+    const struct wire_create_topics_request_topic *in, struct verdict *v)
+{
+	int32_t count = in->num_partitions == -1 ? (int32_t)b->conf.partitions :
+						   in->num_partitions;
+	char name[TOPIC_NAME_MOST + 1];
+	struct topic *t;
+
+	if ((v->error = topic_check_name(in->name, &v->message)) != WIRE_NONE)
+		return (NULL);
+	if (catalog_find(b, in->name) != NULL ||
+	    map_find(&b->making, in->name.at, (size_t)in->name.length) !=
+		NULL) {
+		v->error = WIRE_TOPIC_ALREADY_EXISTS;
+		v->message = "a topic of this name exists";
+		return (NULL);
+	}
+	if (check_assignments(in, &count, v) != WIRE_NONE ||
+	    check_count(b, count, v) != WIRE_NONE)
+		return (NULL);
+	memcpy(name, in->name.at, (size_t)in->name.length);
+	name[in->name.length] = '\0';
+	if ((t = topic_new(b, name)) == NULL ||
+	    set_partition_count(t, count) == -1 || claim(b, t) == -1) {
+		topic_free(t);
+		v->error = WIRE_KAFKA_STORAGE_ERROR;
+		return (NULL);
+	}
+	if (take_settings(b, req, t, in, v) == -1) {
+		unclaim(b, t);
+		topic_free(t);
+		return (NULL);
+	}
+	return (t);
+}
+
+/* All settings, as CreateTopics tells them of a new topic. */
+static int
+list_settings(struct request *req, const struct topic *t,
+    struct wire_create_topics_response_topic *out)
+{
+	struct wire_create_topics_response_config *c;
+	char text[64];
+	int i;
+
+	c = request_take(req, SETTING_COUNT * sizeof(*c));
+	if ((out->configs.at = c) == NULL)
+		return (-1);
+	out->configs.count = SETTING_COUNT;
+	for (i = 0; i < SETTING_COUNT; i++, c++) {
+		setting_write(i, &t->settings, text, sizeof(text));
+		c->name = wire_text(setting_name(i));
+		c->value = wire_text(copy_text(req, text, strlen(text)));
+		if (c->value.at == NULL)
+			return (-1);
+		c->config_source = t->overrides[i] != NULL ? 1 : 5;
+	}
+	return (0);
+}
+
+static void
+answer_create(struct create_job *create)
+{
+	struct request *req = create->req;
+	const struct wire_create_topics_request *in = req->body;
+	struct wire_create_topics_response_topic *list;
+	struct wire_create_topics_response out;
+	const struct topic *t;
+	size_t i;
+
+	wire_defaults(wire_create_topics_response_layout(), &out);
+	list = request_take(req, create->count * sizeof(*list));
+	if (list == NULL)
+		return;
+	out.topics.at = list;
+	out.topics.count = (int32_t)create->count;
+	for (i = 0; i < create->count; i++, list++) {
+		wire_defaults(wire_create_topics_response_topic_layout(), list);
+		list->name = in->topics.at[i].name;
+		list->error_code = create->verdicts[i].error;
+		list->error_message = wire_text(create->verdicts[i].message);
+		if ((t = create->topics[i]) == NULL)
+			continue;
+		if (!in->validate_only)
+			list->topic_id = t->id;
+		list->num_partitions = t->partition_count;
+		list->replication_factor = 1;
+		if (list_settings(req, t, list) == -1)
+			break;
+	}
+	if (i == create->count)
+		request_answer(req, &out);
+}
+
+static int
+is_named_twice(const struct wire_create_topics_request *in, int32_t at)
+{
+	int32_t i;
+
+	for (i = 0; i < in->topics.count; i++)
+		if (i != at &&
+		    in->topics.at[i].name.length ==
+			in->topics.at[at].name.length &&
+		    memcmp(in->topics.at[i].name.at, in->topics.at[at].name.at,
+			(size_t)in->topics.at[at].name.length) == 0)
+			return (1);
+	return (0);
+}
+
+/* Topics that were only tried. */
+static void
+free_tried(struct topic **topics, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		topic_free(topics[i]);
+}
+
+void
+handle_create_topics(struct broker *b, struct request *req)
+{
+	const struct wire_create_topics_request *in = req->body;
+	size_t count = (size_t)in->topics.count, i;
+	struct create_job *create = new_create(req, count);
+	struct topic **tried = NULL;
+
+	if (create == NULL)
+		return;
+	create->answer = answer_create;
+	for (i = 0; i < count; i++) {
+		if (in->topics.at[i].name.length > 0 &&
+		    is_named_twice(in, (int32_t)i)) {
+			create->verdicts[i].error = WIRE_INVALID_REQUEST;
+			create->verdicts[i]
+			    .message = "the topic is named twice";
+			continue;
+		}
+		create->topics[i] = prepare(b, req, &in->topics.at[i],
+		    &create->verdicts[i]);
+	}
+	/* The answer frees the request, and with it the list of topics. */
+	if (in->validate_only &&
+	    (tried = calloc(count + 1, sizeof(struct topic *))) != NULL)
+		memcpy(tried, create->topics, count * sizeof(struct topic *));
+	start_create(b, create, in->validate_only);
+	if (tried != NULL)
+		free_tried(tried, count);
+	free(tried);
+}
+
+/* ---- by asking for them ------------------------------------------------- */
+
+static void
+answer_auto(struct create_job *create)
+{
+
+	metadata_answer(create->req->broker, create->req);
+}
+
+int
+admin_auto_create(struct broker *b, struct request *req)
+{
+	const struct wire_metadata_request *in = req->body;
+	struct wire_create_topics_request_topic wanted;
+	size_t count = (size_t)in->topics.count, i;
+	struct create_job *create;
+	int any = 0;
+
+	for (i = 0; i < count; i++)
+		any |= in->topics.at[i].name.length > 0 &&
+		    catalog_find(b, in->topics.at[i].name) == NULL;
+	if (!any)
+		return (0);
+	if ((create = new_create(req, count)) == NULL)
+		return (1);
+	create->answer = answer_auto;
+	for (i = 0; i < count; i++) {
+		if (in->topics.at[i].name.length <= 0 ||
+		    catalog_find(b, in->topics.at[i].name) != NULL)
+			continue;
+		wire_defaults(wire_create_topics_request_topic_layout(),
+		    &wanted);
+		wanted.name = in->topics.at[i].name;
+		wanted.num_partitions = -1;
+		wanted.replication_factor = -1;
+		create->topics[i] = prepare(b, req, &wanted,
+		    &create->verdicts[i]);
+	}
+	start_create(b, create, 0);
+	return (1);
+}
+
+/* ---- DeleteTopics ------------------------------------------------------- */
+
+struct delete_job {
+	struct worker_job job;
+	struct request *req;
+	struct topic **topics; /* held; NULL: not found */
+	char (*names)[TOPIC_NAME_MOST + 1];
+	size_t count;
+	struct wire_delete_topics_response out;
+};
+
+static void
+run_delete(struct worker_job *job, void *arg)
+{
+	struct delete_job *del = (struct delete_job *)job;
+
+	(void)keeper_remove_topics(arg, del->topics, del->count, &job->err);
+}
+
+static void
+take_out(struct broker *b, struct topic *t)
+{
+
+	catalog_remove(b, t);
+	group_drop_topic(b->groups, t->name);
+	log_info("topic deleted", "topic", t->name, "id", t->id_text);
+	topic_retire(b, t);
+}
+
+/* The row is gone: now it is out of the catalog, and its folder goes. */
+static void
+finish_delete(struct worker_job *job, void *arg)
+{
+	struct delete_job *del = (struct delete_job *)job;
+	struct broker *b = arg;
+	struct topic *t;
+	size_t i;
+
+	if (job->err.kind == MR_FATAL)
+		broker_fail(b, &job->err);
+	for (i = 0; i < del->count; i++) {
+		if ((t = del->topics[i]) == NULL)
+			continue;
+		if (job->err.kind != MR_OK)
+			del->out.topics.at[i]
+			    .error_code = WIRE_KAFKA_STORAGE_ERROR;
+		else if (!t->retired)
+			take_out(b, t);
+		topic_release(b, t);
+	}
+	request_answer(del->req, &del->out);
+}
+
+static struct topic *
+find_deleted(const struct broker *b, const struct request *req, int32_t i,
+    struct wire_delete_topics_response_topic *out)
+{
+	const struct wire_delete_topics_request *in = req->body;
+	struct topic *t;
+
+	wire_defaults(wire_delete_topics_response_topic_layout(), out);
+	if (req->version < 6) {
+		out->name = in->topic_names.at[i];
+		t = catalog_find(b, out->name);
+	} else if (in->topics.at[i].name.length >= 0) {
+		out->name = in->topics.at[i].name;
+		t = catalog_find(b, out->name);
+	} else {
+		out->topic_id = in->topics.at[i].topic_id;
+		t = catalog_find_id(b, &out->topic_id);
+		if (t == NULL) {
+			out->error_code = WIRE_UNKNOWN_TOPIC_ID;
+			return (NULL);
+		}
+	}
+	if (t == NULL)
+		out->error_code = WIRE_UNKNOWN_TOPIC_OR_PARTITION;
+	else
+		out->topic_id = t->id;
+	return (t);
+}
+
+void
+handle_delete_topics(struct broker *b, struct request *req)
+{
+	const struct wire_delete_topics_request *in = req->body;
+	int32_t i,
+	    count = req->version < 6 ? in->topic_names.count : in->topics.count;
+	struct delete_job *del = request_take(req, sizeof(*del));
+
+	if (del == NULL)
+		return;
+	wire_defaults(wire_delete_topics_response_layout(), &del->out);
+	del->req = req;
+	del->count = (size_t)count;
+	del->topics = request_take(req,
+	    (del->count + 1) * sizeof(*del->topics));
+	if (del->topics == NULL)
+		return;
+	del->names = request_take(req, (del->count + 1) * sizeof(*del->names));
+	if (del->names == NULL)
+		return;
+	del->out.topics.count = count;
+	del->out.topics.at = request_take(req,
+	    (del->count + 1) * sizeof(*del->out.topics.at));
+	if (del->out.topics.at == NULL)
+		return;
+	for (i = 0; i < count; i++) {
+		del->topics[i] = find_deleted(b, req, i,
+		    &del->out.topics.at[i]);
+		if (del->topics[i] == NULL)
+			continue;
+		topic_hold(del->topics[i]);
+		/* The answer's name outlives the topic. */
+		memcpy(del->names[i], del->topics[i]->name,
+		    sizeof(del->names[i]));
+		del->out.topics.at[i].name = wire_text(del->names[i]);
+	}
+	del->job.run = run_delete;
+	del->job.finish = finish_delete;
+	worker_give(b->keeper, &del->job);
+}
+
+/* ---- CreatePartitions --------------------------------------------------- */
+
+struct grow_job {
+	struct worker_job job;
+	struct request *req;
+	struct grow {
+		struct topic *topic; /* NULL: refused */
+		struct topic *more; /* the new partitions, for a while */
+		int32_t count;
+	} * list;
+	size_t count;
+	struct wire_create_partitions_response out;
+};
+
+/*
+ * The topic is the loop's; so the new partitions are opened into a topic of
+ * their own, and moved when they are there.
+ */
+static void
+run_grow(struct worker_job *job, void *arg)
+{
+	struct grow_job *grow = (struct grow_job *)job;
+	struct grow *g;
+	size_t i;
+	int32_t k;
+
+	for (i = 0; i < grow->count; i++) {
+		if ((g = &grow->list[i])->topic == NULL)
+			continue;
+		for (k = g->topic->partition_count; k < g->count; k++)
+			if ((g->more->partitions[k] = partition_open(arg,
+				 g->topic, k, &job->err)) == NULL)
+				return;
+		if (keeper_set_partitions(arg, g->more->id_text, g->count,
+			&job->err) == -1)
+			return;
+	}
+}
+
+static void
+move_partitions(struct broker *b, struct grow *g)
+{
+	struct topic *t = g->topic, *more = g->more;
+	struct partition **list = more->partitions;
+
+	memcpy(list, t->partitions,
+	    (size_t)t->partition_count * sizeof(struct partition *));
+	more->partitions = t->partitions;
+	more->partition_count = 0;
+	t->partitions = list;
+	b->partition_count += g->count - t->partition_count;
+	t->partition_count = g->count;
+}
+
+static void
+finish_grow(struct worker_job *job, void *arg)
+{
+	struct grow_job *grow = (struct grow_job *)job;
+	struct broker *b = arg;
+	struct grow *g;
+	size_t i;
+
+	if (job->err.kind == MR_FATAL)
+		broker_fail(b, &job->err);
+	for (i = 0; i < grow->count; i++) {
+		if ((g = &grow->list[i])->topic == NULL)
+			continue;
+		g->topic->growing = 0;
+		if (job->err.kind == MR_OK && !g->topic->retired)
+			move_partitions(b, g);
+		else
+			grow->out.results.at[i]
+			    .error_code = WIRE_KAFKA_STORAGE_ERROR;
+		topic_free(g->more);
+		topic_release(b, g->topic);
+	}
+	request_answer(grow->req, &grow->out);
+}
+
+static int16_t
+check_grow(const struct broker *b,
+    const struct wire_create_partitions_request_topic *in,
+    const struct topic *t, const char **why)
+{
+
+	*why = NULL;
+	if (t == NULL)
+		return (WIRE_UNKNOWN_TOPIC_OR_PARTITION);
+	*why = "the topic is being changed by another request";
+	if (t->growing)
+		return (WIRE_INVALID_REQUEST);
+	*why = "the topic has that many partitions, or more";
+	if (in->count <= t->partition_count)
+		return (WIRE_INVALID_PARTITIONS);
+	*why = "that is more partitions than this broker takes";
+	if (in->count > PARTITIONS_OF_A_TOPIC_MOST ||
+	    b->partition_count + in->count - t->partition_count >
+		b->conf.partitions_most)
+		return (WIRE_INVALID_PARTITIONS);
+	*why = NULL;
+	return (WIRE_NONE);
+}
+
+static void
+prepare_grow(struct broker *b, struct grow *g, int32_t count, struct topic *t,
+    struct wire_create_partitions_response_result *out)
+{
+
+	if ((g->more = topic_new(b, t->name)) == NULL ||
+	    set_partition_count(g->more, count) == -1) {
+		topic_free(g->more);
+		g->more = NULL;
+		out->error_code = WIRE_KAFKA_STORAGE_ERROR;
+		return;
+	}
+	memcpy(g->more->id_text, t->id_text, sizeof(t->id_text));
+	g->topic = t;
+	g->count = count;
+	t->growing = 1;
+	topic_hold(t);
+}
+
+void
+handle_create_partitions(struct broker *b, struct request *req)
+{
+	const struct wire_create_partitions_request *in = req->body;
+	struct grow_job *grow = request_take(req, sizeof(*grow));
+	struct wire_create_partitions_response_result *out;
+	size_t i, count = (size_t)in->topics.count;
+	const char *why;
+	struct topic *t;
+
+	if (grow == NULL ||
+	    (grow->list = request_take(req,
+		 (count + 1) * sizeof(*grow->list))) == NULL ||
+	    (out = request_take(req, (count + 1) * sizeof(*out))) == NULL)
+		return;
+	wire_defaults(wire_create_partitions_response_layout(), &grow->out);
+	grow->req = req;
+	grow->count = count;
+	grow->out.results.at = out;
+	grow->out.results.count = in->topics.count;
+	for (i = 0; i < count; i++, out++) {
+		t = catalog_find(b, in->topics.at[i].name);
+		wire_defaults(wire_create_partitions_response_result_layout(),
+		    out);
+		out->name = in->topics.at[i].name;
+		out->error_code = check_grow(b, &in->topics.at[i], t, &why);
+		out->error_message = wire_text(why);
+		if (out->error_code == WIRE_NONE && !in->validate_only)
+			prepare_grow(b, &grow->list[i], in->topics.at[i].count,
+			    t, out);
+	}
+	grow->job.run = run_grow;
+	grow->job.finish = finish_grow;
+	worker_give(b->keeper, &grow->job);
+}

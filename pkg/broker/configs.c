@@ -1,0 +1,461 @@
+/*
+ * configs -- DescribeConfigs, AlterConfigs, IncrementalAlterConfigs.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/catalog.h"
+#include "broker/connection.h"
+#include "broker/keeper.h"
+#include "broker/partition.h"
+
+enum { RESOURCE_TOPIC = 2, RESOURCE_BROKER = 4 };
+enum { SOURCE_TOPIC = 1, SOURCE_STATIC = 4, SOURCE_DEFAULT = 5 };
+enum { OP_SET = 0, OP_DELETE = 1, OP_APPEND = 2, OP_SUBTRACT = 3 };
+
+static char *
+copy_text(struct request *req, struct wire_string s)
+{
+	size_t length = s.length > 0 ? (size_t)s.length : 0;
+	char *copy = request_take(req, length + 1);
+
+	if (copy != NULL && length > 0)
+		memcpy(copy, s.at, length);
+	return (copy);
+}
+
+/* ---- describing --------------------------------------------------------- */
+
+static int
+is_wanted(const struct wire_describe_configs_request_resource *in,
+    const char *name)
+{
+	int32_t i;
+
+	for (i = 0; i < in->configuration_keys.count; i++)
+		if (wire_string_is(in->configuration_keys.at[i], name))
+			return (1);
+	return (in->configuration_keys.count < 0);
+}
+
+/* One setting.  ${t} NULL: the broker's own. */
+static int
+describe_setting(struct broker *b, struct request *req, const struct topic *t,
+    int setting, struct wire_describe_configs_response_config *out)
+{
+	const struct wire_describe_configs_request *in = req->body;
+	struct topic_settings defaults;
+	struct wire_describe_configs_response_synonym *s;
+	char text[64];
+	int overridden = t != NULL && t->overrides[setting] != NULL;
+
+	wire_defaults(wire_describe_configs_response_config_layout(), out);
+	settings_default(&b->conf, &defaults);
+	setting_write(setting, t != NULL ? &t->settings : &defaults, text,
+	    sizeof(text));
+	out->name = wire_text(setting_name(setting));
+	out->value = wire_text(copy_text(req, wire_text(text)));
+	if (out->value.at == NULL)
+		return (-1);
+	out->config_source = overridden ? SOURCE_TOPIC : SOURCE_DEFAULT;
+	out->read_only = t == NULL;
+	out->config_type = (int8_t)setting_type(setting);
+	if (in->include_documentation)
+		out->documentation = wire_text(setting_help(setting));
+	if (!in->include_synonyms)
+		return (0);
+	if ((s = request_take(req, 2 * sizeof(*s))) == NULL)
+		return (-1);
+	out->synonyms.at = s;
+	if (overridden) {
+		s->name = out->name;
+		s->value = out->value;
+		s->source = SOURCE_TOPIC;
+		s++;
+		out->synonyms.count++;
+	}
+	setting_write(setting, &defaults, text, sizeof(text));
+	s->name = out->name;
+	s->value = wire_text(copy_text(req, wire_text(text)));
+	s->source = SOURCE_DEFAULT;
+	out->synonyms.count++;
+	return (s->value.at != NULL ? 0 : -1);
+}
+
+/* What is asked for.  0 and the error in *out, or -1: given up. */
+static int
+describe_resource(struct broker *b, struct request *req,
+    const struct wire_describe_configs_request_resource *in,
+    struct wire_describe_configs_response_resource *out)
+{
+	struct wire_describe_configs_response_config *list;
+	const struct topic *t = NULL;
+	const char *why = NULL;
+	int i;
+
+	wire_defaults(wire_describe_configs_response_resource_layout(), out);
+	out->resource_type = in->resource_type;
+	out->resource_name = in->resource_name;
+	out->error_message = wire_text("");
+	if (in->resource_type == RESOURCE_TOPIC) {
+		if ((t = catalog_find(b, in->resource_name)) == NULL)
+			out->error_code = topic_check_name(in->resource_name,
+					      &why) == WIRE_NONE ?
+			    WIRE_UNKNOWN_TOPIC_OR_PARTITION :
+			    WIRE_INVALID_TOPIC;
+	} else if (in->resource_type != RESOURCE_BROKER) {
+		out->error_code = WIRE_INVALID_REQUEST;
+		why = "only topics and the broker have settings";
+	} else if (in->resource_name.length > 0 &&
+	    !wire_string_is(in->resource_name, "1")) {
+		out->error_code = WIRE_INVALID_REQUEST;
+		why = "there is one broker, and its id is 1";
+	}
+	if (out->error_code != WIRE_NONE) {
+		out->error_message = wire_text(why);
+		return (0);
+	}
+	list = request_take(req, SETTING_COUNT * sizeof(*list));
+	if ((out->configs.at = list) == NULL)
+		return (-1);
+	for (i = 0; i < SETTING_COUNT; i++)
+		if (is_wanted(in, setting_name(i)) &&
+		    describe_setting(b, req, t, i,
+			&list[out->configs.count++]) == -1)
+			return (-1);
+	return (0);
+}
+
+void
+handle_describe_configs(struct broker *b, struct request *req)
+{
+	const struct wire_describe_configs_request *in = req->body;
+	struct wire_describe_configs_response_resource *list;
+	struct wire_describe_configs_response out;
+	int32_t i;
+
+	wire_defaults(wire_describe_configs_response_layout(), &out);
+	list = request_take(req, (size_t)in->resources.count * sizeof(*list));
+	if ((out.resources.at = list) == NULL)
+		return;
+	out.resources.count = in->resources.count;
+	for (i = 0; i < in->resources.count; i++)
+		if (describe_resource(b, req, &in->resources.at[i], &list[i]) ==
+		    -1)
+			return;
+	request_answer(req, &out);
+}
+
+/* ---- altering ----------------------------------------------------------- */
+
+/*
+ * Both kinds of request come to this: for each resource, the overrides that
+ * it is to have afterwards.
+ */
+struct alter {
+	struct topic *topic; /* held; NULL: refused, or only tried */
+	struct topic *next; /* with the overrides to be */
+	int16_t error;
+	const char *message;
+};
+
+struct alter_job {
+	struct worker_job job;
+	struct request *req;
+	struct alter *list;
+	size_t count;
+	void (*answer)(struct alter_job *alter);
+};
+
+static void
+run_alter(struct worker_job *job, void *arg)
+{
+	struct alter_job *alter = (struct alter_job *)job;
+	struct alter *a;
+	size_t i;
+
+	for (i = 0; i < alter->count && job->err.kind == MR_OK; i++) {
+		a = &alter->list[i];
+		if (a->topic != NULL)
+			(void)keeper_set_overrides(arg, a->topic->id_text,
+			    a->next->overrides, &job->err);
+	}
+}
+
+/* The topic gets the other's overrides. */
+static void
+take_over(struct broker *b, struct topic *t, struct topic *next)
+{
+	char *override;
+	int32_t i;
+
+	t->settings = next->settings;
+	for (i = 0; i < SETTING_COUNT; i++) {
+		override = t->overrides[i];
+		t->overrides[i] = next->overrides[i];
+		next->overrides[i] = override;
+	}
+	for (i = 0; i < t->partition_count; i++)
+		partition_configure(b, t->partitions[i]);
+}
+
+static void
+finish_alter(struct worker_job *job, void *arg)
+{
+	struct alter_job *alter = (struct alter_job *)job;
+	struct broker *b = arg;
+	struct alter *a;
+	size_t i;
+
+	if (job->err.kind == MR_FATAL)
+		broker_fail(b, &job->err);
+	for (i = 0; i < alter->count; i++) {
+		a = &alter->list[i];
+		if (a->topic == NULL)
+			continue;
+		if (job->err.kind != MR_OK)
+			a->error = WIRE_KAFKA_STORAGE_ERROR;
+		else if (!a->topic->retired)
+			take_over(b, a->topic, a->next);
+		topic_free(a->next);
+		topic_release(b, a->topic);
+	}
+	alter->answer(alter);
+}
+
+static int16_t
+refuse(struct request *req, struct alter *a, int16_t error, const char *message)
+{
+	char *copy = wire_arena_take(&req->arena, strlen(message) + 1);
+
+	if (copy != NULL)
+		memcpy(copy, message, strlen(message) + 1);
+	a->message = copy;
+	return (a->error = error);
+}
+
+/* A list's word put in or taken out, as text in ${out}. */
+static void
+change_list(const struct topic *t, int op, const char *value, char *out,
+    size_t size)
+{
+	struct topic_settings change = t->settings, now = t->settings;
+	struct mr_error err;
+
+	if (setting_parse(0, value, &change, &err) == -1) {
+		/* Let the caller's parsing say what is wrong. */
+		snprintf(out, size, "%s", value);
+		return;
+	}
+	if (op == OP_APPEND)
+		now.cleanup |= change.cleanup;
+	else
+		now.cleanup &= ~change.cleanup;
+	setting_write(0, &now, out, size);
+}
+
+/* One setting of one resource, into a->next.  -1: it is refused. */
+static int
+apply(struct broker *b, struct request *req, struct alter *a,
+    struct wire_string name, int op, struct wire_string value)
+{
+	struct mr_error err;
+	char *text, list[64];
+	int setting;
+
+	setting = setting_find(name.at,
+	    name.length > 0 ? (size_t)name.length : 0);
+	if (setting == -1) {
+		mr_error_set(&err, MR_REJECT,
+		    "%.*s: there is no such setting here",
+		    (int)(name.length < 100 ? name.length : 100), name.at);
+		refuse(req, a, WIRE_INVALID_CONFIG, err.message);
+		return (-1);
+	}
+	if (op == OP_DELETE)
+		return (topic_override(b, a->next, setting, NULL, &err));
+	text = wire_arena_take(&req->arena, (size_t)value.length + 1);
+	if (text == NULL) {
+		refuse(req, a, WIRE_KAFKA_STORAGE_ERROR, "out of memory");
+		return (-1);
+	}
+	if (value.length > 0)
+		memcpy(text, value.at, (size_t)value.length);
+	if (op == OP_APPEND || op == OP_SUBTRACT) {
+		if (setting_type(setting) != SETTING_LIST) {
+			refuse(req, a, WIRE_INVALID_CONFIG,
+			    "only a list can be appended to");
+			return (-1);
+		}
+		change_list(a->next, op, text, list, sizeof(list));
+		text = list;
+	}
+	if (topic_override(b, a->next, setting, text, &err) == -1) {
+		refuse(req, a, WIRE_INVALID_CONFIG, err.message);
+		return (-1);
+	}
+	return (0);
+}
+
+/* The topic and a copy of its settings to change.  -1: refused. */
+static int
+begin(struct broker *b, struct request *req, struct alter *a, int type,
+    struct wire_string name, int keep)
+{
+	struct mr_error err;
+	struct topic *t;
+	int i;
+
+	if (type != RESOURCE_TOPIC) {
+		refuse(req, a, WIRE_INVALID_REQUEST,
+		    "only topics' settings can be changed: the broker's are "
+		    "its flags");
+		return (-1);
+	}
+	if ((t = catalog_find(b, name)) == NULL) {
+		a->error = WIRE_UNKNOWN_TOPIC_OR_PARTITION;
+		return (-1);
+	}
+	if ((a->next = topic_new(b, t->name)) == NULL) {
+		a->error = WIRE_KAFKA_STORAGE_ERROR;
+		return (-1);
+	}
+	for (i = 0; keep && i < SETTING_COUNT; i++)
+		if (t->overrides[i] != NULL &&
+		    topic_override(b, a->next, i, t->overrides[i], &err) ==
+			-1) {
+			a->error = WIRE_KAFKA_STORAGE_ERROR;
+			return (-1);
+		}
+	a->topic = t;
+	return (0);
+}
+
+/* What came of it: kept for the keeper, or given up. */
+static void
+end(struct alter *a, int ok, int validate_only)
+{
+
+	if (ok && !validate_only) {
+		topic_hold(a->topic);
+		return;
+	}
+	topic_free(a->next);
+	a->next = NULL;
+	a->topic = NULL;
+}
+
+static struct alter_job *
+new_alter(struct request *req, size_t count)
+{
+	struct alter_job *alter = request_take(req, sizeof(*alter));
+
+	if (alter == NULL)
+		return (NULL);
+	alter->req = req;
+	alter->count = count;
+	alter->list = request_take(req, (count + 1) * sizeof(*alter->list));
+	alter->job.run = run_alter;
+	alter->job.finish = finish_alter;
+	return (alter->list != NULL ? alter : NULL);
+}
+
+static void
+answer_incremental(struct alter_job *alter)
+{
+	const struct wire_incremental_alter_configs_request *in = alter->req
+								      ->body;
+	struct wire_incremental_alter_configs_response_resource *list;
+	struct wire_incremental_alter_configs_response out;
+	size_t i;
+
+	wire_defaults(wire_incremental_alter_configs_response_layout(), &out);
+	list = request_take(alter->req, alter->count * sizeof(*list));
+	if ((out.resources.at = list) == NULL)
+		return;
+	out.resources.count = (int32_t)alter->count;
+	for (i = 0; i < alter->count; i++) {
+		list[i].error_code = alter->list[i].error;
+		list[i].error_message = wire_text(alter->list[i].message);
+		list[i].resource_type = in->resources.at[i].resource_type;
+		list[i].resource_name = in->resources.at[i].resource_name;
+	}
+	request_answer(alter->req, &out);
+}
+
+void
+handle_incremental_alter_configs(struct broker *b, struct request *req)
+{
+	const struct wire_incremental_alter_configs_request *in = req->body;
+	const struct wire_incremental_alter_configs_request_resource *r;
+	struct alter_job *alter = new_alter(req, (size_t)in->resources.count);
+	struct alter *a;
+	int32_t i, k;
+	int ok;
+
+	if (alter == NULL)
+		return;
+	alter->answer = answer_incremental;
+	for (i = 0; i < in->resources.count; i++) {
+		r = &in->resources.at[i];
+		a = &alter->list[i];
+		ok = begin(b, req, a, r->resource_type, r->resource_name, 1) ==
+		    0;
+		for (k = 0; ok && k < r->configs.count; k++)
+			ok = apply(b, req, a, r->configs.at[k].name,
+				 r->configs.at[k].config_operation,
+				 r->configs.at[k].value) == 0;
+		end(a, ok, in->validate_only);
+	}
+	worker_give(b->keeper, &alter->job);
+}
+
+static void
+answer_alter(struct alter_job *alter)
+{
+	const struct wire_alter_configs_request *in = alter->req->body;
+	struct wire_alter_configs_response_resource *list;
+	struct wire_alter_configs_response out;
+	size_t i;
+
+	wire_defaults(wire_alter_configs_response_layout(), &out);
+	list = request_take(alter->req, alter->count * sizeof(*list));
+	if ((out.resources.at = list) == NULL)
+		return;
+	out.resources.count = (int32_t)alter->count;
+	for (i = 0; i < alter->count; i++) {
+		list[i].error_code = alter->list[i].error;
+		list[i].error_message = wire_text(alter->list[i].message);
+		list[i].resource_type = in->resources.at[i].resource_type;
+		list[i].resource_name = in->resources.at[i].resource_name;
+	}
+	request_answer(alter->req, &out);
+}
+
+/* All settings at once: what isn't named goes back to the broker's. */
+void
+handle_alter_configs(struct broker *b, struct request *req)
+{
+	const struct wire_alter_configs_request *in = req->body;
+	const struct wire_alter_configs_request_resource *r;
+	struct alter_job *alter = new_alter(req, (size_t)in->resources.count);
+	struct alter *a;
+	int32_t i, k;
+	int ok;
+
+	if (alter == NULL)
+		return;
+	alter->answer = answer_alter;
+	for (i = 0; i < in->resources.count; i++) {
+		r = &in->resources.at[i];
+		a = &alter->list[i];
+		ok = begin(b, req, a, r->resource_type, r->resource_name, 0) ==
+		    0;
+		for (k = 0; ok && k < r->configs.count; k++)
+			ok = apply(b, req, a, r->configs.at[k].name, OP_SET,
+				 r->configs.at[k].value) == 0;
+		end(a, ok, in->validate_only);
+	}
+	worker_give(b->keeper, &alter->job);
+}

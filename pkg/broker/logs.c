@@ -1,0 +1,553 @@
+/*
+ * logs -- questions about logs, and deletion of records.
+ */
+#include <sys/statvfs.h>
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "broker/connection.h"
+#include "broker/keeper.h"
+#include "broker/partition.h"
+
+static int16_t
+check_epoch(const struct broker *b, int32_t epoch)
+{
+
+	if (epoch < 0 || epoch == b->leader_epoch)
+		return (WIRE_NONE);
+	return (epoch < b->leader_epoch ? WIRE_FENCED_LEADER_EPOCH :
+					  WIRE_UNKNOWN_LEADER_EPOCH);
+}
+
+/* ---- ListOffsets -------------------------------------------------------- */
+
+enum {
+	TIME_LATEST = -1,
+	TIME_EARLIEST = -2,
+	TIME_LARGEST = -3, /* version 7 */
+	TIME_EARLIEST_LOCAL = -4, /* version 8: there is no other storage */
+	TIME_LATEST_TIERED = -5 /* version 9: likewise */
+};
+
+static int
+look_for_time(struct partition *p, int64_t timestamp,
+    struct wire_list_offsets_response_partition *out)
+{
+	struct plog_found found = {.offset = -1, .timestamp_ms = -1};
+	struct mr_error err;
+	int code;
+
+	code = timestamp == TIME_LARGEST ?
+	    plog_find_latest_time(p->log, &found, &err) :
+	    plog_find_time(p->log, timestamp, &found, &err);
+	if (code != PLOG_OK) {
+		log_warn("a time could not be looked for", "topic",
+		    p->topic->name, "partition", log_i64(p->index), "error",
+		    err.message);
+		return (code);
+	}
+	out->offset = found.offset;
+	out->timestamp = found.offset < 0 ? -1 : found.timestamp_ms;
+	out->leader_epoch = found.offset < 0 ? -1 : found.leader_epoch;
+	return (PLOG_OK);
+}
+
+static int16_t
+list_offset(const struct broker *b, struct partition *p, int64_t timestamp,
+    struct wire_list_offsets_response_partition *out)
+{
+
+	switch (timestamp) {
+	case TIME_LATEST:
+		out->offset = plog_high(p->log);
+		out->leader_epoch = b->leader_epoch;
+		return (WIRE_NONE);
+	case TIME_EARLIEST:
+	case TIME_EARLIEST_LOCAL:
+		out->offset = plog_start(p->log);
+		out->leader_epoch = plog_epoch_at(p->log, out->offset);
+		return (WIRE_NONE);
+	case TIME_LATEST_TIERED:
+		return (WIRE_NONE);
+	default:
+		break;
+	}
+	if (timestamp < TIME_LATEST_TIERED)
+		return (WIRE_UNSUPPORTED_VERSION);
+	return (partition_error(look_for_time(p, timestamp, out)));
+}
+
+static int
+list_topic(struct broker *b, struct request *req,
+    const struct wire_list_offsets_request_topic *in,
+    struct wire_list_offsets_response_topic *out)
+{
+	const struct wire_list_offsets_request_partition *asked;
+	const struct topic *t = catalog_find(b, in->name);
+	struct wire_list_offsets_response_partition *list;
+	struct partition *p;
+	int32_t i;
+
+	out->name = in->name;
+	list = request_take(req, (size_t)in->partitions.count * sizeof(*list));
+	if ((out->partitions.at = list) == NULL)
+		return (-1);
+	out->partitions.count = in->partitions.count;
+	for (i = 0; i < in->partitions.count; i++, list++) {
+		asked = &in->partitions.at[i];
+		wire_defaults(wire_list_offsets_response_partition_layout(),
+		    list);
+		list->partition_index = asked->partition_index;
+		p = catalog_partition(t, asked->partition_index);
+		list->error_code = p == NULL ?
+		    WIRE_UNKNOWN_TOPIC_OR_PARTITION :
+		    check_epoch(b, asked->current_leader_epoch);
+		if (list->error_code == WIRE_NONE)
+			list->error_code = list_offset(b, p, asked->timestamp,
+			    list);
+	}
+	return (0);
+}
+
+void
+handle_list_offsets(struct broker *b, struct request *req)
+{
+	const struct wire_list_offsets_request *in = req->body;
+	struct wire_list_offsets_response out;
+	int32_t i;
+
+	wire_defaults(wire_list_offsets_response_layout(), &out);
+	out.topics.at = request_take(req,
+	    (size_t)in->topics.count * sizeof(*out.topics.at));
+	if (out.topics.at == NULL)
+		return;
+	out.topics.count = in->topics.count;
+	for (i = 0; i < in->topics.count; i++)
+		if (list_topic(b, req, &in->topics.at[i], &out.topics.at[i]) ==
+		    -1)
+			return;
+	request_answer(req, &out);
+}
+
+/* ---- OffsetForLeaderEpoch ----------------------------------------------- */
+
+static void
+epoch_end(const struct broker *b, const struct topic *t,
+    const struct wire_offset_for_leader_epoch_request_partition *in,
+    struct wire_offset_for_leader_epoch_response_partition *out)
+{
+	const struct partition *p = catalog_partition(t, in->partition);
+
+	wire_defaults(wire_offset_for_leader_epoch_response_partition_layout(),
+	    out);
+	out->partition = in->partition;
+	out->error_code = p == NULL ? WIRE_UNKNOWN_TOPIC_OR_PARTITION :
+				      check_epoch(b, in->current_leader_epoch);
+	if (out->error_code != WIRE_NONE)
+		return;
+	/* This start's epoch, before anything was appended in it. */
+	if (in->leader_epoch == b->leader_epoch) {
+		out->leader_epoch = b->leader_epoch;
+		out->end_offset = plog_end(p->log);
+		return;
+	}
+	plog_epoch_end(p->log, in->leader_epoch, &out->leader_epoch,
+	    &out->end_offset);
+}
+
+void
+handle_offset_for_leader_epoch(struct broker *b, struct request *req)
+{
+	const struct wire_offset_for_leader_epoch_request *in = req->body;
+	struct wire_offset_for_leader_epoch_response out;
+	struct wire_offset_for_leader_epoch_response_topic *list;
+	const struct topic *t;
+	int32_t i, k, n;
+
+	wire_defaults(wire_offset_for_leader_epoch_response_layout(), &out);
+	list = request_take(req, (size_t)in->topics.count * sizeof(*list));
+	if ((out.topics.at = list) == NULL)
+		return;
+	out.topics.count = in->topics.count;
+	for (i = 0; i < in->topics.count; i++, list++) {
+		t = catalog_find(b, in->topics.at[i].topic);
+		n = in->topics.at[i].partitions.count;
+		list->topic = in->topics.at[i].topic;
+		list->partitions.at = request_take(req,
+		    (size_t)n * sizeof(*list->partitions.at));
+		if (list->partitions.at == NULL)
+			return;
+		list->partitions.count = n;
+		for (k = 0; k < n; k++)
+			epoch_end(b, t, &in->topics.at[i].partitions.at[k],
+			    &list->partitions.at[k]);
+	}
+	request_answer(req, &out);
+}
+
+/* ---- DeleteRecords ------------------------------------------------------ */
+
+struct deletion {
+	struct wire_delete_records_response out;
+	int32_t waits;
+};
+
+struct deletion_part {
+	struct flush_wait wait; /* first */
+	struct wire_delete_records_response_partition *out;
+	struct topic *topic;
+};
+
+static void
+deletion_let_go(struct request *req)
+{
+	struct deletion *d = req->waits_for;
+
+	if (--d->waits == 0)
+		request_answer(req, &d->out);
+}
+
+static void
+deletion_flushed(struct flush_wait *wait, int16_t error)
+{
+	struct deletion_part *part = (struct deletion_part *)wait;
+	struct request *req = wait->req;
+
+	if (error != WIRE_NONE)
+		part->out->error_code = error;
+	topic_release(req->broker, part->topic);
+	deletion_let_go(req);
+}
+
+static void
+delete_in(struct broker *b, struct request *req, struct topic *t,
+    const struct wire_delete_records_request_partition *in,
+    struct wire_delete_records_response_partition *out)
+{
+	struct partition *p = catalog_partition(t, in->partition_index);
+	struct deletion *d = req->waits_for;
+	struct deletion_part *part;
+	struct mr_error err;
+	int code;
+
+	out->partition_index = in->partition_index;
+	out->low_watermark = -1;
+	out->error_code = WIRE_UNKNOWN_TOPIC_OR_PARTITION;
+	if (p == NULL)
+		return;
+	out->error_code = WIRE_KAFKA_STORAGE_ERROR;
+	if ((part = wire_arena_take(&req->arena, sizeof(*part))) == NULL)
+		return;
+	out->error_code = WIRE_POLICY_VIOLATION;
+	if ((t->settings.cleanup & CLEANUP_DELETE) == 0)
+		return;
+	out->error_code = WIRE_OFFSET_OUT_OF_RANGE;
+	if (in->offset < -1)
+		return;
+	code = plog_delete_records(p->log, in->offset, &err);
+	if ((out->error_code = partition_error(code)) != WIRE_NONE)
+		return;
+	out->low_watermark = plog_start(p->log);
+	part->out = out;
+	part->topic = t;
+	part->wait.req = req;
+	part->wait.done = deletion_flushed;
+	topic_hold(t);
+	d->waits++;
+	partition_changed(b, p);
+	partition_wait(b, p, &part->wait);
+}
+
+void
+handle_delete_records(struct broker *b, struct request *req)
+{
+	const struct wire_delete_records_request *in = req->body;
+	struct deletion *d = request_take(req, sizeof(*d));
+	struct wire_delete_records_response_topic *list;
+	struct topic *t;
+	int32_t i, k, n;
+
+	if (d == NULL ||
+	    (list = request_take(req,
+		 (size_t)in->topics.count * sizeof(*list))) == NULL)
+		return;
+	wire_defaults(wire_delete_records_response_layout(), &d->out);
+	d->out.topics.at = list;
+	d->out.topics.count = in->topics.count;
+	req->waits_for = d;
+	for (i = 0; i < in->topics.count; i++) {
+		n = in->topics.at[i].partitions.count;
+		list[i].name = in->topics.at[i].name;
+		list[i].partitions.at = request_take(req,
+		    (size_t)n * sizeof(*list->partitions.at));
+		if (list[i].partitions.at == NULL)
+			return;
+		list[i].partitions.count = n;
+	}
+	d->waits = 1;
+	for (i = 0; i < in->topics.count; i++) {
+		t = catalog_find(b, in->topics.at[i].name);
+		for (k = 0; k < list[i].partitions.count; k++)
+			delete_in(b, req, t, &in->topics.at[i].partitions.at[k],
+			    &list[i].partitions.at[k]);
+	}
+	deletion_let_go(req);
+}
+
+/* ---- DescribeLogDirs ---------------------------------------------------- */
+
+/* All partitions, or those that are asked for.  0 or -1. */
+static int
+size_up(struct request *req, const struct topic *t,
+    const struct wire_i32s *only,
+    struct wire_describe_log_dirs_response_topic *out)
+{
+	int32_t i, n = only != NULL ? only->count : t->partition_count;
+	struct wire_describe_log_dirs_response_partition *list;
+	const struct partition *p;
+
+	out->name = wire_text(t->name);
+	list = request_take(req, (size_t)n * sizeof(*list));
+	if ((out->partitions.at = list) == NULL)
+		return (-1);
+	for (i = 0; i < n; i++) {
+		p = catalog_partition(t, only != NULL ? only->at[i] : i);
+		if (p == NULL)
+			continue;
+		list->partition_index = p->index;
+		list->partition_size = plog_size(p->log);
+		list++;
+		out->partitions.count++;
+	}
+	return (0);
+}
+
+static int
+size_up_all(struct broker *b, struct request *req,
+    struct wire_describe_log_dirs_response_result *dir)
+{
+	const struct wire_describe_log_dirs_request *in = req->body;
+	const struct topic *t;
+	size_t at = 0;
+	int32_t i,
+	    n = in->topics.count < 0 ? (int32_t)b->topics.count :
+				       in->topics.count;
+
+	dir->topics.at = request_take(req, (size_t)n * sizeof(*dir->topics.at));
+	if (dir->topics.at == NULL)
+		return (-1);
+	if (in->topics.count < 0) {
+		while ((t = catalog_next(b, &at)) != NULL)
+			if (size_up(req, t, NULL,
+				&dir->topics.at[dir->topics.count++]) == -1)
+				return (-1);
+		return (0);
+	}
+	for (i = 0; i < in->topics.count; i++) {
+		t = catalog_find(b, in->topics.at[i].topic);
+		if (t != NULL &&
+		    size_up(req, t, &in->topics.at[i].partitions,
+			&dir->topics.at[dir->topics.count++]) == -1)
+			return (-1);
+	}
+	return (0);
+}
+
+void
+handle_describe_log_dirs(struct broker *b, struct request *req)
+{
+	struct wire_describe_log_dirs_response_result dir;
+	struct wire_describe_log_dirs_response out;
+	char path[PATH_MAX];
+	struct statvfs vfs;
+
+	wire_defaults(wire_describe_log_dirs_response_layout(), &out);
+	wire_defaults(wire_describe_log_dirs_response_result_layout(), &dir);
+	dir.log_dir = wire_text(
+	    realpath(b->conf.data, path) != NULL ? path : b->conf.data);
+	if (statvfs(b->conf.data, &vfs) == 0) {
+		dir.total_bytes = (int64_t)(vfs.f_blocks * vfs.f_frsize);
+		dir.usable_bytes = (int64_t)(vfs.f_bavail * vfs.f_frsize);
+	}
+	if (size_up_all(b, req, &dir) == -1)
+		return;
+	out.results.at = &dir;
+	out.results.count = 1;
+	request_answer(req, &out);
+}
+
+/* ---- producers ---------------------------------------------------------- */
+
+static int
+list_producers(struct request *req, const struct partition *p,
+    struct wire_describe_producers_response_partition *out)
+{
+	struct wire_describe_producers_response_active_producer *list;
+	struct plog_producer producer;
+	size_t at = 0, count = 0;
+
+	while (plog_producer_next(p->log, &at, &producer))
+		count++;
+	list = request_take(req, count * sizeof(*list));
+	if ((out->active_producers.at = list) == NULL)
+		return (-1);
+	for (at = 0; plog_producer_next(p->log, &at, &producer); list++) {
+		wire_defaults(
+		    wire_describe_producers_response_active_producer_layout(),
+		    list);
+		list->producer_id = producer.producer_id;
+		list->producer_epoch = producer.epoch;
+		list->last_sequence = producer.last_sequence;
+		list->last_timestamp = producer.last_time_ms;
+		list->coordinator_epoch = -1;
+		out->active_producers.count++;
+	}
+	return (0);
+}
+
+void
+handle_describe_producers(struct broker *b, struct request *req)
+{
+	const struct wire_describe_producers_request *in = req->body;
+	struct wire_describe_producers_response out;
+	struct wire_describe_producers_response_topic *list;
+	struct wire_describe_producers_response_partition *parts;
+	const struct partition *p;
+	const struct topic *t;
+	int32_t i, k, n;
+
+	wire_defaults(wire_describe_producers_response_layout(), &out);
+	list = request_take(req, (size_t)in->topics.count * sizeof(*list));
+	if ((out.topics.at = list) == NULL)
+		return;
+	out.topics.count = in->topics.count;
+	for (i = 0; i < in->topics.count; i++) {
+		t = catalog_find(b, in->topics.at[i].name);
+		n = in->topics.at[i].partition_indexes.count;
+		parts = request_take(req, (size_t)n * sizeof(*parts));
+		if (parts == NULL)
+			return;
+		list[i].name = in->topics.at[i].name;
+		list[i].partitions.at = parts;
+		list[i].partitions.count = n;
+		for (k = 0; k < n; k++) {
+			wire_defaults(
+			    wire_describe_producers_response_partition_layout(),
+			    &parts[k]);
+			parts[k].partition_index = in->topics.at[i]
+						       .partition_indexes.at[k];
+			p = catalog_partition(t, parts[k].partition_index);
+			if (p == NULL)
+				parts[k].error_code =
+				    WIRE_UNKNOWN_TOPIC_OR_PARTITION;
+			else if (list_producers(req, p, &parts[k]) == -1)
+				return;
+		}
+	}
+	request_answer(req, &out);
+}
+
+/* ---- InitProducerId ----------------------------------------------------- */
+
+#define RESERVED 1000 /* ids, with each transaction */
+
+struct producer_wait {
+	struct producer_wait *next;
+	struct request *req;
+};
+
+struct producer_job {
+	struct worker_job job;
+	int64_t first;
+	struct producer_wait *waits;
+};
+
+static void
+give_producer_id(struct broker *b, struct request *req)
+{
+	struct wire_init_producer_id_response out;
+
+	wire_defaults(wire_init_producer_id_response_layout(), &out);
+	out.producer_id = b->producer_id_next++;
+	request_answer(req, &out);
+}
+
+static void
+run_reserve(struct worker_job *job, void *arg)
+{
+	struct producer_job *reserve = (struct producer_job *)job;
+
+	(void)keeper_reserve_producers(arg, RESERVED, &reserve->first,
+	    &job->err);
+}
+
+static void
+refuse_producer(struct request *req, int16_t error)
+{
+	struct wire_init_producer_id_response out;
+
+	wire_defaults(wire_init_producer_id_response_layout(), &out);
+	out.error_code = error;
+	out.producer_epoch = -1;
+	request_answer(req, &out);
+}
+
+static void
+finish_reserve(struct worker_job *job, void *arg)
+{
+	struct producer_job *reserve = (struct producer_job *)job;
+	struct producer_wait *wait, *next;
+	struct broker *b = arg;
+
+	b->reserving = NULL;
+	if (job->err.kind == MR_FATAL)
+		broker_fail(b, &job->err);
+	if (job->err.kind == MR_OK) {
+		b->producer_id_next = reserve->first;
+		b->producer_id_end = reserve->first + RESERVED;
+	}
+	for (wait = reserve->waits; wait != NULL; wait = next) {
+		next = wait->next;
+		if (b->producer_id_next < b->producer_id_end)
+			give_producer_id(b, wait->req);
+		else
+			refuse_producer(wait->req,
+			    WIRE_COORDINATOR_NOT_AVAILABLE);
+	}
+	free(reserve);
+}
+
+void
+handle_init_producer_id(struct broker *b, struct request *req)
+{
+	const struct wire_init_producer_id_request *in = req->body;
+	struct producer_wait *wait;
+
+	if (in->transactional_id.length >= 0) {
+		refuse_producer(req, WIRE_UNSUPPORTED_VERSION);
+		return;
+	}
+	if (b->producer_id_next < b->producer_id_end) {
+		give_producer_id(b, req);
+		return;
+	}
+	if ((wait = request_take(req, sizeof(*wait))) == NULL)
+		return;
+	if (b->reserving == NULL) {
+		b->reserving = calloc(1, sizeof(*b->reserving));
+		if (b->reserving == NULL) {
+			refuse_producer(req, WIRE_COORDINATOR_NOT_AVAILABLE);
+			return;
+		}
+		b->reserving->job.run = run_reserve;
+		b->reserving->job.finish = finish_reserve;
+		worker_give(b->keeper, &b->reserving->job);
+	}
+	/* The keeper doesn't look at these. */
+	wait->req = req;
+	wait->next = b->reserving->waits;
+	b->reserving->waits = wait;
+}

@@ -1,0 +1,91 @@
+/*
+ * partition -- a log, who waits for it, and its turns at the disk.
+ *
+ * For the loop's thread, but for partition_open and topic_remove_folder.
+ */
+#ifndef MR_BROKER_PARTITION_H
+#define MR_BROKER_PARTITION_H
+
+#include "broker/catalog.h"
+#include "segment/segment.h"
+
+/* Somebody who waits until what is in the log now is on disk. */
+struct flush_wait {
+	struct flush_wait *next;
+	int64_t need; /* the number of the flush */
+	void (*done)(struct flush_wait *wait, int16_t error);
+	struct request *req;
+};
+
+/* A fetch that waits for records. */
+struct waiter {
+	struct waiter *next, *prev;
+	struct partition *partition; /* NULL: in no list */
+	struct request *req;
+};
+
+struct partition {
+	struct topic *topic;
+	int32_t index;
+	struct plog *log;
+	struct waiter *waiters;
+
+	struct plog_sync *sync; /* under way */
+	int64_t begun; /* flushes */
+	struct flush_wait *flush_waits, **flush_waits_last;
+	struct partition *unsynced_next;
+	int unsynced; /* in the broker's list */
+
+	struct plog_tidy *tidy; /* under way */
+};
+
+/*
+ * partition_open -- open or begin the log.  Any thread, as long as nobody else
+ * has the topic's folder in hand.
+ */
+struct partition *partition_open(struct broker *b, struct topic *t,
+    int32_t index, struct mr_error *err);
+/* partition_free -- close the log, written down.  NULL is a no-op. */
+void partition_free(struct partition *p);
+/* partition_abandon -- without a flush: its topic goes, or the process fails. */
+void partition_abandon(struct partition *p);
+/* partitions_open -- those of all topics, at start; folders of topics that
+ * aren't known any more are removed. */
+int partitions_open(struct broker *b, struct mr_error *err);
+/* partition_configure -- after the topic's settings changed. */
+void partition_configure(const struct broker *b, struct partition *p);
+
+/* partition_changed -- there are new records to be flushed, or to be read. */
+void partition_changed(struct broker *b, struct partition *p);
+/*
+ * partition_wait -- call back when what is in the log now is on disk; at once
+ * where that isn't waited for.
+ */
+void partition_wait(struct broker *b, struct partition *p,
+    struct flush_wait *wait);
+void waiter_add(struct partition *p, struct waiter *w);
+void waiter_remove(struct waiter *w);
+/* fetch_wake -- the waiter's request may have something to read now.  1 if it
+ * was answered. */
+int fetch_wake(struct request *req);
+
+/* A flush of all that changed, if none is under way. */
+void sync_start(struct broker *b);
+/* Housekeeping of the next partitions, when it is time. */
+void tidy_tick(struct broker *b);
+/* Ask for the end of what is under way. */
+void tidy_stop(struct broker *b);
+
+/* A topic that is in use elsewhere (a job, a span) stays until released. */
+void topic_hold(struct topic *t);
+void topic_release(struct broker *b, struct topic *t);
+/* topic_retire -- out of the catalog already: whoever waits is told, and when
+ * it isn't held any longer it is freed and its folder removed. */
+void topic_retire(struct broker *b, struct topic *t);
+/* topic_remove_folder -- by the keeper, some time later. */
+void topic_remove_folder(struct broker *b, const char *id_text);
+
+/* partition_error -- Kafka's code for a plog_code. */
+int16_t partition_error(int code);
+
+#endif

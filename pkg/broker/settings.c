@@ -1,0 +1,245 @@
+/*
+ * settings -- the table, and values from and to text.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/settings.h"
+
+#define DAY_MS ((int64_t)86400000)
+
+/* A choice is a list of words; a value's number is a word's place in it. */
+struct setting {
+	const char *name;
+	enum setting_type type;
+	size_t place;
+	int64_t least, most;
+	const char *const *words; /* of a text; NULL: a number */
+	const char *help;
+};
+
+static const char *const compression_words[] = {"producer", NULL};
+static const char *const time_words[] = {"CreateTime", "LogAppendTime", NULL};
+
+#define PLACE(field) offsetof(struct topic_settings, field)
+
+static const struct setting settings_table[SETTING_COUNT] = {
+    {"cleanup.policy", SETTING_LIST, PLACE(cleanup), 0, 0, NULL,
+	"delete: old segments go; compact: of each key the last record stays"},
+    {"compression.type", SETTING_TEXT, PLACE(compression), 0, 0,
+	compression_words, "batches are kept as they were produced"},
+    {"delete.retention.ms", SETTING_LONG, PLACE(delete_retention_ms), 0,
+	INT64_MAX, NULL, "how long tombstones of a compacted topic stay"},
+    {"max.message.bytes", SETTING_INT, PLACE(message_most), 0, INT32_MAX, NULL,
+	"the largest batch that is taken"},
+    {"message.timestamp.type", SETTING_TEXT, PLACE(append_time), 0, 0,
+	time_words, "whose time a record has"},
+    {"min.cleanable.dirty.ratio", SETTING_DOUBLE, PLACE(dirty_ratio_least), 0,
+	1, NULL, "how much of a log is new before it is compacted"},
+    {"min.compaction.lag.ms", SETTING_LONG, PLACE(compaction_lag_ms), 0,
+	INT64_MAX, NULL, "how old a record is before it can be compacted"},
+    {"min.insync.replicas", SETTING_INT, PLACE(in_sync_least), 1, 1, NULL,
+	"there is one broker"},
+    {"retention.bytes", SETTING_LONG, PLACE(retention_bytes), -1, INT64_MAX,
+	NULL, "how large a partition may grow; -1: no limit"},
+    {"retention.ms", SETTING_LONG, PLACE(retention_ms), -1, INT64_MAX, NULL,
+	"how long records are kept; -1: for ever"},
+    {"segment.bytes", SETTING_INT, PLACE(segment_bytes), 1024 * 1024, INT32_MAX,
+	NULL, "how large a segment file grows"},
+    {"segment.ms", SETTING_LONG, PLACE(segment_ms), 1, INT64_MAX, NULL,
+	"how old a segment grows before the next is begun"},
+};
+
+int
+setting_find(const char *name, size_t length)
+{
+	int i;
+
+	for (i = 0; i < SETTING_COUNT; i++)
+		if (strlen(settings_table[i].name) == length &&
+		    memcmp(settings_table[i].name, name, length) == 0)
+			return (i);
+	return (-1);
+}
+
+const char *
+setting_name(int setting)
+{
+
+	return (settings_table[setting].name);
+}
+
+const char *
+setting_help(int setting)
+{
+
+	return (settings_table[setting].help);
+}
+
+enum setting_type
+setting_type(int setting)
+{
+
+	return (settings_table[setting].type);
+}
+
+void
+settings_default(const struct broker_conf *conf,
+    struct topic_settings *settings)
+{
+
+	memset(settings, 0, sizeof(*settings));
+	settings->cleanup = CLEANUP_DELETE;
+	settings->delete_retention_ms = DAY_MS;
+	settings->message_most = conf->message_most;
+	settings->in_sync_least = 1;
+	settings->dirty_ratio_least = 0.5;
+	settings->retention_bytes = conf->retention_bytes;
+	settings->retention_ms = conf->retention_ms;
+	settings->segment_bytes = conf->segment_bytes;
+	settings->segment_ms = conf->segment_ms;
+}
+
+static int64_t *
+number(const struct setting *s, const struct topic_settings *settings)
+{
+
+	return ((int64_t *)((uintptr_t)settings + s->place));
+}
+
+static double *
+real(const struct setting *s, const struct topic_settings *settings)
+{
+
+	return ((double *)((uintptr_t)settings + s->place));
+}
+
+static int
+parse_cleanup(const char *value, int64_t *cleanup, struct mr_error *err)
+{
+	size_t length;
+
+	*cleanup = 0;
+	for (;;) {
+		value += strspn(value, " ,");
+		if ((length = strcspn(value, " ,")) == 0)
+			break;
+		if (length == 6 && memcmp(value, "delete", length) == 0)
+			*cleanup |= CLEANUP_DELETE;
+		else if (length == 7 && memcmp(value, "compact", length) == 0)
+			*cleanup |= CLEANUP_COMPACT;
+		else
+			return (mr_error_set(err, MR_REJECT,
+			    "cleanup.policy: must be of compact and delete"));
+		value += length;
+	}
+	if (*cleanup == 0)
+		return (mr_error_set(err, MR_REJECT,
+		    "cleanup.policy: must be of compact and delete"));
+	return (0);
+}
+
+static int
+parse_word(const struct setting *s, const char *value, int64_t *n,
+    struct mr_error *err)
+{
+	int i;
+
+	for (i = 0; s->words[i] != NULL; i++)
+		if (strcmp(s->words[i], value) == 0) {
+			*n = i;
+			return (0);
+		}
+	return (mr_error_set(err, MR_REJECT, "%s: must be %s%s%s", s->name,
+	    s->words[0], s->words[1] != NULL ? " or " : "",
+	    s->words[1] != NULL ? s->words[1] : ""));
+}
+
+static int
+parse_number(const struct setting *s, const char *value, int64_t *n,
+    struct mr_error *err)
+{
+	long long parsed;
+	char *end;
+
+	errno = 0;
+	parsed = strtoll(value, &end, 10);
+	if (end == value || *end != '\0' || errno != 0)
+		return (mr_error_set(err, MR_REJECT,
+		    "%s: must be a whole number", s->name));
+	if (parsed < s->least || parsed > s->most)
+		return (mr_error_set(err, MR_REJECT,
+		    "%s: must be from %lld to %lld", s->name,
+		    (long long)s->least, (long long)s->most));
+	*n = parsed;
+	return (0);
+}
+
+static int
+parse_real(const struct setting *s, const char *value, double *x,
+    struct mr_error *err)
+{
+	char *end;
+	double parsed = strtod(value, &end);
+
+	if (end == value || *end != '\0' || !isfinite(parsed) ||
+	    parsed < (double)s->least || parsed > (double)s->most)
+		return (mr_error_set(err, MR_REJECT,
+		    "%s: must be a number from %lld to %lld", s->name,
+		    (long long)s->least, (long long)s->most));
+	*x = parsed;
+	return (0);
+}
+
+int
+setting_parse(int setting, const char *value, struct topic_settings *settings,
+    struct mr_error *err)
+{
+	const struct setting *s = &settings_table[setting];
+
+	if (s->type == SETTING_LIST)
+		return (parse_cleanup(value, number(s, settings), err));
+	if (s->type == SETTING_DOUBLE)
+		return (parse_real(s, value, real(s, settings), err));
+	if (s->words != NULL)
+		return (parse_word(s, value, number(s, settings), err));
+	return (parse_number(s, value, number(s, settings), err));
+}
+
+void
+setting_write(int setting, const struct topic_settings *settings, char *text,
+    size_t size)
+{
+	const struct setting *s = &settings_table[setting];
+	int64_t n;
+
+	if (s->type == SETTING_DOUBLE) {
+		snprintf(text, size, "%g", *real(s, settings));
+		return;
+	}
+	n = *number(s, settings);
+	if (s->type == SETTING_LIST)
+		snprintf(text, size, "%s%s%s",
+		    n & CLEANUP_COMPACT ? "compact" : "",
+		    n == (CLEANUP_COMPACT | CLEANUP_DELETE) ? "," : "",
+		    n & CLEANUP_DELETE ? "delete" : "");
+	else if (s->words != NULL)
+		snprintf(text, size, "%s", s->words[n]);
+	else
+		snprintf(text, size, "%lld", (long long)n);
+}
+
+void
+setting_copy(int setting, const struct topic_settings *from,
+    struct topic_settings *to)
+{
+	const struct setting *s = &settings_table[setting];
+
+	if (s->type == SETTING_DOUBLE)
+		*real(s, to) = *real(s, from);
+	else
+		*number(s, to) = *number(s, from);
+}

@@ -1,0 +1,63 @@
+/*
+ * settings -- a topic's settings, in one table.
+ *
+ * Only what has an effect here is in the table; Kafka's other settings are
+ * refused by name.
+ */
+#ifndef MR_BROKER_SETTINGS_H
+#define MR_BROKER_SETTINGS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "broker/broker.h"
+
+enum cleanup { CLEANUP_DELETE = 1, CLEANUP_COMPACT = 2 };
+
+struct topic_settings {
+	int64_t cleanup; /* enum cleanup, both possible */
+	int64_t compression; /* always as produced */
+	int64_t delete_retention_ms;
+	int64_t message_most;
+	int64_t append_time; /* 1: the broker's time, 0: the producer's */
+	int64_t in_sync_least; /* always 1 */
+	int64_t compaction_lag_ms;
+	double dirty_ratio_least;
+	int64_t retention_bytes;
+	int64_t retention_ms;
+	int64_t segment_bytes;
+	int64_t segment_ms;
+};
+
+#define SETTING_COUNT 12
+
+/* As DescribeConfigs numbers them. */
+enum setting_type {
+	SETTING_TEXT = 2,
+	SETTING_INT = 3,
+	SETTING_LONG = 5,
+	SETTING_DOUBLE = 6,
+	SETTING_LIST = 7
+};
+
+/* setting_find -- the index of a setting by its name, or -1. */
+int setting_find(const char *name, size_t length);
+const char *setting_name(int setting);
+const char *setting_help(int setting);
+enum setting_type setting_type(int setting);
+
+/* settings_default -- what a topic has that overrides nothing. */
+void settings_default(const struct broker_conf *conf,
+    struct topic_settings *settings);
+/* setting_parse -- put a value in; 0, or -1 REJECT with what it takes. */
+int setting_parse(int setting, const char *value,
+    struct topic_settings *settings, struct mr_error *err);
+/* setting_write -- the value as text. */
+void setting_write(int setting, const struct topic_settings *settings,
+    char *text, size_t size);
+/* setting_copy -- one setting from one set to another. */
+void setting_copy(int setting, const struct topic_settings *from,
+    struct topic_settings *to);
+
+#endif
