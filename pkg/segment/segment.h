@@ -96,18 +96,21 @@ void plog_conf_default(struct plog_conf *conf);
 
 struct plog;
 
+#define PLOG_NAME_SIZE 48 /* of a file's name in the folder */
+
 /* What plog_open found, for one line in the log. */
 struct plog_recovery {
 	int clean; /* it was closed by plog_close */
 	int64_t scanned_bytes;
 	int64_t cut_bytes; /* a torn end */
-	char cut_file[32]; /* where; its position is in cut_position */
+	char cut_file
+	    [PLOG_NAME_SIZE]; /* where; its position is in cut_position */
 	int64_t cut_position;
 	int indexes_rebuilt;
 	int checkpoint_lost; /* producers were rebuilt from the batches */
 	/* Batches in the middle that are damaged: the first, and how many. */
 	int damaged;
-	char damaged_file[32];
+	char damaged_file[PLOG_NAME_SIZE];
 	int64_t damaged_position, damaged_offset;
 };
 
@@ -283,7 +286,7 @@ struct plog_tidy;
  */
 struct plog_tidy *plog_tidy_begin(struct plog *log, int64_t now_ms);
 /* plog_tidy_run -- unlink, compact.  Any thread; takes long.  0, or -1: RETRY
- * (the next round tries again). */
+ * (the next round tries again), or FATAL (end the process). */
 int plog_tidy_run(struct plog_tidy *tidy, struct mr_error *err);
 struct plog_tidied {
 	int segments_deleted; /* by retention and log start */
