@@ -14,6 +14,7 @@ index_writer_init(struct index_writer *w)
 	w->last_position = 0;
 	w->max_time_ms = NO_TIME;
 	w->heads = 0;
+	w->lost = 0;
 }
 
 static void
@@ -34,7 +35,7 @@ index_writer_add(struct index_writer *w, int64_t segment_base, int64_t position,
 {
 
 	if (position - w->last_position >= INDEX_STEP &&
-	    w->pending_count < INDEX_PENDING) {
+	    w->pending_count < INDEX_PENDING && !w->lost) {
 		entry_write(w->pending + w->pending_count * INDEX_ENTRY_SIZE,
 		    (uint32_t)(offset - segment_base), (uint32_t)position,
 		    w->max_time_ms, w->heads);
@@ -68,6 +69,8 @@ index_writer_seal(struct index_writer *w, int fd, struct plog_segment *segment)
 {
 	uint8_t footer[INDEX_FOOTER_SIZE];
 
+	if (w->lost)
+		return (0);
 	if (index_writer_flush(w, fd, &segment->entries) == -1)
 		return (-1);
 	put_u32(footer, FOOTER_MAGIC);
@@ -121,26 +124,50 @@ index_entry_read(const uint8_t bytes[INDEX_ENTRY_SIZE], int64_t segment_base,
 	return (get_u32(bytes + 20) == crc32c(0, bytes, 20));
 }
 
-int
-index_get(const struct plog *log, const struct plog_segment *segment,
-    int64_t number, struct index_entry *e)
+/* Read an entry of the file: 1, or 0 if it isn't right. */
+static int
+read_entry(const struct plog_segment *segment, int64_t number,
+    struct index_entry *e)
 {
 	uint8_t bytes[INDEX_ENTRY_SIZE];
+
+	return (read_whole(segment->index_fd, bytes, sizeof(bytes),
+		    number * INDEX_ENTRY_SIZE) == 0 &&
+	    index_entry_read(bytes, segment->base, e) &&
+	    e->position <= segment->size);
+}
+
+static void
+lose(struct plog *log, struct plog_segment *segment)
+{
+
+	segment->index_lost = 1;
+	segment->entries = 0;
+	if (!segment->sealed) {
+		log->index.lost = 1;
+		log->index.pending_count = 0;
+	}
+	/* If it can't be cut, the next process finds the same. */
+	if (ftruncate(segment->index_fd, 0) == -1)
+		return;
+}
+
+int
+index_get(struct plog *log, struct plog_segment *segment, int64_t number,
+    struct index_entry *e)
+{
 	int64_t pending = number - segment->entries;
 
-	if (pending >= 0) {
-		if (segment->sealed || pending >= log->index.pending_count)
-			return (0);
-		(void)index_entry_read(log->index.pending +
-			pending * INDEX_ENTRY_SIZE,
-		    segment->base, e);
-		return (1);
+	if (pending < 0) {
+		if (read_entry(segment, number, e))
+			return (1);
+		lose(log, segment);
+		return (0);
 	}
-	if (read_whole(segment->index_fd, bytes, sizeof(bytes),
-		number * INDEX_ENTRY_SIZE) == -1 ||
-	    !index_entry_read(bytes, segment->base, e) ||
-	    e->position > segment->size)
-		return (-1);
+	if (segment->sealed || pending >= log->index.pending_count)
+		return (0);
+	(void)index_entry_read(log->index.pending + pending * INDEX_ENTRY_SIZE,
+	    segment->base, e);
 	return (1);
 }
 
@@ -158,24 +185,34 @@ is_beyond(const struct index_entry *e, enum index_key by, int64_t key)
 	}
 }
 
-int
-index_find(const struct plog *log, const struct plog_segment *segment,
-    enum index_key by, int64_t key, int64_t *number, struct index_entry *e)
+static void
+begin_segment(const struct plog_segment *segment, int64_t *number,
+    struct index_entry *e)
+{
+
+	e->offset = segment->base;
+	e->position = 0;
+	e->max_time_ms = NO_TIME;
+	e->heads = 0;
+	*number = -1;
+}
+
+void
+index_find(struct plog *log, struct plog_segment *segment, enum index_key by,
+    int64_t key, int64_t *number, struct index_entry *e)
 {
 	struct index_entry at;
 	int64_t low = 0, high = segment->entries, middle;
 
 	if (!segment->sealed)
 		high += log->index.pending_count;
-	e->offset = segment->base;
-	e->position = 0;
-	e->max_time_ms = NO_TIME;
-	e->heads = 0;
-	*number = -1;
+	begin_segment(segment, number, e);
 	while (low < high) {
 		middle = low + (high - low) / 2;
-		if (index_get(log, segment, middle, &at) != 1)
-			return (-1);
+		if (!index_get(log, segment, middle, &at)) {
+			begin_segment(segment, number, e);
+			return;
+		}
 		if (is_beyond(&at, by, key)) {
 			high = middle;
 			continue;
@@ -184,5 +221,4 @@ index_find(const struct plog *log, const struct plog_segment *segment,
 		*number = middle;
 		low = middle + 1;
 	}
-	return (0);
 }

@@ -49,6 +49,7 @@ struct plog_segment {
 	int gone; /* not in the log any more: closed with its last reference */
 	int unsynced;
 	int64_t entries; /* in the index's file */
+	int index_lost; /* it was damaged: done without until the next open */
 	uint32_t last_heads; /* sealed: heads behind the last entry */
 	int64_t used_ms; /* last read */
 };
@@ -67,6 +68,7 @@ struct index_writer {
 	int64_t last_position; /* of the last entry, 0 for none */
 	int64_t max_time_ms;
 	uint32_t heads;
+	int lost; /* it gets no more entries, and no footer */
 };
 
 struct producer_batch {
@@ -181,15 +183,16 @@ int index_entry_read(const uint8_t bytes[INDEX_ENTRY_SIZE],
     int64_t segment_base, struct index_entry *e);
 /*
  * The last entry whose key is at most (or, for times, whose maximum is below)
- * ${key}.  *number is -1 and *e the segment's beginning if none is.  0, or -1 if an
- * entry can't be read.
+ * ${key}.  *number is -1 and *e the segment's beginning if none is.  An index
+ * with an entry that can't be read is emptied, so that all of it is made anew when
+ * the log is next opened; until then its segment is read from the beginning.
  */
 enum index_key { INDEX_OFFSET, INDEX_POSITION, INDEX_TIME };
-int index_find(const struct plog *log, const struct plog_segment *segment,
+void index_find(struct plog *log, struct plog_segment *segment,
     enum index_key by, int64_t key, int64_t *number, struct index_entry *e);
-/* The ${number}th entry: 1, 0 past the last, -1 if it can't be read. */
-int index_get(const struct plog *log, const struct plog_segment *segment,
-    int64_t number, struct index_entry *e);
+/* The ${number}th entry: 1, 0 past the last. */
+int index_get(struct plog *log, struct plog_segment *segment, int64_t number,
+    struct index_entry *e);
 
 /* ---- scan.c ---------------------------------------------------------------- */
 /* Reads a file's batches one by one, through a window. */

@@ -116,9 +116,7 @@ locate(struct plog *log, struct place *at, int64_t offset,
 
 	at->position = find_cursor(log, at->segment, offset);
 	if (at->position == -1) {
-		if (index_find(log, at->segment, INDEX_OFFSET, offset, &number,
-			&e) == -1)
-			return (unreadable(log, at, 0, err));
+		index_find(log, at->segment, INDEX_OFFSET, offset, &number, &e);
 		at->position = e.position;
 	}
 	while (at->position < at->limit) {
@@ -185,9 +183,7 @@ find_end(struct plog *log, const struct place *at, int64_t target,
 	struct index_entry e;
 	int64_t number, position = at->position, next = h.base_offset;
 
-	if (index_find(log, at->segment, INDEX_POSITION, target, &number, &e) ==
-	    -1)
-		return (unreadable(log, at, 0, err));
+	index_find(log, at->segment, INDEX_POSITION, target, &number, &e);
 	if (e.position > position) {
 		position = e.position;
 		next = e.offset;
@@ -372,8 +368,7 @@ find_in_segment(struct plog *log, struct plog_segment *segment, int64_t limit,
 
 	if ((code = segment_open(log, segment, err)) != PLOG_OK)
 		return (code);
-	if (index_find(log, segment, INDEX_TIME, time_ms, &number, &e) == -1)
-		memset(&e, 0, sizeof(e));
+	index_find(log, segment, INDEX_TIME, time_ms, &number, &e);
 	if (scanner_init(&s, segment->fd, e.position, limit, 0, INT64_MAX, 0) ==
 	    -1) {
 		mr_error_set(err, MR_RETRY, "no memory to search %s",
@@ -452,8 +447,7 @@ latest_below(struct plog *log, struct plog_segment *segment, int64_t limit,
 		return (PLOG_OK);
 	if ((code = segment_open(log, segment, err)) != PLOG_OK)
 		return (code);
-	if (index_find(log, segment, INDEX_POSITION, limit, &number, &e) == -1)
-		return (unreadable(log, &at, 0, err));
+	index_find(log, segment, INDEX_POSITION, limit, &number, &e);
 	*time_ms = e.max_time_ms;
 	for (at.position = e.position; at.position < limit;
 	     at.position += batch_size(&at.h)) {

@@ -174,24 +174,19 @@ struct interval {
 	int checked; /* the end knows the sum of the heads */
 };
 
-static int
-interval_end(const struct plog *log, const struct plog_segment *segment,
-    struct interval *i)
+static void
+interval_end(struct plog *log, struct plog_segment *segment, struct interval *i)
 {
 
-	switch (index_get(log, segment, i->number + 1, &i->end)) {
-	case 1:
+	if (index_get(log, segment, i->number + 1, &i->end))
 		i->checked = 1;
-		return (0);
-	case 0:
+	else {
 		i->end.position = segment->size;
 		i->end.offset = segment->next;
 		i->end.heads = segment->last_heads;
 		i->checked = segment->sealed;
-		return (0);
-	default:
-		return (-1);
 	}
+	i->checked &= !segment->index_lost;
 }
 
 /* 0 if all is well, 1 with *d, or -2 with errno. */
@@ -229,19 +224,6 @@ check_interval(struct scanner *s, const struct interval *i, int64_t from,
 	return (d->resume > from);
 }
 
-static int
-unreadable_index(struct plog *log, struct plog_segment *segment,
-    struct mr_error *err)
-{
-	char name[NAME_SIZE];
-
-	file_name(name, segment->base, ".index");
-	mr_error_set(err, MR_RETRY,
-	    "%s/%s is damaged; it is made anew when the log is next opened",
-	    log->path, name);
-	return (PLOG_IO);
-}
-
 int
 segment_check(struct plog *log, struct plog_segment *segment, int64_t from,
     int64_t to, struct damage *d, struct mr_error *err)
@@ -259,9 +241,7 @@ segment_check(struct plog *log, struct plog_segment *segment, int64_t from,
 		return (PLOG_OK);
 	if (from >= segment->checked_from && from < segment->checked_to)
 		from = segment->checked_to;
-	if (index_find(log, segment, INDEX_POSITION, from, &i.number,
-		&i.begin) == -1)
-		return (unreadable_index(log, segment, err));
+	index_find(log, segment, INDEX_POSITION, from, &i.number, &i.begin);
 	first = i.begin.position;
 	if (scanner_init(&s, segment->fd, first, to, 0, 0,
 		!segment->compacted) == -1) {
@@ -269,10 +249,7 @@ segment_check(struct plog *log, struct plog_segment *segment, int64_t from,
 		return (PLOG_NO_MEMORY);
 	}
 	while (i.begin.position < to && rc == 0) {
-		if (interval_end(log, segment, &i) == -1) {
-			scanner_done(&s);
-			return (unreadable_index(log, segment, err));
-		}
+		interval_end(log, segment, &i);
 		rc = check_interval(&s, &i, from, d);
 		if (rc == 0)
 			i.begin = i.end;

@@ -1,0 +1,528 @@
+/*
+ * segment: what opening a log makes of files that were cut or changed at any
+ * byte, and what compaction leaves.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "segment_batches.h"
+
+static struct plog_conf conf;
+static char saved[80];
+
+static int
+set_up(void **state)
+{
+
+	(void)state;
+	make_root();
+	snprintf(saved, sizeof(saved), "%s/saved", test_root);
+	plog_conf_default(&conf);
+	return (0);
+}
+
+static int
+tear_down(void **state)
+{
+
+	(void)state;
+	remove_root();
+	return (0);
+}
+
+static struct plog *
+open_log(struct plog_recovery *found)
+{
+	struct plog *log;
+	struct mr_error err = {MR_OK, ""};
+
+	log = plog_open(log_path(), &conf, 0, found, &err);
+	if (log == NULL)
+		fail_msg("%s", err.message);
+	return (log);
+}
+
+static void
+close_log(struct plog *log)
+{
+	struct mr_error err;
+
+	assert_int_equal(plog_close(log, &err), 0);
+}
+
+static const char *
+file_of(int64_t base, const char *suffix)
+{
+	static char path[200];
+	char name[NAME_SIZE];
+
+	file_name(name, base, suffix);
+	snprintf(path, sizeof(path), "%s/%s", log_path(), name);
+	return (path);
+}
+
+static int64_t
+size_of(const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(stat(path, &st), 0);
+	return (st.st_size);
+}
+
+static void
+flip(const char *path, int64_t position, uint8_t mask)
+{
+	uint8_t byte;
+	int fd = open(path, O_RDWR);
+
+	assert_true(fd != -1);
+	assert_int_equal(pread(fd, &byte, 1, position), 1);
+	byte ^= mask;
+	assert_int_equal(pwrite(fd, &byte, 1, position), 1);
+	close(fd);
+}
+
+/* A log of ${count} records; as if killed after a flush of ${flushed}. */
+static void
+make_log(int count, int flushed, int length)
+{
+	struct plog *log = open_log(NULL);
+	int i;
+
+	for (i = 0; i < count; i++) {
+		assert_int_equal(append_one(log, "k", length, 1000 + i, NULL),
+		    PLOG_OK);
+		if (i + 1 == flushed)
+			flush_log(log);
+	}
+	plog_abandon(log);
+	copy_folder(log_path(), saved);
+}
+
+static void
+an_end_torn_at_any_byte_is_cut_to_whole_batches(void **state)
+{
+	struct plog_recovery found;
+	struct plog *log;
+	int64_t size, cut, whole;
+	struct reading r;
+	const int count = 8;
+
+	(void)state;
+	make_log(count, 0, 9);
+	size = size_of(file_of(0, ".log"));
+	assert_int_equal(size % count, 0);
+	for (cut = 0; cut <= size; cut++) {
+		copy_folder(saved, log_path());
+		assert_int_equal(truncate(file_of(0, ".log"), cut), 0);
+		log = open_log(&found);
+		whole = cut / (size / count);
+		assert_int_equal(plog_end(log), whole);
+		assert_int_equal(found.cut_bytes, cut % (size / count));
+		assert_int_equal(plog_high(log), whole);
+		assert_int_equal(append_one(log, "k", 9, 1, NULL), PLOG_OK);
+		flush_log(log);
+		read_log(log, 100000, &r);
+		assert_int_equal(r.count, whole + 1);
+		assert_int_equal(r.damaged, 0);
+		close_log(log);
+	}
+}
+
+static void
+garbage_behind_the_end_is_cut(void **state)
+{
+	struct plog_recovery found;
+	uint8_t garbage[5000];
+	struct plog *log;
+	int fd;
+
+	(void)state;
+	make_log(3, 3, 9);
+	memset(garbage, 2, sizeof(garbage));
+	fd = open(file_of(0, ".log"), O_WRONLY | O_APPEND);
+	assert_int_equal(write(fd, garbage, sizeof(garbage)), sizeof(garbage));
+	close(fd);
+	log = open_log(&found);
+	assert_int_equal(plog_end(log), 3);
+	assert_int_equal(found.cut_bytes, sizeof(garbage));
+	assert_int_equal(found.damaged, 0);
+	assert_string_equal(found.cut_file, "00000000000000000000.log");
+	close_log(log);
+}
+
+/*
+ * Open what a flip left, and read: all that is given is right, what is missing is
+ * at most ${most} records, each of them said to be damaged or cut.
+ */
+static void
+expect_found_or_harmless(int count, int flushed, int most, const char *file,
+    int64_t position)
+{
+	struct plog_recovery found;
+	struct plog *log = open_log(&found);
+	struct reading r;
+	int i;
+
+	read_log(log, 700, &r);
+	for (i = 1; i < r.count; i++)
+		assert_true(r.offsets[i] > r.offsets[i - 1]);
+	for (i = 1; i < r.count; i++)
+		assert_int_equal(r.values[i], r.values[0]);
+	if (r.count + r.damaged_offsets != plog_end(log))
+		fail_msg("%s byte %d: %d read, %d damaged of %d", file,
+		    (int)position, r.count, (int)r.damaged_offsets,
+		    (int)plog_end(log));
+	/* What was flushed is there or said to be damaged, never cut. */
+	if (plog_end(log) < flushed || r.count < flushed - most ||
+	    (r.count < flushed && r.damaged == 0))
+		fail_msg("%s byte %d: end %d, %d read, %d damaged", file,
+		    (int)position, (int)plog_end(log), r.count, r.damaged);
+	assert_true(plog_end(log) <= count);
+	assert_int_equal(append_one(log, "k", 9, 1, NULL), PLOG_OK);
+	flush_log(log);
+	plog_abandon(log);
+}
+
+static void
+a_flipped_byte_in_what_is_scanned_is_found(void **state)
+{
+	int64_t size, at;
+
+	(void)state;
+	make_log(8, 5, 9);
+	size = size_of(file_of(0, ".log"));
+	for (at = 0; at < size; at++) {
+		copy_folder(saved, log_path());
+		flip(file_of(0, ".log"), at, (uint8_t)(1 << (at % 8)));
+		expect_found_or_harmless(8, 5, 5, "log", at);
+	}
+}
+
+static void
+a_flipped_byte_in_what_is_not_scanned_is_found_by_reading(void **state)
+{
+	struct plog *log;
+	int64_t size, at;
+	int i;
+
+	(void)state;
+	/* Sealed, with entries in the index, and closed cleanly. */
+	conf.segment_bytes = 9000;
+	log = open_log(NULL);
+	for (i = 0; i < 60; i++)
+		assert_int_equal(append_one(log, "k", 300, 1000 + i, NULL),
+		    PLOG_OK);
+	close_log(log);
+	copy_folder(log_path(), saved);
+	size = size_of(file_of(0, ".log"));
+	assert_true(size < 9001);
+	for (at = 0; at < size; at += at % 373 < 65 ? 1 : 37) {
+		copy_folder(saved, log_path());
+		flip(file_of(0, ".log"), at, (uint8_t)(1 << (at % 8)));
+		expect_found_or_harmless(61, 60, 13, "log", at);
+	}
+}
+
+static void
+a_flipped_byte_in_any_other_file_is_harmless(void **state)
+{
+	static const char *const others[] = {"checkpoint", "flushed",
+	    "00000000000000000000.index", "00000000000000000024.index"};
+	char path[200];
+	struct plog_recovery found;
+	struct plog *log;
+	struct reading r;
+	int64_t at, size;
+	size_t i;
+	int n;
+
+	(void)state;
+	conf.segment_bytes = 9000;
+	log = open_log(NULL);
+	for (n = 0; n < 60; n++)
+		assert_int_equal(append_one(log, "k", 300, 1000 + n, NULL),
+		    PLOG_OK);
+	flush_log(log);
+	close_log(log);
+	copy_folder(log_path(), saved);
+	for (i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", log_path(), others[i]);
+		size = size_of(path);
+		assert_true(size > 0);
+		for (at = 0; at <= size; at++) {
+			copy_folder(saved, log_path());
+			if (at < size)
+				flip(path, at, (uint8_t)(1 << (at % 8)));
+			else
+				unlink(path);
+			log = open_log(&found);
+			assert_int_equal(plog_end(log), 60);
+			read_log(log, 2000, &r);
+			/* An entry that is found bad in use is an error. */
+			assert_int_equal(r.count, 60);
+			assert_int_equal(r.damaged, 0);
+			close_log(log);
+		}
+	}
+}
+
+static void
+damage_is_told_by_file_and_offset_and_stepped_over(void **state)
+{
+	struct plog_recovery found;
+	struct plog_span span;
+	struct plog *log;
+	struct mr_error err;
+	struct reading r;
+	int64_t one;
+
+	(void)state;
+	make_log(20, 20, 9);
+	one = size_of(file_of(0, ".log")) / 20;
+	flip(file_of(0, ".log"), 7 * one + 70, 1);
+	log = open_log(&found);
+	assert_int_equal(found.damaged, 1);
+	assert_int_equal(found.damaged_offset, 7);
+	assert_int_equal(found.damaged_position, 7 * one);
+	assert_string_equal(found.damaged_file, "00000000000000000000.log");
+	assert_int_equal(plog_read(log, 7, 1000, 1, &span, &err), PLOG_DAMAGED);
+	assert_int_equal(span.base_offset, 7);
+	assert_int_equal(span.next_offset, 8);
+	assert_non_null(strstr(err.message, "00000000000000000000.log"));
+	assert_int_equal(plog_read(log, 2, 100000, 1, &span, &err), PLOG_OK);
+	assert_int_equal(span.next_offset, 7);
+	plog_release(log, &span);
+	assert_int_equal(plog_read(log, 8, 100000, 1, &span, &err), PLOG_OK);
+	assert_int_equal(span.next_offset, 20);
+	plog_release(log, &span);
+	read_log(log, 100000, &r);
+	assert_int_equal(r.count, 19);
+	assert_int_equal(plog_end(log), 20);
+	close_log(log);
+}
+
+static void
+offsets_that_were_flushed_are_never_given_again(void **state)
+{
+	struct plog_recovery found;
+	struct plog_span span;
+	struct plog *log;
+	struct plog_appended out;
+	struct mr_error err;
+	uint8_t bytes[512];
+
+	(void)state;
+	make_log(6, 6, 9);
+	assert_int_equal(truncate(file_of(0, ".log"), 0), 0);
+	log = open_log(&found);
+	assert_int_equal(found.damaged, 1);
+	assert_int_equal(plog_end(log), 6);
+	assert_int_equal(plog_append(log, bytes,
+			     make_one(bytes, "k", 9, 1, NULL), 1, &out, &err),
+	    PLOG_OK);
+	assert_int_equal(out.base_offset, 6);
+	flush_log(log);
+	assert_int_equal(plog_read(log, 2, 1000, 1, &span, &err), PLOG_DAMAGED);
+	assert_int_equal(span.next_offset, 6);
+	close_log(log);
+}
+
+/* ---- Compaction --------------------------------------------------------- */
+
+static struct plog_tidied
+tidy_log(struct plog *log, int64_t now_ms)
+{
+	struct plog_tidied did;
+	struct plog_tidy *tidy;
+	struct mr_error err = {MR_OK, ""};
+
+	memset(&did, 0, sizeof(did));
+	flush_log(log);
+	if ((tidy = plog_tidy_begin(log, now_ms)) != NULL) {
+		if (plog_tidy_run(tidy, &err) == -1)
+			fail_msg("%s", err.message);
+		plog_tidy_finish(log, tidy, &did);
+	}
+	flush_log(log);
+	return (did);
+}
+
+/* Three keys, the last of them deleted at the end. */
+static void
+fill_compacted(struct plog *log, int rounds)
+{
+	struct test_record records[3] = {{"a", "1", 1}, {"b", "2", 2},
+	    {"c", "3", 3}};
+	uint8_t bytes[512];
+	struct plog_appended out;
+	struct mr_error err;
+	int i;
+
+	for (i = 0; i < rounds; i++) {
+		if (i + 1 == rounds)
+			records[2].value = NULL;
+		assert_int_equal(plog_append(log, bytes,
+				     make_batch(bytes, records, 3, NULL), 1000,
+				     &out, &err),
+		    PLOG_OK);
+	}
+	/* The active segment isn't compacted. */
+	for (i = 0; i < 20; i++)
+		assert_int_equal(append_one(log, "other", 40, 5, NULL),
+		    PLOG_OK);
+}
+
+static int
+count_records(struct plog *log)
+{
+	struct plog_span span;
+	struct batch_header h;
+	struct mr_error err;
+	uint8_t bytes[BATCH_HEADER_SIZE];
+	int64_t offset = plog_start(log);
+	int count = 0;
+
+	while (offset < plog_high(log)) {
+		assert_int_equal(plog_read(log, offset, 1, 1, &span, &err),
+		    PLOG_OK);
+		if (span.length == 0)
+			break;
+		assert_int_equal(read_whole(span.fd, bytes, sizeof(bytes),
+				     span.position),
+		    0);
+		batch_header_read(bytes, &h);
+		count += h.record_count;
+		offset = span.next_offset;
+		plog_release(log, &span);
+	}
+	return (count);
+}
+
+static void
+compaction_keeps_the_last_of_each_key_and_its_offset(void **state)
+{
+	const int64_t later = (int64_t)1 << 42;
+	struct plog_tidied did;
+	struct plog_recovery found;
+	struct plog *log;
+	int before;
+
+	(void)state;
+	conf.cleanup = PLOG_COMPACT;
+	conf.segment_bytes = 1000;
+	conf.segment_ms = INT64_MAX / 4;
+	conf.delete_retention_ms = 0;
+	conf.dirty_ratio_least = 0.01;
+	log = open_log(NULL);
+	fill_compacted(log, 40);
+	flush_log(log);
+	before = count_records(log);
+	did = tidy_log(log, 2000);
+	assert_true(did.segments_compacted > 3);
+	assert_true(did.bytes_after < did.bytes_before / 4);
+	assert_int_equal(plog_end(log), 140);
+	assert_true(count_records(log) < before);
+	/* a, b and the tombstone, then what is in the active segment. */
+	assert_int_equal(count_records(log),
+	    3 + 1 + (int)(140 - plog_active(log)->base));
+	close_log(log);
+	log = open_log(&found);
+	assert_int_equal(found.damaged, 0);
+	assert_int_equal(found.indexes_rebuilt, 0);
+	assert_int_equal(count_records(log),
+	    3 + 1 + (int)(140 - plog_active(log)->base));
+	/* The tombstone goes in the next round that has something to do. */
+	fill_compacted(log, 1);
+	(void)tidy_log(log, later);
+	(void)tidy_log(log, later);
+	assert_int_equal(plog_start(log), 0);
+	close_log(log);
+	log = open_log(&found);
+	assert_int_equal(found.damaged, 0);
+	assert_int_equal(plog_end(log), 163);
+	close_log(log);
+}
+
+static void
+what_cannot_be_read_is_not_compacted(void **state)
+{
+	static const struct test_record one[] = {{"a", "1", 1}};
+	uint8_t bytes[512];
+	struct plog_tidied did;
+	struct plog_appended out;
+	struct plog *log;
+	struct mr_error err;
+	size_t size;
+	int i;
+
+	(void)state;
+	conf.cleanup = PLOG_COMPACT;
+	conf.segment_bytes = 600;
+	conf.dirty_ratio_least = 0.01;
+	log = open_log(NULL);
+	for (i = 0; i < 30; i++) {
+		size = finish_batch(bytes,
+		    make_records(bytes + BATCH_HEADER_SIZE, one, 1),
+		    BATCH_SNAPPY, one, 1, NULL);
+		assert_int_equal(plog_append(log, bytes, size, 1000, &out,
+				     &err),
+		    PLOG_OK);
+	}
+	did = tidy_log(log, 2000);
+	assert_int_equal(did.segments_compacted, 0);
+	assert_true(did.unreadable_batches > 20);
+	assert_int_equal(count_records(log), 30);
+	close_log(log);
+}
+
+static void
+folders_go_whole_or_not_at_all(void **state)
+{
+	char topic[100], part[120];
+	struct plog *log;
+	struct mr_error err;
+	struct stat st;
+
+	(void)state;
+	snprintf(topic, sizeof(topic), "%s/topic", test_root);
+	snprintf(part, sizeof(part), "%s/0", topic);
+	assert_int_equal(plog_folder_make(topic, &err), 0);
+	log = plog_open(part, &conf, 0, NULL, &err);
+	assert_non_null(log);
+	assert_int_equal(append_one(log, "k", 9, 1, NULL), PLOG_OK);
+	plog_abandon(log);
+	assert_int_equal(plog_folder_purge(test_root, &err), 0);
+	assert_int_equal(stat(part, &st), 0);
+	assert_int_equal(plog_folder_retire(topic, &err), 0);
+	assert_int_equal(stat(topic, &st), -1);
+	assert_int_equal(plog_folder_retire(topic, &err), 0);
+	assert_int_equal(plog_folder_purge(test_root, &err), 0);
+	snprintf(part, sizeof(part), "%s.deleted", topic);
+	assert_int_equal(stat(part, &st), -1);
+}
+
+int
+main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+	const struct CMUnitTest tests[] = {
+	    TEST(an_end_torn_at_any_byte_is_cut_to_whole_batches),
+	    TEST(garbage_behind_the_end_is_cut),
+	    TEST(a_flipped_byte_in_what_is_scanned_is_found),
+	    TEST(a_flipped_byte_in_what_is_not_scanned_is_found_by_reading),
+	    TEST(a_flipped_byte_in_any_other_file_is_harmless),
+	    TEST(damage_is_told_by_file_and_offset_and_stepped_over),
+	    TEST(offsets_that_were_flushed_are_never_given_again),
+	    TEST(compaction_keeps_the_last_of_each_key_and_its_offset),
+	    TEST(what_cannot_be_read_is_not_compacted),
+	    TEST(folders_go_whole_or_not_at_all),
+	};
+
+	return (cmocka_run_group_tests(tests, NULL, NULL));
+}
