@@ -382,8 +382,8 @@ a_full_disk_refuses_appends_serves_reads_and_heals(void **state)
 		fault = FAULT_ERROR;
 		countdown = 0;
 		assert_int_equal(plog_append(log, bytes,
-				     make_one(bytes, "k", 30, 1, NULL), 1, &out,
-				     &err),
+				     make_one(bytes, "k", 200, 1, NULL), 1,
+				     &out, &err),
 		    PLOG_NO_SPACE);
 		assert_int_equal(out.base_offset, -1);
 		assert_int_equal(err.kind, MR_RETRY);
