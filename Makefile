@@ -455,12 +455,13 @@ fuzz:
 # ---- Running --------------------------------------------------------------
 
 .PHONY: run status logs start stop restart scale reset kafka kafka-stop
-CTL = MILLRACE_BUILD=$(abspath $(BUILD)) deploy/local/ctl
+CTL = BROKER='$(BROKER)' MILLRACE_BUILD=$(abspath $(BUILD)) deploy/local/ctl
 COMMA_LIST = $(subst $(space),$(comma),$(strip $(1)))
 space := $(subst ,, )
 
 run:
-	@deploy/local/packages build run $(if $(MILLRACE_BROKERS),,kafka)
+	@deploy/local/packages build run \
+	    $(if $(MILLRACE_BROKERS)$(filter embedded,$(BROKER)),,kafka)
 	@$(MAKE) all
 	@$(CTL) up $(call COMMA_LIST,$(ONLY))
 
@@ -482,7 +483,7 @@ reset:
 	@YES='$(YES)' $(CTL) reset
 
 kafka:
-	@deploy/local/packages run kafka
+	@deploy/local/packages run $(if $(filter embedded,$(BROKER)),,kafka)
 	@$(CTL) kafka
 
 kafka-stop:
@@ -560,6 +561,7 @@ help:
 #:
 #: Settings
 #:   MILLRACE_PORT=8001  nginx's port
+#:   BROKER=embedded     the broker of this tree in Apache Kafka's place
 #:   MILLRACE_BROKERS=host:port
 #:                       use this Kafka and start none
 #:   MILLRACE_HOSTS=name,name

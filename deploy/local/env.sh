@@ -11,7 +11,9 @@
 #			the table names; 0 for none, as where nginx is not on 8000
 #	MILLRACE_HOSTS	further host names that nginx serves, commas between
 #	MILLRACE_BROKERS  an existing Kafka; without it one is started here
-#	KAFKA_PORT	9092: that one's port
+#	BROKER		which is started here: kafka (Apache Kafka, the default)
+#			or embedded (build/bin/broker, in data/broker)
+#	KAFKA_PORT	9092: its port, either's
 
 PATH=$PATH:/usr/sbin:/sbin
 LC_ALL=C
@@ -41,6 +43,8 @@ PORT=${MILLRACE_PORT:-$(kept MILLRACE_PORT)}
 PORT=${PORT:-8000}
 HOSTS=${MILLRACE_HOSTS:-$(kept MILLRACE_HOSTS)}
 BROKERS=${MILLRACE_BROKERS:-$(kept MILLRACE_BROKERS)}
+BROKER=${BROKER:-$(kept BROKER)}
+BROKER=${BROKER:-kafka}
 KAFKA_PORT=${KAFKA_PORT:-$(kept KAFKA_PORT)}
 KAFKA_PORT=${KAFKA_PORT:-9092}
 KAFKA_DATA=$DATA/kafka

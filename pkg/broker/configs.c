@@ -55,7 +55,8 @@ describe_setting(struct broker *b, struct request *req, const struct topic *t,
 	setting_write(setting, t != NULL ? &t->settings : &defaults, text,
 	    sizeof(text));
 	out->name = wire_text(setting_name(setting));
-	out->value = wire_text(copy_text(req, wire_text(text)));
+	out->value = wire_text(copy_text(req,
+	    wire_text(overridden ? t->overrides[setting] : text)));
 	if (out->value.at == NULL)
 		return (-1);
 	out->config_source = overridden ? SOURCE_TOPIC : SOURCE_DEFAULT;
@@ -242,15 +243,19 @@ change_list(const struct topic *t, int op, const char *value, char *out,
 {
 	struct topic_settings change = t->settings, now = t->settings;
 	struct mr_error err;
+	char have[40];
 
 	if (setting_parse(0, value, &change, &err) == -1) {
 		/* Let the caller's parsing say what is wrong. */
 		snprintf(out, size, "%s", value);
 		return;
 	}
-	if (op == OP_APPEND)
-		now.cleanup |= change.cleanup;
-	else
+	if (op == OP_APPEND && (change.cleanup & ~now.cleanup) != 0) {
+		setting_write(0, &now, have, sizeof(have));
+		snprintf(out, size, "%.30s,%.30s", have, value);
+		return;
+	}
+	if (op == OP_SUBTRACT)
 		now.cleanup &= ~change.cleanup;
 	setting_write(0, &now, out, size);
 }

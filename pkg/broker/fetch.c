@@ -206,8 +206,13 @@ fill_part(struct broker *b, struct fetch_part *part, int64_t *left, int first,
 		most = *left;
 	if (most < 0)
 		most = 0;
-	if ((h = read_part(b, part, most, first)) == NULL)
+	if ((h = read_part(b, part, most, first)) == NULL) {
+		if (part->out.error_code != WIRE_NONE)
+			part->out.high_watermark = part->out
+						       .last_stable_offset =
+			    part->out.log_start_offset = -1;
 		return;
+	}
 	part->out.records.length = (int32_t)h->span.length;
 	*left -= h->span.length;
 	spans[*count].fd = h->span.fd;

@@ -100,6 +100,9 @@ append(struct broker *b, struct partition *p,
 		partition_changed(b, p);
 	} else if (code != PLOG_DUPLICATE) {
 		log_refusal(p, code, &err);
+		if (code == PLOG_INVALID_RECORD ||
+		    code == PLOG_OUT_OF_ORDER || code == PLOG_FENCED)
+			out->log_start_offset = plog_start(p->log);
 		return (partition_error(code));
 	}
 	out->base_offset = appended.base_offset;

@@ -149,8 +149,9 @@ int wire_header_read(const uint8_t *frame, size_t size,
 
 /*
  * wire_read -- a message of ${version} into the struct ${out} that goes with
- * ${layout}.  Bytes left over at the end are an error.  0, or -1 REJECT with
- * the field that is wrong, or RETRY when the arena is full.
+ * ${layout}.  Bytes left over at the end are left alone, as Kafka leaves them:
+ * librdkafka ends some requests with a few.  0, or -1 REJECT with the field
+ * that is wrong, or RETRY when the arena is full.
  */
 int wire_read(const struct wire_layout *layout, int version, int flexible_from,
     const uint8_t *bytes, size_t size, struct wire_arena *arena, void *out,

@@ -390,9 +390,6 @@ wire_read(const struct wire_layout *layout, int version, int flexible_from,
 
 	if (read_struct(&r, layout, out) == -1)
 		return (mr_error_wrap(r.err, "%s", layout->name));
-	if (r.left != 0)
-		return (mr_error_set(r.err, MR_REJECT,
-		    "%s: %zu bytes are left over", layout->name, r.left));
 	return (0);
 }
 

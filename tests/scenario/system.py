@@ -41,7 +41,9 @@ class Skip(Exception):
 class Settings:
     """What the runner was told; ``slow`` stretches every deadline."""
 
-    def __init__(self, bin_dir, failpoints_dir, slow, small, keep):
+    def __init__(self, bin_dir, failpoints_dir, slow, small, keep,
+                 broker="kafka"):
+        self.broker = broker  # "kafka" or "embedded"
         self.bin = bin_dir
         self.failpoints_bin = failpoints_dir
         self.slow = slow
@@ -161,9 +163,14 @@ class System:
             KAFKA_HEAP="256m")
 
     def kafka_start(self, wait=True):
+        if self.settings.broker == "embedded":
+            argv = [os.path.join(self.settings.bin, "broker"),
+                    "--listen", "127.0.0.1:%d" % self.kafka_port,
+                    "--data", os.path.join(self.base, "kafka-data")]
+        else:
+            argv = [os.path.join(ROOT, "deploy/local/kafka"), "run"]
         self.kafka_process = Process(
-            [os.path.join(ROOT, "deploy/local/kafka"), "run"],
-            os.path.join(self.logs, "kafka.log"), self._kafka_env())
+            argv, os.path.join(self.logs, "kafka.log"), self._kafka_env())
         if wait:
             self.kafka_wait()
 
