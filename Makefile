@@ -361,7 +361,8 @@ SUITES = 'unit=$(UNDER) tests/run-unit $(UNIT_TESTS)' \
     '?model=$(BUILD)/test/model' \
     'page=node tests/page/run.mjs' \
     $(if $(SAN),,'docs=tests/docs/run') \
-    '?scenario=tests/scenario/run'
+    '?scenario=tests/scenario/run' \
+    $(if $(SAN),,'?conformance=tests/conformance/run')
 
 test:
 	@deploy/local/packages build run kafka test

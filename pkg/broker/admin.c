@@ -33,11 +33,11 @@ struct create_job {
 	void (*answer)(struct create_job *create);
 };
 
-/* In the request's memory; NULL: given up. */
+/* In the request's memory; NULL: there is none left. */
 static char *
 copy_text(struct request *req, const char *text, size_t length)
 {
-	char *copy = request_take(req, length + 1);
+	char *copy = wire_arena_take(&req->arena, length + 1);
 
 	if (copy != NULL && length > 0)
 		memcpy(copy, text, length);
@@ -242,7 +242,7 @@ check_assignments(const struct wire_create_topics_request_topic *in,
 	return (WIRE_NONE);
 }
 
-/* 0, or -1: a setting is wrong (the verdict says so) or all is given up. */
+/* 0, or -1: a setting is wrong, and the verdict says so. */
 static int
 take_settings(struct broker *b, struct request *req, struct topic *t,
     const struct wire_create_topics_request_topic *in, struct verdict *v)
@@ -258,8 +258,10 @@ take_settings(struct broker *b, struct request *req, struct topic *t,
 		if (c->value.length < 0)
 			continue;
 		value = copy_text(req, c->value.at, (size_t)c->value.length);
-		if (value == NULL)
+		if (value == NULL) {
+			v->error = WIRE_KAFKA_STORAGE_ERROR;
 			return (-1);
+		}
 		setting = setting_find(c->name.at, (size_t)c->name.length);
 		if (setting == -1)
 			mr_error_set(&err, MR_REJECT,
@@ -332,8 +334,11 @@ list_settings(struct request *req, const struct topic *t,
 		setting_write(i, &t->settings, text, sizeof(text));
 		c->name = wire_text(setting_name(i));
 		c->value = wire_text(copy_text(req, text, strlen(text)));
-		if (c->value.at == NULL)
+		if (c->value.at == NULL) {
+			request_abandon(req,
+			    "its answer takes too much memory");
 			return (-1);
+		}
 		c->config_source = t->overrides[i] != NULL ? 1 : 5;
 	}
 	return (0);

@@ -22,6 +22,7 @@
 
 #define SENDFILE_MOST ((size_t)1024 * 1024) /* a connection and turn */
 #define OUTSTANDING_MOST 64
+#define ACCEPT_PAUSE_MS 1000 /* without descriptors */
 #define HOST_SIZE 64
 #define FRAME_LEAST 8 /* key, version and correlation id */
 
@@ -666,7 +667,8 @@ connections_turn(struct broker *b)
 		connection_free(conn);
 	}
 	listeners_accept(b,
-	    !b->stopping && b->connection_count < b->conf.connections_most);
+	    !b->stopping && b->now_ms >= b->accept_at_ms &&
+		b->connection_count < b->conf.connections_most);
 }
 
 void
@@ -800,7 +802,7 @@ connection_accept(struct broker *b, int listen_fd)
 			    errno == ENOMEM) {
 				log_warn("connection refused", "reason",
 				    strerror(errno));
-				/* Until the next tick. */
+				b->accept_at_ms = b->now_ms + ACCEPT_PAUSE_MS;
 				listeners_accept(b, 0);
 			}
 			return;

@@ -40,6 +40,7 @@ struct broker {
 	struct listener listeners[BROKER_LISTEN_MOST * 2];
 	size_t listener_count;
 	int accepting; /* listeners are in the epoll set */
+	int64_t accept_at_ms; /* not before */
 	int64_t now_ms; /* steady, as of this turn */
 	int64_t next_tick_ms, next_slow_tick_ms;
 	int stopping;

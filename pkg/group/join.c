@@ -10,17 +10,15 @@
 #define MEMBER_BYTES_MOST (1024 * 1024)
 
 static void
-refuse_join(struct group_coordinator *c, const struct group_caller *caller,
-    int16_t error, struct wire_string member_id)
+refuse_join(struct group_coordinator *c, uint64_t ticket, int16_t error,
+    struct wire_string member_id)
 {
 	struct wire_join_group_response answer;
 
 	wire_defaults(wire_join_group_response_layout(), &answer);
 	answer.error_code = error;
 	answer.member_id = member_id;
-	/* Where these can't be null they are empty. */
-	answer.protocol_name = wire_text(caller->version >= 7 ? NULL : "");
-	c->conf.joined(c->conf.arg, caller->ticket, &answer);
+	c->conf.joined(c->conf.arg, ticket, &answer);
 }
 
 /* ---- what a member says ------------------------------------------------- */
@@ -196,8 +194,10 @@ wait_for_join(struct group_coordinator *c, struct group *g, struct member *m,
     const struct group_caller *caller)
 {
 
+	/* Who asks twice waits for the second answer. */
 	if (m->join_ticket != 0)
-		rebalance_answer_join(c, g, m, caller->now_ms);
+		refuse_join(c, m->join_ticket, WIRE_REBALANCE_IN_PROGRESS,
+		    wire_text(m->id));
 	m->join_ticket = caller->ticket;
 	if (g->state == GROUP_PREPARING) {
 		/* The delay of a first rebalance begins anew, to a limit. */
@@ -226,11 +226,12 @@ join_new(struct group_coordinator *c, struct group *g,
 	struct member *m;
 
 	if (g->member_count >= c->conf.members_most) {
-		refuse_join(c, caller, WIRE_GROUP_MAX_SIZE_REACHED, id);
+		refuse_join(c, caller->ticket, WIRE_GROUP_MAX_SIZE_REACHED, id);
 		return;
 	}
 	if ((m = add_member(c, g, caller, req, id)) == NULL) {
-		refuse_join(c, caller, WIRE_COORDINATOR_NOT_AVAILABLE, id);
+		refuse_join(c, caller->ticket, WIRE_COORDINATOR_NOT_AVAILABLE,
+		    id);
 		return;
 	}
 	wait_for_join(c, g, m, caller);
@@ -246,7 +247,7 @@ give_id(struct group_coordinator *c, struct group *g,
 
 	if (p == NULL || (p->id = strdup(id)) == NULL) {
 		free(p);
-		refuse_join(c, caller, WIRE_COORDINATOR_NOT_AVAILABLE,
+		refuse_join(c, caller->ticket, WIRE_COORDINATOR_NOT_AVAILABLE,
 		    wire_text(""));
 		return;
 	}
@@ -254,7 +255,7 @@ give_id(struct group_coordinator *c, struct group *g,
 	p->next = g->pending;
 	g->pending = p;
 	group_wake_at(c, p->expires_ms);
-	refuse_join(c, caller, WIRE_MEMBER_ID_REQUIRED, wire_text(id));
+	refuse_join(c, caller->ticket, WIRE_MEMBER_ID_REQUIRED, wire_text(id));
 }
 
 /*
@@ -267,7 +268,6 @@ replace_instance(struct group_coordinator *c, struct group *g,
     const struct wire_join_group_request *req, struct member *m, const char *id)
 {
 	int same = says_the_same(m, req), led;
-	struct wire_join_group_response answer;
 	char *old_id = m->id, *new_id = strdup(id), *leader = NULL;
 
 	led = g->leader != NULL && strcmp(g->leader, old_id) == 0;
@@ -275,18 +275,15 @@ replace_instance(struct group_coordinator *c, struct group *g,
 	    take_protocols(c, m, caller, req) == -1) {
 		free(new_id);
 		free(leader);
-		refuse_join(c, caller, WIRE_COORDINATOR_NOT_AVAILABLE,
+		refuse_join(c, caller->ticket, WIRE_COORDINATOR_NOT_AVAILABLE,
 		    wire_text(""));
 		return;
 	}
 	/* Whoever still waits as the old one is fenced. */
-	if (m->join_ticket != 0) {
-		wire_defaults(wire_join_group_response_layout(), &answer);
-		answer.error_code = WIRE_FENCED_INSTANCE_ID;
-		answer.member_id = wire_text(old_id);
-		c->conf.joined(c->conf.arg, m->join_ticket, &answer);
-		m->join_ticket = 0;
-	}
+	if (m->join_ticket != 0)
+		refuse_join(c, m->join_ticket, WIRE_FENCED_INSTANCE_ID,
+		    wire_text(old_id));
+	m->join_ticket = 0;
 	if (m->sync_ticket != 0)
 		rebalance_answer_sync(c, g, m, WIRE_FENCED_INSTANCE_ID);
 	m->id = new_id;
@@ -347,7 +344,7 @@ join_again(struct group_coordinator *c, struct group *g,
 		return;
 	}
 	if (take_protocols(c, m, caller, req) == -1) {
-		refuse_join(c, caller, WIRE_COORDINATOR_NOT_AVAILABLE,
+		refuse_join(c, caller->ticket, WIRE_COORDINATOR_NOT_AVAILABLE,
 		    req->member_id);
 		return;
 	}
@@ -370,7 +367,7 @@ join_known(struct group_coordinator *c, struct group *g,
 	}
 	error = group_identify(g, req->member_id, req->group_instance_id, &m);
 	if (error != WIRE_NONE)
-		refuse_join(c, caller, error, req->member_id);
+		refuse_join(c, caller->ticket, error, req->member_id);
 	else
 		join_again(c, g, caller, req, m);
 }
@@ -411,7 +408,7 @@ group_join(struct group_coordinator *c, const struct group_caller *caller,
 	if (error == WIRE_NONE && !fits(g, req))
 		error = WIRE_INCONSISTENT_GROUP_PROTOCOL;
 	if (error != WIRE_NONE)
-		refuse_join(c, caller, error, req->member_id);
+		refuse_join(c, caller->ticket, error, req->member_id);
 	else if (req->member_id.length == 0)
 		join_unknown(c, g, caller, req);
 	else
