@@ -161,7 +161,7 @@ read_producer(struct plog *log, const uint8_t *p, const uint8_t *end)
 	id = get_i64(p);
 	count = get_i16(p + 18);
 	if (count < 0 || count > 5 ||
-	    end - p - PRODUCER_BYTES < count * BATCH_BYTES ||
+	    end - p - PRODUCER_BYTES < (ptrdiff_t)count * BATCH_BYTES ||
 	    producers_reserve(&log->producers, id, INT32_MAX) == -1 ||
 	    (pr = map_find(&log->producers.by_id, &id, sizeof(id))) == NULL)
 		return (NULL);
