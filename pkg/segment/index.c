@@ -36,7 +36,8 @@ index_writer_add(struct index_writer *w, int64_t segment_base, int64_t position,
 
 	if (position - w->last_position >= INDEX_STEP &&
 	    w->pending_count < INDEX_PENDING && !w->lost) {
-		entry_write(w->pending + w->pending_count * INDEX_ENTRY_SIZE,
+		entry_write(w->pending +
+			(size_t)w->pending_count * INDEX_ENTRY_SIZE,
 		    (uint32_t)(offset - segment_base), (uint32_t)position,
 		    w->max_time_ms, w->heads);
 		w->pending_count++;

@@ -14,6 +14,7 @@
  */
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -184,6 +185,7 @@ child(void)
 	struct plog *kept, *compacted;
 	int i;
 
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	configure(&conf, PLOG_DELETE);
 	kept = plog_open(keep, &conf, 0, NULL, NULL);
 	configure(&conf, PLOG_COMPACT);
@@ -353,6 +355,7 @@ main(int argc, char **argv)
 		    "usage: powercut [--cuts N] [--seed N] [--plant]\n");
 		return (2);
 	}
+	(void)setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("# seed %llu\n", (unsigned long long)seed);
 	told = mmap(NULL, sizeof(*told), PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);

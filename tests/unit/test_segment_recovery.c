@@ -450,6 +450,38 @@ compaction_keeps_the_last_of_each_key_and_its_offset(void **state)
 }
 
 static void
+an_offset_that_changed_in_a_compacted_segment_is_found(void **state)
+{
+	struct plog_segment *segment;
+	struct plog *log;
+	struct reading r;
+	int64_t base = -1;
+	size_t i;
+
+	(void)state;
+	conf.cleanup = PLOG_COMPACT;
+	conf.segment_bytes = 1000;
+	conf.segment_ms = INT64_MAX / 4;
+	conf.dirty_ratio_least = 0.01;
+	log = open_log(NULL);
+	fill_compacted(log, 40);
+	(void)tidy_log(log, 2000);
+	for (i = 0; i < log->count; i++) {
+		segment = log->segments[i];
+		if (segment->compacted && segment->size > 0)
+			base = segment->base;
+	}
+	assert_true(base >= 0);
+	close_log(log);
+	/* Bit 0 of the first batch's base offset: still in order. */
+	flip(file_of(base, ".log"), 7, 1);
+	log = open_log(NULL);
+	read_log(log, 100000, &r);
+	assert_int_equal(r.damaged, 1);
+	close_log(log);
+}
+
+static void
 what_cannot_be_read_is_not_compacted(void **state)
 {
 	static const struct test_record one[] = {{"a", "1", 1}};
@@ -520,6 +552,7 @@ main(void)
 	    TEST(damage_is_told_by_file_and_offset_and_stepped_over),
 	    TEST(offsets_that_were_flushed_are_never_given_again),
 	    TEST(compaction_keeps_the_last_of_each_key_and_its_offset),
+	    TEST(an_offset_that_changed_in_a_compacted_segment_is_found),
 	    TEST(what_cannot_be_read_is_not_compacted),
 	    TEST(folders_go_whole_or_not_at_all),
 	};
