@@ -264,7 +264,7 @@ static int64_t
 cut(void)
 {
 	uint32_t how = SHUTDOWN_WITHOUT_JOURNAL;
-	int64_t kept_missing, compact_missing;
+	int64_t kept_missing, compact_missing, kept_end, compact_end;
 	long long target;
 	pid_t pid;
 	int fd, rc;
@@ -280,6 +280,10 @@ cut(void)
 	while (atomic_load(&told->keep_end) < target &&
 	    waitpid(pid, NULL, WNOHANG) == 0)
 		usleep(50);
+	/* What is acknowledged while it goes is anybody's guess: a flush that the
+	 * shutdown overtakes can return 0, which real disks' don't. */
+	compact_end = atomic_load(&told->compact_end);
+	kept_end = atomic_load(&told->keep_end);
 	rc = ioctl(fd, SHUTDOWN, &how);
 	close(fd);
 	kill(pid, SIGKILL);
@@ -289,10 +293,10 @@ cut(void)
 		printf("# can't cut: %s\n", strerror(errno));
 		return (-1);
 	}
-	kept_missing = count_missing(keep, PLOG_DELETE,
-	    atomic_load(&told->keep_end));
-	compact_missing = count_missing(compact, PLOG_COMPACT,
-	    atomic_load(&told->compact_end));
+	atomic_store(&told->compact_end, compact_end);
+	atomic_store(&told->keep_end, kept_end);
+	kept_missing = count_missing(keep, PLOG_DELETE, kept_end);
+	compact_missing = count_missing(compact, PLOG_COMPACT, compact_end);
 	return (kept_missing < 0 || compact_missing < 0 ?
 		-1 :
 		kept_missing + compact_missing);
