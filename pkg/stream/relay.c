@@ -167,6 +167,20 @@ headers_of_row(struct sender *x, struct store_rows *row, struct row_headers *h)
 	}
 }
 
+/*
+ * A record's timestamp for Kafka, never ahead of the clock: a broker refuses
+ * what is an hour ahead of its own (message.timestamp.after.max.ms), and one
+ * event from a clock that was wrong would hold up all behind it.  ce_time and
+ * the payload keep what the event says.
+ */
+static int64_t
+stamp_ms(struct store_rows *row)
+{
+	int64_t ts_ms = store_get_i64(row, 6), now_ms = clock_wall_ms();
+
+	return (ts_ms < now_ms ? ts_ms : now_ms);
+}
+
 /* Hand one row over: 1 done, 0 the queue is full, -1 failed. */
 static int
 row_send(struct sender *x, struct store_rows *row, struct mr_error *err)
@@ -185,7 +199,7 @@ row_send(struct sender *x, struct store_rows *row, struct mr_error *err)
 	if (kafka_producer_send(x->producer, store_get_text(row, 1),
 		(int)store_get_i64(row, 2), store_is_null(row, 4) ? NULL : key,
 		key_size, store_is_null(row, 5) ? NULL : value, value_size,
-		h.list, h.count, store_get_i64(row, 6), (void *)(uintptr_t)slot,
+		h.list, h.count, stamp_ms(row), (void *)(uintptr_t)slot,
 		err) == -1)
 		return (err->kind == MR_RETRY ? 0 : -1);
 	x->ring[slot].seq = x->sent = store_get_i64(row, 0);

@@ -291,6 +291,25 @@ row_of_an_instance_that_died_is_relayed_by_the_next(void **state)
 	driver_stop(d);
 }
 
+/* A broker refuses what is an hour ahead: all behind it would wait. */
+static void
+timestamp_is_never_ahead_of_the_clock(void **state)
+{
+	struct driven *d = driver_run(&ledger_service, "one", NULL);
+
+	(void)state;
+	WAIT(driver_ready(d));
+	driver_exec("INSERT INTO outbox (database, topic, partition, type,"
+		    " value, ts_ms, predecessor) VALUES (1, '" OUTPUT
+		    "', 0, 't', x'41', 253402300799999, 0),"
+		    " (1, '" OUTPUT "', 0, 't', x'41', 1, 1)");
+	driver_pass_ms(2000);
+	WAIT(outputs() == 2);
+	assert_true(fake_ts_ms(OUTPUT, 0, 0) <= clock_wall_ms());
+	assert_int_equal(fake_ts_ms(OUTPUT, 0, 1), 1);
+	driver_stop(d);
+}
+
 static void
 stopping_hands_the_relay_over_at_once(void **state)
 {
@@ -325,6 +344,7 @@ main(void)
 	    LEDGER_TEST(
 		superseded_between_its_own_transactions_it_sends_no_more),
 	    LEDGER_TEST(row_of_an_instance_that_died_is_relayed_by_the_next),
+	    LEDGER_TEST(timestamp_is_never_ahead_of_the_clock),
 	    LEDGER_TEST(stopping_hands_the_relay_over_at_once),
 	};
 
