@@ -97,8 +97,7 @@ list_segments(struct plog *log, struct mr_error *err)
 	}
 	closedir(dir);
 	if (log->count > 1)
-		qsort(log->segments, log->count, sizeof(*log->segments),
-		    by_base);
+		qsort(log->segments, log->count, sizeof(void *), by_base);
 	return (rc);
 }
 

@@ -86,7 +86,7 @@ check_at(struct scanner *s, int64_t position, int strict)
 	batch_header_read(p, &s->h);
 	if (!is_plausible(s, position, strict))
 		return (-1);
-	memcpy(s->head, p, BATCH_HEADER_SIZE);
+	memcpy(s->head, p, sizeof(s->head));
 	at = position + BATCH_AT_ATTRIBUTES;
 	end = position + batch_size(&s->h);
 	for (sum = 0; at < end; at += length) {

@@ -112,7 +112,7 @@ segments_add(struct plog *log, struct plog_segment *segment)
 
 	if (log->count == log->capacity) {
 		capacity = log->capacity > 0 ? log->capacity * 2 : 4;
-		grown = realloc(log->segments, capacity * sizeof(*grown));
+		grown = realloc(log->segments, capacity * sizeof(void *));
 		if (grown == NULL)
 			return (-1);
 		log->segments = grown;
@@ -162,7 +162,7 @@ segments_drop(struct plog *log, size_t from, size_t count)
 			segment_free(log, segment);
 	}
 	memmove(log->segments + from, log->segments + from + count,
-	    (log->count - from - count) * sizeof(*log->segments));
+	    (log->count - from - count) * sizeof(void *));
 	log->count -= count;
 }
 
