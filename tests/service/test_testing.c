@@ -293,7 +293,7 @@ test_requests_and_commands_are_answered(void **state)
 	assert_int_equal(a->status, 200);
 	assert_string_equal(a->body,
 	    "{\"notes\":[{\"n\":0,\"text\":\"none\",\"x\":null},"
-	    "{\"n\":1,\"text\":\"hello\",\"x\":null}],\"poll_ms\":1000}");
+	    "{\"n\":1,\"text\":\"hello\",\"x\":null}],\"poll_ms\":1000}\n");
 	assert_true(a->etag[0] != '\0');
 	assert_int_equal(testing_request(t, "GET", "/blobs", NULL)->status,
 	    500);
