@@ -277,7 +277,7 @@ def slow_clients(context):
     adds_up(context)
 
 
-@scenario()
+@scenario(small=False)
 def many_poison_records(context):
     """10,000 poison records among 100,000 good ones, each counted once."""
     system = context.system

@@ -18,7 +18,7 @@ from system import SERVICES, expect
 DAY_MS = 86400000
 
 
-@scenario()
+@scenario(small=False)
 def old_version_stopped_in_a_transaction(context):
     """An older binary that stopped in a transaction is named and killed.
 
@@ -52,7 +52,7 @@ def old_version_stopped_in_a_transaction(context):
     adds_up(context)
 
 
-@scenario()
+@scenario(small=False)
 def nginx_killed(context):
     """kill -9 of nginx's workers, then of all of it, under load through it."""
     system = context.system
@@ -82,7 +82,7 @@ POST_PLACES = ("batch.begun", "batch.applied", "commit.before",
                "commit.after", "batch.answered", "relay.sent")
 
 
-@scenario()
+@scenario(small=False)
 def killed_in_a_post(context):
     """The service dies at each step of POSTs: one order for one key."""
     system = context.system
@@ -128,7 +128,7 @@ def post_twice(context):
     return "idempotency-replayed" in first.headers
 
 
-@scenario(spoils=True)
+@scenario(spoils=True, small=False)
 def upgraded_underneath(context):
     """A rolling restart with a migration in it, under load.
 
@@ -179,7 +179,7 @@ def schema_of(system):
                         " schema_versions WHERE component = 'service'")
 
 
-@scenario()
+@scenario(small=False)
 def clock_jumps(context):
     """Wall clocks jump two days on and ten back under load.
 
@@ -254,7 +254,7 @@ def sums_are_sane(system, name):
             expect(0 <= value < 100000, "%s of %s", line, name)
 
 
-@scenario()
+@scenario(small=False)
 def descriptors_exhausted(context):
     """A service without descriptors neither spins nor ends; it heals."""
     system = context.system

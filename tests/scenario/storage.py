@@ -78,7 +78,7 @@ def end_all(system):
             process.end()
 
 
-@scenario(kind="own")
+@scenario(kind="own", small=False)
 def power_cuts(context):
     """The power fails again and again under load: what was answered is kept,
     and all adds up."""
@@ -129,7 +129,7 @@ def post(system):
                         30 * system.settings.slow)
 
 
-@scenario(kind="own")
+@scenario(kind="own", small=False)
 def disk_full(context):
     """No space is left: 503, nothing half-written, and it heals by itself."""
     system, ledger = context.system, context.ledger

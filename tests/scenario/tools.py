@@ -52,7 +52,7 @@ def database_id(system, service):
                         " ORDER BY number DESC LIMIT 1")
 
 
-@scenario()
+@scenario(small=False)
 def backup_and_restore(context):
     """Backups taken under load and put back: nothing is lost downstream,
     nothing happens twice."""
@@ -104,7 +104,7 @@ def backup_and_restore(context):
 backup_and_restore.spoils = True  # topics have records of lost lives
 
 
-@scenario(spoils=True)
+@scenario(spoils=True, small=False)
 def orders_restored(context):
     """orders.db put back by the command: what clients wrote since is lost
     and nothing else, and nothing new is taken for a repeat."""
@@ -154,7 +154,7 @@ def make_older(system, service):
     return version - 1
 
 
-@scenario(spoils=True)
+@scenario(spoils=True, small=False)
 def upgraded_and_rolled_back(context):
     """An upgrade leaves a checked copy from before its migrations; going
     back to it loses what clients wrote since, and nothing else."""
@@ -201,7 +201,7 @@ def upgraded_and_rolled_back(context):
     context.say("%d kept, %d lost" % (len(kept), len(lost)))
 
 
-@scenario()
+@scenario(small=False)
 def rebuilt_from_the_log(context):
     """notifications and prices are made anew from their topics; those that
     can't be say why."""
@@ -229,7 +229,7 @@ def rebuilt_from_the_log(context):
     adds_up(context)
 
 
-@scenario()
+@scenario(small=False)
 def dead_letters_again(context):
     """A dead letter is applied once more by its service, or dropped; nginx
     lets nobody do it."""
