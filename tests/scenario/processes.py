@@ -160,7 +160,7 @@ def upgraded_underneath(context):
         expect(schema_of(system) > version, "the schema is %d", version)
         more_orders(context, work, 40)
         system.ready("inventory", "inventory-2")
-        expect("schema" in system.log("inventory", size),
+        expect("migrated by another program" in system.log("inventory", size),
                "the old one doesn't say why it left")
         more_orders(context, work, 20)
     expect(len(system.ends) == ends + 1, "ended: %r", system.ends[ends:])
@@ -263,25 +263,37 @@ def descriptors_exhausted(context):
         more_orders(context, work, 10)
         size = system.log_size("orders")
         old = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, old[1]))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE,
+                         (lowest_free(pid), old[1]))
         began, used = time.monotonic(), cpu_s(pid)
         waiting = [connecting(system.socket_of("orders")) for _ in range(40)]
         system.wait_for("its log says so", lambda: "Too many open files" in
                         system.log("orders", size), 10)
         system.wait_for("3 s have passed", lambda:
                         time.monotonic() - began > 3)
-        share = (cpu_s(pid) - used) / (time.monotonic() - began)
+        now = cpu_s(pid)
+        spent = {t: now[t] - used.get(t, 0) for t in now}
+        share = sum(spent.values()) / (time.monotonic() - began)
         lines = system.log("orders", size).count("accepting a connection")
         resource.prlimit(pid, resource.RLIMIT_NOFILE, old)
         for sock in waiting:
             sock.close()
-        expect(share < 0.6, "it used %d %% of a core", 100 * share)
+        expect(share < 0.4, "it used %d %% of a core: %r", 100 * share,
+               sorted(spent.items(), key=lambda x: -x[1])[:4])
         expect(lines <= 6 * system.settings.slow, "%d lines of it", lines)
         more_orders(context, work, 20)
     expect(system.services["orders"].pid == pid, "it was restarted")
     system.ready("orders")
-    context.say("%d %% of a core, %d lines meanwhile" % (100 * share, lines))
+    context.say("%d %% of a core, most by %s, %d lines meanwhile" % (
+        100 * share, max(spent, key=spent.get).split()[0], lines))
     adds_up(context)
+
+
+def lowest_free(pid):
+    """A limit of this leaves nothing.  (poll() fails at once, and whoever
+    calls it spins, where there may be fewer than it is to look at.)"""
+    there = {int(x) for x in os.listdir("/proc/%d/fd" % pid)}
+    return min(set(range(len(there) + 1)) - there)
 
 
 def connecting(path):
@@ -295,6 +307,12 @@ def connecting(path):
 
 
 def cpu_s(pid):
-    with open("/proc/%d/stat" % pid) as f:
-        fields = f.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """{thread: its seconds so far}."""
+    used = {}
+    for thread in os.listdir("/proc/%d/task" % pid):
+        with open("/proc/%d/task/%s/stat" % (pid, thread)) as f:
+            name, _, rest = f.read().partition("(")[2].rpartition(")")
+        fields = rest.split()
+        used[name + " " + thread] = (int(fields[11]) + int(fields[12])) / \
+            os.sysconf("SC_CLK_TCK")
+    return used
