@@ -32,6 +32,7 @@ seq_of(const char *line, size_t length, const char *source)
 	if (length <= n || memcmp(line, start, n) != 0 ||
 	    line[length - 1] != '}')
 		return (0);
+	/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
 	for (digits = 0; n + digits < length && digits < sizeof(number) - 1 &&
 	     line[n + digits] >= '0' && line[n + digits] <= '9';
 	     digits++)

@@ -59,7 +59,7 @@ static int
 set_partition_count(struct topic *t, int32_t count)
 {
 
-	t->partitions = calloc((size_t)count, sizeof(*t->partitions));
+	t->partitions = calloc((size_t)count, sizeof(struct partition *));
 	if (t->partitions == NULL)
 		return (-1);
 	t->partition_count = count;
@@ -183,7 +183,7 @@ new_create(struct request *req, size_t count)
 	create->req = req;
 	create->count = count;
 	create->topics = request_take(req,
-	    (count + 1) * sizeof(*create->topics));
+	    (count + 1) * sizeof(struct topic *));
 	if (create->topics == NULL)
 		return (NULL);
 	create->verdicts = request_take(req,
@@ -573,7 +573,7 @@ handle_delete_topics(struct broker *b, struct request *req)
 	del->req = req;
 	del->count = (size_t)count;
 	del->topics = request_take(req,
-	    (del->count + 1) * sizeof(*del->topics));
+	    (del->count + 1) * sizeof(struct topic *));
 	if (del->topics == NULL)
 		return;
 	del->names = request_take(req, (del->count + 1) * sizeof(*del->names));

@@ -305,7 +305,7 @@ load_topic(struct broker *b, struct store_rows *rows, struct mr_error *err)
 		return (mr_error_set(err, MR_FATAL, "out of memory"));
 	t->partition_count = (int32_t)store_get_i64(rows, 2);
 	t->partitions = calloc((size_t)t->partition_count,
-	    sizeof(*t->partitions));
+	    sizeof(struct partition *));
 	if (t->partitions == NULL) {
 		t->partition_count = 0;
 		topic_free(t);

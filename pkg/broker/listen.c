@@ -114,10 +114,10 @@ open_address(struct broker *b, const char *address, struct mr_error *err)
 int
 listeners_open(struct broker *b, struct mr_error *err)
 {
-	int i, n;
+	int i;
 
 	for (i = 0; i < b->conf.listen.count; i++)
-		if ((n = open_address(b, b->conf.listen.items[i], err)) == -1)
+		if (open_address(b, b->conf.listen.items[i], err) == -1)
 			return (-1);
 	if (b->listener_count == 0)
 		return (mr_error_set(err, MR_REJECT,

@@ -47,8 +47,8 @@ static const struct setting settings_table[SETTING_COUNT] = {
 	NULL, "how large a partition may grow; -1: no limit"},
     {"retention.ms", SETTING_LONG, PLACE(retention_ms), -1, INT64_MAX, NULL,
 	"how long records are kept; -1: for ever"},
-    {"segment.bytes", SETTING_INT, PLACE(segment_bytes), 1024 * 1024, INT32_MAX,
-	NULL, "how large a segment file grows"},
+    {"segment.bytes", SETTING_INT, PLACE(segment_bytes), INT64_C(1048576),
+	INT32_MAX, NULL, "how large a segment file grows"},
     {"segment.ms", SETTING_LONG, PLACE(segment_ms), 1, INT64_MAX, NULL,
 	"how old a segment grows before the next is begun"},
 };

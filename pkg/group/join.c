@@ -7,7 +7,7 @@
 #include "group/internal.h"
 
 /* Not all of a frame may stay here: what one member may say. */
-#define MEMBER_BYTES_MOST (1024 * 1024)
+#define MEMBER_BYTES_MOST ((size_t)1024 * 1024)
 
 static void
 refuse_join(struct group_coordinator *c, uint64_t ticket, int16_t error,

@@ -203,7 +203,7 @@ group_drop_topic(struct group_coordinator *c, const char *topic)
 		if (t == NULL)
 			continue;
 		for (i = 0; i < t->capacity; i++)
-			clear_offset(g, &t->list[i]);
+			g->offset_count -= t->list[i].offset >= 0;
 		free_topic(t);
 	}
 }

@@ -84,8 +84,9 @@ check_at(struct scanner *s, int64_t position, int strict)
 	if (p[BATCH_AT_MAGIC] != 2)
 		return (-1);
 	batch_header_read(p, &s->h);
+	/* The window is the scanner's, and scanner_done frees it. */
 	if (!is_plausible(s, position, strict))
-		return (-1);
+		return (-1); /* NOLINT(clang-analyzer-unix.Malloc) */
 	memcpy(s->head, p, sizeof(s->head));
 	at = position + BATCH_AT_ATTRIBUTES;
 	end = position + batch_size(&s->h);

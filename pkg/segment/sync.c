@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -35,6 +36,7 @@ plog_sync_begin(struct plog *log)
 	/* If not all segments are in it, those before the end are. */
 	if (i == log->count)
 		segment = plog_active(log);
+	assert(segment != NULL);
 	sync->end = segment->next;
 	sync->base = segment->base;
 	sync->position = segment->size;

@@ -27,7 +27,7 @@
 	struct {                           \
 		struct wire_##element *at; \
 		int32_t count;             \
-	} name;
+	} name; /* NOLINT(bugprone-macro-parentheses) */
 #include "wire/messages.def"
 /* clang-format on */
 

@@ -380,7 +380,7 @@ wire_read(const struct wire_layout *layout, int version, int flexible_from,
     const uint8_t *bytes, size_t size, struct wire_arena *arena, void *out,
     struct mr_error *err)
 {
-	struct mr_error unheard;
+	struct mr_error unheard = {MR_OK, ""};
 	struct reader r = {.p = bytes,
 	    .left = size,
 	    .version = version,
@@ -400,7 +400,7 @@ wire_header_read(const uint8_t *frame, size_t size, struct wire_header *header,
 	static const struct wire_layout no_fields = {.name = "header"};
 	static const struct wire_field client_id = {.kind = FIELD_STRING,
 	    .null_from = 0};
-	struct mr_error unheard;
+	struct mr_error unheard = {MR_OK, ""};
 	struct reader r = {.p = frame,
 	    .left = size,
 	    .err = err != NULL ? err : &unheard};

@@ -32,7 +32,7 @@ struct test_producer {
 static inline uint8_t *
 put_varint(uint8_t *p, int64_t n)
 {
-	uint64_t z = ((uint64_t)n << 1) ^ (uint64_t)(n >> 63);
+	uint64_t z = ((uint64_t)n << 1) ^ (n < 0 ? UINT64_MAX : 0);
 
 	for (; z >= 0x80; z >>= 7)
 		*p++ = (uint8_t)(z | 0x80);

@@ -240,11 +240,13 @@ try_other_netlink(void)
 static int
 try_executable_memory(void)
 {
+	void *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	return (mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
-		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ?
-		-1 :
-		0);
+	if (memory == MAP_FAILED)
+		return (-1);
+	munmap(memory, 4096);
+	return (0);
 }
 
 static int
