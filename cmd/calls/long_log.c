@@ -32,12 +32,10 @@ seq_of(const char *line, size_t length, const char *source)
 	if (length <= n || memcmp(line, start, n) != 0 ||
 	    line[length - 1] != '}')
 		return (0);
-	/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
-	for (digits = 0; n + digits < length && digits < sizeof(number) - 1 &&
-	     line[n + digits] >= '0' && line[n + digits] <= '9';
-	     digits++)
-		number[digits] = line[n + digits];
-	number[digits] = '\0';
+	digits = length - n < sizeof(number) ? length - n : sizeof(number) - 1;
+	snprintf(number, sizeof(number), "%.*s", (int)digits, line + n);
+	if (number[0] < '0' || number[0] > '9')
+		return (0);
 	return (strtoll(number, NULL, 10));
 }
 
