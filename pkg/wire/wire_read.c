@@ -1,6 +1,7 @@
 /*
  * wire_read -- bytes into structs.  Everything here is hostile.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "wire/wire.h"
@@ -116,6 +117,7 @@ read_string(struct reader *r, const struct wire_field *field,
 	const uint8_t *bytes;
 	int64_t n;
 
+	assert(any != NULL);
 	if (read_count(r, fixed, &n) == -1 || check_count(r, field, n) == -1)
 		return (-1);
 	any->at = NULL;
@@ -211,6 +213,7 @@ read_i32s(struct reader *r, const struct wire_field *field,
 	if (read_array_start(r, field, 4, sizeof(*list), any) == -1)
 		return (-1);
 	list = any->at;
+	assert(list != NULL || any->count <= 0);
 	for (i = 0; i < any->count; i++) {
 		if (read_int(r, 4, &n) == -1)
 			return (-1);
