@@ -47,12 +47,11 @@ make_topic(rd_kafka_t *rk)
 
 /* Hand a record to the library; it sends many at once where it can. */
 static void
-produce(rd_kafka_t *rk, const char *key, char *text)
+produce(rd_kafka_t *rk, rd_kafka_topic_t *topic, const char *key, char *text)
 {
-	while (rd_kafka_producev(rk, RD_KAFKA_V_TOPIC("hello"),
-	    RD_KAFKA_V_KEY(key, key ? strlen(key) : 0),
-	    RD_KAFKA_V_VALUE(text, strcspn(text, "\n")),
-	    RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END))
+	while (rd_kafka_produce(topic, RD_KAFKA_PARTITION_UA,
+		   RD_KAFKA_MSG_F_COPY, text, strcspn(text, "\n"), key,
+		   key ? strlen(key) : 0, NULL) == -1)
 		rd_kafka_poll(rk, 100); /* its queue is full: let some leave */
 	rd_kafka_poll(rk, 0);
 }
@@ -66,6 +65,7 @@ main(int argc, char **argv)
 	const char *key = NULL, *brokers = getenv("MILLRACE_BROKERS");
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	char line[65536];
+	rd_kafka_topic_t *topic;
 	rd_kafka_t *rk;
 	int c;
 
@@ -85,12 +85,14 @@ main(int argc, char **argv)
 	if (!(rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, line, sizeof(line))))
 		return (fprintf(stderr, "hello-producer: %s\n", line), 1);
 	make_topic(rk);
+	topic = rd_kafka_topic_new(rk, "hello", NULL);
 	for (c = optind; c < argc; c++)
-		produce(rk, key, argv[c]);
+		produce(rk, topic, key, argv[c]);
 	while (optind == argc && fgets(line, sizeof(line), stdin))
-		produce(rk, key, line);
+		produce(rk, topic, key, line);
 	while (rd_kafka_flush(rk, 1000) != 0)
 		; /* nothing is sure before its delivery was reported */
+	rd_kafka_topic_destroy(topic);
 	rd_kafka_destroy(rk);
 	return (failed > 0);
 }
