@@ -151,6 +151,8 @@ segments_drop(struct plog *log, size_t from, size_t count)
 	size_t i;
 	int c;
 
+	if (count == 0)
+		return; /* and there may be no list to move */
 	for (i = from; i < from + count; i++) {
 		segment = log->segments[i];
 		for (c = 0; c < CURSORS; c++)
