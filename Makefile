@@ -355,8 +355,9 @@ $(SQLITE_STAMP): | node_modules/.package-lock.json
 
 .PHONY: test test-built test-fresh soak unit lint bench
 UNDER := $(if $(findstring thread,$(SAN)),setarch -R)
-SUITES = 'unit=$(UNDER) tests/run-unit $(UNIT_TESTS)' \
-    'service=$(UNDER) tests/run-unit $(SERVICE_TESTS)' \
+RUN_UNIT := tests/run-unit $(if $(SAN),-t 900)
+SUITES = 'unit=$(UNDER) $(RUN_UNIT) $(UNIT_TESTS)' \
+    'service=$(UNDER) $(RUN_UNIT) $(SERVICE_TESTS)' \
     $(if $(SAN),,'own-service=tests/own-service/run $(BUILD) $(DEPS)') \
     '?model=$(BUILD)/test/model' \
     'page=node tests/page/run.mjs' \
@@ -389,7 +390,7 @@ soak: all
 	    --seconds $(or $(SOAK_S),3600)
 
 unit: tests
-	@$(UNDER) tests/run-unit $(UNIT_TESTS) $(SERVICE_TESTS)
+	@$(UNDER) $(RUN_UNIT) $(UNIT_TESTS) $(SERVICE_TESTS)
 
 # make bench, make bench BENCH=post, BENCH='--seconds 5 post latency'
 .PHONY: bench
@@ -424,7 +425,7 @@ FUZZ_LDFLAGS = $(shell cat tests/fuzz/fuzz_$*.ldflags 2>/dev/null)
 
 .PHONY: fuzz fuzzers
 tests: $(REPLAYS)
-SUITES += 'corpus=$(UNDER) tests/run-unit $(REPLAYS)'
+SUITES += 'corpus=$(UNDER) $(RUN_UNIT) $(REPLAYS)'
 
 $(BUILD)/test/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o \
     $(BUILD)/obj/tests/fuzz/replay.o $(ARCHIVE) $(DEPS_STAMPS)
