@@ -114,7 +114,8 @@ const char *inventory_event_type_text(enum inventory_event_type type);
 const char *log_event_level_text(enum log_event_level level);
 int log_event_level_find(const char *text);
 
-/* The encoders trust the event, and add to ${out} what it says. */
+/* The encoders trust the event, and add to ${out} what it says.  Escaped, a
+ * long log line may come to more than the 64 KiB that are read. */
 void order_event_encode(const struct order_event *event, struct buffer *out);
 void inventory_event_encode(const struct inventory_event *event,
     struct buffer *out);

@@ -126,7 +126,8 @@ struct partition *partition_find(struct stream *s, int input, int number);
 void partition_hold(struct stream *s, struct kafka_record *record);
 struct held *partition_at(struct partition *p, size_t index);
 void partition_drop(struct partition *p, size_t count); /* from the first */
-/* Fetch again from ${offset}, under a new assignment number. */
+/* Fetch again from ${offset}, under a new assignment number.  ${leader_epoch}
+ * is that of the record before it; -1: not known, and a cut isn't noticed. */
 void partition_refetch(struct stream *s, struct partition *p, int64_t offset,
     int32_t leader_epoch);
 void partition_halt(struct stream *s, struct partition *p);
