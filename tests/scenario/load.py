@@ -29,16 +29,17 @@ def restock(system, ledger, item, quantity, instance="inventory"):
 def post_until(system, instance, path, body, key, seconds, method="POST",
                given_up=None, web=False):
     """Ask, the service or (web) nginx, until there is an answer that isn't
-    a 503."""
+    a 503, and that got out before the power failed."""
     deadline = time.monotonic() + seconds * system.settings.slow
     headers = {"Idempotency-Key": key} if key else {}
     last = None
     while time.monotonic() < deadline:
+        cuts = system.power_cuts
         try:
             answer = system.web(method, path, body, headers) if web else \
                 clients.fcgi(system.socket_of(instance), method, path, body,
                              headers, 20 * system.settings.slow)
-            if answer.status != 503:
+            if answer.status != 503 and cuts == system.power_cuts:
                 return answer
             last = answer
         except (OSError, http.client.HTTPException) as error:

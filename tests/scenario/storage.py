@@ -45,7 +45,10 @@ class Disk:
         command("umount", self.system.data)
 
     def cut(self):
-        """From now on nothing reaches the disk, and every write fails."""
+        """From now on nothing reaches the disk, and every write fails but
+        those under way: of these ext4 may report an fsync that never was.
+        No machine without power could tell anybody, hence the count."""
+        self.system.power_cuts += 1
         fd = os.open(self.system.data, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.ioctl(fd, SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
@@ -83,15 +86,13 @@ def power_cuts(context):
     """The power fails again and again under load: what was answered is kept,
     and all adds up."""
     system = context.system
-    wanted = 10 if context.settings.small else 100
+    wanted = 100 if context.options.long else 25
     system.kafka_start()
     with disk_of(system, 256) as disk:
         system.start_all(SERVICES)
-        deadline = time.monotonic() + 150 * context.settings.slow
-        cuts = 0
         with Load(system, context.ledger, context.rng.random(),
                   pause_s=0.005) as load:
-            while cuts < wanted and time.monotonic() < deadline:
+            for _ in range(wanted):
                 placed = load.placed
                 system.wait_for("orders are placed between two cuts",
                                 lambda: load.placed > placed)
@@ -103,12 +104,10 @@ def power_cuts(context):
                 disk.mount()
                 for name in SERVICES:
                     system.start(name, **system.starts[name])
-                cuts += 1
         system.start("prices")
         system.ready(*SERVICES, "prices")
         settle_and_check(system, context.ledger)
-        expect(cuts >= min(wanted, 10), "only %d cuts in time", cuts)
-        context.say("%d cuts, %d orders" % (cuts, load.placed))
+        context.say("%d cuts, %d orders" % (wanted, load.placed))
 
 
 def fill(path):

@@ -121,6 +121,7 @@ class System:
         self.plans = {}     # instance: failpoints for its next starts
         self.failpoints = {}  # instance: the one that it was started with
         self.starts_at = {}   # instance: its log's size at its last start
+        self.power_cuts = 0   # begun; no answer gets out during one
         self.closing = threading.Event()
         self.keeper = None
 
