@@ -351,9 +351,16 @@ $(SQLITE_STAMP): | node_modules/.package-lock.json
 	@ar rcsD $(DEPS)/lib/libsqlite3.a $(DEPS)/src/sqlite3.o
 	@touch $@
 
+# Apache Kafka's, if that is the broker; the broker of this tree needs none.
+KAFKA_PACKAGES = $(filter kafka,$(BROKER))
+
 # ---- Testing and checking -------------------------------------------------
 
-.PHONY: test test-built test-fresh soak unit lint bench
+#
+# make test runs all on the broker of this tree; what depends on the broker is
+# run on Apache Kafka, too, by make test-kafka.
+
+.PHONY: test test-built test-kafka test-kafka-built test-fresh soak unit lint
 UNDER := $(if $(findstring thread,$(SAN)),setarch -R)
 RUN_UNIT := tests/run-unit $(if $(SAN),-t 900)
 SUITES = 'unit=$(UNDER) $(RUN_UNIT) $(UNIT_TESTS)' \
@@ -361,21 +368,30 @@ SUITES = 'unit=$(UNDER) $(RUN_UNIT) $(UNIT_TESTS)' \
     $(if $(SAN),,'own-service=tests/own-service/run $(BUILD) $(DEPS)') \
     '?model=$(BUILD)/test/model' \
     'page=node tests/page/run.mjs' \
-    $(if $(SAN),,'docs=tests/docs/run') \
-    '?scenario=tests/scenario/run' \
-    $(if $(SAN),,'?conformance=tests/conformance/run')
+    '?scenario=tests/scenario/run --broker embedded'
+KAFKA_SUITES = 'docs=tests/docs/run' \
+    'conformance=tests/conformance/run' \
+    'scenario=tests/scenario/run --broker kafka --about-broker'
+# Scenario tests find the programs by these, with failpoints and without.
+BUILDS = MILLRACE_BUILD=$(abspath $(BUILD)) \
+    MILLRACE_BUILD_FAILPOINTS=$(abspath $(FAILPOINTS_BUILD))
 
 test:
-	@deploy/local/packages build run kafka test
+	@deploy/local/packages build run test
 	@$(MAKE) test-built
 
-# Scenario tests find the programs by these, with failpoints and without.
 test-built: all tests benches
 	@$(MAKE) FAILPOINTS=1 BUILD=$(FAILPOINTS_BUILD) all
+	@$(BUILDS) tests/run $(SUITES)
+
+test-kafka:
+	@deploy/local/packages build run kafka test
+	@$(MAKE) test-kafka-built
+
+test-kafka-built: all tests
+	@$(MAKE) FAILPOINTS=1 BUILD=$(FAILPOINTS_BUILD) all
 	@deploy/local/kafka libs
-	@MILLRACE_BUILD=$(abspath $(BUILD)) \
-	    MILLRACE_BUILD_FAILPOINTS=$(abspath $(FAILPOINTS_BUILD)) \
-	    tests/run $(SUITES)
+	@$(BUILDS) tests/run $(KAFKA_SUITES)
 
 # Two commands on a minimal Debian; make test-fresh DEBIAN=13, or '12 13'.
 test-fresh:
@@ -384,9 +400,9 @@ test-fresh:
 
 # An hour by itself; SOAK_S=600 for ten minutes.
 soak: all
-	@deploy/local/packages run kafka test
-	@deploy/local/kafka libs
-	@MILLRACE_BUILD=$(abspath $(BUILD)) tests/soak/run \
+	@deploy/local/packages run test $(KAFKA_PACKAGES)
+	@$(if $(KAFKA_PACKAGES),deploy/local/kafka libs)
+	@BROKER='$(BROKER)' MILLRACE_BUILD=$(abspath $(BUILD)) tests/soak/run \
 	    --seconds $(or $(SOAK_S),3600)
 
 unit: tests
@@ -463,7 +479,7 @@ space := $(subst ,, )
 
 run:
 	@deploy/local/packages build run \
-	    $(if $(MILLRACE_BROKERS)$(filter embedded,$(BROKER)),,kafka)
+	    $(if $(MILLRACE_BROKERS),,$(KAFKA_PACKAGES))
 	@$(MAKE) all
 	@$(CTL) up $(call COMMA_LIST,$(ONLY))
 
@@ -485,7 +501,8 @@ reset:
 	@YES='$(YES)' $(CTL) reset
 
 kafka:
-	@deploy/local/packages run $(if $(filter embedded,$(BROKER)),,kafka)
+	@deploy/local/packages build run $(KAFKA_PACKAGES)
+	@$(if $(KAFKA_PACKAGES),,$(MAKE) $(BUILD)/bin/broker)
 	@$(CTL) kafka
 
 kafka-stop:
@@ -542,7 +559,10 @@ help:
 #:
 #: Building and testing
 #:   make                build everything into build/
-#:   make test           see to packages, build, run every test
+#:   make test           see to packages, build, run every test that needs no
+#:                       Apache Kafka
+#:   make test-kafka     what depends on the broker, on Apache Kafka, and this
+#:                       tree's broker compared with it
 #:   make unit           the C unit tests only
 #:   make test-fresh     lay a minimal Debian and follow the README in it;
 #:                       DEBIAN=13, or DEBIAN='12 13'
@@ -563,7 +583,7 @@ help:
 #:
 #: Settings
 #:   MILLRACE_PORT=8001  nginx's port
-#:   BROKER=embedded     the broker of this tree in Apache Kafka's place
+#:   BROKER=kafka        Apache Kafka (Java, Maven) and not this tree's broker
 #:   MILLRACE_BROKERS=host:port
 #:                       use this Kafka and start none
 #:   MILLRACE_HOSTS=name,name

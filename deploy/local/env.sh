@@ -11,8 +11,9 @@
 #			the table names; 0 for none, as where nginx is not on 8000
 #	MILLRACE_HOSTS	further host names that nginx serves, commas between
 #	MILLRACE_BROKERS  an existing Kafka; without it one is started here
-#	BROKER		which is started here: kafka (Apache Kafka, the default)
-#			or embedded (build/bin/broker, in data/broker)
+#	BROKER		which is started here: embedded (build/bin/broker, with
+#			data/broker) or kafka (Apache Kafka, with data/kafka); by
+#			default the one that has data there, or else embedded
 #	KAFKA_PORT	9092: its port, either's
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -44,7 +45,12 @@ PORT=${PORT:-8000}
 HOSTS=${MILLRACE_HOSTS:-$(kept MILLRACE_HOSTS)}
 BROKERS=${MILLRACE_BROKERS:-$(kept MILLRACE_BROKERS)}
 BROKER=${BROKER:-$(kept BROKER)}
-BROKER=${BROKER:-kafka}
+if [ -z "$BROKER" ]; then
+	BROKER=embedded
+	if [ -d "$DATA/kafka" ] && [ ! -d "$DATA/broker" ]; then
+		BROKER=kafka
+	fi
+fi
 KAFKA_PORT=${KAFKA_PORT:-$(kept KAFKA_PORT)}
 KAFKA_PORT=${KAFKA_PORT:-9092}
 KAFKA_DATA=$DATA/kafka

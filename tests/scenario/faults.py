@@ -74,7 +74,7 @@ def stops_and_starts(context):
     adds_up(context)
 
 
-@scenario()
+@scenario(about_broker=True)
 def notifications_catch_up(context):
     """Orders placed while notifications is down are all notified, once."""
     system = context.system
@@ -94,7 +94,7 @@ def notifications_catch_up(context):
     adds_up(context)
 
 
-@scenario()
+@scenario(about_broker=True)
 def two_instances(context):
     """Two of notifications and of inventory share; one of each is killed."""
     system = context.system
@@ -120,7 +120,7 @@ def two_instances(context):
     system.stop(*others)
 
 
-@scenario()
+@scenario(about_broker=True)
 def stopped_and_woken(context):
     """An instance stopped past its session's end and woken does no harm."""
     system = context.system
@@ -228,7 +228,7 @@ def relay_owner(system, instances):
     raise OSError("nobody's log has epoch %d" % epoch)
 
 
-@scenario()
+@scenario(about_broker=True)
 def relay_owner_dies(context):
     """The relay's owner is killed; then stopped for 8 s and woken."""
     system = context.system
@@ -264,7 +264,7 @@ def relay_owner_dies(context):
     system.stop("inventory-2")
 
 
-@scenario()
+@scenario(about_broker=True)
 def broker_killed(context):
     """kill -9 of the broker under load, twice: orders are taken meanwhile,
     and nothing is lost or done twice."""
@@ -288,7 +288,7 @@ def broker_killed(context):
     adds_up(context)
 
 
-@scenario()
+@scenario(about_broker=True)
 def broker_away(context):
     """Without Kafka orders are taken up to the outbox's ceiling, then 503
     with Retry-After; all goes on by itself."""
@@ -330,7 +330,7 @@ def broker_away(context):
     adds_up(context)
 
 
-@scenario()
+@scenario(about_broker=True)
 def poison_records(context):
     """Broken and oversized records among good ones: the good are applied,
     the bad are dead letters, whole in the file."""
@@ -348,7 +348,7 @@ def poison_records(context):
     adds_up(context)
 
 
-@scenario()
+@scenario(about_broker=True)
 def two_files_in_one_group(context):
     """A second file in a group halts with the reason, and does nothing."""
     system = context.system
@@ -390,7 +390,7 @@ def rows_of(db):
         connection.close()
 
 
-@scenario(kind="own")
+@scenario(kind="own", about_broker=True)
 def broker_absent_at_start(context):
     """Services started before the broker wait, say so, and go on."""
     system = context.system
@@ -422,7 +422,7 @@ def broker_absent_at_start(context):
     adds_up(context)
 
 
-@scenario(spoils=True)
+@scenario(spoils=True, about_broker=True)
 def older_copy_of_orders(context):
     """orders.db put back from an older copy: a new database id is drawn, and
     no order is lost downstream."""

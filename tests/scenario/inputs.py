@@ -277,7 +277,7 @@ def slow_clients(context):
     adds_up(context)
 
 
-@scenario(small=False)
+@scenario(small=False, about_broker=True)
 def many_poison_records(context):
     """10,000 poison records among 100,000 good ones, each counted once."""
     system = context.system

@@ -115,7 +115,7 @@ def watch_plans(system, seconds):
         time.sleep(0.05)
 
 
-@scenario(kind="own")
+@scenario(kind="own", about_broker=True)
 def killed_at_failpoints(context):
     """kill -9 of each service at each failpoint, first and later passes."""
     system = context.system
@@ -158,11 +158,13 @@ def killed_at_failpoints(context):
 
 VICTIMS = ("orders", "inventory", "inventory-2", "notifications",
            "notifications-2", "prices", "price-producer")
+BROKER = "broker"
 
 
-@scenario(kind="own")
+@scenario(kind="own", about_broker=True)
 def killed_at_random(context):
-    """kill -9 of any service at any moment, many times, under load."""
+    """kill -9 of any service at any moment, many times, under load; the
+    broker of this tree is one of them."""
     system = context.system
     rng = context.rng
     system.kafka_start()
@@ -170,14 +172,22 @@ def killed_at_random(context):
     for item in load.ITEMS:
         load.restock(system, context.ledger, item, 500000)
     began = time.monotonic()
-    kills = at_work = 0
+    kills = at_work = of_broker = 0
+    victims = VICTIMS
+    if context.settings.broker == "embedded":
+        victims += (BROKER,)
     with load.Load(system, context.ledger, rng.random(), clients_count=4,
                    pause_s=0.02, seconds=120) as work:
         while kills < context.options.kills and \
                 time.monotonic() - began < context.options.budget_s:
-            victim = pick(system, rng)
-            at_work += victim[1]
-            system.kill(victim[0])
+            name, was_at_work = pick(system, victims, rng)
+            at_work += was_at_work
+            if name == BROKER:
+                system.kafka_kill()
+                system.kafka_start(wait=False)
+                of_broker += 1
+            else:
+                system.kill(name)
             kills += 1
             # A pause of random length is what is tested here.
             time.sleep(rng.expovariate(1 / 0.4) * system.settings.slow)
@@ -186,22 +196,24 @@ def killed_at_random(context):
     expect(not system.ends, "ended by themselves: %r", system.ends[:3])
     system.ready(*VICTIMS)
     repeats = verify.settle_and_check(system, context.ledger)
-    context.say("%d of %d kills in %.0f s (%d of ready ones), %d orders, "
-                "%d replayed answers, %d prices, %d repeats dropped" % (
+    context.say("%d of %d kills in %.0f s (%d of ready ones, %d of the "
+                "broker), %d orders, %d replayed answers, %d prices, "
+                "%d repeats dropped" % (
                     kills, context.options.kills, seconds, at_work,
-                    work.placed, context.ledger.replayed,
+                    of_broker, work.placed, context.ledger.replayed,
                     system.value("prices", "SELECT seq FROM prices_cursor"),
                     repeats))
     expect(work.placed > kills, "%d orders during %d kills", work.placed,
            kills)
 
 
-def pick(system, rng):
+def pick(system, victims, rng):
     """Mostly one that is ready, sometimes one that is just starting."""
-    names = [i for i in VICTIMS if system.runs(i)]
+    names = [i for i in victims if i == BROKER or system.runs(i)]
     rng.shuffle(names)
     if rng.random() < 0.8:
         for name in names:
-            if system.readiness(name)[0]:
+            if system.kafka_answers() if name == BROKER else \
+                    system.readiness(name)[0]:
                 return name, 1
     return names[0], 0

@@ -60,7 +60,7 @@ def problem(answer, status, what):
     return body
 
 
-@scenario()
+@scenario(about_broker=True)
 def happy_path(context):
     """An order's way through nginx: 201, CONFIRMED, trace, notification."""
     began = time.monotonic()
@@ -415,7 +415,7 @@ def client_leaves(context):
                 % (len(made) - before - 20))
 
 
-@scenario()
+@scenario(about_broker=True)
 def everything_adds_up(context):
     """After some load, files, topics and what was answered agree."""
     with load.Load(context.system, context.ledger, context.rng.random(),

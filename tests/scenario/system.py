@@ -42,8 +42,8 @@ class Settings:
     """What the runner was told; ``slow`` stretches every deadline."""
 
     def __init__(self, bin_dir, failpoints_dir, slow, small, keep,
-                 broker="kafka"):
-        self.broker = broker  # "kafka" or "embedded"
+                 broker="embedded"):
+        self.broker = broker  # or "kafka"
         self.bin = bin_dir
         self.failpoints_bin = failpoints_dir
         self.slow = slow
@@ -180,17 +180,29 @@ class System:
             if self.kafka_process.poll() is not None:
                 raise Failure("the broker ended with status %d" %
                               self.kafka_process.poll())
-            kafka = self.kafka()
-            try:
-                kafka.partitions("order-events")
-                return True
-            finally:
-                kafka.close()
+            return self.kafka_answers()
         self.wait_for("the broker answers", answers, 90, 0.1)
 
+    def kafka_answers(self):
+        """1 if the broker serves, 0 if it can't be reached."""
+        try:
+            kafka = self.kafka()
+        except OSError:
+            return 0
+        try:
+            kafka.partitions("order-events")
+            return 1
+        except OSError:
+            return 0
+        finally:
+            kafka.close()
+
     def kafka_kill(self):
-        self.kafka_process.end()
+        """kill -9; it must not have ended by itself."""
+        status = self.kafka_process.end()
         self.kafka_process = None
+        expect(status == -signal.SIGKILL, "the broker ended with status %d",
+               status)
 
     # -- nginx ------------------------------------------------------------
 

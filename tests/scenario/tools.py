@@ -104,7 +104,7 @@ def backup_and_restore(context):
 backup_and_restore.spoils = True  # topics have records of lost lives
 
 
-@scenario(spoils=True, small=False)
+@scenario(spoils=True, small=False, about_broker=True)
 def orders_restored(context):
     """orders.db put back by the command: what clients wrote since is lost
     and nothing else, and nothing new is taken for a repeat."""
@@ -201,7 +201,7 @@ def upgraded_and_rolled_back(context):
     context.say("%d kept, %d lost" % (len(kept), len(lost)))
 
 
-@scenario(small=False)
+@scenario(small=False, about_broker=True)
 def rebuilt_from_the_log(context):
     """notifications and prices are made anew from their topics; those that
     can't be say why."""
