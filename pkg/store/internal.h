@@ -54,10 +54,14 @@ int pen_moved(const struct pen *pen);
 /*
  * store_fail -- describe SQLite's result ${rc} of doing ${what}.
  *
- * Fills *err, keeps the first trouble of a transaction, returns -1.
+ * Fills *err, keeps the first trouble of a transaction, returns -1.  A plain
+ * SQLITE_ERROR is FATAL here: who knows that a value was at fault (an
+ * overflow, broken JSON) says store_reject.
  */
 int store_fail(struct store *st, struct mr_error *err, int rc,
     const char *what);
+int store_reject(struct store *st, struct mr_error *err, const char *what,
+    const char *why);
 /* store_bug -- a FATAL error of the caller's making, kept like the others. */
 int store_bug(struct store *st, struct mr_error *err, const char *what,
     const char *sql);

@@ -16,7 +16,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/failpoint.h"
 #include "store/internal.h"
 
 #define PATIENCE_MS 5000
@@ -128,7 +127,6 @@ make_new(const char *path, store_make *make, void *arg, struct mr_error *err)
 		    "%s wasn't closed: it has a log", making));
 	if (store_make_durable(making, O_RDWR, err) != 0)
 		return (-1);
-	(void)FAILPOINT("store.replace.made");
 	if (rename(making, waiting) != 0)
 		return (fail("rename", making, err));
 	return (clear(path, err) != 0 ? -1 : sync_folder(path, err));
@@ -169,14 +167,11 @@ replace_alone(const char *path, store_make *make, void *arg, char *kept,
 	if (name_of(waiting, path, WAITING, err) != 0 ||
 	    make_new(path, make, arg, err) != 0)
 		return (-1);
-	(void)FAILPOINT("store.replace.waiting");
 	if ((found = keep_old(path, aside, err)) == -1)
 		return (-1);
-	(void)FAILPOINT("store.replace.kept");
 	for (i = 1; i < PARTS; i++)
 		if (remove_if_there(path, parts[i], err) != 0)
 			return (-1);
-	(void)FAILPOINT("store.replace.bare");
 	if (rename(waiting, path) != 0)
 		return (fail("rename", waiting, err));
 	snprintf(kept, kept_size, "%s", found ? aside : "");

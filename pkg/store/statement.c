@@ -325,6 +325,36 @@ step(struct store_rows *rows)
 	return (sqlite3_step(rows->stmt));
 }
 
+/*
+ * What was wrong, a value or the statement?  One that was prepared once and
+ * can't be any more has lost its table: that is no input's fault.
+ */
+static void
+fail_step(struct store_rows *rows, struct mr_error *err, int rc,
+    const char *what)
+{
+	struct store *st = rows->st;
+	struct mr_error why = {0};
+	sqlite3_stmt *again = NULL;
+
+	if (rc != SQLITE_ERROR) {
+		store_fail(st, err, rc, what);
+		return;
+	}
+	mr_error_set(&why, MR_FATAL, "%s", sqlite3_errmsg(st->db));
+	rc = sqlite3_prepare_v2(st->db, rows->text, -1, &again, NULL);
+	if (rc == SQLITE_OK)
+		store_reject(st, err, what, why.message);
+	else if (rc == SQLITE_ERROR)
+		store_bug(st, err,
+		    "the schema is damaged or was changed; put a backup back "
+		    "with millrace state restore",
+		    why.message);
+	else
+		store_fail(st, err, rc, what);
+	(void)sqlite3_finalize(again);
+}
+
 int64_t
 store_run_values(struct store *st, struct mr_error *err, const char *sql,
     const struct store_value *values, size_t count)
@@ -339,7 +369,7 @@ store_run_values(struct store *st, struct mr_error *err, const char *sql,
 	while ((rc = step(rows)) == SQLITE_ROW)
 		continue;
 	if (rc != SQLITE_DONE)
-		store_fail(st, err, rc, "run");
+		fail_step(rows, err, rc, "run");
 	(void)sqlite3_reset(rows->stmt);
 	if (rc != SQLITE_DONE)
 		return (-1);
@@ -386,7 +416,7 @@ store_next(struct store_rows *rows, struct mr_error *err)
 		return (1);
 	}
 	if (rc != SQLITE_DONE)
-		store_fail(st, err, rc, "read");
+		fail_step(rows, err, rc, "read");
 	/* Nothing is pinned while the caller gets round to closing it. */
 	rows->ended = 1;
 	(void)sqlite3_reset(rows->stmt);
@@ -426,7 +456,7 @@ store_find_values(struct store *st, struct mr_error *err, int64_t *value,
 		return (-1);
 	rc = step(rows);
 	if (rc != SQLITE_DONE && rc != SQLITE_ROW) {
-		store_fail(st, err, rc, "read");
+		fail_step(rows, err, rc, "read");
 	} else {
 		found = rc == SQLITE_ROW &&
 		    sqlite3_column_type(rows->stmt, 0) != SQLITE_NULL;

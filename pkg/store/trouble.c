@@ -28,7 +28,6 @@ kind_of(struct store *st, int rc)
 	case SQLITE_CONSTRAINT:
 	case SQLITE_MISMATCH:
 	case SQLITE_TOOBIG:
-	case SQLITE_ERROR: /* of a value: an overflow, broken JSON */
 		return (MR_REJECT);
 	case SQLITE_BUSY:
 	case SQLITE_LOCKED:
@@ -95,6 +94,22 @@ words_for(struct store *st, int rc)
 }
 
 int
+store_reject(struct store *st, struct mr_error *err, const char *what,
+    const char *why)
+{
+	struct mr_error error = {0};
+
+	/* A constraint can be told to end the transaction. */
+	if (store_lost(st))
+		mr_error_set(&error, MR_FATAL,
+		    "%s on %.100s ended the transaction: %s", what, st->path,
+		    why);
+	else
+		mr_error_set(&error, MR_REJECT, "%s: %s", st->path, why);
+	return (keep(st, err, &error));
+}
+
+int
 store_fail(struct store *st, struct mr_error *err, int rc, const char *what)
 {
 	struct mr_error error = {0};
@@ -102,16 +117,11 @@ store_fail(struct store *st, struct mr_error *err, int rc, const char *what)
 	const char *why = words_for(st, rc);
 	int system = 0;
 
+	if (kind == MR_REJECT)
+		return (store_reject(st, err, what, why));
 	if ((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN)
 		system = sqlite3_system_errno(st->db);
-	if (kind == MR_REJECT && store_lost(st))
-		/* A constraint can be told to end the transaction. */
-		mr_error_set(&error, MR_FATAL,
-		    "%s on %.100s ended the transaction: %s", what, st->path,
-		    why);
-	else if (kind == MR_REJECT)
-		mr_error_set(&error, kind, "%s: %s", st->path, why);
-	else if ((rc & 0xff) == SQLITE_INTERRUPT)
+	if ((rc & 0xff) == SQLITE_INTERRUPT)
 		mr_error_set(&error, kind, "%s on %s took longer than %lld ms",
 		    what, st->path, (long long)st->deadline_ms);
 	else

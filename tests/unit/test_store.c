@@ -89,12 +89,36 @@ fault_ftruncate(int fd, off_t size)
 	return (ftruncate(fd, size));
 }
 
-static int
-fault_unlink(const char *path)
+/* Names are changed by SQLite and by the store itself. */
+int __real_unlink(const char *name);
+int __wrap_unlink(const char *name);
+int __real_link(const char *from, const char *to);
+int __wrap_link(const char *from, const char *to);
+int __real_rename(const char *from, const char *to);
+int __wrap_rename(const char *from, const char *to);
+
+int
+__wrap_unlink(const char *name)
 {
 	if (fault == FAULT_KILL && struck())
 		return (-1);
-	return (unlink(path));
+	return (__real_unlink(name));
+}
+
+int
+__wrap_link(const char *from, const char *to)
+{
+	if (fault == FAULT_KILL && struck())
+		return (-1);
+	return (__real_link(from, to));
+}
+
+int
+__wrap_rename(const char *from, const char *to)
+{
+	if (fault == FAULT_KILL && struck())
+		return (-1);
+	return (__real_rename(from, to));
 }
 
 int __wrap_fdatasync(int fd);
@@ -127,7 +151,6 @@ install_faults(void)
 	} calls[] = {
 	    {"pwrite", (sqlite3_syscall_ptr)fault_pwrite},
 	    {"ftruncate", (sqlite3_syscall_ptr)fault_ftruncate},
-	    {"unlink", (sqlite3_syscall_ptr)fault_unlink},
 	};
 
 	for (i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
@@ -614,6 +637,44 @@ misuse_is_fatal_and_remembered(void **state)
 	assert_int_equal(store_commit(st, &err), -1);
 	assert_int_equal(store_save(st, &err), -1);
 	store_rollback(st);
+	store_close(st);
+}
+
+/* Under statements that were prepared while it was whole. */
+static void
+damaged_schema_is_fatal_and_no_inputs_fault(void **state)
+{
+	static const char sql_core[] = "INSERT INTO core VALUES (NULL)";
+	static const char sql_ids[] = "SELECT id FROM core";
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+	struct store_rows *rows;
+	int64_t n;
+	int i;
+
+	(void)state;
+	must(store_begin(st, &err));
+	must(store_run(st, &err, sql_core));
+	must(store_find(st, &err, &n, sql_ids));
+	must(store_commit(st, &err));
+	meddle("DROP TABLE core");
+	for (i = 0; i < 3; i++) {
+		must(store_begin(st, &err));
+		memset(&err, 0, sizeof(err));
+		if (i == 0) {
+			assert_int_equal(store_run(st, &err, sql_core), -1);
+		} else if (i == 1) {
+			assert_int_equal(store_find(st, &err, &n, sql_ids), -1);
+		} else {
+			assert_non_null(rows = store_query(st, &err, sql_ids));
+			assert_int_equal(store_next(rows, &err), -1);
+		}
+		assert_int_equal(err.kind, MR_FATAL);
+		assert_non_null(strstr(err.message, "no such table: core"));
+		assert_non_null(strstr(err.message, "millrace state restore"));
+		assert_int_equal(store_commit(st, &err), -1);
+		assert_int_equal(err.kind, MR_FATAL);
+	}
 	store_close(st);
 }
 
@@ -2162,6 +2223,123 @@ file_whose_replacing_was_cut_short_is_not_opened(void **state)
 	remove_copies(".replaced-");
 }
 
+static const char sql_old[] =
+    "SELECT count(*) FROM item WHERE name IN ('n0', 'n1', 'n2')";
+static const char sql_new[] =
+    "SELECT count(*) FROM item WHERE name IN ('b', 'other')";
+
+/* 'o' if a store has the old file's rows, 'n' if the new one's, else '?'. */
+static char
+whose_rows(struct store *st)
+{
+	struct mr_error err = {0};
+	int64_t all = -1, old = -1, new = -1;
+
+	must(store_find(st, &err, &all, sql_count));
+	must(store_find(st, &err, &old, sql_old));
+	must(store_find(st, &err, &new, sql_new));
+	if (all == 3 && old == 3)
+		return ('o');
+	return (all == 2 && new == 2 ? 'n' : '?');
+}
+
+static void
+replace_and_die(void *arg)
+{
+	static char b[] = "b";
+	const struct trial *trial = arg;
+	struct mr_error err = {0};
+	char kept[PATH_MAX + 300];
+
+	plant(trial->fault, 0, trial->at, 0);
+	demand(store_replace(path, make_other, b, kept, sizeof(kept), &err) ==
+		0,
+	    &err);
+}
+
+/* What the child left: the old file, the new one, or a refusal. */
+static char
+what_is_left(void)
+{
+	struct mr_error err = {0};
+	struct store *st = open_as(own_1, &err);
+	char whose = 'r';
+
+	if (st != NULL) {
+		whose = whose_rows(st);
+		store_close(st);
+		return (whose);
+	}
+	if (err.kind != MR_FATAL ||
+	    strstr(err.message, "millrace state restore") == NULL)
+		fail_msg("%s", err.message);
+	return (whose);
+}
+
+/* Of the files that were moved aside, one at least has all that there was. */
+static void
+check_old_is_kept(void)
+{
+	struct mr_error err = {0};
+	struct dirent *entry;
+	struct store *st;
+	char name[PATH_MAX + 300];
+	size_t length;
+	int found = 0;
+	DIR *dir = opendir(folder);
+
+	assert_non_null(dir);
+	while ((entry = readdir(dir)) != NULL) {
+		length = strlen(entry->d_name);
+		if (strstr(entry->d_name, ".replaced-") == NULL ||
+		    entry->d_name[length - 1] != 'Z')
+			continue;
+		(void)snprintf(name, sizeof(name), "%s/%s", folder,
+		    entry->d_name);
+		assert_non_null(st = store_open_reader(name, 0, &err));
+		found += whose_rows(st) == 'o';
+		store_close(st);
+	}
+	(void)closedir(dir);
+	assert_true(found > 0);
+}
+
+static void
+kill_at_any_change_of_a_replacing_leaves_old_new_or_a_refusal(void **state)
+{
+	static char b[] = "b";
+	struct trial trial = {.fault = FAULT_KILL};
+	struct mr_error err = {0};
+	char kept[PATH_MAX + 300], left;
+	int status, count = 3, seen[128] = {0};
+
+	(void)state;
+	do {
+		trial.at++;
+		remove_files();
+		remove_copies(".making");
+		remove_copies(".restoring");
+		remove_copies(".replaced-");
+		/* It has a log, with all of its rows. */
+		assert_true(WIFSIGNALED(wait_for(child(add_and_die, &count))));
+		status = wait_for(child(replace_and_die, &trial));
+		left = what_is_left();
+		if (left == '?')
+			fail_msg("killed at %lld: neither old nor new",
+			    (long long)trial.at);
+		seen[(int)left]++;
+		if (left != 'n')
+			must(store_replace(path, make_other, b, kept,
+			    sizeof(kept), &err));
+		assert_int_equal(what_is_left(), 'n');
+		check_old_is_kept();
+	} while (WIFSIGNALED(status));
+	assert_int_equal(status, 0);
+	assert_true(seen['o'] > 10 && seen['n'] > 0 && seen['r'] > 3);
+	remove_copies(".making");
+	remove_copies(".replaced-");
+}
+
 /* ---- memory that runs out ----------------------------------------------- */
 
 /* A service's life; 0 if it came through. */
@@ -2242,6 +2420,7 @@ main(void)
 	    TEST(find_tells_a_row_from_none),
 	    TEST(input_that_breaks_a_constraint_is_rejected_and_no_trouble),
 	    TEST(misuse_is_fatal_and_remembered),
+	    TEST(damaged_schema_is_fatal_and_no_inputs_fault),
 	    TEST(text_made_at_run_time_is_found_out),
 	    TEST(many_statements_are_all_found_again),
 	    TEST(cursors_are_closed_with_what_they_were_opened_in),
@@ -2279,6 +2458,7 @@ main(void)
 	    TEST(file_is_replaced_and_the_old_one_kept_with_its_log),
 	    TEST(file_that_a_process_has_open_is_not_replaced),
 	    TEST(file_whose_replacing_was_cut_short_is_not_opened),
+	    TEST(kill_at_any_change_of_a_replacing_leaves_old_new_or_a_refusal),
 	    TEST(every_allocation_may_fail),
 	};
 	const char *tmp = getenv("TMPDIR");
