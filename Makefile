@@ -355,7 +355,6 @@ $(SQLITE_STAMP): | node_modules/.package-lock.json
 KAFKA_PACKAGES = $(filter kafka,$(BROKER))
 
 # ---- Testing and checking -------------------------------------------------
-
 #
 # make test runs all on the broker of this tree; what depends on the broker is
 # run on Apache Kafka, too, by make test-kafka.
@@ -363,15 +362,18 @@ KAFKA_PACKAGES = $(filter kafka,$(BROKER))
 .PHONY: test test-built test-kafka test-kafka-built test-fresh soak unit lint
 UNDER := $(if $(findstring thread,$(SAN)),setarch -R)
 RUN_UNIT := tests/run-unit $(if $(SAN),-t 900)
-SUITES = 'unit=$(UNDER) $(RUN_UNIT) $(UNIT_TESTS)' \
+# The longest first; what has nothing built in it is run once.
+SUITES = '?scenario=tests/scenario/run --broker embedded' \
+    'unit=$(UNDER) $(RUN_UNIT) $(UNIT_TESTS)' \
     'service=$(UNDER) $(RUN_UNIT) $(SERVICE_TESTS)' \
-    $(if $(SAN),,'own-service=tests/own-service/run $(BUILD) $(DEPS)') \
+    $(if $(SAN),,'page=node tests/page/run.mjs') \
     '?model=$(BUILD)/test/model' \
-    'page=node tests/page/run.mjs' \
-    '?scenario=tests/scenario/run --broker embedded'
-KAFKA_SUITES = 'docs=tests/docs/run' \
-    'conformance=tests/conformance/run' \
-    'scenario=tests/scenario/run --broker kafka --about-broker'
+    $(if $(SAN),,'own-service=tests/own-service/run $(BUILD) $(DEPS)')
+KAFKA_SUITES = 'scenario=tests/scenario/run --broker kafka --about-broker' \
+    'docs=tests/docs/run' \
+    'conformance=tests/conformance/run'
+# Much of a suite waits, so two run at a time.
+RUN_SUITES = $(BUILDS) tests/run -j 2
 # Scenario tests find the programs by these, with failpoints and without.
 BUILDS = MILLRACE_BUILD=$(abspath $(BUILD)) \
     MILLRACE_BUILD_FAILPOINTS=$(abspath $(FAILPOINTS_BUILD))
@@ -382,7 +384,7 @@ test:
 
 test-built: all tests benches
 	@$(MAKE) FAILPOINTS=1 BUILD=$(FAILPOINTS_BUILD) all
-	@$(BUILDS) tests/run $(SUITES)
+	@$(RUN_SUITES) $(SUITES)
 
 test-kafka:
 	@deploy/local/packages build run kafka test
@@ -391,7 +393,7 @@ test-kafka:
 test-kafka-built: all tests
 	@$(MAKE) FAILPOINTS=1 BUILD=$(FAILPOINTS_BUILD) all
 	@deploy/local/kafka libs
-	@$(BUILDS) tests/run $(KAFKA_SUITES)
+	@$(RUN_SUITES) $(KAFKA_SUITES)
 
 # Two commands on a minimal Debian; make test-fresh DEBIAN=13, or '12 13'.
 test-fresh:

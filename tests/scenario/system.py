@@ -7,6 +7,7 @@ as its supervisor would, and its end is kept for the tests to look at.
 """
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -57,10 +58,15 @@ def expect(condition, what, *args):
 
 
 def free_port(taken):
+    """One of those that no connection is given, as one could have it while
+    its owner is being started again."""
     while True:
+        port = random.SystemRandom().randrange(10240, 32768)
         with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = sock.getsockname()[1]
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         if port not in taken:
             taken.add(port)
             return port
