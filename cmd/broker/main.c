@@ -8,49 +8,13 @@
 #include "base/program.h"
 #include "base/signals.h"
 #include "broker/broker.h"
-#include "web/web.h"
-
-#define CHECK_MS 3000
-
-static const char *const log_formats[] = {"logfmt", "json", NULL};
-static const char *const log_levels[] = {"debug", "info", "warn", "error",
-    NULL};
+#include "service/process.h"
 
 static struct settings {
-	const char *instance;
-	int log_format;
-	int log_level;
-	int check;
+	struct process_conf process;
 	struct web_conf web;
 	struct broker_conf broker;
 } settings;
-
-static const struct config_option process_options[] = {
-    {.name = "instance",
-	.kind = CONFIG_TEXT,
-	.target = &settings.instance,
-	.fallback = "broker",
-	.help = "name in logs",
-	.group = "Process"},
-    {.name = "log-format",
-	.kind = CONFIG_CHOICE,
-	.target = &settings.log_format,
-	.fallback = "logfmt",
-	.choices = log_formats,
-	.help = "how log lines are written"},
-    {.name = "log-level",
-	.kind = CONFIG_CHOICE,
-	.target = &settings.log_level,
-	.fallback = "info",
-	.choices = log_levels,
-	.help = "the lowest level that is written"},
-    {.name = "check",
-	.kind = CONFIG_BOOL,
-	.target = &settings.check,
-	.fallback = "no",
-	.help = "ask the instance on --fcgi whether it is ready, and exit"},
-    {.name = NULL},
-};
 
 static int
 parse(int argc, char **argv, struct mr_error *err)
@@ -58,7 +22,7 @@ parse(int argc, char **argv, struct mr_error *err)
 	const struct config_option *const tables[] = {
 	    broker_options(&settings.broker),
 	    web_options(&settings.web),
-	    process_options,
+	    process_options(&settings.process),
 	    NULL,
 	};
 	const struct config_program program = {
@@ -82,25 +46,17 @@ parse(int argc, char **argv, struct mr_error *err)
 	return (config_parse(argc, argv, &program, err));
 }
 
-/* --check: 0 if the instance is ready, else 1 and why on stderr. */
+/* Keep what the settings name, and give up the rest; 0 or -1. */
 static int
-check(void)
+sandbox(struct mr_error *err)
 {
-	struct mr_error err;
-	char body[512];
-	int status;
+	struct sandbox sb;
 
-	if (settings.web.listen == NULL) {
-		fprintf(stderr, "broker: --check needs --fcgi\n");
-		return (EXIT_FAILURE);
-	}
-	status = web_probe(settings.web.listen, "/readyz", CHECK_MS, body,
-	    sizeof(body), &err);
-	if (status == 200)
-		return (EXIT_SUCCESS);
-	fprintf(stderr, "broker: not ready: %s\n",
-	    status == -1 ? err.message : body);
-	return (EXIT_FAILURE);
+	process_sandbox_init(&sb, &settings.web);
+	if (broker_sandbox(&settings.broker, &sb, err) == -1)
+		return (-1);
+	process_sandbox_enter(&sb);
+	return (0);
 }
 
 /* The broker, with its health beside it.  0 or -1. */
@@ -137,13 +93,11 @@ main(int argc, char **argv)
 		fprintf(stderr, "broker: %s\n", err.message);
 		return (EXIT_FAILURE);
 	}
-	if (settings.check)
-		return (check());
-	log_init(settings.instance, (enum log_format)settings.log_format,
-	    (enum log_level)settings.log_level);
-	log_info("started", "program", "broker", "version", config_version(),
-	    "data", settings.broker.data, "fcgi", settings.web.listen);
-	if (run(signal_fd, &err) == -1) {
+	if (settings.process.check)
+		return (process_check("broker", &settings.web));
+	process_begin("broker", &settings.process, &settings.web);
+	if ((settings.process.sandbox && sandbox(&err) == -1) ||
+	    run(signal_fd, &err) == -1) {
 		log_error("stopped", "error", err.message);
 		return (EXIT_FAILURE);
 	}

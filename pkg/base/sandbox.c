@@ -26,7 +26,9 @@ enum {
 	FS_WRITE_FILE = 1 << 1,
 	FS_READ_FILE = 1 << 2,
 	FS_READ_DIR = 1 << 3,
+	FS_REMOVE_DIR = 1 << 4,
 	FS_REMOVE_FILE = 1 << 5,
+	FS_MAKE_DIR = 1 << 7,
 	FS_MAKE_REG = 1 << 8,
 	FS_MAKE_SOCK = 1 << 9,
 	FS_TRUNCATE = 1 << 14,
@@ -184,6 +186,13 @@ sandbox_write_beside(struct sandbox *sb, const char *path)
 {
 
 	allow_beside(sb, path, WRITE_RIGHTS);
+}
+
+void
+sandbox_write_folders(struct sandbox *sb, const char *path)
+{
+
+	allow(sb, path, WRITE_RIGHTS | FS_MAKE_DIR | FS_REMOVE_DIR);
 }
 
 void

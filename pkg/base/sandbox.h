@@ -57,12 +57,14 @@ void sandbox_init(struct sandbox *sb);
  * isn't there gives nothing.  The _beside forms take a file's name and allow
  * the folder that it is in, since a file that is replaced is another file to
  * Landlock; for a symbolic link, also the folder of what it points to.
- * Given a folder they allow that.
+ * Given a folder they allow that.  With sandbox_write_folders folders below
+ * ${path} may be made, renamed in their folder and removed as well.
  */
 void sandbox_read(struct sandbox *sb, const char *path);
 void sandbox_write(struct sandbox *sb, const char *path);
 void sandbox_read_beside(struct sandbox *sb, const char *path);
 void sandbox_write_beside(struct sandbox *sb, const char *path);
+void sandbox_write_folders(struct sandbox *sb, const char *path);
 
 /* sandbox_listen -- the TCP port that may be bound. */
 void sandbox_listen(struct sandbox *sb, uint16_t port);

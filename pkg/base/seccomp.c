@@ -53,7 +53,7 @@ static const char *const allowed[] = {
     /* sockets; which ones is below */
     "accept", "accept4", "bind", "connect", "getpeername", "getsockname",
     "getsockopt", "listen", "recvfrom", "recvmmsg", "recvmsg", "sendmmsg",
-    "sendmsg", "sendto", "setsockopt", "shutdown"};
+    "sendfile", "sendfile64", "sendmsg", "sendto", "setsockopt", "shutdown"};
 
 /* Nothing here, or in a library, has any use for these. */
 static const char *const deadly[] = {"bpf", "chroot", "delete_module", "execve",

@@ -15,6 +15,7 @@
 
 #include "base/config.h"
 #include "base/error.h"
+#include "base/sandbox.h"
 
 #define BROKER_LISTEN_MOST 8
 
@@ -52,6 +53,15 @@ struct broker_conf {
 };
 
 struct broker;
+
+/*
+ * broker_sandbox -- allow what a broker with these settings opens: its data
+ * folder, which is made if it isn't there, and its ports.  Comes before
+ * sandbox_enter, and that before broker_open.  0, or -1: REJECT for an address
+ * that isn't one, FATAL if the folder can't be made.
+ */
+int broker_sandbox(const struct broker_conf *conf, struct sandbox *sb,
+    struct mr_error *err);
 
 /*
  * broker_options -- the settings, for config_parse.  One table a process: the

@@ -90,6 +90,8 @@ int64_t broker_now_ms(void);
 void broker_fail(struct broker *b, const struct mr_error *err);
 
 /* listen.c */
+int listeners_sandbox(const struct broker_conf *conf, struct sandbox *sb,
+    struct mr_error *err);
 int listeners_open(struct broker *b, struct mr_error *err);
 void listeners_close(struct broker *b);
 void listeners_accept(struct broker *b, int on);

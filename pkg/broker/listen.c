@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -109,6 +110,24 @@ open_address(struct broker *b, const char *address, struct mr_error *err)
 	}
 	freeaddrinfo(list);
 	return (opened);
+}
+
+int
+listeners_sandbox(const struct broker_conf *conf, struct sandbox *sb,
+    struct mr_error *err)
+{
+	const char *port = NULL;
+	char host[256];
+	int i;
+
+	for (i = 0; i < conf->listen.count; i++) {
+		if (split(conf->listen.items[i], host, sizeof(host), &port,
+			err) == -1)
+			return (-1);
+		/* By number: getaddrinfo says what is wrong with others. */
+		sandbox_listen(sb, (uint16_t)strtoul(port, NULL, 10));
+	}
+	return (0);
 }
 
 int

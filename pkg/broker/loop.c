@@ -48,15 +48,36 @@ broker_fail(struct broker *b, const struct mr_error *err)
 
 /* ---- open --------------------------------------------------------------- */
 
+static int
+make_folder(const struct broker_conf *conf, struct mr_error *err)
+{
+
+	if (mkdir(conf->data, 0770) == -1 && errno != EEXIST)
+		return (mr_error_set(err, MR_FATAL, "%s: %s", conf->data,
+		    strerror(errno)));
+	return (0);
+}
+
+int
+broker_sandbox(const struct broker_conf *conf, struct sandbox *sb,
+    struct mr_error *err)
+{
+
+	if (make_folder(conf, err) == -1 ||
+	    listeners_sandbox(conf, sb, err) == -1)
+		return (-1);
+	sandbox_write_folders(sb, conf->data);
+	return (0);
+}
+
 /* One process a folder. */
 static int
 lock_folder(struct broker *b, struct mr_error *err)
 {
 	char path[4096];
 
-	if (mkdir(b->conf.data, 0770) == -1 && errno != EEXIST)
-		return (mr_error_set(err, MR_FATAL, "%s: %s", b->conf.data,
-		    strerror(errno)));
+	if (make_folder(&b->conf, err) == -1)
+		return (-1);
 	snprintf(path, sizeof(path), "%s/lock", b->conf.data);
 	b->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0660);
 	if (b->lock_fd == -1)
@@ -260,8 +281,8 @@ broker_run(struct broker *b, int signal_fd, struct mr_error *err)
 	if (epoll_ctl(b->epoll_fd, EPOLL_CTL_ADD, signal_fd, &event) == -1)
 		return (
 		    mr_error_set(err, MR_FATAL, "epoll: %s", strerror(errno)));
-	log_info("ready", "cluster", b->cluster_id, "topics",
-	    log_i64((int64_t)b->topics.count), "partitions",
+	log_info("ready", "data", b->conf.data, "cluster", b->cluster_id,
+	    "topics", log_i64((int64_t)b->topics.count), "partitions",
 	    log_i64(b->partition_count), "port", log_i64(broker_port(b, 0)));
 	atomic_store(&b->turned_ms, broker_now_ms());
 	atomic_store(&b->is_ready, 1);

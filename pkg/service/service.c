@@ -8,64 +8,27 @@
 
 #include "base/log.h"
 #include "base/program.h"
-#include "base/sandbox.h"
 #include "base/signals.h"
 #include "kafka/kafka.h"
+#include "service/process.h"
 #include "service/service.h"
 #include "service/service_internal.h"
 
-#define CHECK_MS 3000
 /* Of method, blank and path. */
 #define SCOPE_SIZE (WEB_PATH_MOST + 16)
 
 struct settings {
-	const char *instance;
-	int log_format;
-	int log_level;
 	int64_t command_deadline_ms;
 	int64_t poll_ms;
-	int check;
 	int topics;
-	int sandbox;
+	struct process_conf process;
 	struct stream_conf stream;
 	struct web_conf web;
 };
 
-static const char *const log_formats[] = {"logfmt", "json", NULL};
-static const char *const log_levels[] = {"debug", "info", "warn", "error",
-    NULL};
-
 static struct settings settings;
 
-static const struct config_option process_options[] = {
-    {.name = "instance",
-	.kind = CONFIG_TEXT,
-	.target = &settings.instance,
-	.help = "name in logs, metrics and Kafka (default: the program's)",
-	.group = "Process"},
-    {.name = "log-format",
-	.kind = CONFIG_CHOICE,
-	.target = &settings.log_format,
-	.fallback = "logfmt",
-	.choices = log_formats,
-	.help = "how log lines are written"},
-    {.name = "log-level",
-	.kind = CONFIG_CHOICE,
-	.target = &settings.log_level,
-	.fallback = "info",
-	.choices = log_levels,
-	.help = "the lowest level that is written"},
-    {.name = "check",
-	.kind = CONFIG_BOOL,
-	.target = &settings.check,
-	.fallback = "no",
-	.help = "ask the instance on --fcgi whether it is ready, and exit"},
-    {.name = "sandbox",
-	.kind = CONFIG_BOOL,
-	.target = &settings.sandbox,
-	.fallback = "yes",
-	.help = "give up privileges, other folders and unneeded system calls; "
-		"--no-sandbox is for debugging"},
+static const struct config_option topics_options[] = {
     {.name = "topics",
 	.kind = CONFIG_BOOL,
 	.target = &settings.topics,
@@ -385,7 +348,8 @@ service_parse(int argc, char **argv, const struct service *svc,
 	    kafka_options(&settings.stream.kafka),
 	    web_options(&settings.web),
 	    request_options,
-	    process_options,
+	    process_options(&settings.process),
+	    topics_options,
 	    NULL,
 	};
 	const struct config_program program = {
@@ -400,32 +364,12 @@ service_parse(int argc, char **argv, const struct service *svc,
 	kafka_topic_declare(svc->topics);
 	if (config_parse(argc, argv, &program, err) == -1)
 		return (-1);
-	if (settings.instance == NULL || settings.instance[0] == '\0')
-		settings.instance = svc->stream->name;
-	settings.stream.instance = settings.instance;
-	settings.stream.kafka.client_id = settings.instance;
+	if (settings.process.instance == NULL ||
+	    settings.process.instance[0] == '\0')
+		settings.process.instance = svc->stream->name;
+	settings.stream.instance = settings.process.instance;
+	settings.stream.kafka.client_id = settings.process.instance;
 	return (0);
-}
-
-/* --check: 0 if the instance is ready, else 1 and why on stderr. */
-static int
-check(const char *name)
-{
-	struct mr_error err;
-	char body[512];
-	int status;
-
-	if (settings.web.listen == NULL) {
-		fprintf(stderr, "%s: --check needs --fcgi\n", name);
-		return (EXIT_FAILURE);
-	}
-	status = web_probe(settings.web.listen, "/readyz", CHECK_MS, body,
-	    sizeof(body), &err);
-	if (status == 200)
-		return (EXIT_SUCCESS);
-	fprintf(stderr, "%s: not ready: %s\n", name,
-	    status == -1 ? err.message : body);
-	return (EXIT_FAILURE);
 }
 
 static void
@@ -460,28 +404,17 @@ static int
 sandbox(const struct service *svc, struct mr_error *err)
 {
 	struct sandbox sb;
-	const char *socket_path;
-	uint16_t port;
 
-	sandbox_init(&sb);
+	process_sandbox_init(&sb, &settings.web);
 	if (settings.stream.db_path != NULL)
 		sandbox_write_beside(&sb, settings.stream.db_path);
 	else
 		sandbox_write(&sb, "data"); /* as in stream.h */
 	if (svc->writes != NULL && *svc->writes != NULL)
 		sandbox_write_beside(&sb, *svc->writes);
-	switch (web_listens_at(&settings.web, &socket_path, &port)) {
-	case 1:
-		sandbox_write_beside(&sb, socket_path);
-		break;
-	case 2:
-		sandbox_listen(&sb, port);
-		break;
-	}
 	if (kafka_reads(&settings.stream.kafka, sandbox_reads, &sb, err) == -1)
 		return (-1);
-	sandbox_enter(&sb);
-	sandbox_report(&sb);
+	process_sandbox_enter(&sb);
 	return (0);
 }
 
@@ -536,17 +469,12 @@ service_main(int argc, char **argv, const struct service *svc)
 		fprintf(stderr, "%s: %s\n", svc->stream->name, err.message);
 		return (EXIT_FAILURE);
 	}
-	if (settings.check)
-		return (check(svc->stream->name));
+	if (settings.process.check)
+		return (process_check(svc->stream->name, &settings.web));
 	if (settings.topics)
 		return (topics(svc->stream));
-	log_init(settings.instance, (enum log_format)settings.log_format,
-	    (enum log_level)settings.log_level);
-	log_info("started", "program", svc->stream->name, "version",
-	    config_version(), "fcgi", settings.web.listen);
-	if (!settings.sandbox)
-		log_warn("not sandboxed", "reason", "--no-sandbox");
-	if ((settings.sandbox && sandbox(svc, &err) == -1) ||
+	process_begin(svc->stream->name, &settings.process, &settings.web);
+	if ((settings.process.sandbox && sandbox(svc, &err) == -1) ||
 	    run(svc, signal_fd, &err) == -1) {
 		log_error("stopped", "error", err.message);
 		return (EXIT_FAILURE);

@@ -40,6 +40,7 @@ enum { DONE = 0, KILLED = -1 };
 
 static char inside[] = "/tmp/test_sandbox_in.XXXXXX";
 static char outside[] = "/tmp/test_sandbox_out.XXXXXX";
+static char tree[] = "/tmp/test_sandbox_tree.XXXXXX"; /* also of folders */
 static char work[100]; /* a path for a case to use */
 static struct sandbox layers; /* what the kernel here has */
 
@@ -57,6 +58,7 @@ enter(struct sandbox *sb)
 
 	sandbox_init(sb);
 	sandbox_write(sb, inside);
+	sandbox_write_folders(sb, tree);
 	sandbox_enter(sb);
 }
 
@@ -128,6 +130,22 @@ try_remove_outside(void)
 {
 
 	return (unlink(in(outside, "secret")));
+}
+
+static int
+try_make_folder(void)
+{
+
+	return (mkdir(in(inside, "folder"), 0700));
+}
+
+static int
+try_move_folder(void)
+{
+	char from[256];
+
+	snprintf(from, sizeof(from), "%s/stays", tree);
+	return (rename(from, in(inside, "moved")));
 }
 
 static int
@@ -305,6 +323,10 @@ what_is_outside_is_refused(void **state)
 		ENOSYS},
 	    {"remove a file outside", try_remove_outside, SANDBOX_LANDLOCK, 1,
 		EACCES},
+	    {"make a folder among files", try_make_folder, SANDBOX_LANDLOCK, 1,
+		EACCES},
+	    {"move a folder among files", try_move_folder, SANDBOX_LANDLOCK, 1,
+		EACCES},
 	    {"write below /etc", try_write_etc, SANDBOX_LANDLOCK, 1, EACCES},
 	    {"link a file in", try_link_in, SANDBOX_LANDLOCK, 1, EXDEV},
 	    {"follow a link out", try_follow_link, SANDBOX_LANDLOCK, 1, EACCES},
@@ -408,6 +430,17 @@ use_files(void)
 	return (opened(open(inside, O_RDONLY | O_DIRECTORY)));
 }
 
+static int
+use_folders(void)
+{
+	char other[256];
+
+	snprintf(other, sizeof(other), "%s/other", tree);
+	if (mkdir(in(tree, "folder"), 0700) != 0 || rename(work, other) != 0)
+		return (-1);
+	return (rmdir(other));
+}
+
 static void *
 nothing(void *arg)
 {
@@ -467,8 +500,8 @@ use_pidfd(void)
 static void
 what_programs_do_goes_on(void **state)
 {
-	static int (*const attempts[])(
-	    void) = {use_files, use_threads, use_names, use_sockets};
+	static int (*const attempts[])(void) = {use_files, use_folders,
+	    use_threads, use_names, use_sockets};
 	size_t i;
 	int got, status;
 	struct sandbox sb;
@@ -544,7 +577,8 @@ setup(void **state)
 	char target[100];
 
 	(void)state;
-	if (mkdtemp(inside) == NULL || mkdtemp(outside) == NULL)
+	if (mkdtemp(inside) == NULL || mkdtemp(outside) == NULL ||
+	    mkdtemp(tree) == NULL || mkdir(in(tree, "stays"), 0700) != 0)
 		return (-1);
 	make(in(outside, "secret"), 0600);
 	make(in(inside, "target"), 0600);
@@ -581,7 +615,10 @@ teardown(void **state)
 		(void)unlink(in(inside, names[i]));
 		(void)unlink(in(outside, names[i]));
 	}
-	return (rmdir(inside) != 0 || rmdir(outside) != 0 ? -1 : 0);
+	(void)rmdir(in(tree, "stays"));
+	return (rmdir(inside) != 0 || rmdir(outside) != 0 || rmdir(tree) != 0 ?
+		-1 :
+		0);
 }
 
 int
