@@ -178,7 +178,7 @@ handle_describe_cluster(struct broker *b, struct request *req)
 
 /* ---- FindCoordinator ---------------------------------------------------- */
 
-#define KEY_TYPE_GROUP 0
+enum { KEY_TYPE_GROUP = 0, KEY_TYPE_TRANSACTION = 1 };
 
 static void
 find(struct request *req, struct wire_string key,
@@ -192,11 +192,17 @@ find(struct request *req, struct wire_string key,
 	out->node_id = -1;
 	out->port = -1;
 	out->error_message = wire_text("");
-	if (in->key_type != KEY_TYPE_GROUP) {
-		/* Transactions: there is no coordinator for them here. */
-		out->error_code = WIRE_COORDINATOR_NOT_AVAILABLE;
+	if (in->key_type == KEY_TYPE_TRANSACTION) {
+		/* As InitProducerId says.  Not that there is none at the
+		 * moment: clients would ask for ever. */
+		out->error_code = WIRE_UNSUPPORTED_VERSION;
 		out->error_message = wire_text(
 		    "this broker has no transactions");
+		return;
+	}
+	if (in->key_type != KEY_TYPE_GROUP) {
+		out->error_code = WIRE_INVALID_REQUEST;
+		out->error_message = wire_text("no such type of coordinator");
 		return;
 	}
 	out->node_id = BROKER_NODE_ID;

@@ -633,6 +633,27 @@ def the_cluster_is_described(broker):
 
 
 @scenario
+def transactions_are_refused_alike(broker):
+    """Wherever a transactional producer of the embedded broker begins, it is
+    told the same, and not to ask again."""
+    if broker.name != "embedded":
+        return []
+    c = broker.connect()
+    found = [c.call("FindCoordinator", 2, Key="t", KeyType=1)["ErrorCode"],
+             c.call("FindCoordinator", 4, CoordinatorKeys=["t"], KeyType=1)[
+                 "Coordinators"][0]["ErrorCode"],
+             c.call("InitProducerId", 4, TransactionalId="t",
+                    TransactionTimeoutMs=60000)["ErrorCode"]]
+    return [] if found == [35, 35, 35] else found
+
+
+@scenario
+def coordinators_of_no_type(broker):
+    c = broker.connect()
+    return [c.call("FindCoordinator", 2, Key="t", KeyType=9)["ErrorCode"]]
+
+
+@scenario
 def what_is_not_spoken_is_listed(broker):
     """docs/ARCHITECTURE.md lists the APIs that clients could ask for and that
     the embedded broker doesn't have: no more, no fewer."""
