@@ -9,6 +9,7 @@
  *	letters.c	dead letters: replay, drop
  *	copies.c	backup, restore, rebuild
  *	copy_facts.c	what a copy holds, and whether it is sound
+ *	topics.c	the declared topics: diff, ensure
  *	agree.c		saying what will be done, and asking
  *	table.c		columns for people, JSON for programs
  */
@@ -42,6 +43,8 @@ int state_restore(const struct command *command, int argc, char **argv);
 int state_rebuild(const struct command *command, int argc, char **argv);
 int state_accept_gap(const struct command *command, int argc, char **argv);
 int state_rebind(const struct command *command, int argc, char **argv);
+int topics_diff(const struct command *command, int argc, char **argv);
+int topics_ensure(const struct command *command, int argc, char **argv);
 
 /* ---- common -------------------------------------------------------------- */
 

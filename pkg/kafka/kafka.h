@@ -112,6 +112,28 @@ int kafka_admin_describe(struct kafka_admin *admin,
  * REJECT names what isn't declared or not allowed. */
 int kafka_admin_ensure(struct kafka_admin *admin, const char *const *names,
     int count, int timeout_ms, struct mr_error *err);
+/*
+ * What a topic has that isn't as declared: its partitions, cleanup.policy,
+ * retention.ms (where one is declared) and retention.bytes (where it is kept
+ * for ever).
+ */
+#define KAFKA_DIFFERENCES_MAX 4
+struct kafka_difference {
+	const char *name; /* "partitions", or the topic's setting */
+	char declared[24];
+	char actual[64]; /* "0" partitions: there is no such topic */
+	int can_be_altered; /* by kafka_admin_alter */
+};
+/* kafka_admin_compare -- fill in ${list}; how many there are, or -1. */
+int kafka_admin_compare(struct kafka_admin *admin,
+    const struct kafka_topic *topic,
+    struct kafka_difference list[KAFKA_DIFFERENCES_MAX], int timeout_ms,
+    struct mr_error *err);
+/* kafka_admin_alter -- make a topic that is there as declared, by adding
+ * partitions, of which Kafka takes none away, and changing settings.  With
+ * more partitions keys may go to other ones from then on. */
+int kafka_admin_alter(struct kafka_admin *admin,
+    const struct kafka_topic *topic, int timeout_ms, struct mr_error *err);
 int kafka_admin_delete(struct kafka_admin *admin, const char *topic,
     int timeout_ms, struct mr_error *err);
 /* The first and the next offset of a partition; REJECT if there is none. */

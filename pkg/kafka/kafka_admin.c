@@ -2,17 +2,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "kafka/kafka_internal.h"
-
-#define TOPICS_MAX 1024 /* in one request */
-#define REPLICAS_MAX 3
-
-struct kafka_admin {
-	rd_kafka_t *client;
-};
 
 struct kafka_admin *
 kafka_admin_new(const struct kafka_conf *conf, struct mr_error *err)
@@ -66,15 +58,8 @@ kafka_admin_cluster_id(struct kafka_admin *admin,
 	return (status);
 }
 
-/* What a request is sent with, and where its answer comes to. */
-struct request {
-	rd_kafka_AdminOptions_t *options;
-	rd_kafka_queue_t *queue;
-	rd_kafka_event_t *event;
-};
-
-static int
-request_init(struct request *req, struct kafka_admin *admin,
+int
+admin_request_init(struct admin_request *req, struct kafka_admin *admin,
     rd_kafka_admin_op_t op, int timeout_ms, struct mr_error *err)
 {
 	char why[160];
@@ -90,9 +75,8 @@ request_init(struct request *req, struct kafka_admin *admin,
 	return (0);
 }
 
-/* The answer to ${what}: 0, or -1 if there is none or all of it failed. */
-static int
-request_wait(struct request *req, int timeout_ms, const char *what,
+int
+admin_request_wait(struct admin_request *req, int timeout_ms, const char *what,
     struct mr_error *err)
 {
 	rd_kafka_resp_err_t code;
@@ -111,8 +95,8 @@ request_wait(struct request *req, int timeout_ms, const char *what,
 	return (0);
 }
 
-static void
-request_done(struct request *req)
+void
+admin_request_done(struct admin_request *req)
 {
 
 	if (req->event != NULL)
@@ -121,6 +105,14 @@ request_done(struct request *req)
 		rd_kafka_queue_destroy(req->queue);
 	if (req->options != NULL)
 		rd_kafka_AdminOptions_destroy(req->options);
+}
+
+int
+admin_ms_left(int64_t deadline_us)
+{
+	int64_t left = (deadline_us - clock_mono_us()) / 1000;
+
+	return (left > 0 ? (int)left : 0);
 }
 
 static int
@@ -169,11 +161,11 @@ kafka_admin_describe(struct kafka_admin *admin,
 	const rd_kafka_TopicDescription_t **topics;
 	rd_kafka_TopicCollection_t *collection;
 	const char **names;
-	struct request req;
+	struct admin_request req;
 	size_t i, topic_count = 0;
 	int status = -1;
 
-	assert(count >= 0 && count <= TOPICS_MAX);
+	assert(count >= 0 && count <= ADMIN_TOPICS_MAX);
 	if (count == 0)
 		return (0);
 	if ((names = calloc((size_t)count, sizeof(*names))) == NULL)
@@ -185,12 +177,12 @@ kafka_admin_describe(struct kafka_admin *admin,
 	}
 	collection = rd_kafka_TopicCollection_of_topic_names(names,
 	    (size_t)count);
-	if (request_init(&req, admin, RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
+	if (admin_request_init(&req, admin, RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
 		timeout_ms, err) != 0)
 		goto done;
 	rd_kafka_DescribeTopics(admin->client, collection, req.options,
 	    req.queue);
-	if (request_wait(&req, timeout_ms, "describe topics", err) != 0)
+	if (admin_request_wait(&req, timeout_ms, "describe topics", err) != 0)
 		goto done;
 	topics = rd_kafka_DescribeTopics_result_topics(
 	    rd_kafka_event_DescribeTopics_result(req.event), &topic_count);
@@ -200,185 +192,9 @@ kafka_admin_describe(struct kafka_admin *admin,
 	}
 	status = 0;
 done:
-	request_done(&req);
+	admin_request_done(&req);
 	rd_kafka_TopicCollection_destroy(collection);
 	free(names);
-	return (status);
-}
-
-static int
-count_brokers(struct kafka_admin *admin, int *brokers, int timeout_ms,
-    struct mr_error *err)
-{
-	const struct rd_kafka_metadata *metadata;
-	rd_kafka_resp_err_t code;
-
-	code = rd_kafka_metadata(admin->client, 0, NULL, &metadata, timeout_ms);
-	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return (mr_error_set(err, client_error_kind(code),
-		    "can't ask Kafka for its brokers: %s",
-		    rd_kafka_err2str(code)));
-	*brokers = metadata->broker_cnt;
-	rd_kafka_metadata_destroy(metadata);
-	return (0);
-}
-
-static rd_kafka_NewTopic_t *
-describe_new_topic(const struct kafka_topic *topic, int brokers,
-    struct mr_error *err)
-{
-	rd_kafka_NewTopic_t *new_topic;
-	int replicas = brokers < REPLICAS_MAX ? brokers : REPLICAS_MAX;
-	char retention[24], why[160];
-
-	new_topic = rd_kafka_NewTopic_new(topic->name, topic->partitions,
-	    replicas > 0 ? replicas : 1, why, sizeof(why));
-	if (new_topic == NULL) {
-		mr_error_set(err, MR_REJECT, "can't create topic %s: %s",
-		    topic->name, why);
-		return (NULL);
-	}
-	if (topic->compacted)
-		rd_kafka_NewTopic_set_config(new_topic, "cleanup.policy",
-		    "compact");
-	if (topic->retention_ms != 0) {
-		snprintf(retention, sizeof(retention), "%lld",
-		    (long long)topic->retention_ms);
-		rd_kafka_NewTopic_set_config(new_topic, "retention.ms",
-		    retention);
-	}
-	/* Kept for ever: whatever the broker's default by size is. */
-	if (topic->retention_ms == -1)
-		rd_kafka_NewTopic_set_config(new_topic, "retention.bytes",
-		    "-1");
-	return (new_topic);
-}
-
-/* Create those of ${states} that have no partitions. */
-static int
-create_missing(struct kafka_admin *admin,
-    const struct kafka_topic_state *states, int count, int timeout_ms,
-    struct mr_error *err)
-{
-	const rd_kafka_topic_result_t **results;
-	rd_kafka_NewTopic_t **list;
-	struct request req = {0};
-	size_t i, missing = 0, result_count = 0;
-	int brokers = 0, status = -1;
-
-	if (count_brokers(admin, &brokers, timeout_ms, err) != 0)
-		return (-1);
-	if ((list = calloc((size_t)count, sizeof(rd_kafka_NewTopic_t *))) ==
-	    NULL)
-		return (mr_error_set(err, MR_FATAL, "out of memory"));
-	for (i = 0; i < (size_t)count; i++) {
-		if (states[i].partitions != 0)
-			continue;
-		list[missing] = describe_new_topic(kafka_topic_find(
-						       states[i].name),
-		    brokers, err);
-		if (list[missing] == NULL)
-			goto done;
-		missing++;
-	}
-	if (request_init(&req, admin, RD_KAFKA_ADMIN_OP_CREATETOPICS,
-		timeout_ms, err) != 0)
-		goto done;
-	rd_kafka_CreateTopics(admin->client, list, missing, req.options,
-	    req.queue);
-	if (request_wait(&req, timeout_ms, "create topics", err) != 0)
-		goto done;
-	results = rd_kafka_CreateTopics_result_topics(
-	    rd_kafka_event_CreateTopics_result(req.event), &result_count);
-	for (i = 0; i < result_count; i++) {
-		rd_kafka_resp_err_t code = rd_kafka_topic_result_error(
-		    results[i]);
-
-		/* Another program may have been faster. */
-		if (code == RD_KAFKA_RESP_ERR_NO_ERROR ||
-		    code == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
-			continue;
-		mr_error_set(err, client_error_kind(code),
-		    "can't create topic %s: %s",
-		    rd_kafka_topic_result_name(results[i]),
-		    rd_kafka_topic_result_error_string(results[i]));
-		goto done;
-	}
-	status = 0;
-done:
-	request_done(&req);
-	rd_kafka_NewTopic_destroy_array(list, missing);
-	free(list);
-	return (status);
-}
-
-static int
-all_there(const struct kafka_topic_state *states, int count)
-{
-	int i;
-
-	for (i = 0; i < count; i++) {
-		if (states[i].partitions == 0)
-			return (0);
-	}
-	return (1);
-}
-
-static int
-ms_left(int64_t deadline_us)
-{
-	int64_t left = (deadline_us - clock_mono_us()) / 1000;
-
-	return (left > 0 ? (int)left : 0);
-}
-
-int
-kafka_admin_ensure(struct kafka_admin *admin, const char *const *names,
-    int count, int timeout_ms, struct mr_error *err)
-{
-	const struct timespec nap = {.tv_nsec = 20000000};
-	int64_t deadline = clock_mono_us() + (int64_t)timeout_ms * 1000;
-	struct kafka_topic_state *states;
-	int created = 0, i, status = -1;
-
-	assert(count >= 0 && count <= TOPICS_MAX);
-	if (count == 0)
-		return (0);
-	if ((states = calloc((size_t)count, sizeof(*states))) == NULL)
-		return (mr_error_set(err, MR_FATAL, "out of memory"));
-	for (i = 0; i < count; i++) {
-		if (kafka_topic_find(names[i]) == NULL) {
-			mr_error_set(err, MR_REJECT,
-			    "topic %.*s is not among the declared ones",
-			    KAFKA_TOPIC_MAX, names[i]);
-			goto done;
-		}
-		snprintf(states[i].name, sizeof(states[i].name), "%s",
-		    names[i]);
-	}
-	/* A topic just created can take a moment until brokers show it. */
-	for (;;) {
-		if (kafka_admin_describe(admin, states, count,
-			ms_left(deadline), err) != 0)
-			goto done;
-		if (all_there(states, count))
-			break;
-		if (ms_left(deadline) == 0) {
-			mr_error_set(err, MR_RETRY,
-			    "topics can't be seen %d ms after their creation",
-			    timeout_ms);
-			goto done;
-		}
-		if (created)
-			nanosleep(&nap, NULL);
-		else if (create_missing(admin, states, count, ms_left(deadline),
-			     err) != 0)
-			goto done;
-		created = 1;
-	}
-	status = 0;
-done:
-	free(states);
 	return (status);
 }
 
@@ -389,16 +205,16 @@ kafka_admin_delete(struct kafka_admin *admin, const char *topic, int timeout_ms,
 	const rd_kafka_topic_result_t **results;
 	rd_kafka_DeleteTopic_t *doomed = rd_kafka_DeleteTopic_new(topic);
 	rd_kafka_resp_err_t code;
-	struct request req;
+	struct admin_request req;
 	size_t i, count = 0;
 	int status = -1;
 
-	if (request_init(&req, admin, RD_KAFKA_ADMIN_OP_DELETETOPICS,
+	if (admin_request_init(&req, admin, RD_KAFKA_ADMIN_OP_DELETETOPICS,
 		timeout_ms, err) != 0)
 		goto done;
 	rd_kafka_DeleteTopics(admin->client, &doomed, 1, req.options,
 	    req.queue);
-	if (request_wait(&req, timeout_ms, "delete topics", err) != 0)
+	if (admin_request_wait(&req, timeout_ms, "delete topics", err) != 0)
 		goto done;
 	results = rd_kafka_DeleteTopics_result_topics(
 	    rd_kafka_event_DeleteTopics_result(req.event), &count);
@@ -413,7 +229,7 @@ kafka_admin_delete(struct kafka_admin *admin, const char *topic, int timeout_ms,
 	}
 	status = 0;
 done:
-	request_done(&req);
+	admin_request_done(&req);
 	rd_kafka_DeleteTopic_destroy(doomed);
 	return (status);
 }
@@ -459,7 +275,7 @@ kafka_admin_offset_at(struct kafka_admin *admin, const char *topic,
 	/* Nothing that late: the end. */
 	if (found < 0)
 		return (kafka_admin_offsets(admin, topic, partition, &first,
-		    offset, ms_left(deadline), err));
+		    offset, admin_ms_left(deadline), err));
 	*offset = found;
 	return (0);
 }

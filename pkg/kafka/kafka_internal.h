@@ -45,6 +45,30 @@ void client_wake_clear(int fd);
  * entry. */
 void client_watch(rd_kafka_queue_t *queue, int fd);
 
+/* ---- the admin client's files -------------------------------------------- */
+
+#define ADMIN_TOPICS_MAX 1024 /* in one request */
+
+struct kafka_admin {
+	rd_kafka_t *client;
+};
+
+/* What a request is sent with, and where its answer comes to. */
+struct admin_request {
+	rd_kafka_AdminOptions_t *options;
+	rd_kafka_queue_t *queue;
+	rd_kafka_event_t *event;
+};
+int admin_request_init(struct admin_request *req, struct kafka_admin *admin,
+    rd_kafka_admin_op_t op, int timeout_ms, struct mr_error *err);
+/* The answer to ${what}: 0, or -1 if there is none or all of it failed. */
+int admin_request_wait(struct admin_request *req, int timeout_ms,
+    const char *what, struct mr_error *err);
+/* To be called whatever came of it. */
+void admin_request_done(struct admin_request *req);
+/* Until a time of clock_mono_us; at least 0. */
+int admin_ms_left(int64_t deadline_us);
+
 /* client_unconst -- for librdkafka's interfaces that promise not to write but
  * say void *. */
 void *client_unconst(const void *p);

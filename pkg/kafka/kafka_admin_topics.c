@@ -1,0 +1,439 @@
+/* kafka_admin_topics -- the declared topics: made, compared, set right. */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "kafka/kafka_internal.h"
+
+#define REPLICAS_MAX 3
+#define PARTITIONS "partitions"
+
+static int
+count_brokers(struct kafka_admin *admin, int *brokers, int timeout_ms,
+    struct mr_error *err)
+{
+	const struct rd_kafka_metadata *metadata;
+	rd_kafka_resp_err_t code;
+
+	code = rd_kafka_metadata(admin->client, 0, NULL, &metadata, timeout_ms);
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return (mr_error_set(err, client_error_kind(code),
+		    "can't ask Kafka for its brokers: %s",
+		    rd_kafka_err2str(code)));
+	*brokers = metadata->broker_cnt;
+	rd_kafka_metadata_destroy(metadata);
+	return (0);
+}
+
+/* What is declared of a topic, besides its partitions; returns how many. */
+static int
+declared_settings(const struct kafka_topic *topic,
+    struct kafka_difference settings[KAFKA_DIFFERENCES_MAX])
+{
+	int count = 0;
+
+	settings[count].name = "cleanup.policy";
+	snprintf(settings[count++].declared, sizeof(settings[0].declared), "%s",
+	    topic->compacted ? "compact" : "delete");
+	if (topic->retention_ms != 0) {
+		settings[count].name = "retention.ms";
+		snprintf(settings[count++].declared,
+		    sizeof(settings[0].declared), "%lld",
+		    (long long)topic->retention_ms);
+	}
+	/* Kept for ever: whatever the broker's default by size is. */
+	if (topic->retention_ms == -1) {
+		settings[count].name = "retention.bytes";
+		snprintf(settings[count++].declared,
+		    sizeof(settings[0].declared), "-1");
+	}
+	return (count);
+}
+
+static rd_kafka_NewTopic_t *
+describe_new_topic(const struct kafka_topic *topic, int brokers,
+    struct mr_error *err)
+{
+	struct kafka_difference settings[KAFKA_DIFFERENCES_MAX];
+	rd_kafka_NewTopic_t *new_topic;
+	int replicas = brokers < REPLICAS_MAX ? brokers : REPLICAS_MAX;
+	int i, count = declared_settings(topic, settings);
+	char why[160];
+
+	new_topic = rd_kafka_NewTopic_new(topic->name, topic->partitions,
+	    replicas > 0 ? replicas : 1, why, sizeof(why));
+	if (new_topic == NULL) {
+		mr_error_set(err, MR_REJECT, "can't create topic %s: %s",
+		    topic->name, why);
+		return (NULL);
+	}
+	for (i = 0; i < count; i++)
+		rd_kafka_NewTopic_set_config(new_topic, settings[i].name,
+		    settings[i].declared);
+	return (new_topic);
+}
+
+/* Create those of ${states} that have no partitions. */
+static int
+create_missing(struct kafka_admin *admin,
+    const struct kafka_topic_state *states, int count, int timeout_ms,
+    struct mr_error *err)
+{
+	const rd_kafka_topic_result_t **results;
+	rd_kafka_NewTopic_t **list;
+	struct admin_request req = {0};
+	size_t i, missing = 0, result_count = 0;
+	int brokers = 0, status = -1;
+
+	if (count_brokers(admin, &brokers, timeout_ms, err) != 0)
+		return (-1);
+	if ((list = calloc((size_t)count, sizeof(rd_kafka_NewTopic_t *))) ==
+	    NULL)
+		return (mr_error_set(err, MR_FATAL, "out of memory"));
+	for (i = 0; i < (size_t)count; i++) {
+		if (states[i].partitions != 0)
+			continue;
+		list[missing] = describe_new_topic(kafka_topic_find(
+						       states[i].name),
+		    brokers, err);
+		if (list[missing] == NULL)
+			goto done;
+		missing++;
+	}
+	if (admin_request_init(&req, admin, RD_KAFKA_ADMIN_OP_CREATETOPICS,
+		timeout_ms, err) != 0)
+		goto done;
+	rd_kafka_CreateTopics(admin->client, list, missing, req.options,
+	    req.queue);
+	if (admin_request_wait(&req, timeout_ms, "create topics", err) != 0)
+		goto done;
+	results = rd_kafka_CreateTopics_result_topics(
+	    rd_kafka_event_CreateTopics_result(req.event), &result_count);
+	for (i = 0; i < result_count; i++) {
+		rd_kafka_resp_err_t code = rd_kafka_topic_result_error(
+		    results[i]);
+
+		/* Another program may have been faster. */
+		if (code == RD_KAFKA_RESP_ERR_NO_ERROR ||
+		    code == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
+			continue;
+		mr_error_set(err, client_error_kind(code),
+		    "can't create topic %s: %s",
+		    rd_kafka_topic_result_name(results[i]),
+		    rd_kafka_topic_result_error_string(results[i]));
+		goto done;
+	}
+	status = 0;
+done:
+	admin_request_done(&req);
+	rd_kafka_NewTopic_destroy_array(list, missing);
+	free(list);
+	return (status);
+}
+
+static int
+all_there(const struct kafka_topic_state *states, int count)
+{
+	int i;
+
+	for (i = 0; i < count; i++) {
+		if (states[i].partitions == 0)
+			return (0);
+	}
+	return (1);
+}
+
+int
+kafka_admin_ensure(struct kafka_admin *admin, const char *const *names,
+    int count, int timeout_ms, struct mr_error *err)
+{
+	const struct timespec nap = {.tv_nsec = 20000000};
+	int64_t deadline = clock_mono_us() + (int64_t)timeout_ms * 1000;
+	struct kafka_topic_state *states;
+	int created = 0, i, status = -1;
+
+	assert(count >= 0 && count <= ADMIN_TOPICS_MAX);
+	if (count == 0)
+		return (0);
+	if ((states = calloc((size_t)count, sizeof(*states))) == NULL)
+		return (mr_error_set(err, MR_FATAL, "out of memory"));
+	for (i = 0; i < count; i++) {
+		if (kafka_topic_find(names[i]) == NULL) {
+			mr_error_set(err, MR_REJECT,
+			    "topic %.*s is not among the declared ones",
+			    KAFKA_TOPIC_MAX, names[i]);
+			goto done;
+		}
+		snprintf(states[i].name, sizeof(states[i].name), "%s",
+		    names[i]);
+	}
+	/* A topic just created can take a moment until brokers show it. */
+	for (;;) {
+		if (kafka_admin_describe(admin, states, count,
+			admin_ms_left(deadline), err) != 0)
+			goto done;
+		if (all_there(states, count))
+			break;
+		if (admin_ms_left(deadline) == 0) {
+			mr_error_set(err, MR_RETRY,
+			    "topics can't be seen %d ms after their creation",
+			    timeout_ms);
+			goto done;
+		}
+		if (created)
+			nanosleep(&nap, NULL);
+		else if (create_missing(admin, states, count,
+			     admin_ms_left(deadline), err) != 0)
+			goto done;
+		created = 1;
+	}
+	status = 0;
+done:
+	free(states);
+	return (status);
+}
+
+/* ---- what differs ----------------------------------------------------------- */
+
+/* One resource, a topic, asked about or changed. */
+static rd_kafka_ConfigResource_t *
+topic_resource(const char *name, struct mr_error *err)
+{
+	rd_kafka_ConfigResource_t *resource =
+	    rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, name);
+
+	if (resource == NULL)
+		mr_error_set(err, MR_FATAL, "out of memory");
+	return (resource);
+}
+
+/* The only answer about ${what} ("the settings of t"), if it isn't an error. */
+static const rd_kafka_ConfigResource_t *
+resource_answer(const rd_kafka_ConfigResource_t **answers, size_t count,
+    const char *what, struct mr_error *err)
+{
+	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__BAD_MSG;
+	const char *why = "the broker's answer is about something else";
+
+	if (count == 1) {
+		code = rd_kafka_ConfigResource_error(answers[0]);
+		why = rd_kafka_ConfigResource_error_string(answers[0]);
+	}
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return (answers[0]);
+	mr_error_set(err, client_error_kind(code), "can't %s: %s", what,
+	    why != NULL ? why : rd_kafka_err2str(code));
+	return (NULL);
+}
+
+static const char *
+setting_of(const rd_kafka_ConfigResource_t *resource, const char *name)
+{
+	const rd_kafka_ConfigEntry_t **entries;
+	size_t i, count = 0;
+
+	entries = rd_kafka_ConfigResource_configs(resource, &count);
+	for (i = 0; i < count; i++)
+		if (strcmp(rd_kafka_ConfigEntry_name(entries[i]), name) == 0)
+			return (rd_kafka_ConfigEntry_value(entries[i]));
+	return (NULL);
+}
+
+/* Keep those of ${list} that the cluster has otherwise; returns how many. */
+static int
+keep_differences(const rd_kafka_ConfigResource_t *resource,
+    struct kafka_difference *list, int count)
+{
+	const char *actual;
+	int i, kept = 0;
+
+	for (i = 0; i < count; i++) {
+		actual = setting_of(resource, list[i].name);
+		if (actual != NULL && strcmp(actual, list[i].declared) == 0)
+			continue;
+		list[kept] = list[i];
+		list[kept].can_be_altered = 1;
+		snprintf(list[kept].actual, sizeof(list[kept].actual), "%s",
+		    actual != NULL ? actual : "unknown");
+		kept++;
+	}
+	return (kept);
+}
+
+static int
+compare_settings(struct kafka_admin *admin, const struct kafka_topic *topic,
+    struct kafka_difference *list, int timeout_ms, struct mr_error *err)
+{
+	rd_kafka_ConfigResource_t *resource;
+	const rd_kafka_ConfigResource_t **answers, *answer;
+	struct admin_request req = {0};
+	char what[KAFKA_TOPIC_MAX + 40];
+	size_t count = 0;
+	int status = -1;
+
+	snprintf(what, sizeof(what), "ask for the settings of %.*s",
+	    KAFKA_TOPIC_MAX, topic->name);
+	if ((resource = topic_resource(topic->name, err)) == NULL)
+		return (-1);
+	if (admin_request_init(&req, admin, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS,
+		timeout_ms, err) != 0)
+		goto done;
+	rd_kafka_DescribeConfigs(admin->client, &resource, 1, req.options,
+	    req.queue);
+	if (admin_request_wait(&req, timeout_ms, what, err) != 0)
+		goto done;
+	answers = rd_kafka_DescribeConfigs_result_resources(
+	    rd_kafka_event_DescribeConfigs_result(req.event), &count);
+	if ((answer = resource_answer(answers, count, what, err)) != NULL)
+		status = keep_differences(answer, list,
+		    declared_settings(topic, list));
+done:
+	admin_request_done(&req);
+	rd_kafka_ConfigResource_destroy(resource);
+	return (status);
+}
+
+int
+kafka_admin_compare(struct kafka_admin *admin, const struct kafka_topic *topic,
+    struct kafka_difference list[KAFKA_DIFFERENCES_MAX], int timeout_ms,
+    struct mr_error *err)
+{
+	int64_t deadline = clock_mono_us() + (int64_t)timeout_ms * 1000;
+	struct kafka_topic_state state = {0};
+	int differing = 0, count;
+
+	snprintf(state.name, sizeof(state.name), "%s", topic->name);
+	if (kafka_admin_describe(admin, &state, 1, timeout_ms, err) != 0)
+		return (-1);
+	if (state.partitions != topic->partitions) {
+		list[0].name = PARTITIONS;
+		list[0].can_be_altered = state.partitions > 0 &&
+		    state.partitions < topic->partitions;
+		snprintf(list[0].declared, sizeof(list[0].declared), "%d",
+		    topic->partitions);
+		snprintf(list[0].actual, sizeof(list[0].actual), "%d",
+		    state.partitions);
+		differing = 1;
+		if (state.partitions == 0)
+			return (1);
+	}
+	count = compare_settings(admin, topic, list + differing,
+	    admin_ms_left(deadline), err);
+	return (count == -1 ? -1 : differing + count);
+}
+
+/* ---- setting it right -------------------------------------------------------- */
+
+static int
+add_partitions(struct kafka_admin *admin, const struct kafka_topic *topic,
+    int timeout_ms, struct mr_error *err)
+{
+	const rd_kafka_topic_result_t **results;
+	rd_kafka_NewPartitions_t *wanted;
+	struct admin_request req = {0};
+	rd_kafka_resp_err_t code;
+	char why[160];
+	size_t count = 0;
+	int status = -1;
+
+	wanted = rd_kafka_NewPartitions_new(topic->name,
+	    (size_t)topic->partitions, why, sizeof(why));
+	if (wanted == NULL)
+		return (mr_error_set(err, MR_REJECT,
+		    "can't add partitions to %s: %s", topic->name, why));
+	if (admin_request_init(&req, admin, RD_KAFKA_ADMIN_OP_CREATEPARTITIONS,
+		timeout_ms, err) != 0)
+		goto done;
+	rd_kafka_CreatePartitions(admin->client, &wanted, 1, req.options,
+	    req.queue);
+	if (admin_request_wait(&req, timeout_ms, "add partitions", err) != 0)
+		goto done;
+	results = rd_kafka_CreatePartitions_result_topics(
+	    rd_kafka_event_CreatePartitions_result(req.event), &count);
+	code = count == 1 ? rd_kafka_topic_result_error(results[0]) :
+			    RD_KAFKA_RESP_ERR__BAD_MSG;
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		mr_error_set(err, client_error_kind(code),
+		    "can't add partitions to %s: %s", topic->name,
+		    rd_kafka_err2str(code));
+	else
+		status = 0;
+done:
+	admin_request_done(&req);
+	rd_kafka_NewPartitions_destroy(wanted);
+	return (status);
+}
+
+static int
+set_settings(struct kafka_admin *admin, const struct kafka_topic *topic,
+    const struct kafka_difference *list, int count, int timeout_ms,
+    struct mr_error *err)
+{
+	rd_kafka_ConfigResource_t *resource;
+	const rd_kafka_ConfigResource_t **answers;
+	struct admin_request req = {0};
+	rd_kafka_error_t *error;
+	char what[KAFKA_TOPIC_MAX + 40];
+	size_t answered = 0;
+	int i, status = -1;
+
+	snprintf(what, sizeof(what), "change the settings of %.*s",
+	    KAFKA_TOPIC_MAX, topic->name);
+	if ((resource = topic_resource(topic->name, err)) == NULL)
+		return (-1);
+	for (i = 0; i < count; i++) {
+		error = rd_kafka_ConfigResource_add_incremental_config(resource,
+		    list[i].name, RD_KAFKA_ALTER_CONFIG_OP_TYPE_SET,
+		    list[i].declared);
+		if (error == NULL)
+			continue;
+		mr_error_set(err, MR_REJECT, "can't %s: %s", what,
+		    rd_kafka_error_string(error));
+		rd_kafka_error_destroy(error);
+		goto done;
+	}
+	if (admin_request_init(&req, admin,
+		RD_KAFKA_ADMIN_OP_INCREMENTALALTERCONFIGS, timeout_ms,
+		err) != 0)
+		goto done;
+	rd_kafka_IncrementalAlterConfigs(admin->client, &resource, 1,
+	    req.options, req.queue);
+	if (admin_request_wait(&req, timeout_ms, what, err) != 0)
+		goto done;
+	answers = rd_kafka_IncrementalAlterConfigs_result_resources(
+	    rd_kafka_event_IncrementalAlterConfigs_result(req.event),
+	    &answered);
+	if (resource_answer(answers, answered, what, err) != NULL)
+		status = 0;
+done:
+	admin_request_done(&req);
+	rd_kafka_ConfigResource_destroy(resource);
+	return (status);
+}
+
+int
+kafka_admin_alter(struct kafka_admin *admin, const struct kafka_topic *topic,
+    int timeout_ms, struct mr_error *err)
+{
+	struct kafka_difference list[KAFKA_DIFFERENCES_MAX];
+	int64_t deadline = clock_mono_us() + (int64_t)timeout_ms * 1000;
+	int count, settings = 0;
+
+	if ((count = kafka_admin_compare(admin, topic, list, timeout_ms,
+		 err)) <= 0)
+		return (count);
+	if (strcmp(list[0].name, PARTITIONS) == 0) {
+		settings = 1;
+		if (list[0].can_be_altered &&
+		    add_partitions(admin, topic, admin_ms_left(deadline),
+			err) != 0)
+			return (-1);
+	}
+	if (count == settings)
+		return (0);
+	return (set_settings(admin, topic, list + settings, count - settings,
+	    admin_ms_left(deadline), err));
+}
