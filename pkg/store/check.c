@@ -68,9 +68,8 @@ check_folder(const char *folder, const char *path, struct mr_error *err)
 		    path, strerror(errno), folder));
 	if (access(folder, W_OK | X_OK) != 0)
 		return (mr_error_set(err, MR_FATAL,
-		    "open %s: cannot write in "
-		    "the folder %s: %s; change its owner or mode",
-		    path, folder, strerror(errno)));
+		    "open %s: cannot write in the folder %s: %s%s", path,
+		    folder, strerror(errno), store_place_advice(errno)));
 	if (statfs(folder, &fs) != 0)
 		return (mr_error_set(err, MR_FATAL, "open %s: statfs: %s", path,
 		    strerror(errno)));

@@ -403,6 +403,20 @@ store_path(const struct store *st)
 	return (st->path);
 }
 
+int64_t
+store_log_bytes(const struct store *st)
+{
+	sqlite3_file *log = NULL;
+	sqlite3_int64 bytes = 0;
+
+	if (sqlite3_file_control(st->db, NULL, SQLITE_FCNTL_JOURNAL_POINTER,
+		&log) != SQLITE_OK ||
+	    log == NULL || log->pMethods == NULL ||
+	    log->pMethods->xFileSize(log, &bytes) != SQLITE_OK)
+		return (0);
+	return (bytes);
+}
+
 const char *
 store_version_text(void)
 {

@@ -62,6 +62,8 @@ int store_fail(struct store *st, struct mr_error *err, int rc,
     const char *what);
 int store_reject(struct store *st, struct mr_error *err, const char *what,
     const char *why);
+/* store_place_advice -- what to do about ${error}, an errno, of opening. */
+const char *store_place_advice(int error);
 /* store_bug -- a FATAL error of the caller's making, kept like the others. */
 int store_bug(struct store *st, struct mr_error *err, const char *what,
     const char *sql);

@@ -108,6 +108,14 @@ void store_close(struct store *st);
 const char *store_path(const struct store *st);
 
 /*
+ * store_log_bytes -- the size of the write-ahead log; 0 if it has none yet.
+ *
+ * A checkpoint is made when it has 4 MB, and the log is begun anew.  While a
+ * reader, of this process or another, keeps an old snapshot, it only grows.
+ */
+int64_t store_log_bytes(const struct store *st);
+
+/*
  * Values to bind, in the order of the statement's ?1, ?2, ...  Text and blobs
  * are borrowed until the call returns (store_query: until store_rows_done).
  * A NULL pointer binds null; no bytes at an address are an empty value.

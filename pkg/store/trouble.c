@@ -41,12 +41,24 @@ kind_of(struct store *st, int rc)
 	}
 }
 
+const char *
+store_place_advice(int error)
+{
+
+	if (error == EROFS)
+		return ("; mount its file system for writing again");
+	return ("; check owner and mode of the file and its folder");
+}
+
 /* What whoever reads the message can do. */
 static const char *
 advice_for(struct store *st, int rc)
 {
 	if (is_full(st, rc))
 		return ("; free space on its file system");
+	if (((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN) &&
+	    sqlite3_system_errno(st->db) == EROFS)
+		return (store_place_advice(EROFS));
 	switch (rc & 0xff) {
 	case SQLITE_BUSY:
 	case SQLITE_LOCKED:
@@ -59,7 +71,7 @@ advice_for(struct store *st, int rc)
 	case SQLITE_CANTOPEN:
 	case SQLITE_PERM:
 	case SQLITE_AUTH:
-		return ("; check owner and mode of the file and its folder");
+		return (store_place_advice(0));
 	case SQLITE_IOERR:
 		return ("; check the disk (dmesg)");
 	default:

@@ -401,6 +401,7 @@ struct stream {
 	struct metric *m_commit;
 	struct metric *m_transactions;
 	struct metric *m_outbox_depth;
+	struct metric *m_store_log;
 	struct metric *m_rebalances;
 	struct metric *m_commands;
 	struct metric *m_ready;

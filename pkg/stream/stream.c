@@ -267,6 +267,8 @@ metrics_register(struct stream *s)
 	    "Write transactions committed.");
 	s->m_outbox_depth = metrics_gauge("millrace_outbox_depth", NULL,
 	    "Records committed and not yet acknowledged by Kafka.");
+	s->m_store_log = metrics_gauge("millrace_store_log_bytes", NULL,
+	    "Size of the file's write-ahead log.");
 	s->m_rebalances = metrics_counter("millrace_rebalances_total", NULL,
 	    "Assignments and revocations by the group.");
 	s->m_commands = metrics_counter("millrace_commands_total", NULL,

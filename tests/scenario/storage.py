@@ -1,4 +1,4 @@
-"""storage -- what the disk does to services: power cuts, and no space left.
+"""storage -- what the disk, and others on it, do to services.
 
 The services' files are on a file system of the test's own, ext4 in a file
 on a loop device, which takes root; elsewhere these scenarios are skipped.
@@ -8,6 +8,9 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
+import signal
+import sqlite3
 import struct
 import subprocess
 import time
@@ -20,6 +23,7 @@ from verify import settle_and_check
 
 SERVICES = ("orders", "inventory", "notifications")
 SHUTDOWN = 0x8004587d  # EXT4_IOC_SHUTDOWN, _IOR('X', 125, __u32)
+UNKNOWN = 70           # a service's status: a commit's outcome is unknown
 NO_LOG_FLUSH = 2       # what the journal hasn't on disk yet is lost
 
 
@@ -39,7 +43,19 @@ class Disk:
         command("mkfs.ext4", "-q", "-m", "0", self.image)
 
     def mount(self):
-        command("mount", "-o", "loop", self.image, self.system.data)
+        command("mount", "-o", "loop,errors=remount-ro", self.image,
+                self.system.data)
+
+    def fail(self):
+        """The file system finds an error, and is read-only from now on."""
+        device = os.path.basename(subprocess.run(
+            ["findmnt", "-n", "-o", "SOURCE", self.system.data],
+            capture_output=True, text=True, check=True).stdout.strip())
+        trigger = "/sys/fs/ext4/%s/trigger_fs_error" % device
+        if not os.access(trigger, os.W_OK):
+            raise Skip("no " + trigger)
+        with open(trigger, "w") as f:
+            f.write("planted")
 
     def unmount(self):
         command("umount", self.system.data)
@@ -161,3 +177,185 @@ def disk_full(context):
         expect(all(system.services[n].pid == pid for n, pid in pids.items()),
                "a service was started again")
         context.say("%d orders in all" % len(ledger.orders))
+
+
+def refused(system, ledger, log_has):
+    """nginx answers 503 to an order, and the log of orders says why."""
+    size = system.starts_at["orders"]
+
+    def is_refused():
+        answer = system.web("POST", "/orders",
+                            {"item": "Laptop", "quantity": 1})
+        if answer.status != 201:
+            return answer
+        ledger.add(answer.json())
+        return None
+    answer = system.wait_for("an order is refused", is_refused, 20)
+    expect(answer.status == 503 and "retry-after" in answer.headers,
+           "it was answered %r", answer)
+    system.wait_for("its log says why",
+                    lambda: log_has in system.log("orders", size), 20)
+
+
+@scenario(kind="own", small=False)
+def read_only_disk(context):
+    """The file system becomes read-only under load: 503, and a log that says
+    so; all is there when it can be written again."""
+    system, ledger = context.system, context.ledger
+    system.kafka_start()
+    with disk_of(system, 64) as disk:
+        system.nginx_start()
+        system.start_all(SERVICES + ("prices",))
+        with Load(system, ledger, context.rng.random()) as load:
+            system.wait_for("orders are placed", lambda: load.placed >= 20)
+            disk.fail()
+            refused(system, ledger, "mount its file system for writing again")
+            expect(system.ends, "nobody noticed")
+            bad = [e for e in system.ends if e[2] not in (1, UNKNOWN)]
+            expect(not bad, "ended otherwise: %r", bad[:3])
+            # To mount it anew nobody may be on it.
+            with system.lock:
+                end_all(system)
+                disk.unmount()
+                disk.mount()
+                for name in SERVICES + ("prices",):
+                    system.start(name, **system.starts[name])
+            placed = load.placed
+            system.wait_for("orders are taken again",
+                            lambda: load.placed >= placed + 20)
+        system.ready(*SERVICES, "prices")
+        settle_and_check(system, ledger)
+        context.say("%d orders in all" % len(ledger.orders))
+
+
+# -- system calls that fail ------------------------------------------------
+
+@contextlib.contextmanager
+def injected(system, instance, inject):
+    """Have system calls of a running service fail, as strace says it."""
+    if shutil.which("strace") is None:
+        raise Skip("no strace")
+    trace = os.path.join(system.logs, "strace-" + instance)
+    call = inject.partition(":")[0]
+    tracer = subprocess.Popen(
+        ["strace", "-f", "-o", trace, "-p", str(system.services[instance].pid),
+         "-e", "trace=" + call, "-e", "inject=" + inject],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True)
+    try:
+        told = tracer.stderr.readline()
+        if "attached" not in told:
+            raise Skip("strace: " + told.strip())
+        yield trace
+    finally:
+        tracer.send_signal(signal.SIGINT)
+        tracer.stderr.read()
+        tracer.wait()
+
+
+@scenario(small=False)
+def io_errors(context):
+    """EIO on a write, and on a flush, of each service: it ends with what is
+    on disk unknown, and the next start finds out; all adds up."""
+    system = context.system
+    first = len(system.ends)
+    with Load(system, context.ledger, context.rng.random(),
+              clients_count=2) as load:
+        for call in ("pwrite64", "fdatasync"):
+            sizes = {name: system.log_size(name) for name in SERVICES}
+            before = len(system.ends)
+            with contextlib.ExitStack() as traced:
+                for name in SERVICES:
+                    traced.enter_context(injected(
+                        system, name, "%s:error=EIO:when=%d" % (
+                            call, context.rng.randint(1, 8))))
+                system.wait_for("all end of " + call, lambda b=before:
+                                len(system.ends) - b >= len(SERVICES))
+            for name, size in sizes.items():
+                log = system.log(name, size)
+                expect("Input/output error; check the disk (dmesg)" in log,
+                       "the log of %s doesn't say it: %s", name, log)
+            system.ready(*SERVICES)
+            placed = load.placed
+            system.wait_for("orders go on",
+                            lambda p=placed: load.placed >= p + 20)
+    ended = sorted((name, status)
+                   for name, _, status in system.ends[first:])
+    expect(ended == sorted((name, UNKNOWN) for name in SERVICES * 2),
+           "ended: %r", ended)
+    settle_and_check(system, context.ledger)
+    context.say("%d orders" % load.placed)
+
+
+# -- others that have the file open ----------------------------------------
+
+@contextlib.contextmanager
+def connected(system, service, begin):
+    """A connection that knows nothing of Millrace, in a transaction."""
+    connection = sqlite3.connect(system.db_of(service), timeout=10,
+                                 isolation_level=None)
+    try:
+        connection.execute(begin)
+        yield connection
+    finally:
+        connection.close()
+
+
+@scenario(small=False)
+def file_locked(context):
+    """A stranger holds the write lock for long: 503, named in the log, then
+    it goes on."""
+    system = context.system
+    process = system.services["orders"]
+    size = system.log_size("orders")
+    with connected(system, "orders", "BEGIN IMMEDIATE"):
+        answer = post(system)
+        expect(answer.status == 503 and "retry-after" in answer.headers,
+               "a locked file was answered %r", answer)
+        expect("another program holds it" in system.log("orders", size),
+               "the log doesn't say that it is locked")
+        answer = system.call("orders", "GET", "/orders?limit=1")
+        expect(answer.status == 200, "reading was answered %r", answer)
+    with Load(system, context.ledger, context.rng.random()) as load:
+        system.wait_for("orders are taken again", lambda: load.placed >= 20)
+    expect(system.services["orders"].pid == process.pid, "it was restarted")
+    settle_and_check(system, context.ledger)
+
+
+def wal_size(system, service):
+    return os.path.getsize(system.db_of(service) + "-wal")
+
+
+def wal_generation(system, service):
+    """The checkpoint counter in its header (SQLite's file format, 4.1)."""
+    with open(system.db_of(service) + "-wal", "rb") as f:
+        return struct.unpack(">I", f.read(16)[12:])[0]
+
+
+@scenario(small=False)
+def log_pinned_by_a_reader(context):
+    """A reader that never ends keeps the log growing: it is reported, does no
+    harm otherwise, and is used again from its start afterwards."""
+    system = context.system
+    limit = 5 << 20  # a checkpoint comes after 4 MB
+    with Load(system, context.ledger, context.rng.random(), clients_count=8,
+              pause_s=0.001) as load:
+        with connected(system, "orders", "BEGIN") as reader:
+            seen = reader.execute("SELECT count(*) FROM orders").fetchall()
+            system.wait_for("the log grows past its checkpoint", lambda:
+                            wal_size(system, "orders") > limit, 60)
+            told = system.metric("orders", "millrace_store_log_bytes")
+            expect(told > limit * 0.9, "the metric says %d bytes", told)
+            expect(seen == reader.execute(
+                "SELECT count(*) FROM orders").fetchall(),
+                "the reader's snapshot moved")
+            pinned = wal_generation(system, "orders")
+        grown = wal_size(system, "orders")
+        system.wait_for("the log is begun anew", lambda: wal_generation(
+            system, "orders") != pinned, 60)
+        placed = load.placed
+        system.wait_for("orders go on", lambda: load.placed >= placed + 20)
+    expect(wal_size(system, "orders") <= grown + limit,
+           "it grew from %d to %d bytes", grown, wal_size(system, "orders"))
+    settle_and_check(system, context.ledger)
+    context.say("%.1f MB of log, %d orders" % (grown / 1e6, load.placed))
