@@ -13,8 +13,6 @@
 #define CALLS_TOPIC "calls"
 
 static struct center_settings settings;
-static int delivery;
-static int one_by_one;
 
 /* ---- the centre as a source ------------------------------------------------ */
 
@@ -35,9 +33,10 @@ calls_save(const void *state, struct store *st, struct mr_error *err)
 }
 
 static void
-calls_step(void *state, int64_t now_ms)
+calls_step(void *state, int64_t now_ms, int due)
 {
 
+	(void)due;
 	center_step(state, &settings, now_ms);
 }
 
@@ -60,6 +59,13 @@ calls_record(const void *state, int index, int64_t now_ms,
 	record->ts_ms = now_ms;
 }
 
+static int64_t
+calls_made(const void *state)
+{
+
+	return (((const struct center *)state)->calls);
+}
+
 static const struct producer_source source = {
     .topic = CALLS_TOPIC,
     .type = "call.ended",
@@ -68,6 +74,7 @@ static const struct producer_source source = {
     .step = calls_step,
     .count = calls_count,
     .record = calls_record,
+    .made = calls_made,
 };
 static struct producer producer = {.source = &source, .state = &center};
 
@@ -115,8 +122,8 @@ call_producer_open(struct stream *s, struct mr_error *err)
 {
 
 	producer.interval_ms = settings.interval_ms;
-	producer.delivery = delivery;
-	producer.one_by_one = one_by_one;
+	settings.seed = producer_settings.seed;
+	settings.count = producer_settings.count;
 	return (producer_open(&producer, s, &stream.tick_ms, err));
 }
 
@@ -172,20 +179,6 @@ static const struct config_option options[] = {
 	.least = 1,
 	.most = 1000000,
 	.help = "how many agents are called"},
-    {.name = "seed",
-	.kind = CONFIG_INT,
-	.target = &settings.seed,
-	.fallback = "1",
-	.least = 0,
-	.most = 9e15,
-	.help = "same seed, same calls; another one starts new numbers"},
-    {.name = "count",
-	.kind = CONFIG_INT,
-	.target = &settings.count,
-	.fallback = "0",
-	.least = 0,
-	.most = 9e15,
-	.help = "make so many calls in all, and no more; 0: for ever"},
     {.name = "speedup",
 	.kind = CONFIG_REAL,
 	.target = &settings.speedup,
@@ -208,18 +201,6 @@ static const struct config_option options[] = {
 	.least = 1,
 	.most = CENTER_BATCH_MOST,
 	.help = "calls that a step makes at most"},
-    {.name = "delivery",
-	.kind = CONFIG_CHOICE,
-	.target = &delivery,
-	.fallback = "exactly-once",
-	.choices = producer_deliveries,
-	.help = "what a crash may do to a call: lose, repeat or neither",
-	.group = "Delivery"},
-    {.name = "one-by-one",
-	.kind = CONFIG_BOOL,
-	.target = &one_by_one,
-	.fallback = "no",
-	.help = "wait for each record before the next; not with exactly-once"},
     {.name = NULL},
 };
 
@@ -229,19 +210,15 @@ static const struct service call_producer = {
     .stream = &stream,
     .collect = collect,
     .options = options,
-    .epilogue =
-	"Deliveries:\n"
-	"  exactly-once   calls and their state are committed together, and\n"
-	"                 relayed by an idempotent producer\n"
-	"  at-least-once  acks=all with retries; a crash repeats a step\n"
-	"  at-most-once   acks=0; a crash, or a broker that is away, loses\n"
-	"\n"
-	"Examples:\n"
-	"  call-producer --brokers localhost:9092\n"
-	"  call-producer --calls-per-minute 600 --profile office --seed 42\n"
-	"  call-producer --speedup 1000 --batch 5000 --count 1000000\n"
-	"  call-producer --delivery at-least-once --one-by-one \\\n"
-	"      --db /tmp/calls.db\n",
+    .common = PRODUCER_OPTIONS,
+    .epilogue = PRODUCER_DELIVERIES
+    "\n"
+    "Examples:\n"
+    "  call-producer --brokers localhost:9092\n"
+    "  call-producer --calls-per-minute 600 --profile office --seed 42\n"
+    "  call-producer --speedup 1000 --batch 5000 --count 1000000\n"
+    "  call-producer --delivery at-least-once --one-by-one \\\n"
+    "      --db /tmp/calls.db\n",
 };
 
 int

@@ -42,20 +42,6 @@ static const struct config_option options[] = {
 	.least = -1,
 	.most = 1,
 	.help = "mean of the relative change in a minute"},
-    {.name = "seed",
-	.kind = CONFIG_INT,
-	.target = &settings.walk.seed,
-	.fallback = "1",
-	.least = 0,
-	.most = 9e15,
-	.help = "same seed, same prices; another one starts new numbers"},
-    {.name = "delivery",
-	.kind = CONFIG_CHOICE,
-	.target = &settings.delivery,
-	.fallback = "exactly-once",
-	.choices = producer_deliveries,
-	.help = "what a crash may do to a price: lose, repeat or neither",
-	.group = "Delivery"},
     {.name = NULL},
 };
 
@@ -64,20 +50,16 @@ static const struct service price_producer = {
 	       "where it stopped.",
     .stream = &price_producer_stream,
     .options = options,
-    .epilogue =
-	"Deliveries:\n"
-	"  exactly-once   prices and their state are committed together, and\n"
-	"                 relayed by an idempotent producer\n"
-	"  at-least-once  acks=all with retries; a crash repeats a tick\n"
-	"  at-most-once   acks=0; a crash, or a broker that is away, loses\n"
-	"\n"
-	"Examples:\n"
-	"  price-producer --brokers localhost:9092\n"
-	"  price-producer --symbols ACME,GLOBEX --interval-ms 100 --seed 42\n"
-	"  price-producer --model walk --volatility 0.01 --drift 0.001\n"
-	"  price-producer --delivery at-least-once --db /tmp/prices.db\n"
-	"  sqlite3 -readonly data/price-producer.db "
-	"'select * from walk_prices'\n",
+    .common = PRODUCER_OPTIONS,
+    .epilogue = PRODUCER_DELIVERIES
+    "\n"
+    "Examples:\n"
+    "  price-producer --brokers localhost:9092\n"
+    "  price-producer --symbols ACME,GLOBEX --interval-ms 100 --seed 42\n"
+    "  price-producer --model walk --volatility 0.01 --drift 0.001\n"
+    "  price-producer --delivery at-least-once --db /tmp/prices.db\n"
+    "  sqlite3 -readonly data/price-producer.db "
+    "'select * from walk_prices'\n",
 };
 
 int

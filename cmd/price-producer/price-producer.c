@@ -23,10 +23,11 @@ prices_save(const void *state, struct store *st, struct mr_error *err)
 }
 
 static void
-prices_step(void *state, int64_t now_ms)
+prices_step(void *state, int64_t now_ms, int due)
 {
 
 	(void)now_ms;
+	(void)due;
 	walk_step(state, &settings.walk);
 }
 
@@ -49,6 +50,15 @@ prices_record(const void *state, int index, int64_t now_ms,
 	record->ts_ms = event.ts_ms;
 }
 
+/* As of the symbols that there are now. */
+static int64_t
+prices_made(const void *state)
+{
+	const struct walk *at = state;
+
+	return (at->tick_count * at->symbol_count);
+}
+
 static const struct producer_source source = {
     .topic = PRICES_TOPIC,
     .type = "price.changed",
@@ -57,6 +67,7 @@ static const struct producer_source source = {
     .step = prices_step,
     .count = prices_count,
     .record = prices_record,
+    .made = prices_made,
 };
 static struct producer producer = {.source = &source, .state = &walk};
 
@@ -64,10 +75,10 @@ static int
 price_producer_open(struct stream *s, struct mr_error *err)
 {
 
+	settings.walk.seed = producer_settings.seed;
 	if (walk_check(&settings.walk, err) != 0)
 		return (mr_error_wrap(err, "--symbols"));
 	producer.interval_ms = settings.walk.interval_ms;
-	producer.delivery = settings.delivery;
 	return (
 	    producer_open(&producer, s, &price_producer_stream.tick_ms, err));
 }

@@ -11,7 +11,6 @@
 #define PRICES_TOPIC "stock-prices"
 
 struct settings {
-	int delivery; /* enum kafka_delivery */
 	struct walk_settings walk;
 };
 extern struct settings settings;

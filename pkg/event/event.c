@@ -27,6 +27,11 @@ static const char *const log_levels[LOG_EVENT_LEVELS] = {
     [LOG_EVENT_ERROR] = "error",
     [LOG_EVENT_FATAL] = "fatal",
 };
+static const char *const user_kinds[USER_EVENT_KINDS] = {
+    [USER_CLICK] = "click",
+    [USER_PURCHASE] = "purchase",
+    [USER_SIGNUP] = "signup",
+};
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
 const char *
@@ -57,6 +62,24 @@ log_event_level_find(const char *text)
 
 	for (i = 0; i < LOG_EVENT_LEVELS; i++)
 		if (strcmp(text, log_levels[i]) == 0)
+			return (i);
+	return (-1);
+}
+
+const char *
+user_event_kind_text(enum user_event_kind kind)
+{
+
+	return (user_kinds[kind]);
+}
+
+static int
+user_kind_find(const char *text)
+{
+	int i;
+
+	for (i = 0; i < USER_EVENT_KINDS; i++)
+		if (strcmp(text, user_kinds[i]) == 0)
 			return (i);
 	return (-1);
 }
@@ -214,6 +237,37 @@ check_party(const char *text, size_t length, struct mr_error *err)
 	return (check_text(text, length, EVENT_PARTY_SIZE - 1, err));
 }
 
+static int
+check_user_kind(const char *text, size_t length, struct mr_error *err)
+{
+
+	(void)length;
+	if (user_kind_find(text) == -1)
+		return (mr_error_set(err, MR_REJECT,
+		    "must be click, purchase or signup"));
+	return (0);
+}
+
+static int
+check_page(const char *text, size_t length, struct mr_error *err)
+{
+
+	if (text[0] != '/')
+		return (mr_error_set(err, MR_REJECT, "must begin with a /"));
+	return (check_text(text, length, EVENT_PAGE_SIZE - 1, err));
+}
+
+static int
+check_currency(const char *text, size_t length, struct mr_error *err)
+{
+
+	if (length != EVENT_CURRENCY_SIZE - 1 ||
+	    strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != length)
+		return (mr_error_set(err, MR_REJECT,
+		    "must be three letters of A-Z"));
+	return (0);
+}
+
 /* ---- Encoding ---- */
 
 void
@@ -299,6 +353,25 @@ call_event_encode(const struct call_event *event, struct buffer *out)
 	json_member_i64(&w, "started_ms", event->started_ms);
 	json_key(&w, "duration_s");
 	json_decimal(&w, event->duration_ms, 3);
+	json_object_close(&w);
+}
+
+void
+user_event_encode(const struct user_event *event, struct buffer *out)
+{
+	struct json_writer w;
+
+	json_init(&w, out);
+	json_object_open(&w);
+	json_member_text(&w, "event_id", event->event_id);
+	json_member_text(&w, "user_id", event->user_id);
+	json_member_text(&w, "event", user_kinds[event->kind]);
+	json_member_text(&w, "page", event->page);
+	if (event->kind == USER_PURCHASE) {
+		json_member_i64(&w, "amount_minor", event->amount_minor);
+		json_member_text(&w, "currency", event->currency);
+	}
+	json_member_i64(&w, "ts_ms", event->ts_ms);
 	json_object_close(&w);
 }
 
@@ -697,6 +770,46 @@ call_event_decode(const void *value, size_t size, struct call_event *event,
 	    get_i64(root, "started_ms", 0, TS_MOST_MS, &event->started_ms,
 		err) ||
 	    get_decimal(root, &duration, &event->duration_ms, err))
+		goto done;
+	status = 0;
+done:
+	json_decref(root);
+	return (status);
+}
+
+static int
+decode_purchase(const json_t *root, struct user_event *event,
+    struct mr_error *err)
+{
+
+	if (get_i64(root, "amount_minor", 1, EVENT_PRICE_MOST_MINOR,
+		&event->amount_minor, err) ||
+	    get_text(root, "currency", check_currency, event->currency, err))
+		return (-1);
+	return (0);
+}
+
+int
+user_event_decode(const void *value, size_t size, struct user_event *event,
+    struct mr_error *err)
+{
+	char kind[16];
+	json_t *root;
+	int status = -1;
+
+	if ((root = parse_object(value, size, err)) == NULL)
+		return (-1);
+	memset(event, 0, sizeof(*event));
+	if (get_text(root, "event_id", event_check_name, event->event_id,
+		err) ||
+	    get_text(root, "user_id", event_check_name, event->user_id, err) ||
+	    get_text(root, "event", check_user_kind, kind, err) ||
+	    get_text(root, "page", check_page, event->page, err) ||
+	    get_ts(root, &event->ts_ms, err))
+		goto done;
+	event->kind = (enum user_event_kind)user_kind_find(kind);
+	if (event->kind == USER_PURCHASE &&
+	    decode_purchase(root, event, err) != 0)
 		goto done;
 	status = 0;
 done:

@@ -35,6 +35,8 @@
 #define EVENT_PRICE_MOST_MINOR INT64_C(100000000000) /* a billion */
 #define EVENT_CALL_ID_SIZE 65 /* 1 to 64 bytes, as for an item */
 #define EVENT_PARTY_SIZE 33 /* who called whom: 1 to 32 bytes */
+#define EVENT_PAGE_SIZE 129 /* 1 to 128 bytes, from a "/" on */
+#define EVENT_CURRENCY_SIZE 4 /* three of A-Z */
 #define EVENT_DURATION_MOST_MS INT64_C(604800000) /* a week */
 #define EVENT_VALUE_MOST_BYTES 65536
 #define EVENT_DEPTH_MOST 8
@@ -108,8 +110,32 @@ struct call_event {
 	int64_t duration_ms; /* 0 to EVENT_DURATION_MOST_MS */
 };
 
+/*
+ * user-events, key: user id; amount and currency are a purchase's alone, and
+ * what others have there isn't looked at.  {"event_id":"1-7","user_id":
+ * "user-3","event":"purchase","page":"/checkout","amount_minor":4999,
+ * "currency":"EUR","ts_ms":...}
+ */
+enum user_event_kind {
+	USER_CLICK,
+	USER_PURCHASE,
+	USER_SIGNUP,
+	USER_EVENT_KINDS
+};
+struct user_event {
+	enum user_event_kind kind;
+	char event_id[EVENT_NAME_SIZE];
+	char user_id[EVENT_NAME_SIZE];
+	char page[EVENT_PAGE_SIZE];
+	int64_t amount_minor; /* 1 to EVENT_PRICE_MOST_MINOR; 0: no purchase */
+	char currency[EVENT_CURRENCY_SIZE]; /* "": no purchase */
+	int64_t ts_ms;
+};
+
 const char *order_event_type_text(enum order_event_type type);
 const char *inventory_event_type_text(enum inventory_event_type type);
+/* "click", "purchase", "signup" */
+const char *user_event_kind_text(enum user_event_kind kind);
 /* "debug", "info", "warn", "error", "fatal"; and back: -1 for another text */
 const char *log_event_level_text(enum log_event_level level);
 int log_event_level_find(const char *text);
@@ -122,6 +148,7 @@ void inventory_event_encode(const struct inventory_event *event,
 void price_event_encode(const struct price_event *event, struct buffer *out);
 void call_event_encode(const struct call_event *event, struct buffer *out);
 void log_event_encode(const struct log_event *event, struct buffer *out);
+void user_event_encode(const struct user_event *event, struct buffer *out);
 
 /*
  * ${type} is the ce_type header's text, NULL if the record has none; that and
@@ -138,6 +165,8 @@ int price_event_decode(const void *value, size_t size,
 int call_event_decode(const void *value, size_t size, struct call_event *event,
     struct mr_error *err);
 int log_event_decode(const void *value, size_t size, struct log_event *event,
+    struct mr_error *err);
+int user_event_decode(const void *value, size_t size, struct user_event *event,
     struct mr_error *err);
 
 /*

@@ -336,6 +336,29 @@ metric_observe_us(struct metric *m, int64_t us)
 }
 
 int64_t
+metric_quantile_us(const struct metric *m, double q)
+{
+	const int64_t count = metric_value(m);
+	const double wanted = q * (double)count;
+	int64_t in, lower, seen = 0;
+	size_t i;
+
+	assert(m->type == TYPE_HISTOGRAM);
+	for (i = 0; count > 0 && i < m->bound_count; i++) {
+		in = atomic_load_explicit(&m->buckets[i], memory_order_relaxed);
+		lower = i > 0 ? m->bounds[i - 1].most_us : 0;
+		if (in > 0 && (double)(seen + in) >= wanted)
+			return (m->bounds[i].most_us == INT64_MAX ? lower :
+								    lower +
+				    (int64_t)((double)(m->bounds[i].most_us -
+						  lower) *
+					(wanted - (double)seen) / (double)in));
+		seen += in;
+	}
+	return (0);
+}
+
+int64_t
 metric_value(const struct metric *m)
 {
 	int64_t count = 0;

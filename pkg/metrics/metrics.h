@@ -66,6 +66,10 @@ void metric_set_f64(struct metric *m, double value);
 void metric_observe_us(struct metric *m, int64_t us); /* histogram, seconds */
 /* metric_value -- as it is now; of a histogram, how many were observed. */
 int64_t metric_value(const struct metric *m);
+/* metric_quantile_us -- the value that a share ${q} (0 to 1) of a histogram's
+ * observations doesn't exceed, interpolated within its bucket as Prometheus'
+ * histogram_quantile does; past the last bound that bound; 0 of none. */
+int64_t metric_quantile_us(const struct metric *m, double q);
 
 /*
  * metrics_collector -- have ${collect} called at the start of every

@@ -14,15 +14,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "metrics/metrics.h"
-#include "producer/producer.h"
+#include "producer/internal.h"
 
-#define IN_FLIGHT_MOST 512
+#define IN_FLIGHT_MOST 4096
 #define SAVE_DEADLINE_MS 10000
 #define WAIT_MS 1000 /* before something that failed is tried again */
-
-const char *const producer_deliveries[] = {"at-most-once", "at-least-once",
-    "exactly-once", NULL};
 
 /* A record on its way, for the log line when its fate is known. */
 struct sent {
@@ -44,11 +40,11 @@ struct direct {
 	int next_sent;
 	int failed; /* records not acknowledged, since it was cleared */
 	struct log_limit limit;
-	struct metric *delivered;
-	struct metric *undelivered;
 };
 
 static struct direct direct;
+static struct producer_pace pace;
+static int opened;
 
 /* Serve reports; first sleep, at most ${timeout_ms}, until there are some. */
 static void
@@ -74,7 +70,7 @@ on_report(void *arg, const struct kafka_report *report)
 	sent->busy = 0;
 	if (report->kind != MR_OK) {
 		d->failed++;
-		metric_add(d->undelivered, 1);
+		producer_report_failed();
 		if (log_limit_take(&d->limit, &suppressed))
 			log_warn("not delivered", "topic", report->topic, "key",
 			    sent->key, "value", sent->value, "reason",
@@ -82,7 +78,7 @@ on_report(void *arg, const struct kafka_report *report)
 			    log_i64(suppressed));
 		return;
 	}
-	metric_add(d->delivered, 1);
+	producer_report_delivered(report->latency_us);
 	if (log_limit_take(&d->limit, &suppressed))
 		log_info("delivered", "topic", report->topic, "partition",
 		    log_i64(report->partition), "offset",
@@ -101,6 +97,7 @@ send_record(struct direct *d, const struct producer_record *record,
 	static const struct kafka_header header = {"content-type",
 	    "application/json", 16};
 	struct sent *sent = &d->sent[d->next_sent];
+	const int spread = producer_settings.partitioner == PRODUCER_SPREAD;
 
 	while (sent->busy && !d->stopping)
 		pause_for(d, WAIT_MS);
@@ -112,9 +109,10 @@ send_record(struct direct *d, const struct producer_record *record,
 	memcpy(sent->key, record->key, sizeof(sent->key));
 	snprintf(sent->value, sizeof(sent->value), "%s",
 	    buffer_text(&record->value));
-	if (kafka_producer_send(d->producer, d->p->source->topic, -1, sent->key,
-		strlen(sent->key), record->value.data, record->value.length,
-		&header, 1, record->ts_ms, sent, err) != 0)
+	if (kafka_producer_send(d->producer, d->p->source->topic, -1,
+		spread ? NULL : sent->key, spread ? 0 : strlen(sent->key),
+		record->value.data, record->value.length, &header, 1,
+		record->ts_ms, sent, err) != 0)
 		return (-1);
 	sent->busy = 1;
 	d->next_sent = (d->next_sent + 1) % IN_FLIGHT_MOST;
@@ -145,16 +143,17 @@ send_step(struct direct *d)
 	for (i = 0; i < count && !d->stopping; i++) {
 		memset(&record, 0, sizeof(record));
 		p->source->record(p->state, i, now_ms, &record);
+		producer_report_made(1, (int64_t)record.value.length);
 		if (send_record(d, &record, &err) != 0) {
 			d->failed++;
-			metric_add(d->undelivered, 1);
+			producer_report_failed();
 			if (log_limit_take(&d->limit, &suppressed))
 				log_warn("not sent", "topic", p->source->topic,
 				    "key", record.key, "reason", err.message,
 				    "lines_left_out", log_i64(suppressed));
 		}
 		buffer_free(&record.value);
-		if (p->one_by_one)
+		if (producer_settings.one_by_one)
 			wait_for_reports(d);
 	}
 }
@@ -210,6 +209,14 @@ step_at_least_once(struct direct *d)
 		save(d);
 }
 
+static int
+steps_due(const struct producer *p, int64_t now_ms)
+{
+
+	return (producer_pace_due(&pace, now_ms, p->interval_ms,
+	    p->source->made(p->state)));
+}
+
 static void *
 direct_thread(void *arg)
 {
@@ -217,11 +224,13 @@ direct_thread(void *arg)
 	const int64_t interval_us = d->p->interval_ms * 1000;
 	struct mr_error err;
 	int64_t next_us, now_us;
+	int due;
 
 	if (!save(d))
 		return (NULL);
 	next_us = clock_mono_us();
 	while (!d->stopping) {
+		producer_report_progress();
 		if ((now_us = clock_mono_us()) < next_us) {
 			pause_for(d, (next_us - now_us + 999) / 1000);
 			continue;
@@ -230,8 +239,13 @@ direct_thread(void *arg)
 		next_us = next_us + interval_us > now_us ?
 		    next_us + interval_us :
 		    now_us + interval_us;
-		d->p->source->step(d->p->state, clock_wall_ms());
-		if (d->p->delivery == KAFKA_AT_MOST_ONCE)
+		if ((due = steps_due(d->p, clock_wall_ms())) == -1) {
+			wait_for_reports(d);
+			stream_stop(d->s);
+			break;
+		}
+		d->p->source->step(d->p->state, clock_wall_ms(), due);
+		if (producer_settings.delivery == KAFKA_AT_MOST_ONCE)
 			step_at_most_once(d);
 		else
 			step_at_least_once(d);
@@ -249,25 +263,20 @@ direct_start(const struct producer *p, struct stream *s, struct mr_error *err)
 {
 	struct direct *d = &direct;
 	const struct stream_conf *conf = stream_settings(s);
-	char labels[KAFKA_TOPIC_MAX + 16] = "";
 	int status;
 
-	(void)metrics_label(labels, sizeof(labels), "topic", p->source->topic);
 	d->p = p;
 	d->s = s;
 	d->limit.per_second = conf->log_records_per_second;
 	d->limit.burst = conf->log_records_per_second;
-	d->delivered = metrics_counter("millrace_direct_delivered_total",
-	    labels, "Records produced directly that Kafka acknowledged.");
-	d->undelivered = metrics_counter("millrace_direct_undelivered_total",
-	    labels, "Tries to produce a record directly that failed.");
 	if (p->source->load(p->state, stream_store(s), err) != 0)
 		return (-1);
 	if ((d->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) == -1)
 		return (mr_error_set(err, MR_FATAL, "eventfd: %s",
 		    strerror(errno)));
 	if ((d->producer = kafka_producer_new(&conf->kafka,
-		 (enum kafka_delivery)p->delivery, on_report, d, err)) == NULL)
+		 (enum kafka_delivery)producer_settings.delivery, on_report, d,
+		 err)) == NULL)
 		goto fail_fd;
 	if ((status = pthread_create(&d->thread, NULL, direct_thread, d)) !=
 	    0) {
@@ -285,10 +294,9 @@ fail_fd:
 	return (-1);
 }
 
-void
-producer_close(void)
+static void
+direct_stop(struct direct *d)
 {
-	struct direct *d = &direct;
 	const uint64_t one = 1;
 
 	if (!d->started)
@@ -301,15 +309,55 @@ producer_close(void)
 	d->started = 0;
 }
 
-int
-producer_open(const struct producer *p, struct stream *s, int64_t *tick_ms,
-    struct mr_error *err)
+void
+producer_close(void)
 {
 
-	*tick_ms = 0;
-	if (p->delivery != KAFKA_EXACTLY_ONCE)
-		return (direct_start(p, s, err));
-	*tick_ms = p->interval_ms;
+	if (!opened)
+		return;
+	direct_stop(&direct);
+	producer_report_close();
+	opened = 0;
+}
+
+int
+producer_open(struct producer *p, struct stream *s, int64_t *tick_ms,
+    struct mr_error *err)
+{
+	const int exactly_once = producer_settings.delivery ==
+	    KAFKA_EXACTLY_ONCE;
+
+	memset(&pace, 0, sizeof(pace));
+	if (p->interval_ms == 0)
+		p->interval_ms = producer_pace_interval_ms(
+		    producer_settings.rate);
+	*tick_ms = exactly_once ? p->interval_ms : 0;
+	producer_report_open(p->source->topic, exactly_once);
+	opened = 1;
+	return (exactly_once ? 0 : direct_start(p, s, err));
+}
+
+/* Emit what the step made; 0 or -1. */
+static int
+emit_step(const struct producer *p, struct stream *s, int64_t now_ms,
+    struct mr_error *err)
+{
+	const struct producer_source *source = p->source;
+	const int spread = producer_settings.partitioner == PRODUCER_SPREAD;
+	struct producer_record record;
+	int64_t bytes = 0;
+	int i, count = source->count(p->state);
+
+	for (i = 0; i < count; i++) {
+		memset(&record, 0, sizeof(record));
+		source->record(p->state, i, now_ms, &record);
+		bytes += (int64_t)record.value.length;
+		if (stream_emit_buffer(s, source->topic, source->type,
+			spread ? NULL : record.key, &record.value, record.ts_ms,
+			err) != 0)
+			return (-1);
+	}
+	producer_report_made(count, bytes);
 	return (0);
 }
 
@@ -318,20 +366,18 @@ producer_tick(const struct producer *p, struct stream *s, int64_t now_ms,
     struct mr_error *err)
 {
 	const struct producer_source *source = p->source;
-	struct producer_record record;
-	int i, count;
+	int due;
 
+	producer_report_progress();
 	if (source->load(p->state, stream_store(s), err) != 0)
 		return (-1);
-	source->step(p->state, now_ms);
-	count = source->count(p->state);
-	for (i = 0; i < count; i++) {
-		memset(&record, 0, sizeof(record));
-		source->record(p->state, i, now_ms, &record);
-		if (stream_emit_buffer(s, source->topic, source->type,
-			record.key, &record.value, record.ts_ms, err) != 0)
-			return (-1);
+	if ((due = steps_due(p, now_ms)) == -1) {
+		stream_stop(s);
+		return (0);
 	}
+	source->step(p->state, now_ms, due);
+	if (emit_step(p, s, now_ms, err) == -1)
+		return (-1);
 	return (source->save(p->state, stream_store(s), err));
 }
 

@@ -11,6 +11,11 @@
  *	at most once	likewise, but the state is written first: what gets
  *			lost isn't sent again
  *
+ * The settings that all such programs have are here as well, and what they
+ * tell: on a terminal a line about progress, and at the end a summary in the
+ * log.  With --count or --duration the program ends by itself, drained, when
+ * all is made; started again on the same file after --count it ends at once.
+ *
  * A program hands open, tick, command and close of its stream_service on to
  * the functions below.  One a process.
  */
@@ -22,6 +27,37 @@
 #include "stream/stream.h"
 
 #define PRODUCER_KEY_SIZE 65
+#define PRODUCER_STEP_MOST 1000 /* records that a paced step makes at most */
+
+enum producer_partitioner {
+	PRODUCER_BY_KEY, /* as kafka_partition_of */
+	PRODUCER_SPREAD /* sent without a key: anywhere, in no order */
+};
+
+struct producer_settings {
+	double rate; /* records a second; 0: as fast as possible */
+	int64_t count; /* records in all, as the file counts; 0: no end */
+	int64_t duration_ms; /* 0: no end */
+	int64_t seed;
+	int delivery; /* enum kafka_delivery */
+	int one_by_one; /* produced directly: wait for each record */
+	int partitioner; /* enum producer_partitioner */
+};
+extern struct producer_settings producer_settings;
+
+/* Their flags, for `common` of struct service; and the same without --rate,
+ * for a source with a pace of its own. */
+extern const struct config_option producer_paced_options[];
+#define PRODUCER_OPTIONS (&producer_paced_options[1])
+
+/* For epilogues: what --delivery means. */
+#define PRODUCER_DELIVERIES                                                \
+	"Deliveries:\n"                                                    \
+	"  exactly-once   records and the state that they come from are\n" \
+	"                 committed together, and relayed by an\n"         \
+	"                 idempotent producer\n"                           \
+	"  at-least-once  acks=all with retries; a crash repeats a step\n" \
+	"  at-most-once   acks=0; a crash, or a broker that is away, loses\n"
 
 struct producer_record {
 	char key[PRODUCER_KEY_SIZE];
@@ -36,38 +72,39 @@ struct producer_source {
 	/* The state as the file has it; or a new one.  0 or -1. */
 	int (*load)(void *state, struct store *st, struct mr_error *err);
 	int (*save)(const void *state, struct store *st, struct mr_error *err);
-	/* Move on by an interval; ${now_ms} is the time of it. */
-	void (*step)(void *state, int64_t now_ms);
+	/* Move on by an interval; ${now_ms} is the time of it.  ${due} is how
+	 * many records --rate wants of this step, 0 to PRODUCER_STEP_MOST; a
+	 * source with a pace of its own needn't look. */
+	void (*step)(void *state, int64_t now_ms, int due);
 	/* How many records the last step made, and each of them; again if asked
 	 * again. */
 	int (*count)(const void *state);
 	void (*record)(const void *state, int index, int64_t now_ms,
 	    struct producer_record *record);
+	/* How many it has made in all, for --count. */
+	int64_t (*made)(const void *state);
 };
 
 struct producer {
 	const struct producer_source *source;
 	void *state; /* the source's */
-	int64_t interval_ms; /* between steps */
-	int delivery; /* enum kafka_delivery */
-	int one_by_one; /* produced directly: wait for each record */
+	int64_t interval_ms; /* between steps; 0: as --rate needs it */
 };
-
-/* The values of --delivery, for CONFIG_CHOICE, in the order of its enum. */
-extern const char *const producer_deliveries[];
 
 /*
  * producer_open -- start; *tick_ms becomes what the stream_service's has to
- * be.  ${p} is borrowed until producer_close.  0 or -1.
+ * be.  ${p} is borrowed until producer_close, and producer_settings are to be
+ * filled in.  0 or -1.
  */
-int producer_open(const struct producer *p, struct stream *s, int64_t *tick_ms,
+int producer_open(struct producer *p, struct stream *s, int64_t *tick_ms,
     struct mr_error *err);
 int producer_tick(const struct producer *p, struct stream *s, int64_t now_ms,
     struct mr_error *err);
 /* The only command, of the direct deliveries: write the state. */
 int producer_command(const struct producer *p, struct stream *s,
     struct mr_error *err);
-/* Stop and wait for the thread; a no-op if there is none. */
+/* Stop and wait for the thread, and say what was done; a no-op if it wasn't
+ * opened. */
 void producer_close(void);
 
 #endif

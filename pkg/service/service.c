@@ -344,6 +344,7 @@ service_parse(int argc, char **argv, const struct service *svc,
 	static const struct config_option none[] = {{.name = NULL}};
 	const struct config_option *const tables[] = {
 	    svc->options != NULL ? svc->options : none,
+	    svc->common != NULL ? svc->common : none,
 	    stream_options(&settings.stream),
 	    kafka_options(&settings.stream.kafka),
 	    web_options(&settings.web),

@@ -41,6 +41,7 @@ struct service {
 	const char *const *writes;
 	const struct kafka_topic *topics; /* see kafka_topic_declare */
 	const struct config_option *options; /* the service's own */
+	const struct config_option *common; /* of its kind, after those */
 	const char *epilogue; /* for --help */
 };
 

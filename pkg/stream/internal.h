@@ -407,6 +407,7 @@ struct stream {
 	struct metric *m_ready;
 	struct metric *m_health;
 	struct metric *m_relayed;
+	struct metric *m_produce_latency;
 	struct metric *m_emitted;
 };
 

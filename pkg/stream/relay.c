@@ -331,6 +331,7 @@ on_report(void *arg, const struct kafka_report *report)
 		return;
 	}
 	x->ring[slot].acked = 1;
+	metric_observe_us(x->s->m_produce_latency, report->latency_us);
 	acked_offset_note(x->s, report);
 	delivery_log(x, report, x->ring[slot].seq);
 }

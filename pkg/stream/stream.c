@@ -279,6 +279,10 @@ metrics_register(struct stream *s)
 	    "The same as millrace_ready.");
 	s->m_relayed = metrics_counter("millrace_messages_relayed_total", NULL,
 	    "Records of the outbox acknowledged by Kafka.");
+	s->m_produce_latency =
+	    metrics_histogram("millrace_produce_latency_seconds", NULL,
+		"Time from handing a record to the Kafka client to its "
+		"acknowledgement.");
 }
 
 static int

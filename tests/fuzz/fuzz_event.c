@@ -9,7 +9,7 @@
 
 #define TS_MOST_MS INT64_C(253402300799999)
 
-enum kind { ORDERS = 2, INVENTORIES = 6, PRICES, LOGS, KINDS };
+enum kind { ORDERS = 2, INVENTORIES = 6, PRICES, LOGS, USERS, KINDS };
 
 /* ce_type for a kind; those behind the inventory's have none of a topic. */
 static const char *
@@ -161,15 +161,53 @@ check_log(const struct log_event *event)
 }
 
 static void
+check_user(const struct user_event *event)
+{
+	struct buffer out = {0};
+	struct user_event again;
+	struct mr_error err;
+
+	check_text(event->event_id, EVENT_NAME_SIZE - 1, 0);
+	check_text(event->user_id, EVENT_NAME_SIZE - 1, 0);
+	check_text(event->page, EVENT_PAGE_SIZE - 1, 0);
+	check_text(event->currency, EVENT_CURRENCY_SIZE - 1, 1);
+	assert((unsigned int)event->kind < USER_EVENT_KINDS);
+	assert((event->kind == USER_PURCHASE) == (event->amount_minor > 0));
+	assert((event->kind == USER_PURCHASE) == (event->currency[0] != '\0'));
+	assert(event->amount_minor <= EVENT_PRICE_MOST_MINOR);
+	assert(event->ts_ms >= 0 && event->ts_ms <= TS_MOST_MS);
+	user_event_encode(event, &out);
+	assert(!out.failed);
+	assert(user_event_decode(out.data, out.length, &again, &err) == 0);
+	assert(strcmp(again.event_id, event->event_id) == 0);
+	assert(strcmp(again.user_id, event->user_id) == 0);
+	assert(strcmp(again.page, event->page) == 0);
+	assert(strcmp(again.currency, event->currency) == 0);
+	assert(again.kind == event->kind && again.ts_ms == event->ts_ms);
+	assert(again.amount_minor == event->amount_minor);
+	buffer_free(&out);
+}
+
+static void
 decode(unsigned int kind, const void *value, size_t size)
 {
 	struct order_event order;
 	struct inventory_event inventory;
 	struct price_event price;
+	struct user_event user;
 	static struct log_event line;
 	struct mr_error err = {MR_OK, ""};
 	const char *type = type_of(kind);
 
+	if (kind == USERS) {
+		if (user_event_decode(value, size, &user, &err) == 0) {
+			assert(memchr(value, '\0', size) == NULL);
+			check_user(&user);
+		} else {
+			check_refusal(&err);
+		}
+		return;
+	}
 	if (kind == LOGS) {
 		if (log_event_decode(value, size, &line, &err) == 0) {
 			assert(memchr(value, '\0', size) == NULL);
@@ -234,6 +272,27 @@ take_text(struct fuzz_input *in, char *out, size_t most,
 }
 
 static void
+encode_user(struct fuzz_input *in)
+{
+	struct user_event user = {.page = "/"};
+
+	user.kind = (enum user_event_kind)take_number(in, 0,
+	    USER_EVENT_KINDS - 1);
+	user.ts_ms = take_number(in, 0, TS_MOST_MS);
+	take_text(in, user.event_id, EVENT_NAME_SIZE - 1, event_check_name,
+	    "1-1");
+	take_text(in, user.user_id, EVENT_NAME_SIZE - 1, event_check_name,
+	    "user-1");
+	take_text(in, user.page + 1, EVENT_NAME_SIZE - 1, event_check_name,
+	    "cart");
+	if (user.kind == USER_PURCHASE) {
+		user.amount_minor = take_number(in, 1, EVENT_PRICE_MOST_MINOR);
+		memcpy(user.currency, "EUR", sizeof("EUR"));
+	}
+	check_user(&user);
+}
+
+static void
 encode(unsigned int kind, struct fuzz_input *in)
 {
 	static const char id[] = "01890a5d-ac96-774b-bcce-b302099a8057";
@@ -281,6 +340,8 @@ encode(unsigned int kind, struct fuzz_input *in)
 		take_text(in, line.message, EVENT_NAME_SIZE - 1,
 		    event_check_name, "hello");
 		check_log(&line);
+	} else if (kind == USERS) {
+		encode_user(in);
 	} else {
 		price.price_minor = take_number(in, 1, EVENT_PRICE_MOST_MINOR);
 		price.ts_ms = take_number(in, 0, TS_MOST_MS);
@@ -297,7 +358,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t choice = fuzz_byte(&in);
 
 	if (choice & 0x80)
-		encode((choice & 0x7f) % (LOGS + 1), &in);
+		encode((choice & 0x7f) % (USERS + 1), &in);
 	else
 		decode(choice % (KINDS + 1), in.p, in.left);
 	return (0);

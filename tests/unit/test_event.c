@@ -250,6 +250,106 @@ prices_are_written_with_two_decimals(void **state)
 }
 
 static void
+user_events_are_read_as_they_were_written(void **state)
+{
+	static const struct {
+		struct user_event event;
+		const char *json;
+	} cases[] = {
+	    {{.kind = USER_PURCHASE,
+		 .event_id = "1-7",
+		 .user_id = "user-3",
+		 .page = "/checkout",
+		 .amount_minor = 4999,
+		 .currency = "EUR",
+		 .ts_ms = 5},
+		"{\"event_id\":\"1-7\",\"user_id\":\"user-3\","
+		"\"event\":\"purchase\",\"page\":\"/checkout\","
+		"\"amount_minor\":4999,\"currency\":\"EUR\",\"ts_ms\":5}"},
+	    {{.kind = USER_SIGNUP,
+		 .event_id = "1-8",
+		 .user_id = "user-4",
+		 .page = "/signup",
+		 .ts_ms = 6},
+		"{\"event_id\":\"1-8\",\"user_id\":\"user-4\","
+		"\"event\":\"signup\",\"page\":\"/signup\",\"ts_ms\":6}"},
+	};
+	struct buffer out = {0};
+	struct user_event back;
+	struct mr_error err;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		buffer_clear(&out);
+		user_event_encode(&cases[i].event, &out);
+		assert_string_equal(buffer_text(&out), cases[i].json);
+		memset(&back, 'x', sizeof(back));
+		if (user_event_decode(out.data, out.length, &back, &err) == -1)
+			fail_msg("%s", err.message);
+		assert_int_equal(back.kind, cases[i].event.kind);
+		assert_string_equal(back.event_id, cases[i].event.event_id);
+		assert_string_equal(back.user_id, cases[i].event.user_id);
+		assert_string_equal(back.page, cases[i].event.page);
+		assert_true(back.amount_minor == cases[i].event.amount_minor);
+		assert_string_equal(back.currency, cases[i].event.currency);
+		assert_true(back.ts_ms == cases[i].event.ts_ms);
+	}
+	buffer_free(&out);
+}
+
+static void
+bad_user_events_are_rejected_by_field(void **state)
+{
+#define USER(event, page, rest)                                  \
+	"{\"event_id\":\"1\",\"user_id\":\"u\",\"event\":" event \
+	",\"page\":" page rest "," TS "}"
+	static const struct {
+		const char *value, *message; /* NULL: it is good */
+	} cases[] = {
+	    {USER("\"click\"", "\"/\"", ""), NULL},
+	    {USER("\"click\"", "\"/\"", ",\"amount_minor\":\"x\""), NULL},
+	    {USER("\"Click\"", "\"/\"", ""),
+		"event: must be click, purchase or signup"},
+	    {USER("\"a kind that is far longer\"", "\"/\"", ""),
+		"event: must be click"},
+	    {USER("\"click\"", "\"home\"", ""), "page: must begin with a /"},
+	    {USER("\"click\"", "\"\"", ""), "page: must begin with a /"},
+	    {USER("\"purchase\"", "\"/\"", ""),
+		"amount_minor: must be a whole number from 1"},
+	    {USER("\"purchase\"", "\"/\"", ",\"amount_minor\":0"),
+		"amount_minor: must be a whole number from 1"},
+	    {USER("\"purchase\"", "\"/\"", ",\"amount_minor\":5"),
+		"currency: must be text, is missing"},
+	    {USER("\"purchase\"", "\"/\"",
+		 ",\"amount_minor\":5,\"currency\":\"eur\""),
+		"currency: must be three letters"},
+	    {USER("\"purchase\"", "\"/\"",
+		 ",\"amount_minor\":5,\"currency\":\"EURO\""),
+		"currency: must be three letters"},
+	};
+	struct user_event event;
+	struct mr_error err;
+	size_t i;
+	int rc;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		rc = user_event_decode(cases[i].value, strlen(cases[i].value),
+		    &event, &err);
+		if (cases[i].message == NULL) {
+			assert_int_equal(rc, 0);
+			continue;
+		}
+		assert_int_equal(rc, -1);
+		assert_int_equal(err.kind, MR_REJECT);
+		if (strncmp(err.message, cases[i].message,
+			strlen(cases[i].message)) != 0)
+			fail_msg("%s: %s", cases[i].value, err.message);
+	}
+}
+
+static void
 log_lines_are_read_as_they_were_written(void **state)
 {
 	static struct log_event event = {.level = LOG_EVENT_FATAL,
@@ -594,6 +694,8 @@ main(void)
 	    cmocka_unit_test(inventory_events_are_written_and_read_back),
 	    cmocka_unit_test(prices_come_in_many_spellings),
 	    cmocka_unit_test(prices_are_written_with_two_decimals),
+	    cmocka_unit_test(user_events_are_read_as_they_were_written),
+	    cmocka_unit_test(bad_user_events_are_rejected_by_field),
 	    cmocka_unit_test(log_lines_are_read_as_they_were_written),
 	    cmocka_unit_test(bad_log_lines_are_rejected_by_field),
 	    cmocka_unit_test(unknown_fields_are_ignored),

@@ -20,7 +20,7 @@
 #include "web/web_internal.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define FIELDS_MOST 6
+#define FIELDS_MOST 7
 #define NO_FIELD (-1)
 #define ID                                                                   \
 	{                                                                    \
@@ -103,6 +103,18 @@ take_price(const struct subject *s, const void *value, size_t size,
 	    refusal(price_event_decode(value, size, &event, &err), &err, why));
 }
 
+static int
+take_user(const struct subject *s, const void *value, size_t size,
+    char why[MR_ERROR_SIZE])
+{
+	struct mr_error err = {MR_OK, ""};
+	struct user_event event;
+
+	(void)s;
+	return (
+	    refusal(user_event_decode(value, size, &event, &err), &err, why));
+}
+
 /* The problem document that a refusal is; what it says of the fields. */
 static void
 read_problem(const struct web_response *res, char why[MR_ERROR_SIZE])
@@ -176,6 +188,11 @@ static const struct subject subjects[] = {
 	{ITEM, {"delta", WHOLE, "-5"}, {"on_hand", WHOLE, "7"}, TS}},
     {"price", take_price,
 	{{"symbol", TEXT, "\"ACME\""}, {"price", PRICE, "187.32"}, TS}},
+    {"user", take_user,
+	{{"event_id", TEXT, "\"1-7\""}, {"user_id", TEXT, "\"user-3\""},
+	    {"event", TEXT, "\"purchase\""}, {"page", TEXT, "\"/checkout\""},
+	    {"amount_minor", WHOLE, "4999"}, {"currency", TEXT, "\"EUR\""},
+	    TS}},
     {"body", take_body, {ITEM, QUANTITY}},
 };
 

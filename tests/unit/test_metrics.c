@@ -192,6 +192,26 @@ two_types_of_one_name_abort(void **state)
 	assert_int_equal(WTERMSIG(status), SIGABRT);
 }
 
+static void
+quantiles_are_interpolated(void **state)
+{
+	struct metric *m;
+	int i;
+
+	(void)state;
+	m = metrics_histogram("test_quantile_seconds", NULL, NULL);
+	assert_int_equal(metric_quantile_us(m, 0.5), 0);
+	for (i = 0; i < 90; i++)
+		metric_observe_us(m, 700); /* 500 to 1000 */
+	for (i = 0; i < 10; i++)
+		metric_observe_us(m, 9000); /* 5000 to 10000 */
+	assert_int_equal(metric_quantile_us(m, 0.45), 750);
+	assert_int_equal(metric_quantile_us(m, 0.9), 1000);
+	assert_int_equal(metric_quantile_us(m, 0.95), 7500);
+	metric_observe_us(m, INT64_MAX / 2);
+	assert_int_equal(metric_quantile_us(m, 1), 10000000);
+}
+
 static void *
 change_and_write(void *arg)
 {
@@ -258,6 +278,7 @@ main(void)
 	    cmocka_unit_test(histograms_count_up_to_infinity),
 	    cmocka_unit_test(labels_are_escaped_and_must_fit),
 	    cmocka_unit_test(the_process_is_measured),
+	    cmocka_unit_test(quantiles_are_interpolated),
 	    cmocka_unit_test(two_types_of_one_name_abort),
 	    cmocka_unit_test(threads_lose_no_count),
 	};

@@ -1,0 +1,117 @@
+#include <math.h>
+#include <stddef.h>
+
+#include "producer/internal.h"
+
+#define INTERVAL_MS 100 /* between steps, where records are that frequent */
+#define INTERVAL_MOST_MS 60000
+#define SECOND_MS 1000
+
+struct producer_settings producer_settings;
+
+/* In the order of their enums. */
+static const char *const deliveries[] = {"at-most-once", "at-least-once",
+    "exactly-once", NULL};
+static const char *const partitioners[] = {"key", "spread", NULL};
+
+const struct config_option producer_paced_options[] = {
+    {.name = "rate",
+	.kind = CONFIG_REAL,
+	.target = &producer_settings.rate,
+	.fallback = "10",
+	.least = 0,
+	.most = 1e6,
+	.help = "records a second; 0: as fast as possible",
+	.group = "Producing"},
+    {.name = "count",
+	.kind = CONFIG_INT,
+	.target = &producer_settings.count,
+	.fallback = "0",
+	.least = 0,
+	.most = 9e15,
+	.help = "end when so many records were made in all; 0: never"},
+    {.name = "duration",
+	.kind = CONFIG_DURATION,
+	.target = &producer_settings.duration_ms,
+	.fallback = "0",
+	.least = 0,
+	.most = 3e12,
+	.help = "end after so long; 0: never"},
+    {.name = "seed",
+	.kind = CONFIG_INT,
+	.target = &producer_settings.seed,
+	.fallback = "1",
+	.least = 0,
+	.most = 9e15,
+	.help = "same seed, same records; another one starts new numbers"},
+    {.name = "delivery",
+	.kind = CONFIG_CHOICE,
+	.target = &producer_settings.delivery,
+	.fallback = "exactly-once",
+	.choices = deliveries,
+	.help = "what a crash may do to a record: lose, repeat or neither"},
+    {.name = "one-by-one",
+	.kind = CONFIG_BOOL,
+	.target = &producer_settings.one_by_one,
+	.fallback = "no",
+	.help = "wait for each record before the next; not with exactly-once"},
+    {.name = "partitioner",
+	.kind = CONFIG_CHOICE,
+	.target = &producer_settings.partitioner,
+	.fallback = "key",
+	.choices = partitioners,
+	.help =
+	    "a key's records in one partition, in order; or spread, without "
+	    "their keys"},
+    {.name = NULL},
+};
+
+int64_t
+producer_pace_interval_ms(double rate)
+{
+
+	if (rate == 0)
+		return (1);
+	if (rate * INTERVAL_MS >= SECOND_MS)
+		return (INTERVAL_MS);
+	return ((int64_t)fmin(ceil(SECOND_MS / rate), INTERVAL_MOST_MS));
+}
+
+/* Records that a steady rate has made by then. */
+static double
+made_by(double rate, int64_t ms)
+{
+
+	return (floor(rate * (double)ms / SECOND_MS));
+}
+
+int
+producer_pace_due(struct producer_pace *pace, int64_t now_ms,
+    int64_t interval_ms, int64_t made)
+{
+	const struct producer_settings *set = &producer_settings;
+	int64_t from_ms;
+	double due = PRODUCER_STEP_MOST;
+
+	if (pace->began_ms == 0) {
+		pace->began_ms = now_ms;
+		pace->now_ms = now_ms - interval_ms;
+	}
+	if (now_ms != pace->now_ms) {
+		pace->before_ms = pace->now_ms;
+		pace->now_ms = now_ms;
+	}
+	if ((set->count > 0 && made >= set->count) ||
+	    (set->duration_ms > 0 &&
+		now_ms - pace->began_ms >= set->duration_ms))
+		return (-1);
+	if (set->rate > 0) {
+		from_ms = pace->before_ms;
+		if (from_ms < now_ms - SECOND_MS && interval_ms < SECOND_MS)
+			from_ms = now_ms - SECOND_MS;
+		due = made_by(set->rate, now_ms) - made_by(set->rate, from_ms);
+	}
+	if (set->count > 0)
+		due = fmin(due, (double)(set->count - made));
+	return ((int)fmax(0, fmin(due, PRODUCER_STEP_MOST)));
+}

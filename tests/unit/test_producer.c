@@ -1,0 +1,105 @@
+/*
+ * producer: a step's records add up to the rate that was asked for, however
+ * the rate divides into steps; --count and --duration end it to the record.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "producer/internal.h"
+
+#define NOW_MS INT64_C(1800000000000)
+
+static int64_t
+made_in(double rate, int64_t steps)
+{
+	const int64_t interval_ms = producer_pace_interval_ms(rate);
+	struct producer_pace pace = {0};
+	int64_t i, made = 0;
+
+	producer_settings = (struct producer_settings){.rate = rate};
+	for (i = 0; i < steps; i++)
+		made += producer_pace_due(&pace, NOW_MS + i * interval_ms,
+		    interval_ms, made);
+	return (made);
+}
+
+static void
+rates_add_up(void **state)
+{
+	static const struct {
+		double rate;
+		int64_t interval_ms, steps, made;
+	} cases[] = {
+	    {10, 100, 600, 600},
+	    {1000, 100, 100, 10000},
+	    {10000, 100, 10, 10000}, /* the most a step makes */
+	    {33.3, 100, 1000, 3330},
+	    {1, 1000, 60, 60},
+	    {0.25, 4000, 15, 15},
+	    {0.001, 60000, 50, 3},
+	    {0, 1, 5, 5 * PRODUCER_STEP_MOST},
+	};
+	size_t i;
+	int64_t made;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(producer_pace_interval_ms(cases[i].rate),
+		    cases[i].interval_ms);
+		made = made_in(cases[i].rate, cases[i].steps);
+		if (made != cases[i].made)
+			fail_msg("rate %g: %lld", cases[i].rate,
+			    (long long)made);
+	}
+}
+
+static void
+a_step_that_is_late_catches_up_to_a_second(void **state)
+{
+	struct producer_pace pace = {0};
+
+	(void)state;
+	producer_settings = (struct producer_settings){.rate = 100};
+	assert_int_equal(producer_pace_due(&pace, NOW_MS, 100, 0), 10);
+	assert_int_equal(producer_pace_due(&pace, NOW_MS + 300, 100, 10), 30);
+	/* undone, and asked again */
+	assert_int_equal(producer_pace_due(&pace, NOW_MS + 300, 100, 10), 30);
+	assert_int_equal(producer_pace_due(&pace, NOW_MS + 9300, 100, 40), 100);
+	/* a clock that was set back */
+	assert_int_equal(producer_pace_due(&pace, NOW_MS, 100, 140), 0);
+}
+
+static void
+count_and_duration_end_it(void **state)
+{
+	struct producer_pace pace = {0};
+
+	(void)state;
+	producer_settings = (struct producer_settings){.count = 1500};
+	assert_int_equal(producer_pace_due(&pace, NOW_MS, 1, 0), 1000);
+	assert_int_equal(producer_pace_due(&pace, NOW_MS + 1, 1, 1000), 500);
+	assert_int_equal(producer_pace_due(&pace, NOW_MS + 2, 1, 1500), -1);
+	memset(&pace, 0, sizeof(pace));
+	producer_settings = (struct producer_settings){.rate = 10,
+	    .duration_ms = 200};
+	assert_int_equal(producer_pace_due(&pace, NOW_MS, 100, 0), 1);
+	assert_int_equal(producer_pace_due(&pace, NOW_MS + 199, 100, 1), 1);
+	assert_int_equal(producer_pace_due(&pace, NOW_MS + 200, 100, 3), -1);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(rates_add_up),
+	    cmocka_unit_test(a_step_that_is_late_catches_up_to_a_second),
+	    cmocka_unit_test(count_and_duration_end_it),
+	};
+
+	return (cmocka_run_group_tests(tests, NULL, NULL));
+}
