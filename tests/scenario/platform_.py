@@ -1,5 +1,6 @@
 """platform_ -- the streaming platform's services, each by itself."""
 
+import collections
 import json
 import time
 
@@ -84,3 +85,174 @@ def logs_are_found_once(context):
     kafka.close()
     expect(system.stop("logs") == [0], "it didn't stop well")
     context.say("%d lines, %d kills" % (count, kills))
+
+
+class Shop:
+    """What analytics has to say of user-events, computed anew: the records
+    of each partition in their order, repeats of a killed relay left out."""
+
+    STEPS = (("visit", lambda e: True),
+             ("product", lambda e: e["page"].split("/")[1] == "product"),
+             ("cart", lambda e: e["page"] == "/cart"),
+             ("checkout", lambda e: e["page"] == "/checkout"),
+             ("purchase", lambda e: e["event"] == "purchase"),
+             ("search", lambda e: e["page"] == "/search"),
+             ("signup", lambda e: e["event"] == "signup"))
+
+    def __init__(self, partitions, grace_ms):
+        self.minutes = collections.Counter()
+        self.amounts = collections.Counter()
+        self.late = collections.Counter()
+        self.users = collections.defaultdict(collections.Counter)
+        self.progress = []
+        self.ids = set()
+        events = []
+        for number, records in enumerate(partitions):
+            newest, seen, late = 0, set(), 0
+            for record in records:
+                if record.headers["ce_id"] in seen:
+                    continue
+                seen.add(record.headers["ce_id"])
+                event = json.loads(record.value)
+                self.ids.add(event["event_id"])
+                newest = max(newest, event["ts_ms"])
+                minute = event["ts_ms"] // 60000 * 60000
+                key = (minute, event["event"], event.get("currency", ""))
+                if minute + 60000 + grace_ms <= newest:
+                    self.late[key] += 1
+                    late += 1
+                    continue
+                self.minutes[key] += 1
+                self.amounts[key] += event.get("amount_minor", 0)
+                self.users[minute][event["user_id"]] += 1
+                events.append(event)
+            self.progress.append((number, newest, len(seen), late))
+        self.sessions = self._sessions(events)
+
+    def _sessions(self, events):
+        by_user = collections.defaultdict(list)
+        for event in events:
+            by_user[event["user_id"]].append(event)
+        sessions = []
+        for user, own in by_user.items():
+            own.sort(key=lambda e: e["ts_ms"])
+            begin = 0
+            for i in range(1, len(own) + 1):
+                if i == len(own) or \
+                        own[i]["ts_ms"] - own[i - 1]["ts_ms"] >= 1800000:
+                    sessions.append((
+                        user, own[begin]["ts_ms"], own[i - 1]["ts_ms"],
+                        i - begin, sum(
+                            1 << bit for bit, (_, has) in
+                            enumerate(self.STEPS)
+                            if any(has(e) for e in own[begin:i]))))
+                    begin = i
+        return sorted(sessions)
+
+    def rows(self):
+        keys = set(self.minutes) | set(self.late)
+        return sorted((*key, self.minutes[key], self.amounts[key],
+                       self.late[key]) for key in keys)
+
+    def hops(self, start):
+        """Events, late ones, unique users and amounts of five minutes."""
+        within = range(start, start + 300000, 60000)
+        keys = [k for k in self.minutes if k[0] in within]
+        amounts = collections.Counter()
+        for key in keys:
+            if key[1] == "purchase":
+                amounts[key[2]] += self.amounts[key]
+        users = set().union(*(self.users[m] for m in within
+                              if m in self.users))
+        return (*(sum(self.minutes[k] for k in keys if k[1] == event)
+                  for event in ("click", "purchase", "signup")),
+                sum(n for k, n in self.late.items() if k[0] in within),
+                len(users), dict(amounts))
+
+    def funnel(self):
+        return [sum(1 for s in self.sessions
+                    if s[4] & ((2 << k) - 1) == (2 << k) - 1)
+                for k in range(5)]
+
+
+def answers_agree(system, shop):
+    first, last = min(shop.users), max(shop.users)
+    everything = "from=%d&to=%d" % (first, last + 60000)
+
+    def ask(what):
+        answer = system.web("GET", "/analytics/" + what + everything)
+        expect(answer.status == 200, "%s: %r", what, answer)
+        return answer.json()
+    windows = ask("windows?kind=hopping&limit=1440&")["windows"]
+    expect(len(windows) > 60, "only %d windows", len(windows))
+    for w in windows:
+        said = (w["click"], w["purchase"], w["signup"], w["late"], w["users"],
+                w["amount_minor"])
+        expect(said == shop.hops(w["start_ms"]), "%r is %r", w,
+               shop.hops(w["start_ms"]))
+    funnel = ask("funnel?")
+    expect([f["sessions"] for f in funnel["funnel"]] == shop.funnel(),
+           "%r is %r", funnel, shop.funnel())
+    users = sum(shop.users.values(), collections.Counter())
+    top = ask("top?what=users&limit=5&")["top"]
+    expect([(t["name"], t["events"]) for t in top] ==
+           sorted(users.items(), key=lambda u: (-u[1], u[0]))[:5],
+           "top users: %r", top)
+
+
+def rows_agree(system, shop):
+    for what, wanted, sql in (
+            ("progress", shop.progress, "SELECT partition, watermark_ms,"
+             " events, late FROM progress ORDER BY 1"),
+            ("minutes", shop.rows(), "SELECT start_ms, event, currency, count,"
+             " amount_minor, late FROM minutes ORDER BY 1, 2, 3"),
+            ("sessions", shop.sessions, "SELECT user_id, start_ms, last_ms,"
+             " events, steps FROM sessions ORDER BY 1, 2")):
+        found = [tuple(row) for row in system.select("analytics", sql)]
+        differs = [(a, b) for a, b in zip(found, wanted) if a != b]
+        expect(len(found) == len(wanted) and not differs,
+               "%s: %d rows of %d, %r", what, len(found), len(wanted),
+               differs[:1])
+
+
+@scenario(kind="own")
+def analytics_equals_python(context):
+    """Killed at random, events out of order: windows are those of Python."""
+    system = context.system
+    count = 4000 if context.settings.small else 8000
+    system.kafka_start()
+    system.nginx_start()
+    # Four seconds, which are three hours of the shop's own time.
+    system.start("analytics")
+    system.ready("analytics")
+    system.start("event-producer", flags=(
+        "--rate", str(count / 4), "--pace", str(count / 10000), "--count", str(count),
+        "--users", "200", "--sessions", "20", "--late-share", "0.05",
+        "--late-by", "90s", "--seed", str(context.rng.randrange(1000))))
+    system.ready("event-producer")
+    kills = 0
+
+    def made():
+        return (system.select("event-producer",
+                              "SELECT events FROM shop") or [(0,)])[0][0]
+    while made() < count:
+        least = min(made() + count // 5, count)
+        system.wait_for("more events", lambda: made() >= least, 60)
+        system.kill(context.rng.choice(("event-producer", "analytics")))
+        kills += 1
+    system.wait_for("the outbox is empty", lambda: system.value(
+        "event-producer", "SELECT count(*) FROM outbox") == 0, 60)
+    with system.lock:
+        system.wanted.discard("event-producer")
+    system.wait_for("all events are counted", lambda: system.value(
+        "analytics", "SELECT sum(events) FROM progress") == count, 90)
+    system.ready("analytics")
+    kafka = system.kafka()
+    shop = Shop(kafka.read_all("user-events"), 60000)
+    kafka.close()
+    expect(len(shop.ids) == count, "%d events", len(shop.ids))
+    expect(sum(shop.late.values()) > 0, "nothing was late")
+    rows_agree(system, shop)
+    answers_agree(system, shop)
+    context.say("%d events, %d late, %d sessions, %d kills" % (
+        count, sum(shop.late.values()), len(shop.sessions), kills))
