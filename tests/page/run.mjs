@@ -798,6 +798,55 @@ check("calls: fits a phone and a wide window, and takes the theme's colours", as
 	await until("other colours", async () => (await chartInk(page, "#durations")).sum !== before.sum);
 });
 
+/* -- analytics ------------------------------------------------------------ */
+
+async function openAnalytics(page, stub, base) {
+	stub?.analytics.fill(30, 1795658820000);
+	await page.goto(`${base}/ui/analytics`);
+	await until("analytics live", async () => await page.getAttribute("#analytics-feed", "data-state") === "live");
+}
+
+check("analytics: sums, minutes, funnel and the most active are shown", async ({ page, stub, base }) => {
+	await openAnalytics(page, stub, base);
+	await until("bars of minutes", async () => (await chartInk(page, "#minutes")).drawn > 500);
+	assert.equal(await text(page, "#sum-events"), "3,435");
+	assert.equal(await text(page, "#sum-users"), "321");
+	assert.equal(await text(page, "#sum-buying"), "15%");
+	assert.match(await text(page, "#revenue"), /EUR, 240 purchases\s*12,345\.67/);
+	assert.deepEqual(await page.locator("#funnel meter").evaluateAll((list) => list.map((m) => m.value)), [1, 0.6, 0.3, 0.2, 0.15]);
+	assert.deepEqual(await page.locator("#together-table tr").allInnerTexts().then((rows) => rows.map((r) => r.replace(/\s+/g, " "))),
+	    ["cart and purchase 30 0.50", "cart and search 9 \u22120.25"]);
+	/* What a producer calls a page is text, whatever it looks like. */
+	assert.equal(await text(page, "#pages-table th"), "/product/<b>7</b>");
+	assert.equal(await text(page, "#users-table th"), "user-1");
+	await page.click(".as-table summary");
+	assert.deepEqual(await page.locator("#minutes-table tr").first().locator("td").allInnerTexts(), ["119", "8", "2", "1", "69", "not yet"]);
+	assert.equal(await page.locator("#pages a[aria-current=page]").innerText(), "Analytics");
+});
+
+check("analytics: without events, and without an answer, the page says so", async ({ page, stub, base }) => {
+	await page.goto(`${base}/ui/analytics`);
+	await until("no events yet", async () => /No events yet.*SERVICE=event-producer/s.test(await text(page, "#analytics-empty")));
+	stub.faults.analytics = 502;
+	await until("stale", async () => /No answer for \d+ s.*retrying/.test(await text(page, "#analytics-feed .feed-text")));
+	delete stub.faults.analytics;
+	stub.analytics.fill(5, 1795658820000);
+	await page.click("#analytics-feed button");
+	await until("the sum", async () => await text(page, "#sum-users") === "321");
+});
+
+check("analytics: fits a phone and a wide window, and takes the theme's colours", async ({ page, stub, base }) => {
+	await openAnalytics(page, stub, base);
+	for (const width of [320, 390, 820, 1280, 1920]) {
+		await page.setViewportSize({ width, height: 900 });
+		await until(`no scrolling sideways at ${width}`, () => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth));
+	}
+	const before = await chartInk(page, "#minutes");
+
+	await page.click("#theme");
+	await until("other colours", async () => (await chartInk(page, "#minutes")).sum !== before.sum);
+});
+
 /* -- the run -------------------------------------------------------------- */
 
 function watch(page, name, list) {

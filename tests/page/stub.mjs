@@ -97,6 +97,36 @@ class Prices {
 	}
 }
 
+/* Minutes of a shop in which nothing surprises. */
+class Analytics {
+	constructor() {
+		this.windows = [];
+	}
+
+	fill(minutes, startMs) {
+		for (let i = 0; i < minutes; i++)
+			this.windows.push({ start_ms: startMs + i * 60000, end_ms: startMs + (i + 1) * 60000, closed: i < minutes - 1,
+				click: 90 + i, purchase: 8, signup: 2, late: 1, users: 40 + i, amount_minor: { EUR: 12345 } });
+	}
+
+	answer(what, query) {
+		const sum = (key) => this.windows.reduce((total, w) => total + w[key], 0);
+		const steps = { visit: 200, product: 120, cart: 60, checkout: 40, purchase: 30 };
+
+		if (what === "windows")
+			return { windows: this.windows };
+		if (what === "top")
+			return { top: this.windows.length === 0 ? [] : [{ name: query.get("what") === "users" ? "user-1" : "/product/<b>7</b>", events: 77 }] };
+		if (what === "funnel")
+			return { sessions: 200, funnel: Object.entries(steps).map(([step, sessions]) => ({ step, sessions })),
+				correlations: [{ a: "cart", b: "search", sessions: 9, phi: -0.25 }, { a: "cart", b: "purchase", sessions: 30, phi: 0.5 },
+					{ a: "search", b: "signup", sessions: 0, phi: null }] };
+		return { events: { click: sum("click"), purchase: sum("purchase"), signup: sum("signup") }, late: sum("late"), users: 321,
+			revenue: [{ currency: "EUR", purchases: sum("purchase"), amount_minor: 1234567 }],
+			sessions: { count: 200, events: 900, duration_ms: 100000, with_purchase: 30 }, ever: { events: sum("click"), late: sum("late") } };
+	}
+}
+
 /* Some thousand calls of exponential length, a minute's worth each second of a
  * test if one asks for more. */
 class Calls {
@@ -219,6 +249,8 @@ function answer(stub, method, url, body, headers) {
 		orders.stock[parts[1]] = (orders.stock[parts[1]] ?? 0) + body.quantity;
 		return [200, { item: parts[1], on_hand: orders.stock[parts[1]] }];
 	}
+	if (parts[0] === "analytics")
+		return [200, { ...stub.analytics.answer(parts[1], query), poll_ms: pollMs }];
 	if (url.pathname === "/calls")
 		return [200, stub.calls.answer(Number(query.get("limit") ?? 20), pollMs)];
 	if (url.pathname === "/stock")
@@ -301,7 +333,7 @@ async function readBody(req) {
  *   live(ms)    prices move every ms; live(0) stops
  */
 export async function startStub({ port = 0, pollMs = 1000, seed = 7, history = 900, symbols = SYMBOLS } = {}) {
-	const stub = { pollMs, decideMs: 600, noteMs: 250, faults: {}, log: [], refuseCancel: false, prices: new Prices(seed, symbols), calls: new Calls(seed) };
+	const stub = { pollMs, decideMs: 600, noteMs: 250, faults: {}, log: [], refuseCancel: false, prices: new Prices(seed, symbols), calls: new Calls(seed), analytics: new Analytics() };
 	let timer = null;
 
 	stub.orders = new Orders(stub);
@@ -311,7 +343,7 @@ export async function startStub({ port = 0, pollMs = 1000, seed = 7, history = 9
 		const url = new URL(req.url, "http://stub");
 		const first = url.pathname.split("/")[1];
 
-		if (!["prices", "orders", "notifications", "stock", "calls"].includes(first)) {
+		if (!["prices", "orders", "notifications", "stock", "calls", "analytics"].includes(first)) {
 			await sendFile(res, url.pathname);
 			return;
 		}

@@ -2,8 +2,9 @@
  * calls -- the page at /ui/calls: sums, minutes, durations, long calls.
  */
 import { createBars } from "./bars.js";
-import { byId, el, say, setText, showEmpty } from "./dom.js";
-import { formatClockShort, formatSpan, formatTime, formatWhole } from "./format.js";
+import { byId, el, setText, showEmpty } from "./dom.js";
+import { showFeed } from "./feedline.js";
+import { formatClockShort, formatTime, formatWhole } from "./format.js";
 import { showPages } from "./nav.js";
 import { createFeed } from "./poll.js";
 
@@ -136,28 +137,13 @@ function takeAnswer(body) {
 	showLongCalls(body);
 }
 
-/* The seconds are for the eye; a screen reader hears only the changes. */
-function showFeed({ kind, silentMs, reason }) {
-	const node = byId("calls-feed");
-	const before = node.dataset.state;
-
-	node.dataset.state = kind;
-	setText(node.querySelector(".feed-text"), kind === "stale" ? `No answer for ${formatSpan(silentMs)}${reason ? ` (${reason})` : ""}, retrying` :
-	    kind === "live" ? "Live" : "Connecting");
-	node.querySelector("button").hidden = kind !== "stale";
-	if (before !== kind && kind === "stale")
-		say("The server does not answer, retrying");
-	else if (before === "stale" && kind !== "stale")
-		say("The server answers again");
-}
-
 showPages(byId("pages"), location.pathname);
 
 const feed = createFeed({
 	url: () => "/calls?minutes=60&limit=12",
 	onAnswer: takeAnswer,
 	onRefused: () => showEmpty(byId("calls-empty"), "The calls service is not there", "Start it with `make start SERVICE=calls`."),
-	onState: showFeed,
+	onState: (state) => showFeed(byId("calls-feed"), state),
 });
 
 byId("calls-feed").querySelector("button").addEventListener("click", () => feed.now());

@@ -8,6 +8,7 @@ import { el } from "./dom.js";
 
 const PAGES = [
 	{ href: "/", label: "Prices and orders" },
+	{ href: "/ui/analytics", label: "Analytics" },
 	{ href: "/ui/calls", label: "Calls" },
 ];
 
