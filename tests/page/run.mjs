@@ -847,6 +847,76 @@ check("analytics: fits a phone and a wide window, and takes the theme's colours"
 	await until("other colours", async () => (await chartInk(page, "#minutes")).sum !== before.sum);
 });
 
+/* -- logs ----------------------------------------------------------------- */
+
+async function openLogs(page, stub, base, search = "") {
+	stub?.logs.fill(250, 1795658820000);
+	await page.goto(`${base}/ui/logs${search}`);
+	await until("logs live", async () => await page.getAttribute("#logs-feed", "data-state") === "live");
+}
+
+const lines = (page) => page.locator("#entries .message").allInnerTexts();
+
+check("logs: what is searched is found, marked and kept in the address", async ({ page, stub, base }) => {
+	await openLogs(page, stub, base);
+	await until("the newest", async () => (await lines(page))[0] === "\u{1F4B3} card accepted <b>no 249</b>" || (await lines(page))[0].includes("no 250"));
+	assert.equal((await lines(page)).length, 100);
+	await page.fill("#q", "refused");
+	await until("only those", async () => (await lines(page)).length === 50);
+	assert.deepEqual(await page.locator("#entries mark").allInnerTexts().then((list) => [...new Set(list)]), ["refused"]);
+	assert.match(page.url(), /q=refused/);
+	await page.selectOption("#service", "web-shop");
+	await until("of one service", async () => (await lines(page)).length === 25);
+	await page.click(".entry summary");
+	assert.equal(await page.locator(".entry .stack").first().innerText(), "at refuse()\n\tat main()");
+	await page.locator(".entry .link").first().click();
+	await until("a request's lines", async () => (await lines(page)).length === 4);
+	await page.click("#request");
+	await until("all again", async () => (await lines(page)).length === 100);
+	await page.goto(`${base}/ui/logs?q=refused&level=error`);
+	await until("from the address", async () => await page.inputValue("#q") === "refused" && (await lines(page)).length === 50);
+});
+
+check("logs: new lines come to the top, older ones on demand", async ({ page, stub, base }) => {
+	await openLogs(page, stub, base, "?level=error");
+	await until("50 errors", async () => (await lines(page)).length === 50);
+	stub.logs.fill(5, 1795658820000);
+	await until("one more", async () => (await lines(page)).length === 51 && /no 255/.test((await lines(page))[0]));
+	await page.uncheck("#tail");
+	stub.logs.fill(5, 1795658820000);
+	await page.waitForTimeout(3 * POLL_MS);
+	assert.equal((await lines(page)).length, 51);
+	await page.selectOption("#level", "");
+	await until("a page", async () => (await lines(page)).length === 100);
+	await page.click("#older");
+	await until("two pages", async () => (await lines(page)).length === 200);
+	assert.equal(new Set(await lines(page)).size, 200);
+});
+
+check("logs: without lines, with a bad search and without an answer, the page says so", async ({ page, stub, base }) => {
+	await page.goto(`${base}/ui/logs`);
+	await until("no lines", async () => /No lines yet.*application-logs/s.test(await text(page, "#logs-empty")));
+	stub.logs.fill(5, 1795658820000);
+	await page.fill("#q", "\"");
+	await until("what is wrong", async () => /isn't closed/.test(await text(page, "#q-error")));
+	await page.fill("#q", "nothing like it");
+	await until("none found", async () => /No line fits/.test(await text(page, "#logs-empty")));
+	assert.equal(await page.isHidden("#q-error"), true);
+	stub.faults.logs = 502;
+	await until("stale", async () => /No answer for \d+ s.*retrying/.test(await text(page, "#logs-feed .feed-text")));
+	delete stub.faults.logs;
+	await page.click("#logs-feed button");
+	await until("live again", async () => await page.getAttribute("#logs-feed", "data-state") === "live");
+});
+
+check("logs: fits a phone and a wide window", async ({ page, stub, base }) => {
+	await openLogs(page, stub, base);
+	for (const width of [320, 390, 820, 1280, 1920]) {
+		await page.setViewportSize({ width, height: 900 });
+		await until(`no scrolling sideways at ${width}`, () => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth));
+	}
+});
+
 /* -- the run -------------------------------------------------------------- */
 
 function watch(page, name, list) {

@@ -97,6 +97,48 @@ class Prices {
 	}
 }
 
+/* Lines of which every fifth is an error with a stack trace. */
+class Logs {
+	constructor() {
+		this.entries = [];
+	}
+
+	fill(count, startMs) {
+		for (let i = 0; i < count; i++) {
+			const id = this.entries.length + 1;
+			const error = id % 5 === 0;
+
+			this.entries.push({ id, ts_ms: startMs + id * 100, level: error ? "error" : "info", service: id % 2 ? "web-shop" : "payments",
+				host: "web-1", request_id: `r${Math.ceil(id / 4)}`, message: `\u{1F4B3} card ${error ? "refused" : "accepted"} <b>no ${id}</b>`,
+				...(error ? { stack: "at refuse()\n\tat main()" } : {}) });
+		}
+	}
+
+	services() {
+		return [...new Set(this.entries.map((e) => e.service))].sort().map((service) => ({ service }));
+	}
+
+	answer(query, pollMs) {
+		const levels = ["debug", "info", "warn", "error", "fatal"];
+		const q = query.get("q") ?? "";
+		const limit = Number(query.get("limit") ?? 100);
+		const fits = (e) => e.message.includes(q) && (query.get("service") ?? e.service) === e.service &&
+			levels.indexOf(e.level) >= levels.indexOf(query.get("level") ?? "debug") && (query.get("request_id") ?? e.request_id) === e.request_id;
+		const found = this.entries.filter(fits).map((e) => {
+			const at = q === "" ? -1 : e.message.indexOf(q);
+
+			return at === -1 ? e : { ...e, message_hits: [[[...e.message.slice(0, at)].length, [...q].length]] };
+		});
+		const cursor = this.entries.length;
+
+		if (query.has("since"))
+			return { entries: found.filter((e) => e.id > Number(query.get("since"))).slice(0, limit), cursor, poll_ms: pollMs };
+		const page = found.filter((e) => e.id < Number(query.get("after") ?? Infinity)).reverse().slice(0, limit);
+
+		return { entries: page, next_after: page.length === limit ? page.at(-1).id : null, cursor, poll_ms: pollMs };
+	}
+}
+
 /* Minutes of a shop in which nothing surprises. */
 class Analytics {
 	constructor() {
@@ -249,6 +291,12 @@ function answer(stub, method, url, body, headers) {
 		orders.stock[parts[1]] = (orders.stock[parts[1]] ?? 0) + body.quantity;
 		return [200, { item: parts[1], on_hand: orders.stock[parts[1]] }];
 	}
+	if (url.pathname === "/logs/services")
+		return [200, { services: stub.logs.services(), poll_ms: pollMs }];
+	if (url.pathname === "/logs" && query.get("q") === "\"")
+		return problem(422, "q: has a quote that isn't closed", [{ field: "q", message: "has a quote that isn't closed" }]);
+	if (url.pathname === "/logs")
+		return [200, stub.logs.answer(query, pollMs)];
 	if (parts[0] === "analytics")
 		return [200, { ...stub.analytics.answer(parts[1], query), poll_ms: pollMs }];
 	if (url.pathname === "/calls")
@@ -333,7 +381,7 @@ async function readBody(req) {
  *   live(ms)    prices move every ms; live(0) stops
  */
 export async function startStub({ port = 0, pollMs = 1000, seed = 7, history = 900, symbols = SYMBOLS } = {}) {
-	const stub = { pollMs, decideMs: 600, noteMs: 250, faults: {}, log: [], refuseCancel: false, prices: new Prices(seed, symbols), calls: new Calls(seed), analytics: new Analytics() };
+	const stub = { pollMs, decideMs: 600, noteMs: 250, faults: {}, log: [], refuseCancel: false, prices: new Prices(seed, symbols), calls: new Calls(seed), analytics: new Analytics(), logs: new Logs() };
 	let timer = null;
 
 	stub.orders = new Orders(stub);
@@ -343,7 +391,7 @@ export async function startStub({ port = 0, pollMs = 1000, seed = 7, history = 9
 		const url = new URL(req.url, "http://stub");
 		const first = url.pathname.split("/")[1];
 
-		if (!["prices", "orders", "notifications", "stock", "calls", "analytics"].includes(first)) {
+		if (!["prices", "orders", "notifications", "stock", "calls", "analytics", "logs"].includes(first)) {
 			await sendFile(res, url.pathname);
 			return;
 		}
