@@ -19,17 +19,51 @@ static const char sql_cluster_meet[] =
     "INSERT INTO cluster (one, cluster_id, met_at_ms) VALUES (1, ?1, ?2)"
     " ON CONFLICT DO NOTHING";
 
+/* Those of the service, into ${names}; returns how many. */
 static int
-topics_ensure(struct stream *s, struct mr_error *err)
+topics_name(const struct stream *s, const char *names[2 * TOPICS_MOST])
 {
-	const char *names[2 * TOPICS_MOST];
 	int i, count = 0;
 
 	for (i = 0; i < s->input_count; i++)
 		names[count++] = s->inputs[i];
 	for (i = 0; i < s->output_count; i++)
 		names[count++] = s->outputs[i].topic;
+	return (count);
+}
+
+static int
+topics_ensure(struct stream *s, struct mr_error *err)
+{
+	const char *names[2 * TOPICS_MOST];
+	int count = topics_name(s, names);
+
 	return (kafka_admin_ensure(s->admin, names, count, ASK_MS, err));
+}
+
+/* What is there may be as its owner wants it: differences are told alone. */
+static void
+topics_compare(struct stream *s)
+{
+	struct kafka_difference list[KAFKA_DIFFERENCES_MAX];
+	const char *names[2 * TOPICS_MOST];
+	struct mr_error err = {0};
+	int i, k, found, count = topics_name(s, names);
+
+	for (i = 0; i < count; i++) {
+		if ((found = kafka_admin_compare(s->admin,
+			 kafka_topic_find(names[i]), list, ASK_MS, &err)) ==
+		    -1) {
+			log_warn("can't compare topics with what is declared",
+			    "why", err.message);
+			return;
+		}
+		for (k = 0; k < found; k++)
+			log_warn("topic isn't as declared", "topic", names[i],
+			    "setting", list[k].name, "declared",
+			    list[k].declared, "actual", list[k].actual, "see",
+			    "millrace topics diff");
+	}
 }
 
 /* 1: it is the cluster that the file works with; 0: another one. */
@@ -130,6 +164,7 @@ connect_try(struct stream *s, struct mr_error *err)
 	s->connected = 1;
 	log_info("connected", "brokers", s->conf->kafka.brokers, "cluster",
 	    s->cluster_id, "database", s->database_id);
+	topics_compare(s);
 	return (1);
 wait:
 	return (err->kind == MR_FATAL ? -1 : 0);

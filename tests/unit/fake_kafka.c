@@ -1219,6 +1219,31 @@ done:
 }
 
 int
+kafka_admin_compare(struct kafka_admin *admin, const struct kafka_topic *topic,
+    struct kafka_difference list[KAFKA_DIFFERENCES_MAX], int timeout_ms,
+    struct mr_error *err)
+{
+	const struct topic *t;
+	int differs = 0;
+
+	(void)admin;
+	(void)timeout_ms;
+	(void)err;
+	enter();
+	t = topic_find(topic->name);
+	if (t != NULL && t->partitions != topic->partitions) {
+		list[0] = (struct kafka_difference){.name = "partitions"};
+		snprintf(list[0].declared, sizeof(list[0].declared), "%d",
+		    topic->partitions);
+		snprintf(list[0].actual, sizeof(list[0].actual), "%d",
+		    t->partitions);
+		differs = 1;
+	}
+	leave();
+	return (differs);
+}
+
+int
 kafka_admin_ensure(struct kafka_admin *admin, const char *const *names,
     int count, int timeout_ms, struct mr_error *err)
 {
