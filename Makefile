@@ -407,8 +407,9 @@ soak: all
 	@BROKER='$(BROKER)' MILLRACE_BUILD=$(abspath $(BUILD)) tests/soak/run \
 	    --seconds $(or $(SOAK_S),3600)
 
+# A service's tests are run for its own code, which has no threads.
 unit: tests
-	@$(UNDER) $(RUN_UNIT) $(UNIT_TESTS) $(SERVICE_TESTS)
+	@$(UNDER) $(RUN_UNIT) $(UNIT_TESTS) $(if $(UNDER),,$(SERVICE_TESTS))
 
 # make bench, make bench BENCH=post, BENCH='--seconds 5 post latency'
 .PHONY: bench
