@@ -27,6 +27,7 @@ struct partition {
 	unsigned int fetching : 1; /* librdkafka has it assigned too */
 	unsigned int paused : 1;
 	unsigned int ended : 1; /* out_of_range was reported */
+	unsigned int unchecked : 1; /* see epochs_check */
 };
 
 struct topic {
@@ -49,6 +50,7 @@ struct kafka_consumer {
 	struct topic *last; /* the topic of the record before */
 	int collected; /* by the poll that is going on */
 	int stale; /* some of those may be */
+	int unchecked; /* some partitions are */
 	int said_fatal;
 	int64_t commit_failures;
 };
@@ -274,6 +276,49 @@ positions_new(struct kafka_consumer *consumer,
 	return (positions);
 }
 
+/*
+ * Whether the log still has what was read of it is compared by its leader's
+ * epochs (KIP-320), and librdkafka asks its leader that at a seek, but at an
+ * assignment only if it hadn't heard of the leader yet.  So a partition that is
+ * assigned with an epoch is sought as well, to where it is; until that is
+ * accepted (a fetcher may not have started yet, then poll tries again) what is
+ * fetched is left out.
+ */
+static void
+epochs_check(struct kafka_consumer *consumer)
+{
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_error_t *error = NULL;
+	struct partition *part;
+	int i, j;
+
+	list = rd_kafka_topic_partition_list_new(8);
+	for (i = 0; i < consumer->topic_count; i++)
+		for (j = 0; j < consumer->topics[i]->count; j++) {
+			part = &consumer->topics[i]->partitions[j];
+			if (part->ended)
+				part->unchecked = 0;
+			if (part->unchecked)
+				list_add(list, consumer->topics[i]->name, j,
+				    part->next, part->leader_epoch);
+		}
+	if (list->cnt > 0)
+		error = rd_kafka_seek_partitions(consumer->client, list,
+		    CALL_MS);
+	consumer->unchecked = 0;
+	for (i = 0; i < list->cnt; i++) {
+		part = partition_find(consumer, list->elems[i].topic,
+		    list->elems[i].partition);
+		if (part == NULL)
+			continue;
+		part->unchecked = list->elems[i].err != 0;
+		consumer->unchecked |= part->unchecked;
+	}
+	if (error != NULL)
+		rd_kafka_error_destroy(error);
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
 /* Give librdkafka what is to be fetched of ${positions}, which are ours now. */
 static void
 start_fetching(struct kafka_consumer *consumer,
@@ -296,6 +341,8 @@ start_fetching(struct kafka_consumer *consumer,
 		part->paused = 0;
 		part->assigned = 1;
 		part->fetching = at->offset >= 0;
+		part->unchecked = at->offset > 0 && at->leader_epoch >= 0;
+		consumer->unchecked |= part->unchecked;
 		if (part->fetching)
 			list_add(list, at->topic, at->partition, at->offset,
 			    at->leader_epoch);
@@ -306,6 +353,8 @@ start_fetching(struct kafka_consumer *consumer,
 	    rd_kafka_incremental_assign(consumer->client, list));
 	rd_kafka_topic_partition_list_destroy(paused);
 	rd_kafka_topic_partition_list_destroy(list);
+	if (consumer->unchecked)
+		epochs_check(consumer);
 }
 
 static void
@@ -326,6 +375,7 @@ stop_fetching(struct kafka_consumer *consumer,
 		partition_restart(consumer, part, -1, -1);
 		part->assigned = 0;
 		part->fetching = 0;
+		part->unchecked = 0;
 	}
 	tell_failed(consumer, "can't give up partitions",
 	    rd_kafka_incremental_unassign(consumer->client, list));
@@ -621,6 +671,9 @@ move_fetcher(struct kafka_consumer *consumer, struct partition *part,
 	}
 	error = must_assign ? reassign(consumer, part, list) : NULL;
 	rd_kafka_topic_partition_list_destroy(list);
+	part->unchecked = must_assign && position->offset > 0 &&
+	    position->leader_epoch >= 0;
+	consumer->unchecked |= part->unchecked;
 	if (must_assign && error == NULL)
 		pause_fetcher(consumer, position->topic, position->partition,
 		    (int)part->paused);
@@ -663,6 +716,16 @@ take_loss(struct topic *topic, const rd_kafka_message_t *msg, int64_t offset,
 	return (1);
 }
 
+/* Only the words tell a log that was cut from an offset that isn't there. */
+static int
+is_truncation(const rd_kafka_message_t *msg)
+{
+
+	return (msg->err == RD_KAFKA_RESP_ERR__LOG_TRUNCATION ||
+	    strstr(rd_kafka_message_errstr(msg),
+		rd_kafka_err2str(RD_KAFKA_RESP_ERR__LOG_TRUNCATION)) != NULL);
+}
+
 /*
  * Out of range, librdkafka says of an offset, without saying under which
  * assignment.  Below what comes next it is an old message.  Above it, it may
@@ -672,7 +735,7 @@ static int
 take_out_of_range(struct kafka_consumer *consumer, struct topic *topic,
     const rd_kafka_message_t *msg, struct kafka_record *record)
 {
-	int truncated = msg->err == RD_KAFKA_RESP_ERR__LOG_TRUNCATION;
+	int truncated = is_truncation(msg);
 	struct partition *part = &topic->partitions[msg->partition];
 	struct kafka_position at = {.topic = topic->name,
 	    .partition = msg->partition,
@@ -702,7 +765,7 @@ take_failed(struct kafka_consumer *consumer, struct topic *topic,
 
 	switch ((int)msg->err) {
 	case RD_KAFKA_RESP_ERR__PARTITION_EOF:
-		if (part == NULL || msg->offset < part->next)
+		if (part == NULL || msg->offset < part->next || part->unchecked)
 			return (0);
 		fill_record(record, topic, msg, msg->offset);
 		record->end_of_partition = 1;
@@ -772,7 +835,7 @@ take_message(struct kafka_consumer *consumer, rd_kafka_message_t *msg,
 		kept = take_failed(consumer, topic, msg, record);
 		goto drop;
 	}
-	if (part == NULL || msg->offset < part->next)
+	if (part == NULL || msg->offset < part->next || part->unchecked)
 		goto drop;
 	fill_record(record, topic, msg, msg->offset);
 	record->leader_epoch = rd_kafka_message_leader_epoch(msg);
@@ -835,6 +898,8 @@ kafka_consumer_poll(struct kafka_consumer *consumer,
 
 	/* First: what comes later makes the descriptor readable again. */
 	client_wake_clear(consumer->fd);
+	if (consumer->unchecked)
+		epochs_check(consumer);
 	while (n < most) {
 		msg = rd_kafka_consume_queue(consumer->queue, timeout_ms);
 		if (msg == NULL)

@@ -1064,6 +1064,65 @@ an_offset_that_isnt_there_ends_the_partition_until_sought(void **state)
 	kafka_consumer_free(member.consumer);
 }
 
+/*
+ * Four records of epoch 0 are read, of which the log then keeps two; four of
+ * epoch 1 follow.  The consumer knows the leader by then: it has read them.
+ */
+static void
+a_log_that_was_cut_and_grew_again_is_told_at_assignment(void **state)
+{
+	struct kafka_position at = {.topic = "cut", .leader_epoch = -1};
+	struct kafka_consumer *consumer;
+	struct kafka_record r[8];
+	struct mr_error err = {0};
+	int64_t deadline = clock_mono_us() + DEADLINE_US;
+	int32_t older;
+	int n = 0;
+
+	(void)state;
+	make_topic("cut", 1);
+	fill("cut", 0, 2);
+	consumer = kafka_consumer_new(&conf, NULL, NULL, NULL, &err);
+	assert_non_null(consumer);
+	assert_int_equal(kafka_consumer_assign(consumer, &at, 1, &err), 0);
+	while (n < 1 && clock_mono_us() < deadline)
+		n = kafka_consumer_poll(consumer, r, 1, 100);
+	assert_int_equal(n, 1);
+	older = r[0].leader_epoch;
+	kafka_record_free(&r[0]);
+	assert_int_equal(rd_kafka_mock_partition_set_leader(mock, "cut", 0, 1),
+	    0);
+	fill("cut", 0, 4);
+	for (n = 0; n < 6 && clock_mono_us() < deadline;) {
+		if (kafka_consumer_poll(consumer, r, 1, 100) == 0)
+			continue;
+		n = (int)r[0].offset + 1;
+		kafka_record_free(&r[0]);
+	}
+	assert_int_equal(n, 6);
+
+	at.offset = 4;
+	at.leader_epoch = older;
+	assert_int_equal(kafka_consumer_assign(consumer, &at, 1, &err), 0);
+	for (n = 0; n == 0 && clock_mono_us() < deadline;)
+		n = kafka_consumer_poll(consumer, r, 1, 100);
+	assert_int_equal(n, 1);
+	assert_int_equal(r[0].out_of_range, 3);
+	assert_int_equal(r[0].offset, 4);
+	kafka_record_free(&r[0]);
+
+	/* With the right epoch it is read. */
+	at.leader_epoch = older + 1;
+	assert_int_equal(kafka_consumer_assign(consumer, &at, 1, &err), 0);
+	for (n = 0; n == 0 && clock_mono_us() < deadline;)
+		n = kafka_consumer_poll(consumer, r, 1, 100);
+	assert_int_equal(n, 1);
+	assert_int_equal(r[0].out_of_range, 0);
+	assert_int_equal(r[0].offset, 4);
+	kafka_record_free(&r[0]);
+	kafka_consumer_free(consumer);
+}
+
 static void
 what_cant_be_read_ends_the_partition_and_is_never_skipped(void **state)
 {
@@ -1223,6 +1282,8 @@ main(void)
 		paused_partitions_rest_and_nothing_is_lost_or_repeated),
 	    cmocka_unit_test(
 		an_offset_that_isnt_there_ends_the_partition_until_sought),
+	    cmocka_unit_test(
+		a_log_that_was_cut_and_grew_again_is_told_at_assignment),
 	    cmocka_unit_test(
 		what_cant_be_read_ends_the_partition_and_is_never_skipped),
 	    cmocka_unit_test(
