@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import sqlite3
 import time
 
 import load
@@ -289,48 +288,6 @@ def broker_killed(context):
 
 
 @scenario(about_broker=True)
-def broker_away(context):
-    """Without Kafka orders are taken up to the outbox's ceiling, then 503
-    with Retry-After; all goes on by itself."""
-    system = context.system
-    system.stop("orders")
-    system.start("orders", flags=("--outbox-most", "1000"))
-    system.ready("orders")
-    system.kafka_kill()
-    refused, accepted = None, 0
-    while refused is None:
-        expect(accepted < 3000, "%d orders and no ceiling", accepted)
-        answer = system.call("orders", "POST", "/orders",
-                             {"item": "Phone", "quantity": 1})
-        if answer.status == 201:
-            context.ledger.add(answer.json())
-            accepted += 1
-        else:
-            refused = answer
-    expect(refused.status == 503 and int(refused.headers["retry-after"]) > 0,
-           "above the ceiling: %r %r", refused, refused.headers)
-    # A few may be in the queue while the ceiling is noticed.
-    expect(1000 <= accepted <= 1020, "%d orders were accepted", accepted)
-    system.wait_for("/readyz says why", lambda: "wait for Kafka" in
-                    system.readiness("orders")[1], 5)
-    answer = system.call("orders", "GET", "/orders?limit=1")
-    expect(answer.status == 200, "reading: %r", answer)
-    system.kafka_start()
-    began = time.monotonic()
-    system.ready("orders", seconds=60)
-    answer = load.post_until(system, "orders", "/orders",
-                             {"item": "Phone", "quantity": 1}, None, 20)
-    expect(answer.status == 201, "with Kafka again: %r", answer)
-    context.ledger.add(answer.json())
-    context.say("%d accepted, ready again %.1f s after Kafka" % (
-        accepted, time.monotonic() - began))
-    system.stop("orders")
-    system.start("orders")
-    system.ready(*SERVICES)
-    adds_up(context)
-
-
-@scenario(about_broker=True)
 def poison_records(context):
     """Broken and oversized records among good ones: the good are applied,
     the bad are dead letters, whole in the file."""
@@ -346,48 +303,6 @@ def poison_records(context):
         len(sent), len({s.topic for s in sent}),
         max(len(s.value or b"") for s in sent)))
     adds_up(context)
-
-
-@scenario(about_broker=True)
-def two_files_in_one_group(context):
-    """A second file in a group halts with the reason, and does nothing."""
-    system = context.system
-    with work_of(context, clients_count=2) as work:
-        more_orders(context, work, 20)
-        # Before the first file has said so, nobody can know of it.
-        kafka = system.kafka()
-        system.wait_for("the group has offsets", lambda: all(
-            offset > 0 for offset, _ in kafka.group_offsets(
-                "notifications", "inventory-events")))
-        kafka.close()
-        db = os.path.join(system.copies, "notifications.db")
-        system.start("notifications-7", db=db)
-
-        def halted():
-            ready, why = system.readiness("notifications-7")
-            expect(not ready or "first rebalance" not in why, "%s", why)
-            if "two files in one group" not in why:
-                raise OSError(why)
-            return why
-        why = system.wait_for("it halts", halted, 40)
-        expect("millrace state rebind" in why, "/readyz: %s", why)
-        expect(system.metric("notifications-7",
-                             "millrace_partition_halted") > 0, "no metric")
-        system.stop("notifications-7")
-        more_orders(context, work, 10)
-    rows = rows_of(db)
-    expect(rows == 0, "the second file has %d notifications", rows)
-    system.ready("notifications")
-    adds_up(context)
-
-
-def rows_of(db):
-    connection = sqlite3.connect("file:%s?mode=ro" % db, uri=True)
-    try:
-        return connection.execute(
-            "SELECT count(*) FROM notifications").fetchone()[0]
-    finally:
-        connection.close()
 
 
 @scenario(kind="own", about_broker=True)

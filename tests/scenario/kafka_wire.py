@@ -1,7 +1,7 @@
 """kafka_wire -- as much of Kafka's protocol as the tests need.
 
-Producing any bytes at all, reading topics whole, and the ends of partitions,
-each over a connection of its own to a single broker.  Independent of
+Producing any bytes at all, reading topics whole, the ends of partitions, and
+making, widening, emptying and deleting topics, each over a connection of its own to a single broker.  Independent of
 librdkafka, so that what the services sent is read with other eyes.
 """
 
@@ -11,6 +11,7 @@ import struct
 import time
 
 PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_FETCH = 0, 1, 2, 3, 9
+CREATE_TOPICS, DELETE_TOPICS, DELETE_RECORDS, CREATE_PARTITIONS = 19, 20, 21, 37
 EARLIEST, LATEST = -2, -1
 UNKNOWN_TOPIC = 3
 RETRIABLE = (3, 5, 6, 7, 8, 9, 13, 14, 15, 16)
@@ -146,6 +147,12 @@ def decode_batches(topic, partition, data, out):
                                   value, headers))
         at += 12 + size
     return out
+
+
+def _expect_taken(r, what):
+    code = r.take("h")
+    if code:
+        raise KafkaError("%s: error %d" % (what, code), code)
 
 
 class Kafka:
@@ -290,3 +297,35 @@ class Kafka:
 
     def ends(self, topic):
         return [self.offset(topic, p) for p in range(self.partitions(topic))]
+
+    # -- changing what there is --------------------------------------------
+
+    def create_topic(self, topic, partitions):
+        r = self._ask(CREATE_TOPICS, 2, struct.pack(">i", 1) +
+                      _string(topic) + struct.pack(
+                          ">ihiiib", partitions, 1, 0, 0, 20000, 0))
+        r.take("i"), r.take("i"), r.string()
+        _expect_taken(r, "creating " + topic)
+
+    def delete_topic(self, topic):
+        r = self._ask(DELETE_TOPICS, 1, struct.pack(">i", 1) +
+                      _string(topic) + struct.pack(">i", 20000))
+        r.take("i"), r.take("i"), r.string()
+        _expect_taken(r, "deleting " + topic)
+
+    def create_partitions(self, topic, count):
+        """So many in all."""
+        r = self._ask(CREATE_PARTITIONS, 0, struct.pack(">i", 1) +
+                      _string(topic) + struct.pack(">iiib", count, -1, 20000,
+                                                   0))
+        r.take("i"), r.take("i"), r.string()
+        _expect_taken(r, "partitions of " + topic)
+
+    def delete_records(self, topic, partition, offset):
+        """Those below the offset."""
+        r = self._ask(DELETE_RECORDS, 0, struct.pack(">i", 1) +
+                      _string(topic) + struct.pack(">iiqi", 1, partition,
+                                                   offset, 20000))
+        r.take("i"), r.take("i"), r.string(), r.take("i"), r.take("i")
+        r.take("q")
+        _expect_taken(r, "records of %s/%d" % (topic, partition))

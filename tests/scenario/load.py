@@ -60,6 +60,7 @@ class Ledger:
         self.cancelled = {}  # id: the status of the DELETE
         self.received = {}   # item: restocked and answered
         self.replayed = 0
+        self.lost = set()    # ids whose event Kafka has lost, on purpose
         self.whole = True    # nothing was posted but by a ledger
 
     def add(self, order):

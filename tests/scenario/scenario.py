@@ -5,8 +5,8 @@ def scenario(kind="shared", small=True, spoils=False, about_broker=False):
     """kind: "shared" runs on the system that others have used, "own" on a
     new one with nothing started, None without any.  Not small: left out
     where the programs are slow.  One that spoils the system leaves a new
-    one to the next.  One about the broker shows what depends on it, and is
-    run on each."""
+    one to the next; those that spoil it in the same way, a word, share it.
+    One about the broker shows what depends on it, and is run on each."""
     def mark(function):
         function.kind = kind
         function.small = small

@@ -1,0 +1,461 @@
+"""kafka_faults -- what Kafka can do to a service, and how it is accepted.
+
+Each fault halts what it concerns, is named together with the command that
+accepts it, and is accepted by that command.  Then what was promised to
+clients is compared with what the files say.  Where a topic has lost records
+the checker would rightly complain of that, so these scenarios look at files,
+and share a system: what one of them has lost on purpose, the next knows.
+"""
+
+import os
+import shutil
+import sqlite3
+import time
+
+import load
+import verify
+from faults import adds_up, more_orders, work_of
+from kafka_wire import RETRIABLE, KafkaError
+from scenario import scenario
+from system import SERVICES, expect
+from tools import state
+
+ORDERING = ("orders", "inventory", "notifications")
+# Of three partitions, and of six, the item's is this one.
+ITEM_OF = ("Headphones", "Laptop", "Phone")
+MIB = 1 << 20
+
+
+# -- helpers ----------------------------------------------------------------
+
+def place(context, count, item="Laptop"):
+    """Orders of one item, so of one partition; their ids."""
+    ids = []
+    for _ in range(count):
+        answer = load.post_until(context.system, "orders", "/orders",
+                                 {"item": item, "quantity": 1}, None, 60)
+        expect(answer.status == 201, "POST /orders: %r", answer)
+        context.ledger.add(answer.json())
+        ids.append(answer.json()["id"])
+    return ids
+
+
+def relayed(system, service="orders"):
+    system.wait_for("the outbox of %s is empty" % service, lambda:
+                    system.value(service, "SELECT count(*) FROM outbox") == 0)
+
+
+def halted(system, instance, topic, partition, *parts, seconds=60):
+    """Wait until its log says so, with a reason that has all these parts."""
+    where = 'msg="partition halted" topic=%s partition=%d ' % (topic,
+                                                               partition)
+
+    def says():
+        lines = [t for t in system.log(
+            instance, system.starts_at[instance]).splitlines() if where in t]
+        return lines and all(part in lines[-1] for part in parts)
+    system.wait_for("%s/%d is halted: %r" % (topic, partition, parts), says,
+                    seconds)
+    expect(system.metric(instance, "millrace_partition_halted",
+                         'topic="%s",partition="%d"' % (topic, partition)),
+           "%s/%d isn't halted, by the metric", topic, partition)
+    system.wait_for("/readyz says so", lambda: "halted" in
+                    system.readiness(instance)[1])
+
+
+def accept(system, service, topic, partition=0):
+    out, _ = state(system, "accept-gap", "--db", system.db_of(service),
+                   "--topic", topic, "--partition", str(partition), "--yes")
+    expect("Done" in out, "accept-gap: %s", out)
+
+
+def rebind(system, db, *words):
+    out, _ = state(system, "rebind", "--db", db, *words, "--yes")
+    expect("Done" in out, "rebind: %s", out)
+    return out
+
+
+def reservations_of(system):
+    return {row[0]: row[1:] for row in system.select(
+        "inventory", "SELECT order_id, status, item, quantity"
+        " FROM reservations")}
+
+
+def check_promises(context):
+    """Every order but those whose event is lost is decided once, and its
+    customer told; the lost ones are pending and nothing more."""
+    system, ledger = context.system, context.ledger
+    verify.settle(system, ORDERING, lost=ledger.lost)
+    orders = dict(system.select("orders", "SELECT id, status FROM orders"))
+    expect(set(ledger.orders) == set(orders), "promised and kept differ: %r",
+           list(set(ledger.orders) ^ set(orders))[:3])
+    reservations = reservations_of(system)
+    expect(set(reservations) == set(orders) - ledger.lost, "decided: %r",
+           list(set(reservations) ^ (set(orders) - ledger.lost))[:3])
+    for order_id in ledger.lost:
+        expect(orders[order_id] == "PENDING", "order %s, whose event is"
+               " lost, is %s", order_id, orders[order_id])
+    for order_id, decided in reservations.items():
+        expect(decided[0] in verify.STATUSES.get(orders[order_id], ()),
+               "order %s is %s, its reservation %r", order_id,
+               orders[order_id], decided)
+    verify.check_stock(system, ledger, reservations)
+    verify.check_notifications(system, reservations)
+    verify.check_files(system, ORDERING)
+    context.say("%d orders by now, %d of them lost" % (
+        len(orders), len(ledger.lost)))
+
+
+def goes_on(context, *services):
+    """What was accepted works, and new orders are decided."""
+    for service in services:
+        context.system.start(service)
+    context.system.ready(*services, seconds=60)
+    with work_of(context) as work:
+        more_orders(context, work, 20)
+    check_promises(context)
+
+
+def settled_orders(context, count):
+    """Orders that are placed, decided and notified of."""
+    with work_of(context) as work:
+        more_orders(context, work, count)
+    verify.settle(context.system, ORDERING, lost=context.ledger.lost)
+
+
+def ends_of(system, topic):
+    """Where its partitions end, once the broker leads them all."""
+    kafka = system.kafka()
+
+    def led():
+        try:
+            return kafka.ends(topic)
+        except KafkaError as error:
+            if error.code not in RETRIABLE:
+                raise
+            return None
+    try:
+        return system.wait_for("%s is led" % topic, led)
+    finally:
+        kafka.close()
+
+
+def log_folder(system, topic, partition):
+    """Where the broker keeps a partition."""
+    data = os.path.join(system.base, "kafka-data")
+    if system.settings.broker != "embedded":
+        return os.path.join(data, "%s-%d" % (topic, partition))
+    topic_id, = [i for i, name in rows_of(
+        os.path.join(data, "broker.db"), "SELECT topic_id, name FROM topics")
+        if name == topic]
+    return os.path.join(data, "topics", topic_id, str(partition))
+
+
+def without_indexes(folder, to):
+    """Copy a partition; its broker makes indexes anew."""
+    shutil.copytree(folder, to, ignore=shutil.ignore_patterns(
+        "*.index", "*.timeindex", "*.snapshot"))
+
+
+# -- away ---------------------------------------------------------------------
+
+@scenario(about_broker=True)
+def broker_away(context):
+    """Kafka is away under load: orders are taken up to the outbox's ceiling,
+    then 503 with Retry-After, in bounded memory; all goes on by itself."""
+    system = context.system
+    seconds = 180 if context.options.long else 4
+    system.stop("orders")
+    system.start("orders", flags=("--outbox-most", "1000"))
+    system.ready("orders")
+    with work_of(context, clients_count=8, pause_s=0.001,
+                 seconds=seconds + 120) as work:
+        more_orders(context, work, 100)
+        memory = Memory(system)
+        system.kafka_kill()
+        placed, began = work.placed, time.monotonic()
+        system.wait_for("/readyz says why", lambda: "wait for Kafka" in
+                        system.readiness("orders")[1], 60)
+        while time.monotonic() - began < seconds:
+            answer = system.call("orders", "POST", "/orders",
+                                 {"item": "Phone", "quantity": 1})
+            expect(answer.status == 503 and
+                   int(answer.headers["retry-after"]) > 0,
+                   "above the ceiling: %r %r", answer, answer.headers)
+            answer = system.call("orders", "GET", "/orders?limit=1")
+            expect(answer.status == 200, "reading: %r", answer)
+            memory.look()
+        # A few may be in the queue while the ceiling is noticed.
+        depth = system.value("orders", "SELECT count(*) FROM outbox")
+        expect(1000 <= depth <= 1020, "%d rows in the outbox", depth)
+        placed = work.placed - placed
+        system.kafka_start()
+        began = time.monotonic()
+        system.ready("orders", seconds=60)
+        context.say("%d accepted meanwhile, ready again %.1f s after Kafka" % (
+            placed, time.monotonic() - began))
+        more_orders(context, work, 50)
+    memory.judge(context)
+    system.stop("orders")
+    system.start("orders")
+    system.ready(*SERVICES)
+    adds_up(context)
+
+
+class Memory:
+    """How far the services' memory rises above what it was."""
+
+    ALLOWED = 16 * MIB
+
+    def __init__(self, system):
+        self.system = system
+        self.before = {s: self._of(s) for s in SERVICES}
+        self.most = dict(self.before)
+
+    def _of(self, service):
+        return self.system.metric(service, "process_resident_memory_bytes")
+
+    def look(self):
+        for service in SERVICES:
+            self.most[service] = max(self.most[service], self._of(service))
+
+    def judge(self, context):
+        rise = {s: self.most[s] - self.before[s] for s in SERVICES}
+        for service in SERVICES:
+            expect(rise[service] < self.ALLOWED, "memory of %s rose by %.1f"
+                   " MiB to %.1f", service, rise[service] / MIB,
+                   self.most[service] / MIB)
+        context.say("memory rose by %.1f MiB at most" % (
+            max(rise.values()) / MIB))
+
+
+# -- partitions added -----------------------------------------------------------
+
+@scenario(spoils="topics", about_broker=True)
+def partitions_added(context):
+    """Partitions that are added are read from their first record on."""
+    system = context.system
+    system.stop("inventory")
+    system.start("inventory", flags=(
+        "--property", "topic.metadata.refresh.interval.ms=1000"))
+    system.ready("inventory")
+    settled_orders(context, 20)
+    kafka = system.kafka()
+    kafka.create_partitions("order-events", 6)
+    system.stop("orders")
+    system.start("orders")  # it counts its outputs' partitions at its start
+    system.ready("orders")
+    with work_of(context) as work:
+        system.wait_for("two of them have records", lambda: sum(
+            end > 0 for end in kafka.ends("order-events")[3:]) == 2)
+        more_orders(context, work, 10)
+    kafka.close()
+    check_promises(context)
+    system.stop("inventory")
+    system.start("inventory")
+    system.ready("inventory")
+
+
+# -- records that are gone ------------------------------------------------------
+
+@scenario(spoils="topics", about_broker=True)
+def retention_outran(context):
+    """Records are deleted before a stopped service has read them: it halts,
+    is told to go on, and just those orders stay pending."""
+    system = context.system
+    settled_orders(context, 20)
+    system.stop("inventory")
+    end = ends_of(system, "order-events")[1]
+    context.ledger.lost.update(place(context, 5, ITEM_OF[1]))
+    relayed(system)
+    kafka = system.kafka()
+    kafka.delete_records("order-events", 1, end + 5)
+    kafka.close()
+    kept = place(context, 3, ITEM_OF[1])
+    system.start("inventory")
+    halted(system, "inventory", "order-events", 1, "deleted by retention",
+           "millrace state accept-gap", "records %d to %d" % (end, end + 4))
+    _, err = state(system, "accept-gap", "--db", system.db_of("inventory"),
+                   "--topic", "order-events", "--partition", "1", "--yes",
+                   status=2)
+    expect("stop the service first" in err, "while it runs: %s", err)
+    expect(not set(kept) & set(reservations_of(system)), "it went on")
+    system.stop("inventory")
+    accept(system, "inventory", "order-events", 1)
+    goes_on(context, "inventory")
+
+
+@scenario(spoils="topics", about_broker=True)
+def logs_cut(context):
+    """Logs lose their ends.  One is shorter than what was read of it; one has
+    grown past it again; of one, what is lost was never read.  Each is halted
+    for what it is, is told to go on, and just what was never read is lost."""
+    system = context.system
+    settled_orders(context, 20)
+    folders = {p: log_folder(system, "order-events", p) for p in range(3)}
+    for partition, folder in folders.items():
+        without_indexes(folder, os.path.join(
+            system.copies, "order-events-%d" % partition))
+    ends = ends_of(system, "order-events")
+    place(context, 4, ITEM_OF[0])
+    place(context, 4, ITEM_OF[2])
+    verify.settle(system, ORDERING, lost=context.ledger.lost)
+    system.stop("inventory")
+    context.ledger.lost.update(place(context, 4, ITEM_OF[1]))
+    relayed(system)
+    system.stop("orders")  # it would fill the gaps with new records
+    system.kafka_kill()
+    for partition, folder in folders.items():
+        shutil.rmtree(folder)
+        shutil.move(os.path.join(system.copies, "order-events-%d" %
+                                 partition), folder)
+    system.kafka_start()
+    expect(ends_of(system, "order-events")[:3] == ends[:3], "not cut")
+    system.start("orders")
+    system.ready("orders", seconds=60)
+    after = place(context, 6, ITEM_OF[2]) + place(context, 3, ITEM_OF[1])
+    relayed(system)
+    system.start("inventory")
+    halted(system, "inventory", "order-events", 0, "it was truncated",
+           "the log ends at %d" % ends[0], "millrace state accept-gap")
+    halted(system, "inventory", "order-events", 1, "are missing before seq",
+           "millrace state accept-gap")
+    halted(system, "inventory", "order-events", 2, "has grown again",
+           "cut below %d" % (ends[2] + 4), "millrace state accept-gap")
+    expect(not set(after) & set(reservations_of(system)), "it went on")
+    system.stop("inventory")
+    for partition in range(3):
+        accept(system, "inventory", "order-events", partition)
+    goes_on(context, "inventory")
+
+
+# -- another topic, another cluster ------------------------------------------------
+
+def make_anew(system, *topics):
+    kafka = system.kafka()
+    counts = {t: kafka.partitions(t) for t in topics}
+    for topic in topics:
+        kafka.delete_topic(topic)
+    for topic, count in counts.items():
+        system.wait_for(topic + " is gone",
+                        lambda t=topic: kafka.partitions(t) == 0)
+        kafka.create_topic(topic, count)
+    kafka.close()
+
+
+@scenario(spoils="topics", about_broker=True)
+def topic_made_anew(context):
+    """Topics are deleted and made again, under a reader that runs and one
+    that is stopped: both halt, are told to go on at the start, and nothing
+    is done twice."""
+    system = context.system
+    settled_orders(context, 20)
+    system.stop("inventory")
+    make_anew(system, "order-events", "stock-prices")
+    system.start("inventory")
+    for partition in range(3):
+        halted(system, "inventory", "order-events", partition, "made anew",
+               "millrace state accept-gap")
+    meanwhile = place(context, 5)
+    relayed(system)
+    expect(not set(meanwhile) & set(reservations_of(system)), "it went on")
+    # Seen as gone by who asked in between.
+    halted(system, "prices", "stock-prices", 0, "millrace state accept-gap")
+    system.stop("inventory", "prices")
+    accept(system, "inventory", "order-events")
+    accept(system, "prices", "stock-prices")
+    before = system.value("prices", "SELECT seq FROM prices_cursor")
+    goes_on(context, "inventory", "prices")
+    system.wait_for("prices come", lambda: system.value(
+        "prices", "SELECT seq FROM prices_cursor") > before)
+
+
+@scenario(spoils="topics", about_broker=True)
+def two_files_in_one_group(context):
+    """Two hosts with files of their own in one group: the second halts and
+    does nothing, until it is told that the first is no more; then the first
+    halts, until it is told the same."""
+    system = context.system
+    settled_orders(context, 20)
+    kafka = system.kafka()
+    # Before the first file has said so, nobody can know of it.
+    system.wait_for("the group has offsets", lambda: all(
+        offset > 0 for offset, _ in kafka.group_offsets(
+            "notifications", "inventory-events")))
+    other = os.path.join(system.copies, "notifications.db")
+    system.start("notifications-7", db=other)
+    halted(system, "notifications-7", "inventory-events", 0,
+           "two files in one group", "millrace state rebind")
+    system.stop("notifications", "notifications-7")
+    expect(told_by(other) == set(), "the second notified")
+    rebind(system, other, "--topic", "inventory-events")
+    system.start("notifications-7", db=other)
+    system.ready("notifications-7")
+    (second,), = rows_of(other, "SELECT database_id FROM database_ids"
+                         " ORDER BY number DESC LIMIT 1")
+    ends = [(end, second) for end in kafka.ends("inventory-events")]
+    system.wait_for("the group's offsets are the second's", lambda: ends ==
+                    kafka.group_offsets("notifications", "inventory-events"))
+    kafka.close()
+    expect(told_by(other) == set(reservations_of(system)), "the second didn't"
+           " read all")
+    system.stop("notifications-7")
+    system.start("notifications")
+    halted(system, "notifications", "inventory-events", 0,
+           "two files in one group", "millrace state rebind")
+    system.stop("notifications")
+    rebind(system, system.db_of("notifications"))
+    goes_on(context, "notifications")
+
+
+def rows_of(db, sql):
+    connection = sqlite3.connect("file:%s?mode=ro" % db, uri=True)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+def told_by(db):
+    return {row[0] for row in rows_of(
+        db, "SELECT order_id FROM notifications")}
+
+
+@scenario(spoils="topics", about_broker=True)
+def another_cluster(context):
+    """Another cluster answers at the same address: nobody works with it until
+    told to; then the files go on, and no order is decided twice."""
+    system = context.system
+    settled_orders(context, 20)
+    system.stop_all()
+    system.kafka_kill()
+    shutil.rmtree(os.path.join(system.base, "kafka-data"))
+    system.kafka_start()
+    for service in ORDERING:
+        system.start(service)
+    for service in ORDERING:
+        system.wait_for("%s says why" % service, lambda s=service: all(
+            part in system.readiness(s)[1] for part in (
+                "works with another one", "millrace state rebind")), 60)
+    answer = system.call("orders", "POST", "/orders",
+                         {"item": "Phone", "quantity": 1})
+    expect(answer.status == 503, "it is taken: %r", answer)
+    kafka = system.kafka()
+    expect(not any(kafka.partitions(t) for t in ("order-events",
+                                                 "inventory-events")),
+           "topics were made on a cluster that isn't ours")
+    kafka.close()
+    system.stop(*ORDERING)
+    for service in ORDERING:
+        out = rebind(system, system.db_of(service))
+        expect("until now with" in out, "rebind: %s", out)
+        system.start(service)
+    # The topics there have other ids.
+    reads = {s: verify.INPUTS[s] for s in ORDERING}
+    for service, topic in reads.items():
+        halted(system, service, topic, 0, "made anew",
+               "millrace state accept-gap")
+    system.stop(*ORDERING)
+    for service, topic in reads.items():
+        accept(system, service, topic)
+    goes_on(context, *ORDERING)
