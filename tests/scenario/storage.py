@@ -8,8 +8,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
-import signal
 import sqlite3
 import struct
 import subprocess
@@ -19,6 +17,7 @@ import clients
 from load import Load
 from scenario import scenario
 from system import Skip, expect
+from traced import injected
 from verify import settle_and_check
 
 SERVICES = ("orders", "inventory", "notifications")
@@ -229,29 +228,6 @@ def read_only_disk(context):
 
 
 # -- system calls that fail ------------------------------------------------
-
-@contextlib.contextmanager
-def injected(system, instance, inject):
-    """Have system calls of a running service fail, as strace says it."""
-    if shutil.which("strace") is None:
-        raise Skip("no strace")
-    trace = os.path.join(system.logs, "strace-" + instance)
-    call = inject.partition(":")[0]
-    tracer = subprocess.Popen(
-        ["strace", "-f", "-o", trace, "-p", str(system.services[instance].pid),
-         "-e", "trace=" + call, "-e", "inject=" + inject],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True)
-    try:
-        told = tracer.stderr.readline()
-        if "attached" not in told:
-            raise Skip("strace: " + told.strip())
-        yield trace
-    finally:
-        tracer.send_signal(signal.SIGINT)
-        tracer.stderr.read()
-        tracer.wait()
-
 
 @scenario(small=False)
 def io_errors(context):

@@ -1,0 +1,64 @@
+"""traced -- system calls of running services: watched, failed, fatal."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+
+from system import Skip
+
+
+def threads_of(pid):
+    """{thread id: its name}"""
+    names = {}
+    for tid in os.listdir("/proc/%d/task" % pid):
+        try:
+            with open("/proc/%d/task/%s/comm" % (pid, tid)) as f:
+                names[int(tid)] = f.read().strip()
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it has just ended
+    return names
+
+
+@contextlib.contextmanager
+def traced(system, instance, options, threads=()):
+    """Run strace on a service, on these threads of it alone if there are
+    any; gives the path of its output."""
+    if shutil.which("strace") is None:
+        raise Skip("no strace")
+    pid = system.services[instance].pid
+    trace = os.path.join(system.logs, "strace-" + instance)
+    argv = ["strace", "-o", trace] + ([] if threads else ["-f"])
+    for tid in threads or (pid,):
+        argv += ["-p", str(tid)]
+    tracer = subprocess.Popen(
+        argv + options, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True)
+    try:
+        for _ in threads or (pid,):
+            told = tracer.stderr.readline()
+            if "attached" not in told:
+                raise Skip("strace: " + told.strip())
+        yield trace
+    finally:
+        tracer.send_signal(signal.SIGINT)  # it lets go of who still lives
+        tracer.stderr.read()
+        tracer.wait()
+
+
+def injected(system, instance, inject, threads=()):
+    """Have system calls of a service fail or kill, as strace says it."""
+    return traced(system, instance, [
+        "-e", "trace=" + inject.partition(":")[0], "-e", "inject=" + inject],
+        threads)
+
+
+def calls_in(path):
+    """(thread id, call) of each line of a trace of several threads."""
+    with open(path, errors="replace") as f:
+        for line in f:
+            found = re.match(r"(\d+) +([a-z0-9_]+)\(", line)
+            if found:
+                yield int(found.group(1)), found.group(2)
