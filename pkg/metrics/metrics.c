@@ -76,14 +76,16 @@ struct metric {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct family *families;
 
-static void *
-must(void *p)
-{
-
-	if (p == NULL)
-		abort();
-	return (p);
-}
+/* What counts nothing, for who registers while there is no memory. */
+static struct metric spare_counter = {.type = TYPE_COUNTER};
+static struct metric spare_gauge = {.type = TYPE_GAUGE};
+static struct metric spare_histogram = {.type = TYPE_HISTOGRAM,
+    .bounds = &time_bounds[sizeof(time_bounds) / sizeof(time_bounds[0]) - 1]};
+static struct metric *const spares[] = {
+    [TYPE_COUNTER] = &spare_counter,
+    [TYPE_GAUGE] = &spare_gauge,
+    [TYPE_HISTOGRAM] = &spare_histogram,
+};
 
 static int
 is_name(const char *name)
@@ -99,6 +101,23 @@ is_name(const char *name)
 }
 
 static struct family *
+new_family(const char *name, const char *help, enum metric_type type)
+{
+	struct family *f = calloc(1, sizeof(*f));
+
+	if (f == NULL || (f->name = strdup(name)) == NULL ||
+	    (f->help = strdup(help != NULL ? help : "")) == NULL) {
+		if (f != NULL)
+			free(f->name);
+		free(f);
+		return (NULL);
+	}
+	f->type = type;
+	return (f);
+}
+
+/* NULL without memory. */
+static struct family *
 find_family(const char *name, const char *help, enum metric_type type)
 {
 	struct family *f, *before = NULL, *after = families;
@@ -113,10 +132,8 @@ find_family(const char *name, const char *help, enum metric_type type)
 			abort();
 		return (after);
 	}
-	f = must(calloc(1, sizeof(*f)));
-	f->name = must(strdup(name));
-	f->help = must(strdup(help != NULL ? help : ""));
-	f->type = type;
+	if ((f = new_family(name, help, type)) == NULL)
+		return (NULL);
 	f->next = after;
 	if (before == NULL)
 		families = f;
@@ -137,7 +154,8 @@ find_metric(const char *name, const char *labels, const char *help,
 	assert(is_name(name));
 	if (labels == NULL)
 		labels = "";
-	f = find_family(name, help, type);
+	if ((f = find_family(name, help, type)) == NULL)
+		return (spares[type]);
 	for (after = f->metrics; after != NULL;
 	     before = after, after = after->next)
 		if ((order = strcmp(after->labels, labels)) >= 0)
@@ -148,11 +166,14 @@ find_metric(const char *name, const char *labels, const char *help,
 		for (bound_count = 1;
 		     bounds[bound_count - 1].most_us != INT64_MAX;)
 			bound_count++;
-	m = must(calloc(1, sizeof(*m) + bound_count * sizeof(m->buckets[0])));
+	m = calloc(1, sizeof(*m) + bound_count * sizeof(m->buckets[0]));
+	if (m == NULL || (m->labels = strdup(labels)) == NULL) {
+		free(m);
+		return (spares[type]);
+	}
 	m->type = type;
 	m->bounds = bounds;
 	m->bound_count = bound_count;
-	m->labels = must(strdup(labels));
 	m->next = after;
 	if (before == NULL)
 		f->metrics = m;
@@ -331,7 +352,9 @@ metric_observe_us(struct metric *m, int64_t us)
 		us = 0;
 	while (us > m->bounds[i].most_us)
 		i++;
-	atomic_fetch_add_explicit(&m->buckets[i], 1, memory_order_relaxed);
+	if (i < m->bound_count) /* the spare one has none */
+		atomic_fetch_add_explicit(&m->buckets[i], 1,
+		    memory_order_relaxed);
 	atomic_fetch_add_explicit(&m->value, us, memory_order_relaxed);
 }
 

@@ -1,8 +1,8 @@
 /*
  * metrics -- counters, gauges and histograms in Prometheus' text format.
  *
- * Metrics are static objects registered once, before threads start; values
- * are atomics, so any thread may change and any may write them out.  Labels
+ * Metrics are registered once and never taken away; values are atomics, so
+ * any thread may change and any may write them out.  Labels
  * are given as one literal string at registration (`topic="orders",
  * partition="0"`), so the set is bounded by the code and by the declared
  * topics.  Names follow Prometheus' naming practice: base units, _total on
@@ -24,8 +24,10 @@ struct metric;
  * metrics_counter, metrics_gauge, metrics_histogram -- find or register the
  * metric ${name} with ${labels} (text as between braces, or NULL).  ${help}
  * is used by the first of that name.  The pointer is good until the process
- * ends.  They lock, so fetch the pointer once and keep it.  Out of memory or a
- * name registered with another type aborts: it's a bug.
+ * ends.  They lock, so fetch the pointer once and keep it.  Out of memory they
+ * give one that takes everything and is written nowhere; whoever asks again
+ * later gets the real one.  A name registered with another type aborts: it's
+ * a bug.
  * Histograms of seconds use buckets 0.0001 to 10 in steps of about 1, 2.5, 5.
  */
 struct metric *metrics_counter(const char *name, const char *labels,

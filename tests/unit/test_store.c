@@ -2230,7 +2230,7 @@ static const char sql_new[] =
     "SELECT count(*) FROM item WHERE name IN ('b', 'other')";
 
 /* 'o' if a store has the old file's rows, 'n' if the new one's, else '?'. */
-static char
+static int
 whose_rows(struct store *st)
 {
 	struct mr_error err = {0};
@@ -2259,12 +2259,12 @@ replace_and_die(void *arg)
 }
 
 /* What the child left: the old file, the new one, or a refusal. */
-static char
+static int
 what_is_left(void)
 {
 	struct mr_error err = {0};
 	struct store *st = open_as(own_1, &err);
-	char whose = 'r';
+	int whose = 'r';
 
 	if (st != NULL) {
 		whose = whose_rows(st);
@@ -2311,8 +2311,8 @@ kill_at_any_change_of_a_replacing_leaves_old_new_or_a_refusal(void **state)
 	static char b[] = "b";
 	struct trial trial = {.fault = FAULT_KILL};
 	struct mr_error err = {0};
-	char kept[PATH_MAX + 300], left;
-	int status, count = 3, seen[128] = {0};
+	char kept[PATH_MAX + 300];
+	int status, left, count = 3, seen[128] = {0};
 
 	(void)state;
 	do {
@@ -2328,7 +2328,7 @@ kill_at_any_change_of_a_replacing_leaves_old_new_or_a_refusal(void **state)
 		if (left == '?')
 			fail_msg("killed at %lld: neither old nor new",
 			    (long long)trial.at);
-		seen[(int)left]++;
+		seen[left]++;
 		if (left != 'n')
 			must(store_replace(path, make_other, b, kept,
 			    sizeof(kept), &err));
