@@ -219,6 +219,47 @@ test_the_trace_has_the_cause_and_the_record(void **state)
 	    4);
 }
 
+/* A file of the first version, with an order of each status. */
+static void
+test_orders_outlive_the_migration(void **state)
+{
+	static const char insert[] =
+	    "INSERT INTO orders SELECT '01a1fbfe-4c0c-775c-ba95-8384c7ef2c9' ||"
+	    " key, 'Laptop', 2, value, iif(value = 'REJECTED', 'none', NULL), 7,"
+	    " key FROM json_each('[\"PENDING\",\"CONFIRMED\",\"REJECTED\","
+	    "\"CANCELLED\"]')";
+	static const char wrong[] = "UPDATE orders SET status = 'LOST'"
+				    " WHERE status = 'PENDING'";
+	const struct store_migration first[] = {migrations_orders[0], {0}};
+	struct mr_error err;
+	char path[128];
+	struct store_options options = {.path = path,
+	    .service = "orders",
+	    .core = migrations_core,
+	    .own = migrations_orders};
+
+	(void)state;
+	fake_open("orders", first);
+	assert_int_equal(store_run(fake.st, &err, insert), 4);
+	assert_int_equal(store_commit(fake.st, &err), 0);
+	store_close(fake.st);
+	snprintf(path, sizeof(path), "%s/state.db", fake.folder);
+	if ((fake.st = store_open(&options, &err)) == NULL)
+		fail_msg("%s", err.message);
+	assert_int_equal(store_begin(fake.st, &err), 0);
+	assert_int_equal(fake_number("SELECT count(*) FROM orders"
+				     " WHERE created_at_ms = 7"),
+	    4);
+	assert_int_equal(fake_number(
+			     "SELECT count(*) FROM orders"
+			     " INDEXED BY orders_by_status"
+			     " WHERE status = 'CANCELLED' AND revision = 3"),
+	    1);
+	assert_int_equal(store_run(fake.st, &err, wrong), -1);
+	assert_int_equal(err.kind, MR_REJECT);
+	fake_close();
+}
+
 int
 main(void)
 {
@@ -232,6 +273,7 @@ main(void)
 	    TEST(test_restocking_is_not_the_orders_business),
 	    TEST(test_every_change_moves_the_revision),
 	    TEST(test_the_trace_has_the_cause_and_the_record),
+	    cmocka_unit_test(test_orders_outlive_the_migration),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
