@@ -26,7 +26,7 @@
 #define ROWS_A_READ 2000
 #define FLUSH_MS 100
 #define PACED_ROWS 16
-#define PACE_US 10000
+#define PACE_US 25000 /* a request costs Kafka more than its records */
 #define WATCH_MS 10000
 #define ASK_MS 5000
 #define BACKOFF_LEAST_MS 100
