@@ -59,14 +59,22 @@ order_write(struct json_writer *w, const struct order *order)
 	json_member_text(w, "created_at", created_at);
 }
 
-/* RETURNING would say it as well, out of a table made for it each time. */
+/*
+ * The revision of what this transaction changes: one for all, since readers
+ * see all of it or nothing.  RETURNING would say it as well, out of a table
+ * made for it each time.
+ */
 static int
-revise(struct store *st, int64_t *revision, struct mr_error *err)
+revise(struct stream *s, int64_t *revision, struct mr_error *err)
 {
+	struct store *st = stream_store(s);
+	int64_t *note = stream_note(s);
 
-	if (store_run(st, err, sql_revise) != 1 ||
-	    store_find(st, err, revision, sql_revision) != 1)
+	if (*note == 0 &&
+	    (store_run(st, err, sql_revise) != 1 ||
+		store_find(st, err, note, sql_revision) != 1))
 		return (-1);
+	*revision = *note;
 	return (0);
 }
 
@@ -122,7 +130,7 @@ place(struct stream *s, const struct stream_command *command,
 
 	snprintf(order.id, sizeof(order.id), "%s", command->id);
 	snprintf(order.item, sizeof(order.item), "%s", input->item);
-	if (revise(st, &order.revision, err) != 0 ||
+	if (revise(s, &order.revision, err) != 0 ||
 	    store_run(st, err, sql_insert, store_text(order.id),
 		store_text(order.item), store_i64(order.quantity),
 		store_i64(order.created_at_ms), store_i64(order.revision)) < 0)
@@ -169,7 +177,7 @@ cancel(struct stream *s, const struct stream_command *command,
 		return (answer_problem(answer, 409,
 		    "a rejected order can't be cancelled"));
 	if (strcmp(order.status, "CANCELLED") != 0) {
-		if (revise(st, &order.revision, err) != 0 ||
+		if (revise(s, &order.revision, err) != 0 ||
 		    store_run(st, err, sql_cancel, store_text(order.id),
 			store_i64(order.revision)) < 0 ||
 		    emit(s, ORDER_CANCELLED, &order, command->now_ms, err) != 0)
@@ -247,7 +255,7 @@ orders_apply(struct stream *s, const struct stream_record *record,
 		status = "CANCELLED";
 		break;
 	}
-	if (revise(st, &revision, err) != 0)
+	if (revise(s, &revision, err) != 0)
 		return (-1);
 	changed = store_run(st, err, sql_decide, store_text(event.order_id),
 	    store_text(status), store_text(reason), store_i64(revision));

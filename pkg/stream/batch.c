@@ -67,6 +67,7 @@ batch_keep(struct stream *s, struct mr_error *err)
 int
 batch_undo(struct stream *s, struct mr_error *err)
 {
+	s->note = 0;
 	s->emitted = s->emitted_at_save;
 	s->said.length = s->said_at_save;
 	output_undo_tails(s);
@@ -513,6 +514,7 @@ transaction_reset(struct stream *s)
 	}
 	output_forget_tails(s);
 	s->mark_count = 0;
+	s->note = 0;
 	s->emitted = 0;
 	s->applying = NULL;
 	s->lease_changed = 0;

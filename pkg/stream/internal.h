@@ -347,6 +347,7 @@ struct stream {
 	int in_batch;
 	int64_t batch_now_ms;
 	const struct stream_record *applying;
+	int64_t note; /* the service's; see stream_note */
 	int64_t emitted;
 	int64_t emitted_at_save;
 	int together; /* the savepoint is a whole turn's */

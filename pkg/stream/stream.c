@@ -172,6 +172,12 @@ stream_data(struct stream *s)
 	return (s->data);
 }
 
+int64_t *
+stream_note(struct stream *s)
+{
+	return (&s->note);
+}
+
 const char *
 stream_name(const struct stream *s)
 {

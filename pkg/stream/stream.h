@@ -164,6 +164,14 @@ void stream_set_data(struct stream *s, void *data);
 void *stream_data(struct stream *s);
 
 /*
+ * stream_note -- a number for the service to keep within a transaction.
+ *
+ * It is 0 when a transaction begins, and again after something in it was
+ * undone; so what it says about the file, if it isn't 0, holds.
+ */
+int64_t *stream_note(struct stream *s);
+
+/*
  * stream_emit -- put a record into the outbox, with this transaction.
  *
  * The partition is chosen now and for ever: murmur2 of the key as in Java,

@@ -41,6 +41,7 @@ static struct {
 	int emitted_count;
 	int said;
 	int64_t offset;
+	int64_t note;
 } fake;
 
 struct store *
@@ -48,6 +49,15 @@ stream_store(struct stream *s)
 {
 	(void)s;
 	return (fake.st);
+}
+
+/* 0 each time, as in a transaction for each command and record. */
+int64_t *
+stream_note(struct stream *s)
+{
+	(void)s;
+	fake.note = 0;
+	return (&fake.note);
 }
 
 int

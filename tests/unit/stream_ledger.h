@@ -51,6 +51,7 @@ static struct {
 	_Atomic int at_gate; /* how many wait */
 	_Atomic int applied; /* calls of apply */
 	_Atomic int tick_emits;
+	char notes[64]; /* stream_note as each command found it, a digit each */
 } ledger;
 
 static const struct store_migration ledger_migrations[] = {
@@ -162,7 +163,11 @@ ledger_command(struct stream *s, const struct stream_command *command,
     struct stream_answer *answer, struct mr_error *err)
 {
 	const char *text = command->input;
+	size_t count = strlen(ledger.notes);
+	int64_t *note = stream_note(s);
 
+	if (count + 1 < sizeof(ledger.notes))
+		ledger.notes[count] = (char)('0' + (*note)++);
 	if (store_run(stream_store(s), err, sql_call, store_text(text),
 		store_text(command->id)) == -1 ||
 	    ledger_emit(s, OUTPUT, text, strlen(text), text, err) == -1)
