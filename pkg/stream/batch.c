@@ -537,8 +537,43 @@ positions_write(struct stream *s, struct mr_error *err)
 	return (0);
 }
 
+/*
+ * Those who were just answered may be about to ask again: a commit that waits
+ * for them, no longer than a commit takes, is one for all instead of two.
+ */
+static void
+gather(struct stream *s, int want)
+{
+	if (want > 0 && (partition_ready(s) == 0 || s->holding))
+		command_gather(&s->commands, want,
+		    s->gather_until_us - clock_mono_us());
+}
+
+/*
+ * The first half of those who are expected run while the rest come in.
+ * ${commands} has all that were taken, whatever happens.
+ */
 static int
-transaction_fill(struct stream *s, struct command *commands,
+batch_commands(struct stream *s, struct command **commands,
+    struct mr_error *err)
+{
+	struct command *late, **end;
+	int count = 0;
+
+	if (command_run_all(s, *commands, err) == -1)
+		return (-1);
+	for (end = commands; *end != NULL; end = &(*end)->next)
+		count++;
+	if (count == 0 || count >= s->concurrent)
+		return (0);
+	gather(s, s->concurrent - count);
+	late = command_take(&s->commands, COMMANDS_A_BATCH - count);
+	*end = late;
+	return (command_run_all(s, late, err));
+}
+
+static int
+transaction_fill(struct stream *s, struct command **commands,
     struct mr_error *err)
 {
 	int64_t until_us = clock_mono_us() + 1000 * s->conf->batch_ms;
@@ -547,7 +582,7 @@ transaction_fill(struct stream *s, struct command *commands,
 	s->batch_now_ms = clock_wall_ms();
 	if (database_id_check(s, err) == -1)
 		return (-1);
-	if (command_run_all(s, commands, err) == -1)
+	if (batch_commands(s, commands, err) == -1)
 		return (-1);
 	for (tick = 0; tick < TICKS; tick++)
 		if (tick_due(s, tick) &&
@@ -697,7 +732,7 @@ batch_worth(struct stream *s)
 }
 
 static int
-transaction_run(struct stream *s, struct command *commands,
+transaction_run(struct stream *s, struct command **commands,
     struct mr_error *err)
 {
 	int64_t began_us;
@@ -726,24 +761,9 @@ transaction_run(struct stream *s, struct command *commands,
 		return (-1);
 	}
 	(void)FAILPOINT("commit.after");
-	transaction_done(s, commands, began_us);
+	transaction_done(s, *commands, began_us);
 	(void)FAILPOINT("batch.done");
 	return (0);
-}
-
-/*
- * Those who were just answered may be about to ask again: a commit that waits
- * for them, no longer than a commit takes, is one for all instead of two.
- */
-static void
-gather(struct stream *s)
-{
-	int64_t most_us = s->commit_us;
-
-	if (most_us > GATHER_MOST_US)
-		most_us = GATHER_MOST_US;
-	if (s->concurrent > 1 && (partition_ready(s) == 0 || s->holding))
-		command_gather(&s->commands, s->concurrent, most_us);
 }
 
 int
@@ -757,9 +777,11 @@ batch_run(struct stream *s, struct mr_error *err)
 	for (tick = 0; tick < TICKS; tick++)
 		ticks[tick] = tick_due(s, tick);
 	s->settle_at_us = 0;
-	gather(s);
+	s->gather_until_us = clock_mono_us() +
+	    (s->commit_us < GATHER_MOST_US ? s->commit_us : GATHER_MOST_US);
+	gather(s, s->concurrent / 2);
 	commands = command_take(&s->commands, COMMANDS_A_BATCH);
-	if (transaction_run(s, commands, err) == -1) {
+	if (transaction_run(s, &commands, err) == -1) {
 		transaction_undone(s, commands, err);
 		transaction_reset(s);
 		return (err->kind == MR_FATAL ? -1 : 0);

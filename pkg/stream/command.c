@@ -129,7 +129,8 @@ command_queue_add(struct command_queue *q, struct command *c,
 	int wake, status = 0;
 
 	pthread_mutex_lock(&q->lock);
-	wake = q->first == NULL;
+	/* Who gathers will take it. */
+	wake = q->first == NULL && q->gathering == 0;
 	if (!q->open) {
 		status = mr_error_set(err, MR_RETRY, "%s", q->refusal);
 	} else if (q->count >= COMMANDS_MOST) {

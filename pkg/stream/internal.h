@@ -366,6 +366,7 @@ struct stream {
 	int64_t deleted_up_to;
 	int concurrent; /* commands done or queued when the last batch ended */
 	int64_t commit_us; /* that its COMMIT took */
+	int64_t gather_until_us; /* at the latest */
 	int64_t lease_epoch;
 	int lease_changed;
 

@@ -370,6 +370,37 @@ commands_share_a_commit_and_fail_alone(void **state)
 	    2, 3);
 	WAIT(fake_next(OUTPUT, 0) + fake_next(OUTPUT, 1) == 3);
 	driver_stop(d);
+	/* a and b, which is undone with a; then each by itself. */
+	assert_string_equal(ledger.notes,
+	    "01"
+	    "01010");
+}
+
+static void
+late_command_joins_those_that_run(void **state)
+{
+	struct driven *d = driver_run(&ledger_service, "one", NULL);
+	struct called first, late;
+
+	(void)state;
+	WAIT(driver_ready(d));
+	atomic_store(&ledger.gate, 1);
+	call_start(&first, d, LEDGER_GATE, "first", 60000);
+	WAIT(atomic_load(&ledger.at_gate) == 1);
+	/* The loop is in the command: it expects two. */
+	driver_stream(d)->concurrent = 2;
+	call_start(&late, d, LEDGER_GATE, "late", 60000);
+	WAIT(command_waiting(&driver_stream(d)->commands) == 1);
+	atomic_store(&ledger.passes, 1);
+	WAIT(command_waiting(&driver_stream(d)->commands) == 0 &&
+	    atomic_load(&ledger.at_gate) == 1);
+	NEVER(atomic_load(&first.over), 50);
+	assert_int_equal(calls_done(), 0);
+	atomic_store(&ledger.gate, 0);
+	assert_int_equal(call_wait(&first), 0);
+	assert_int_equal(call_wait(&late), 0);
+	assert_int_equal(calls_done(), 2);
+	driver_stop(d);
 }
 
 static void
@@ -544,6 +575,7 @@ main(void)
 	    cmocka_unit_test(sixteen_callers_get_one_outcome_each),
 	    LEDGER_TEST(answers_come_after_the_commit_and_never_before),
 	    LEDGER_TEST(commands_share_a_commit_and_fail_alone),
+	    LEDGER_TEST(late_command_joins_those_that_run),
 	    LEDGER_TEST(silent_command_is_nobodys_success),
 	    LEDGER_TEST(same_key_and_body_get_the_stored_answer),
 	    LEDGER_TEST(what_did_not_happen_is_not_stored_under_its_key),
