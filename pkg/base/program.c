@@ -40,6 +40,9 @@ program_start(void)
 	/* An arena a thread would hold memory that others could use. */
 	(void)mallopt(M_ARENA_MAX, 2);
 	(void)mallopt(M_TRIM_THRESHOLD, 256 * 1024);
+	/* Each thread's own cache has the small ones; these would be gathered
+	 * up again whenever something large is freed. */
+	(void)mallopt(M_MXFAST, 0);
 	umask(007);
 	sigemptyset(&ignore.sa_mask);
 	sigaction(SIGPIPE, &ignore, NULL);

@@ -105,7 +105,7 @@ take_params(char **envp, struct web_input *in)
 static int
 take_body(struct web_exchange *x, FCGX_Stream *in, size_t expected)
 {
-	char bytes[8192];
+	char bytes[1024];
 	size_t total = 0, kept;
 	int n, most;
 
@@ -179,7 +179,12 @@ wait_request(const struct web_server *server, int fd, int kept)
 {
 	struct pollfd fds[2] = {{.fd = fd, .events = POLLIN},
 	    {.fd = server->stop_fd}};
+	char first;
 	int n;
+
+	/* Most often it is there, and to look costs less than to poll. */
+	if (recv(fd, &first, 1, MSG_PEEK | MSG_DONTWAIT) == 1)
+		return (1);
 
 	/* A kept connection may idle; one just made has something to say. */
 	fds[1].events = POLLIN;
