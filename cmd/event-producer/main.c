@@ -121,12 +121,11 @@ static int
 event_producer_open(struct stream *s, struct mr_error *err)
 {
 
+	const double rate = producer_rate(10);
+
 	settings.seed = producer_settings.seed;
-	settings.rate = pace > 0       ? pace :
-	    producer_settings.rate > 0 ? producer_settings.rate :
-					 FASTEST_PACE;
-	settings.follow = settings.rate == producer_settings.rate &&
-	    settings.start_ms == 0;
+	settings.rate = pace > 0 ? pace : rate > 0 ? rate : FASTEST_PACE;
+	settings.follow = settings.rate == rate && settings.start_ms == 0;
 	return (producer_open(&producer, s, &stream.tick_ms, err));
 }
 

@@ -7,7 +7,7 @@
 #define INTERVAL_MOST_MS 60000
 #define SECOND_MS 1000
 
-struct producer_settings producer_settings;
+struct producer_settings producer_settings = {.rate = -1};
 
 /* In the order of their enums. */
 static const char *const deliveries[] = {"at-most-once", "at-least-once",
@@ -18,10 +18,10 @@ const struct config_option producer_paced_options[] = {
     {.name = "rate",
 	.kind = CONFIG_REAL,
 	.target = &producer_settings.rate,
-	.fallback = "10",
 	.least = 0,
 	.most = 1e6,
-	.help = "records a second; 0: as fast as possible",
+	.help = "records a second; 0: as fast as possible (default: 10, and 0 "
+		"for what is read)",
 	.group = "Producing"},
     {.name = "count",
 	.kind = CONFIG_INT,
@@ -65,6 +65,15 @@ const struct config_option producer_paced_options[] = {
 	    "their keys"},
     {.name = NULL},
 };
+
+double
+producer_rate(double otherwise)
+{
+
+	if (producer_settings.rate < 0)
+		producer_settings.rate = otherwise;
+	return (producer_settings.rate);
+}
 
 int64_t
 producer_pace_interval_ms(double rate)

@@ -209,10 +209,13 @@ step_at_least_once(struct direct *d)
 		save(d);
 }
 
+/* How many are due; -1 where it ends. */
 static int
 steps_due(const struct producer *p, int64_t now_ms)
 {
 
+	if (p->source->ended != NULL && p->source->ended(p->state))
+		return (-1);
 	return (producer_pace_due(&pace, now_ms, p->interval_ms,
 	    p->source->made(p->state)));
 }
@@ -329,8 +332,7 @@ producer_open(struct producer *p, struct stream *s, int64_t *tick_ms,
 
 	memset(&pace, 0, sizeof(pace));
 	if (p->interval_ms == 0)
-		p->interval_ms = producer_pace_interval_ms(
-		    producer_settings.rate);
+		p->interval_ms = producer_pace_interval_ms(producer_rate(10));
 	*tick_ms = exactly_once ? p->interval_ms : 0;
 	producer_report_open(p->source->topic, exactly_once);
 	opened = 1;

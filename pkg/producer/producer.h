@@ -35,7 +35,8 @@ enum producer_partitioner {
 };
 
 struct producer_settings {
-	double rate; /* records a second; 0: as fast as possible */
+	double rate; /* records a second; 0: as fast as possible; below 0: not
+			given, see producer_rate */
 	int64_t count; /* records in all, as the file counts; 0: no end */
 	int64_t duration_ms; /* 0: no end */
 	int64_t seed;
@@ -49,6 +50,10 @@ extern struct producer_settings producer_settings;
  * for a source with a pace of its own. */
 extern const struct config_option producer_paced_options[];
 #define PRODUCER_OPTIONS (&producer_paced_options[1])
+
+/* producer_rate -- the rate, ${otherwise} if none was given; it is set to that.
+ * For a program's open, before producer_open; without, it is 10. */
+double producer_rate(double otherwise);
 
 /* For epilogues: what --delivery means. */
 #define PRODUCER_DELIVERIES                                                \
@@ -83,6 +88,8 @@ struct producer_source {
 	    struct producer_record *record);
 	/* How many it has made in all, for --count. */
 	int64_t (*made)(const void *state);
+	/* 1 if there will be no more, and the program is to end; NULL: never. */
+	int (*ended)(const void *state);
 };
 
 struct producer {

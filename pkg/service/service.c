@@ -413,6 +413,8 @@ sandbox(const struct service *svc, struct mr_error *err)
 		sandbox_write(&sb, "data"); /* as in stream.h */
 	if (svc->writes != NULL && *svc->writes != NULL)
 		sandbox_write_beside(&sb, *svc->writes);
+	if (svc->reads != NULL && *svc->reads != NULL)
+		sandbox_read_beside(&sb, *svc->reads);
 	if (kafka_reads(&settings.stream.kafka, sandbox_reads, &sb, err) == -1)
 		return (-1);
 	process_sandbox_enter(&sb);

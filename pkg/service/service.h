@@ -39,6 +39,7 @@ struct service {
 	/* a setting that may name a file outside of the data's folder, which
 	 * the sandbox is to let it write, and those beside it */
 	const char *const *writes;
+	const char *const *reads; /* likewise, only to be read */
 	const struct kafka_topic *topics; /* see kafka_topic_declare */
 	const struct config_option *options; /* the service's own */
 	const struct config_option *common; /* of its kind, after those */

@@ -895,7 +895,7 @@ check("logs: new lines come to the top, older ones on demand", async ({ page, st
 
 check("logs: without lines, with a bad search and without an answer, the page says so", async ({ page, stub, base }) => {
 	await page.goto(`${base}/ui/logs`);
-	await until("no lines", async () => /No lines yet.*application-logs/s.test(await text(page, "#logs-empty")));
+	await until("no lines", async () => /No lines yet.*SERVICE=log-producer/s.test(await text(page, "#logs-empty")));
 	stub.logs.fill(5, 1795658820000);
 	await page.fill("#q", "\"");
 	await until("what is wrong", async () => /isn't closed/.test(await text(page, "#q-error")));

@@ -2,6 +2,7 @@
 
 import collections
 import json
+import os
 import time
 
 from scenario import scenario
@@ -256,3 +257,59 @@ def analytics_equals_python(context):
     answers_agree(system, shop)
     context.say("%d events, %d late, %d sessions, %d kills" % (
         count, sum(shop.late.values()), len(shop.sessions), kills))
+
+
+@scenario(kind="own")
+def a_log_file_is_shipped_once(context):
+    """Written to, rotated, cut, its shipper killed: each line is found once."""
+    system = context.system
+    system.kafka_start()
+    system.start("logs")
+    path = os.path.join(system.data, "shop.log")
+    with open(path, "w", encoding="ascii"):
+        pass
+    system.start("log-producer", flags=(
+        "--from-file", path, "--follow", "--service", "shop"))
+    system.ready("logs", "log-producer")
+    written, kills, size = 0, 0, 0
+
+    def write(count, how="WARN line n%d is here\n"):
+        nonlocal written
+        with open(path, "a", encoding="ascii") as log:
+            for _ in range(count):
+                log.write(how % written)
+                written += 1
+
+    def arrived(count):
+        system.wait_for("%d lines" % count, lambda: system.value(
+            "logs", "SELECT entries FROM logs_state") == count, 60)
+    for part in range(8):
+        write(500)
+        if part in (1, 4):
+            system.kill("log-producer")
+            kills += 1
+        if part == 2:
+            os.rename(path, path + ".1")
+        if part == 3:
+            arrived(written)
+            system.kill("log-producer", restart=False)
+            write(10)
+            os.rename(path, path + ".1")
+            write(1, "ERROR line n%d is here\n\tat f()\n")
+            system.start("log-producer",
+                         **system.starts["log-producer"])
+            kills += 1
+        if part == 5:
+            arrived(written)
+            size = os.path.getsize(path)
+            os.truncate(path, 0)
+    arrived(written)
+    expect(size > 0, "it was never cut")
+    found = {row[0] for row in system.select(
+        "logs", "SELECT message FROM entries")}
+    expect(len(found) == written, "%d lines of %d", len(found), written)
+    expect(system.value("logs", "SELECT count(*) FROM entries WHERE stack ="
+                        " char(9) || 'at f()' AND severity = 3") == 1,
+           "the stack trace isn't there")
+    expect(system.stop("log-producer") == [0], "it didn't stop well")
+    context.say("%d lines, %d kills" % (written, kills))

@@ -92,10 +92,23 @@ count_and_duration_end_it(void **state)
 	assert_int_equal(producer_pace_due(&pace, NOW_MS + 200, 100, 3), -1);
 }
 
+static void
+a_rate_that_was_not_given_is_the_programs(void **state)
+{
+
+	(void)state;
+	producer_settings = (struct producer_settings){.rate = -1};
+	assert_true(producer_rate(7) == 7);
+	assert_true(producer_rate(10) == 7);
+	producer_settings.rate = 0;
+	assert_true(producer_rate(10) == 0);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_rate_that_was_not_given_is_the_programs),
 	    cmocka_unit_test(rates_add_up),
 	    cmocka_unit_test(a_step_that_is_late_catches_up_to_a_second),
 	    cmocka_unit_test(count_and_duration_end_it),

@@ -13,7 +13,7 @@ import { createFeed, request } from "./poll.js";
 const LINES_A_PAGE = 100;
 const LINES_MOST = 1000;
 const TYPING_MS = 250;
-const START_HINT = "What is written to the topic `application-logs` appears by itself.";
+const START_HINT = "Start services that write some with `make start SERVICE=log-producer`; lines appear by themselves.";
 
 const isEntry = (e) => Number.isFinite(e?.id) && Number.isFinite(e?.ts_ms) && typeof e?.message === "string" && typeof e?.level === "string";
 const entriesOf = (body) => (Array.isArray(body.entries) ? body.entries : []).filter(isEntry);
