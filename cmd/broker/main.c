@@ -8,6 +8,7 @@
 #include "base/program.h"
 #include "base/signals.h"
 #include "broker/broker.h"
+#include "metrics/metrics.h"
 #include "service/process.h"
 
 static struct settings {
@@ -69,6 +70,7 @@ run(int signal_fd, struct mr_error *err)
 
 	if ((b = broker_open(&settings.broker, err)) == NULL)
 		return (-1);
+	metrics_watch_disk(settings.broker.data);
 	settings.web.ready = broker_ready;
 	settings.web.alive = broker_alive;
 	settings.web.arg = b;

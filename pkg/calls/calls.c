@@ -39,7 +39,7 @@ calls_show(int64_t calls, int64_t duration_ms,
 			     NULL, "Duration of those calls together."),
 	    (double)duration_ms / 1000);
 	metric_set_histogram(
-	    metrics_histogram_kept("millrace_call_duration_seconds",
+	    metrics_histogram_kept("millrace_call_length_seconds",
 		"How long those calls lasted.", bounds),
 	    counts, duration_ms * 1000);
 }

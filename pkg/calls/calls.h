@@ -14,7 +14,7 @@ int calls_bound_of(int64_t duration_ms);
 
 /*
  * calls_show -- set millrace_calls_total, millrace_call_duration_seconds_total
- * and the histogram millrace_call_duration_seconds.  ${counts} are not
+ * and the histogram millrace_call_length_seconds.  ${counts} are not
  * cumulative.  For a collector (metrics.h).
  */
 void calls_show(int64_t calls, int64_t duration_ms,

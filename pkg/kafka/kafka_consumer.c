@@ -53,6 +53,7 @@ struct kafka_consumer {
 	int unchecked; /* some partitions are */
 	int said_fatal;
 	int64_t commit_failures;
+	struct client_stats stats;
 };
 
 /*
@@ -71,6 +72,7 @@ static const struct setting defaults[] = {
     {"session.timeout.ms", "6000"},
     {"heartbeat.interval.ms", "2000"},
     {"max.poll.interval.ms", "300000"},
+    {"statistics.interval.ms", CLIENT_STATS_MS},
     {NULL, NULL},
 };
 
@@ -439,6 +441,16 @@ take_commit(rd_kafka_t *client, rd_kafka_resp_err_t code,
 
 /* ---- opening and closing ------------------------------------------------ */
 
+static int
+take_stats(rd_kafka_t *client, char *text, size_t size, void *opaque)
+{
+	struct kafka_consumer *consumer = opaque;
+
+	(void)client;
+	client_stats_take(&consumer->stats, text, size);
+	return (0); /* librdkafka frees the text */
+}
+
 struct kafka_consumer *
 kafka_consumer_new(const struct kafka_conf *conf, const char *group,
     const struct kafka_group_handlers *handlers, void *arg,
@@ -472,6 +484,8 @@ kafka_consumer_new(const struct kafka_conf *conf, const char *group,
 	}
 	rd_kafka_conf_set_rebalance_cb(settings, rebalance);
 	rd_kafka_conf_set_error_cb(settings, take_error);
+	rd_kafka_conf_set_stats_cb(settings, take_stats);
+	client_stats_init(&consumer->stats, "consumer");
 	rd_kafka_conf_set_offset_commit_cb(settings, take_commit);
 	consumer->client = client_new(RD_KAFKA_CONSUMER, settings, err);
 	if (consumer->client == NULL)

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "kafka/kafka.h"
+#include "metrics/metrics.h"
 
 enum client_kind { CLIENT_ADMIN, CLIENT_CONSUMER, CLIENT_PRODUCER };
 
@@ -68,6 +69,23 @@ int admin_request_wait(struct admin_request *req, int timeout_ms,
 void admin_request_done(struct admin_request *req);
 /* Until a time of clock_mono_us; at least 0. */
 int admin_ms_left(int64_t deadline_us);
+
+/*
+ * client_stats -- a client's statistics, as metrics labelled with the kind of
+ * client.  init registers them and begins a client; take is given what
+ * librdkafka says (JSON) from time to time, by one thread at a time.
+ */
+#define CLIENT_STATS_COUNTERS 5
+#define CLIENT_STATS_MS "5000"
+struct client_stats {
+	struct metric *counters[CLIENT_STATS_COUNTERS];
+	int64_t seen[CLIENT_STATS_COUNTERS]; /* of this client */
+	struct metric *round_trip;
+	struct metric *queued;
+};
+void client_stats_init(struct client_stats *stats, const char *client);
+void client_stats_take(struct client_stats *stats, const char *text,
+    size_t size);
 
 /* client_unconst -- for librdkafka's interfaces that promise not to write but
  * say void *. */

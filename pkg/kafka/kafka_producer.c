@@ -19,6 +19,7 @@ struct kafka_producer {
 	void (*on_report)(void *arg, const struct kafka_report *report);
 	void *arg;
 	struct log_limit limit;
+	struct client_stats stats;
 };
 
 /*
@@ -29,12 +30,13 @@ struct kafka_producer {
  * 5,000 orders a second).  The others keep no such pace, and send twice to
  * four times as fast with 1 as without.
  */
-static const struct setting defaults[][4] = {
+static const struct setting defaults[][5] = {
     [KAFKA_AT_MOST_ONCE] =
 	{
 	    {"linger.ms", "1"},
 	    {"queue.buffering.max.kbytes", "16384"},
 	    {"sticky.partitioning.linger.ms", "0"},
+	    {"statistics.interval.ms", CLIENT_STATS_MS},
 	    {NULL, NULL},
 	},
     [KAFKA_AT_LEAST_ONCE] =
@@ -42,6 +44,7 @@ static const struct setting defaults[][4] = {
 	    {"linger.ms", "1"},
 	    {"queue.buffering.max.kbytes", "16384"},
 	    {"sticky.partitioning.linger.ms", "0"},
+	    {"statistics.interval.ms", CLIENT_STATS_MS},
 	    {NULL, NULL},
 	},
     [KAFKA_EXACTLY_ONCE] =
@@ -49,6 +52,7 @@ static const struct setting defaults[][4] = {
 	    {"linger.ms", "50"},
 	    {"queue.buffering.max.kbytes", "16384"},
 	    {"sticky.partitioning.linger.ms", "0"},
+	    {"statistics.interval.ms", CLIENT_STATS_MS},
 	    {NULL, NULL},
 	},
 };
@@ -135,6 +139,16 @@ take_error(rd_kafka_t *client, int code, const char *reason, void *opaque)
 		    log_i64(suppressed));
 }
 
+static int
+take_stats(rd_kafka_t *client, char *text, size_t size, void *opaque)
+{
+	struct kafka_producer *producer = opaque;
+
+	(void)client;
+	client_stats_take(&producer->stats, text, size);
+	return (0); /* librdkafka frees the text */
+}
+
 struct kafka_producer *
 kafka_producer_new(const struct kafka_conf *conf, enum kafka_delivery delivery,
     void (*on_report)(void *arg, const struct kafka_report *report), void *arg,
@@ -159,6 +173,8 @@ kafka_producer_new(const struct kafka_conf *conf, enum kafka_delivery delivery,
 		goto fail_fd;
 	rd_kafka_conf_set_dr_msg_cb(settings, take_report);
 	rd_kafka_conf_set_error_cb(settings, take_error);
+	rd_kafka_conf_set_stats_cb(settings, take_stats);
+	client_stats_init(&producer->stats, "producer");
 	producer->client = client_new(RD_KAFKA_PRODUCER, settings, err);
 	if (producer->client == NULL)
 		goto fail_fd;

@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -100,6 +103,27 @@ is_name(const char *name)
 		    "ABCDEFGHIJKLMNOPQRSTUVWXYZ_:")] == '\0');
 }
 
+/* What OpenMetrics calls the family: a counter's name without _total. */
+static size_t
+stem_length(const char *name, enum metric_type type)
+{
+	size_t n = strlen(name);
+
+	if (type == TYPE_COUNTER && n > 6 &&
+	    strcmp(name + n - 6, "_total") == 0)
+		n -= 6;
+	return (n);
+}
+
+static int
+have_one_stem(const struct family *f, const char *name, enum metric_type type)
+{
+	size_t n = stem_length(name, type);
+
+	return (f->type != type && stem_length(f->name, f->type) == n &&
+	    strncmp(f->name, name, n) == 0);
+}
+
 static struct family *
 new_family(const char *name, const char *help, enum metric_type type)
 {
@@ -132,6 +156,9 @@ find_family(const char *name, const char *help, enum metric_type type)
 			abort();
 		return (after);
 	}
+	for (f = families; f != NULL; f = f->next)
+		if (have_one_stem(f, name, type))
+			abort();
 	if ((f = new_family(name, help, type)) == NULL)
 		return (NULL);
 	f->next = after;
@@ -474,24 +501,36 @@ write_value(struct buffer *out, const struct family *f, const struct metric *m)
 }
 
 static void
-write_family(struct buffer *out, const struct family *f)
+write_help(struct buffer *out, const char *help, enum metrics_format format)
 {
+
+	for (; *help != '\0'; help++) {
+		if (*help == '\\')
+			buffer_add_text(out, "\\\\");
+		else if (*help == '\n')
+			buffer_add_text(out, "\\n");
+		else if (*help == '"' && format == METRICS_OPENMETRICS)
+			buffer_add_text(out, "\\\"");
+		else
+			buffer_add(out, help, 1);
+	}
+	buffer_add(out, "\n", 1);
+}
+
+static void
+write_family(struct buffer *out, const struct family *f,
+    enum metrics_format format)
+{
+	int n = (int)(format == METRICS_OPENMETRICS ?
+		stem_length(f->name, f->type) :
+		strlen(f->name));
 	const struct metric *m;
-	const char *p;
 
 	if (f->help[0] != '\0') {
-		buffer_addf(out, "# HELP %s ", f->name);
-		for (p = f->help; *p != '\0'; p++) {
-			if (*p == '\\')
-				buffer_add_text(out, "\\\\");
-			else if (*p == '\n')
-				buffer_add_text(out, "\\n");
-			else
-				buffer_add(out, p, 1);
-		}
-		buffer_add(out, "\n", 1);
+		buffer_addf(out, "# HELP %.*s ", n, f->name);
+		write_help(out, f->help, format);
 	}
-	buffer_addf(out, "# TYPE %s %s\n", f->name, type_names[f->type]);
+	buffer_addf(out, "# TYPE %.*s %s\n", n, f->name, type_names[f->type]);
 	for (m = f->metrics; m != NULL; m = m->next) {
 		if (f->type == TYPE_HISTOGRAM)
 			write_histogram(out, f, m);
@@ -527,7 +566,10 @@ update_memory(void)
 
 	if (read_proc("/proc/self/statm", text, sizeof(text)))
 		return;
-	(void)strtoll(text, &end, 10);
+	pages = strtoll(text, &end, 10);
+	metric_set(find_metric("process_virtual_memory_bytes", NULL,
+		       "Virtual memory size in bytes.", TYPE_GAUGE, NULL),
+	    (int64_t)pages * sysconf(_SC_PAGESIZE));
 	pages = strtoll(end, NULL, 10);
 	metric_set(find_metric("process_resident_memory_bytes", NULL,
 		       "Resident memory size in bytes.", TYPE_GAUGE, NULL),
@@ -535,11 +577,19 @@ update_memory(void)
 }
 
 static void
-update_open_fds(void)
+update_fds(void)
 {
 	struct dirent *entry;
+	struct rlimit limit;
 	int64_t count = 0;
 	DIR *dir;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+		store_real(find_metric("process_max_fds", NULL,
+			       "Maximum number of open file descriptors.",
+			       TYPE_GAUGE, NULL),
+		    limit.rlim_cur == RLIM_INFINITY ? (double)INFINITY :
+						      (double)limit.rlim_cur);
 
 	if ((dir = opendir("/proc/self/fd")) == NULL)
 		return;
@@ -593,6 +643,43 @@ update_cpu_time(void)
 	    (double)ts.tv_sec + round((double)ts.tv_nsec / 1e6) / 1e3);
 }
 
+static char disk_path[4096]; /* under the lock */
+
+static void
+update_disk(void)
+{
+	struct statvfs fs;
+
+	if (disk_path[0] == '\0' || statvfs(disk_path, &fs) != 0)
+		return;
+	metric_set(find_metric("millrace_disk_free_bytes", NULL,
+		       "Room left on the disk that holds the state.",
+		       TYPE_GAUGE, NULL),
+	    (int64_t)(fs.f_bavail * fs.f_frsize));
+	metric_set(find_metric("millrace_disk_size_bytes", NULL,
+		       "Size of the disk that holds the state.", TYPE_GAUGE,
+		       NULL),
+	    (int64_t)(fs.f_blocks * fs.f_frsize));
+}
+
+void
+metrics_watch_disk(const char *path)
+{
+
+	pthread_mutex_lock(&lock);
+	snprintf(disk_path, sizeof(disk_path), "%s", path);
+	pthread_mutex_unlock(&lock);
+}
+
+void
+metrics_restarts(int64_t restarts)
+{
+
+	metric_set_total(metrics_counter("millrace_restarts_total", NULL,
+			     "How often the supervisor had to start it again."),
+	    (double)restarts);
+}
+
 /* Apart from the lock, since a collector registers and sets. */
 static pthread_mutex_t collector_lock = PTHREAD_MUTEX_INITIALIZER;
 static void (*collector)(void *arg);
@@ -608,8 +695,95 @@ metrics_collector(void (*collect)(void *arg), void *arg)
 	pthread_mutex_unlock(&collector_lock);
 }
 
+/* ---- What is asked for: RFC 9110, section 12.5.1 ---- */
+
+/* The value of the parameter ${name} of a media range that ends at ${end}, or
+ * NULL; its length in *size. */
+static const char *
+range_parameter(const char *range, const char *end, const char *name,
+    size_t *size)
+{
+	const char *p = range, *value;
+	size_t n = strlen(name);
+
+	while ((p = memchr(p, ';', (size_t)(end - p))) != NULL) {
+		for (p++; p < end && (*p == ' ' || *p == '\t');)
+			p++;
+		if ((size_t)(end - p) <= n || strncasecmp(p, name, n) != 0 ||
+		    p[n] != '=')
+			continue;
+		value = p + n + 1;
+		*size = strcspn(value, "; \t,");
+		return (value);
+	}
+	return (NULL);
+}
+
+/* Does the range name ${type}, in this version if it names one? */
+static int
+is_range(const char *range, const char *end, const char *type,
+    const char *version)
+{
+	size_t n = strlen(type), size;
+	const char *asked;
+
+	if ((size_t)(end - range) < n || strncasecmp(range, type, n) != 0 ||
+	    strchr("; \t,", range[n]) == NULL)
+		return (0);
+	asked = range_parameter(range, end, "version", &size);
+	return (asked == NULL || version == NULL ||
+	    (strlen(version) == size && strncmp(asked, version, size) == 0));
+}
+
+static double
+range_quality(const char *range, const char *end)
+{
+	size_t size;
+	const char *q = range_parameter(range, end, "q", &size);
+	double value;
+
+	if (q == NULL)
+		return (1);
+	value = strtod(q, NULL);
+	return (value >= 0 && value <= 1 ? value : 0);
+}
+
+enum metrics_format
+metrics_format_asked(const char *accept)
+{
+	double openmetrics = 0, text = 0, q;
+	const char *range;
+	size_t n;
+
+	for (; accept != NULL && *accept != '\0';
+	     accept += n + (accept[n] == ',')) {
+		n = strcspn(accept, ",");
+		range = accept + strspn(accept, " \t");
+		q = range_quality(range, accept + n);
+		if (is_range(range, accept + n, "application/openmetrics-text",
+			"1.0.0"))
+			openmetrics = q > openmetrics ? q : openmetrics;
+		else if (is_range(range, accept + n, "text/plain", "0.0.4") ||
+		    is_range(range, accept + n, "text/*", NULL) ||
+		    is_range(range, accept + n, "*/*", NULL))
+			text = q > text ? q : text;
+	}
+	return (openmetrics > 0 && openmetrics >= text ? METRICS_OPENMETRICS :
+							 METRICS_TEXT);
+}
+
+const char *
+metrics_content_type(enum metrics_format format)
+{
+
+	if (format == METRICS_OPENMETRICS)
+		return ("application/openmetrics-text; version=1.0.0; "
+			"charset=utf-8");
+	return ("text/plain; version=0.0.4; charset=utf-8");
+}
+
 void
-metrics_write(struct buffer *out)
+metrics_write(struct buffer *out, enum metrics_format format)
 {
 	const struct family *f;
 
@@ -619,10 +793,13 @@ metrics_write(struct buffer *out)
 	pthread_mutex_unlock(&collector_lock);
 	pthread_mutex_lock(&lock);
 	update_memory();
-	update_open_fds();
+	update_fds();
 	update_start_time();
 	update_cpu_time();
+	update_disk();
 	for (f = families; f != NULL; f = f->next)
-		write_family(out, f);
+		write_family(out, f, format);
+	if (format == METRICS_OPENMETRICS)
+		buffer_add_text(out, "# EOF\n");
 	pthread_mutex_unlock(&lock);
 }

@@ -1,12 +1,14 @@
 /*
- * metrics -- counters, gauges and histograms in Prometheus' text format.
+ * metrics -- counters, gauges and histograms in Prometheus' text format, and
+ * in OpenMetrics'.
  *
  * Metrics are registered once and never taken away; values are atomics, so
  * any thread may change and any may write them out.  Labels
  * are given as one literal string at registration (`topic="orders",
  * partition="0"`), so the set is bounded by the code and by the declared
  * topics.  Names follow Prometheus' naming practice: base units, _total on
- * counters.  Registering allocates; of the rest only metrics_write does.
+ * counters.  OpenMetrics calls a counter's family by its name without _total,
+ * which no other family may have.  Registering allocates; of the rest only metrics_write does.
  * Changing a metric by a call that isn't for its type is an assertion, and so
  * is a counter that goes down.
  */
@@ -26,8 +28,8 @@ struct metric;
  * is used by the first of that name.  The pointer is good until the process
  * ends.  They lock, so fetch the pointer once and keep it.  Out of memory they
  * give one that takes everything and is written nowhere; whoever asks again
- * later gets the real one.  A name registered with another type aborts: it's
- * a bug.
+ * later gets the real one.  A name registered with another type, or a counter
+ * and another family that would be one in OpenMetrics, aborts: it's a bug.
  * Histograms of seconds use buckets 0.0001 to 10 in steps of about 1, 2.5, 5.
  */
 struct metric *metrics_counter(const char *name, const char *labels,
@@ -81,12 +83,41 @@ int64_t metric_quantile_us(const struct metric *m, double q);
 void metrics_collector(void (*collect)(void *arg), void *arg);
 
 /*
- * metrics_write -- everything, as text format 0.0.4, families together and
- * sorted by name.  Process metrics (process_resident_memory_bytes,
- * process_cpu_seconds_total, process_open_fds, process_start_time_seconds)
- * are included, as far as there is a /proc.  A failed buffer is the caller's
- * to check.  Locks out registration and other writers.
+ * metrics_watch_disk -- have millrace_disk_free_bytes (what unprivileged users
+ * may still write) and millrace_disk_size_bytes tell of the file system that
+ * holds ${path}, a file or a folder, which is copied.  One a process.
  */
-void metrics_write(struct buffer *out);
+void metrics_watch_disk(const char *path);
+
+/*
+ * metrics_restarts -- register millrace_restarts_total, which a supervisor
+ * knows and the process was told.
+ */
+void metrics_restarts(int64_t restarts);
+
+enum metrics_format {
+	METRICS_TEXT, /* Prometheus' text format 0.0.4 */
+	METRICS_OPENMETRICS /* OpenMetrics 1.0 */
+};
+
+/*
+ * metrics_format_asked -- the format that ${accept}, a request's Accept
+ * header or NULL, asks for: OpenMetrics where it names that by a version that
+ * is spoken here and likes nothing else better, text otherwise.
+ */
+enum metrics_format metrics_format_asked(const char *accept);
+const char *metrics_content_type(enum metrics_format format);
+
+/*
+ * metrics_write -- everything, families together and sorted by name.  A
+ * bucket's bound is written alike in both formats, so that a series is the
+ * same whichever was asked for.  Process metrics
+ * (process_resident_memory_bytes, process_virtual_memory_bytes,
+ * process_cpu_seconds_total, process_open_fds, process_max_fds,
+ * process_start_time_seconds) are included, as far as there is a /proc.  A
+ * failed buffer is the caller's to check.  Locks out registration and other
+ * writers.
+ */
+void metrics_write(struct buffer *out, enum metrics_format format);
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "metrics/metrics.h"
 #include "service/process.h"
 
 #define CHECK_MS 3000
@@ -30,6 +31,13 @@ process_options(struct process_conf *conf)
 		.fallback = "info",
 		.choices = log_levels,
 		.help = "the lowest level that is written"},
+	    {.name = "restarts",
+		.kind = CONFIG_INT,
+		.fallback = "0",
+		.least = 0,
+		.most = 1e9,
+		.help = "how often a supervisor had to start it again, for "
+			"metrics"},
 	    {.name = "check",
 		.kind = CONFIG_BOOL,
 		.fallback = "no",
@@ -46,8 +54,9 @@ process_options(struct process_conf *conf)
 	options[0].target = &conf->instance;
 	options[1].target = &conf->log_format;
 	options[2].target = &conf->log_level;
-	options[3].target = &conf->check;
-	options[4].target = &conf->sandbox;
+	options[3].target = &conf->restarts;
+	options[4].target = &conf->check;
+	options[5].target = &conf->sandbox;
 	return (options);
 }
 
@@ -82,6 +91,7 @@ process_begin(const char *program, struct process_conf *conf,
 	    (enum log_level)conf->log_level);
 	log_info("started", "program", program, "version", config_version(),
 	    "fcgi", web->listen);
+	metrics_restarts(conf->restarts);
 	if (!conf->sandbox)
 		log_warn("not sandboxed", "reason", "--no-sandbox");
 }

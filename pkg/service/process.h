@@ -28,6 +28,7 @@ struct process_conf {
 	const char *instance; /* NULL or "": the program's name */
 	int log_format; /* enum log_format */
 	int log_level; /* enum log_level */
+	int64_t restarts;
 	int check;
 	int sandbox;
 };
@@ -45,8 +46,8 @@ const struct config_option *process_options(struct process_conf *conf);
  */
 int process_check(const char *program, const struct web_conf *web);
 
-/* process_begin -- open the log, in which a first line says what started.
- * Sets conf->instance if it isn't.  Strings are borrowed. */
+/* process_begin -- open the log, in which a first line says what started, and
+ * register how often it had to be.  Sets conf->instance if it isn't.  Strings are borrowed. */
 void process_begin(const char *program, struct process_conf *conf,
     const struct web_conf *web);
 

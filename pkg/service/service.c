@@ -441,6 +441,7 @@ run(const struct service *svc, int signal_fd, struct mr_error *err)
 	settings.web.alive = ask_alive;
 	settings.web.arg = &running;
 	service_gauges_register(svc, settings.web.db_path);
+	metrics_watch_disk(settings.web.db_path);
 	if ((server = web_start(&settings.web, err)) != NULL)
 		status = stream_run(running.stream, signal_fd, err);
 	if (web_stop(server, settings.stream.drain_ms) == -1) {

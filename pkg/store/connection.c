@@ -16,7 +16,7 @@
 #define PATIENCE_MS 5000
 #define PROGRESS_STEPS 1000 /* of SQLite's machine, about 20 us */
 
-static pthread_once_t log_once = PTHREAD_ONCE_INIT;
+static pthread_once_t first_once = PTHREAD_ONCE_INIT;
 
 static const char sql_common[] = "PRAGMA temp_store = MEMORY;"
 				 "PRAGMA mmap_size = 0;"
@@ -62,12 +62,20 @@ connect_file(struct store *st, int flags, int64_t busy_timeout_ms,
 	return (store_exec(st, sql_common, err));
 }
 
+static void
+first_use(void)
+{
+
+	store_log_init();
+	store_watch_syncs();
+}
+
 static struct store *
 new_store(const char *path, struct mr_error *err)
 {
 	struct store *st;
 
-	(void)pthread_once(&log_once, store_log_init);
+	(void)pthread_once(&first_once, first_use);
 	if ((st = calloc(1, sizeof(*st))) == NULL ||
 	    (st->path = strdup(path)) == NULL) {
 		mr_error_set(err, MR_RETRY, "open %s: out of memory", path);

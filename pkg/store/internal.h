@@ -70,6 +70,12 @@ int store_bug(struct store *st, struct mr_error *err, const char *what,
 /* store_log_init -- SQLite's own log goes to ours; before its first use. */
 void store_log_init(void);
 
+/* ---- sync.c ------------------------------------------------------------- */
+
+/* store_watch_syncs -- put how long syncs take into the metrics, from the
+ * next file that is opened.  Once a process. */
+void store_watch_syncs(void);
+
 /* ---- check.c ------------------------------------------------------------ */
 
 /* The name of a file system type that is refused, or NULL. */

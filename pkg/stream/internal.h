@@ -117,7 +117,9 @@ struct partition {
 	    committed; /* as of our last commit; for lag and group offsets */
 	int32_t committed_epoch;
 	int to_tell; /* the group's offset is behind `committed` */
+	int64_t behind_since_us; /* lag was seen, and none before; 0: none */
 	struct metric *lag;
+	struct metric *lag_seconds;
 	struct metric *halted;
 };
 
@@ -373,6 +375,8 @@ struct stream {
 	/* Of the outbox, as of the last transaction. */
 	int64_t outbox_first;
 	int64_t outbox_last;
+	int64_t outbox_head; /* the first row when last looked at */
+	int64_t outbox_head_since_us;
 	int64_t acked_deleted;
 	int64_t lease_renewed_ms;
 
@@ -404,6 +408,7 @@ struct stream {
 	struct metric *m_transactions;
 	struct metric *m_outbox_depth;
 	struct metric *m_store_log;
+	struct metric *m_outbox_oldest;
 	struct metric *m_rebalances;
 	struct metric *m_commands;
 	struct metric *m_ready;

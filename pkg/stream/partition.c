@@ -426,6 +426,8 @@ partition_new(struct stream *s, int input, int number)
 	metrics_label(labels, sizeof(labels), "partition", text);
 	p->lag = metrics_gauge("millrace_consumer_lag_records", labels,
 	    "Records in the partition that are not applied yet.");
+	p->lag_seconds = metrics_gauge("millrace_consumer_lag_seconds", labels,
+	    "Age of the next record to be applied; 0 if there is none.");
 	p->halted = metrics_gauge("millrace_partition_halted", labels,
 	    "1 while the partition is halted until somebody accepts what "
 	    "happened.");
@@ -515,6 +517,7 @@ on_revoke(void *arg, const struct kafka_position *positions, int count,
 		log_info(lost ? "partition lost" : "partition revoked", "topic",
 		    positions[i].topic, "partition", log_i64(p->number));
 		metric_set(p->lag, 0);
+		metric_set_f64(p->lag_seconds, 0);
 		metric_set(p->halted, 0);
 		partition_free(p);
 	}
@@ -586,15 +589,46 @@ partition_retry(struct stream *s, struct partition *p)
 		partition_refetch(s, p, p->fetch_next, p->fetch_epoch);
 }
 
+/*
+ * How far behind is it?  In time, by the next record where that is in hand;
+ * else since when it is behind: what isn't fetched has no time yet.
+ */
+static void
+measure_lag(struct stream *s, struct partition *p, int64_t now_us)
+{
+	int64_t end = kafka_consumer_end(s->consumer, s->inputs[p->input],
+	    p->number);
+	int64_t lag, ts_ms = -1, age_ms;
+
+	if (end < 0 || p->committed < 0)
+		return;
+	lag = end > p->committed ? end - p->committed : 0;
+	metric_set(p->lag, lag);
+	if (lag == 0)
+		p->behind_since_us = 0;
+	else if (p->behind_since_us == 0)
+		p->behind_since_us = now_us;
+	if (lag > 0 && p->held_count > 0)
+		ts_ms = partition_at(p, 0)->record.ts_ms;
+	if (lag == 0)
+		age_ms = 0;
+	else if (ts_ms >= 0)
+		age_ms = clock_wall_ms() - ts_ms;
+	else
+		age_ms = (now_us - p->behind_since_us) / 1000;
+	metric_set_f64(p->lag_seconds, age_ms > 0 ? (double)age_ms / 1000 : 0);
+}
+
 int64_t
 partition_service(struct stream *s)
 {
-	int64_t now = clock_mono_us(), next = -1, left, end;
+	int64_t now = clock_mono_us(), next = -1, left;
 	struct partition *p;
 	int i;
 
 	for (i = 0; i < s->partition_count; i++) {
 		p = s->partitions[i];
+		measure_lag(s, p, now);
 		if (p->state == PARTITION_HALTED)
 			continue;
 		if (p->state != PARTITION_READING && now >= p->retry_at_us)
@@ -612,11 +646,6 @@ partition_service(struct stream *s)
 		partition_pause(s, p,
 		    s->holding || s->store_backoff_ms > 0 ||
 			p->state == PARTITION_HALTED);
-		end = kafka_consumer_end(s->consumer, s->inputs[p->input],
-		    p->number);
-		if (end >= 0 && p->committed >= 0)
-			metric_set(p->lag,
-			    end > p->committed ? end - p->committed : 0);
 	}
 	return (next);
 }

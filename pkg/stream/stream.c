@@ -275,6 +275,10 @@ metrics_register(struct stream *s)
 	    "Records committed and not yet acknowledged by Kafka.");
 	s->m_store_log = metrics_gauge("millrace_store_log_bytes", NULL,
 	    "Size of the file's write-ahead log.");
+	s->m_outbox_oldest = metrics_gauge("millrace_outbox_oldest_seconds",
+	    NULL,
+	    "How long the first row that waits for Kafka has been the first, "
+	    "as this process saw it.");
 	s->m_rebalances = metrics_counter("millrace_rebalances_total", NULL,
 	    "Assignments and revocations by the group.");
 	s->m_commands = metrics_counter("millrace_commands_total", NULL,
@@ -521,6 +525,21 @@ loop_peek(struct stream *s, struct mr_error *err)
 	return (0);
 }
 
+static void
+loop_measure(struct stream *s)
+{
+	int64_t now = clock_mono_us();
+
+	if (s->outbox_first != s->outbox_head) {
+		s->outbox_head = s->outbox_first;
+		s->outbox_head_since_us = now;
+	}
+	metric_set_f64(s->m_outbox_oldest,
+	    s->outbox_last == 0 ?
+		0 :
+		(double)(now - s->outbox_head_since_us) / 1e6);
+}
+
 /* Above the outbox's ceiling nothing new is taken in, until half is gone. */
 static void
 loop_ceiling(struct stream *s)
@@ -603,6 +622,7 @@ loop_work(struct stream *s, struct mr_error *err)
 			loop_take(s);
 		if ((more = batch_run(s, err)) == -1 || loop_peek(s, err) == -1)
 			return (-1);
+		loop_measure(s);
 		loop_ceiling(s);
 	} while (more && !atomic_load(&s->stopping) &&
 	    partition_ready(s) >= s->conf->batch_records);

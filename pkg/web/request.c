@@ -249,6 +249,7 @@ web_begin(struct web_exchange *x, const struct web_input *in)
 	x->req.query = "";
 	x->req.content_type = in->content_type != NULL ? in->content_type : "";
 	x->req.if_none_match = in->if_none_match;
+	x->req.accept = in->accept;
 	x->req.body = "";
 	x->req.arg = x->table->conf.arg;
 	x->req.internal = x;

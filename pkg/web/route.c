@@ -56,11 +56,18 @@ get_readyz(struct web_request *req, struct web_response *res)
 static void
 get_metrics(struct web_request *req, struct web_response *res)
 {
+	enum metrics_format format = metrics_format_asked(req->accept);
+	const struct web_exchange *x = req->internal;
+	char reason[640];
 
-	(void)req;
+	if (x->table->conf.ready != NULL)
+		metric_set(metrics_gauge("millrace_ready", NULL,
+			       "1 when /readyz answers 200."),
+		    x->table->conf.ready(req->arg, reason, sizeof(reason)));
+
 	res->no_store = 1;
-	res->content_type = "text/plain; version=0.0.4";
-	metrics_write(&res->body);
+	res->content_type = metrics_content_type(format);
+	metrics_write(&res->body, format);
 }
 
 const struct web_route web_builtin_routes[] = {

@@ -79,6 +79,7 @@ take_params(char **envp, struct web_input *in)
 	    WANTED("CONTENT_LENGTH", content_length),
 	    WANTED("HTTP_IDEMPOTENCY_KEY", idempotency_key),
 	    WANTED("HTTP_IF_NONE_MATCH", if_none_match),
+	    WANTED("HTTP_ACCEPT", accept),
 	    WANTED("HTTP_SEC_FETCH_SITE", fetch_site),
 	    WANTED("HTTP_ORIGIN", origin),
 	    WANTED("HTTP_HOST", host),

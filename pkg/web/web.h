@@ -58,6 +58,7 @@ struct web_request {
 	 * malformed one has been answered with 400 */
 	const char *idempotency_key;
 	const char *if_none_match; /* NULL if none */
+	const char *accept; /* likewise */
 	const char *body; /* NUL-terminated, never NULL */
 	size_t body_size;
 	struct web_param params[WEB_PARAMS_MOST]; /* {name} parts of the path */
@@ -121,7 +122,8 @@ struct web_server;
 /*
  * web_start -- listen and serve until web_stop.
  *
- * GET /livez, /readyz and /metrics are answered by the module.  The socket
+ * GET /livez, /readyz and /metrics are answered by the module; the last says
+ * in millrace_ready what /readyz would.  The socket
  * file appears when it can be connected to; a stale one is replaced if nobody
  * listens on it.  With listen NULL returns a server that does nothing.
  * ${conf} is copied, what it points to is borrowed until web_stop.  Threads

@@ -29,6 +29,7 @@ struct web_input {
 	const char *content_length;
 	const char *idempotency_key;
 	const char *if_none_match;
+	const char *accept;
 	const char *fetch_site;
 	const char *origin;
 	const char *host;

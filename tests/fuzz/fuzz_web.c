@@ -12,7 +12,7 @@
 #include "fuzz.h"
 #include "web/web_internal.h"
 
-#define PARAMETERS 12
+#define PARAMETERS 13
 #define NOTE_SIZE 8
 
 static struct web_table table;
@@ -246,7 +246,7 @@ exchange(struct web_exchange *x, const struct web_input *input,
 static size_t
 take_parameters(char *copy, size_t size, const char *values[PARAMETERS])
 {
-	static const char letters[PARAMETERS + 1] = "MSUDQTLKNFOH";
+	static const char letters[PARAMETERS + 1] = "MSUDQTLKNAFOH";
 	char *line = copy, *end;
 	size_t i;
 	int last = 0;
@@ -292,7 +292,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		values[6] = length;
 	input = (struct web_input){values[0], values[1], values[2], values[3],
 	    values[4], values[5], values[6], values[7], values[8], values[9],
-	    values[10], values[11]};
+	    values[10], values[11], values[12]};
 
 	web_exchange_init(&x, &table);
 	exchange(&x, &input, &in);

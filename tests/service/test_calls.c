@@ -86,13 +86,13 @@ test_sums_are_those_of_the_records(void **state)
 	assert_non_null(strstr(body,
 	    "\nmillrace_call_duration_seconds_total 604930.002\n"));
 	assert_non_null(strstr(body,
-	    "\nmillrace_call_duration_seconds_bucket{le=\"5\"} 2\n"));
+	    "\nmillrace_call_length_seconds_bucket{le=\"5\"} 2\n"));
 	assert_non_null(strstr(body,
-	    "\nmillrace_call_duration_seconds_bucket{le=\"60\"} 4\n"));
+	    "\nmillrace_call_length_seconds_bucket{le=\"60\"} 4\n"));
 	assert_non_null(strstr(body,
-	    "\nmillrace_call_duration_seconds_bucket{le=\"600\"} 5\n"));
+	    "\nmillrace_call_length_seconds_bucket{le=\"600\"} 5\n"));
 	assert_non_null(
-	    strstr(body, "\nmillrace_call_duration_seconds_count 6\n"));
+	    strstr(body, "\nmillrace_call_length_seconds_count 6\n"));
 	testing_close(t);
 }
 

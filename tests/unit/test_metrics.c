@@ -27,7 +27,7 @@ written(void)
 {
 
 	buffer_clear(&out);
-	metrics_write(&out);
+	metrics_write(&out, METRICS_TEXT);
 	assert_int_equal(out.failed, 0);
 	return (buffer_text(&out));
 }
@@ -70,6 +70,72 @@ families_are_sorted_and_together(void **state)
 	    "test_z_total 2\n"
 	    "test_z_total{t=\"a\"} 1\n"
 	    "test_z_total{t=\"b\"} 7\n"));
+}
+
+static void
+openmetrics_has_its_own_families_and_an_end(void **state)
+{
+	const char *text;
+
+	(void)state;
+	metric_add(metrics_counter("test_om_total", "t=\"a\"",
+		       "Said \"so\".\nTwice."),
+	    5);
+	metric_add(metrics_counter("test_odd", NULL, "Without a suffix."), 1);
+	buffer_clear(&out);
+	metrics_write(&out, METRICS_OPENMETRICS);
+	assert_int_equal(out.failed, 0);
+	text = buffer_text(&out);
+	assert_non_null(strstr(text,
+	    "# HELP test_om Said \\\"so\\\".\\nTwice.\n"
+	    "# TYPE test_om counter\n"
+	    "test_om_total{t=\"a\"} 5\n"));
+	assert_non_null(strstr(text, "# TYPE test_odd counter\n"));
+	assert_non_null(strstr(text, "# TYPE process_cpu_seconds counter\n"));
+	assert_string_equal(text + strlen(text) - 7, "\n# EOF\n");
+	assert_non_null(
+	    strstr(written(), "# HELP test_om_total Said \"so\".\\nTwice.\n"));
+	assert_null(strstr(written(), "EOF"));
+}
+
+static void
+accept_chooses_the_format(void **state)
+{
+	static const struct {
+		const char *accept;
+		enum metrics_format format;
+	} cases[] = {
+	    {NULL, METRICS_TEXT},
+	    {"", METRICS_TEXT},
+	    {"*/*", METRICS_TEXT},
+	    {"text/plain", METRICS_TEXT},
+	    {"application/openmetrics-text", METRICS_OPENMETRICS},
+	    {"Application/OpenMetrics-Text ; Version=1.0.0",
+		METRICS_OPENMETRICS},
+	    /* As Prometheus asks, 2.42 and 3. */
+	    {"application/openmetrics-text;version=1.0.0,application/"
+	     "openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;"
+	     "q=0.5,*/*;q=0.1",
+		METRICS_OPENMETRICS},
+	    {"application/openmetrics-text;version=1.0.0;escaping="
+	     "allow-utf-8;q=0.5,text/plain;version=1.0.0;q=0.4,*/*;q=0.2",
+		METRICS_OPENMETRICS},
+	    {"text/plain;version=0.0.4;q=0.9, "
+	     "application/openmetrics-text;q=0.8",
+		METRICS_TEXT},
+	    {"application/openmetrics-text;q=0", METRICS_TEXT},
+	    {"application/openmetrics-text;q=nan", METRICS_TEXT},
+	    {"application/openmetrics-text;version=0.0.1", METRICS_TEXT},
+	    {"application/openmetrics-texts", METRICS_TEXT},
+	    {"text/html,application/xhtml+xml,*/*;q=0.8", METRICS_TEXT},
+	    {",,;q=1,application/openmetrics-text;;q=;", METRICS_TEXT},
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		if (metrics_format_asked(cases[i].accept) != cases[i].format)
+			fail_msg("wrong format for \"%s\"", cases[i].accept);
 }
 
 static void
@@ -162,6 +228,9 @@ the_process_is_measured(void **state)
 	(void)state;
 	assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
 	assert_true(value_of("process_resident_memory_bytes") > 100000);
+	assert_true(value_of("process_virtual_memory_bytes") >=
+	    value_of("process_resident_memory_bytes"));
+	assert_true(value_of("process_max_fds") > 2);
 	assert_true(value_of("process_resident_memory_bytes") <=
 	    (double)usage.ru_maxrss * 1024 * 2);
 	fds = value_of("process_open_fds");
@@ -176,15 +245,14 @@ the_process_is_measured(void **state)
 }
 
 static void
-two_types_of_one_name_abort(void **state)
+expect_abort(struct metric *(*make)(const char *, const char *, const char *),
+    const char *name)
 {
 	int status;
 	pid_t pid;
 
-	(void)state;
-	metrics_counter("test_typed_total", NULL, NULL);
 	if ((pid = fork()) == 0) {
-		metrics_gauge("test_typed_total", "a=\"b\"", NULL);
+		make(name, "a=\"b\"", NULL);
 		_exit(0);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -212,6 +280,40 @@ quantiles_are_interpolated(void **state)
 	assert_int_equal(metric_quantile_us(m, 1), 10000000);
 }
 
+static void
+two_types_of_one_name_abort(void **state)
+{
+
+	(void)state;
+	metrics_counter("test_typed_total", NULL, NULL);
+	expect_abort(metrics_gauge, "test_typed_total");
+}
+
+/* In OpenMetrics these would be one family, of two types. */
+static void
+two_families_of_one_stem_abort(void **state)
+{
+
+	(void)state;
+	metrics_counter("test_stem_seconds_total", NULL, NULL);
+	expect_abort(metrics_histogram, "test_stem_seconds");
+	metrics_gauge("test_other_stem", NULL, NULL);
+	expect_abort(metrics_counter, "test_other_stem_total");
+}
+
+static void
+the_disk_and_restarts_are_measured(void **state)
+{
+
+	(void)state;
+	metrics_watch_disk("/");
+	metrics_restarts(3);
+	assert_true(value_of("millrace_disk_size_bytes") > 0);
+	assert_true(value_of("millrace_disk_free_bytes") <=
+	    value_of("millrace_disk_size_bytes"));
+	assert_true(value_of("millrace_restarts_total") > 2.5);
+}
+
 static void *
 change_and_write(void *arg)
 {
@@ -230,7 +332,7 @@ change_and_write(void *arg)
 		metric_set_f64(own, i);
 		if (i % 4000 == 0) {
 			buffer_clear(&buf);
-			metrics_write(&buf);
+			metrics_write(&buf, METRICS_OPENMETRICS);
 		}
 	}
 	buffer_free(&buf);
@@ -274,12 +376,16 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(families_are_sorted_and_together),
+	    cmocka_unit_test(openmetrics_has_its_own_families_and_an_end),
+	    cmocka_unit_test(accept_chooses_the_format),
 	    cmocka_unit_test(gauges_take_reals),
 	    cmocka_unit_test(histograms_count_up_to_infinity),
 	    cmocka_unit_test(labels_are_escaped_and_must_fit),
 	    cmocka_unit_test(the_process_is_measured),
 	    cmocka_unit_test(quantiles_are_interpolated),
 	    cmocka_unit_test(two_types_of_one_name_abort),
+	    cmocka_unit_test(two_families_of_one_stem_abort),
+	    cmocka_unit_test(the_disk_and_restarts_are_measured),
 	    cmocka_unit_test(threads_lose_no_count),
 	};
 

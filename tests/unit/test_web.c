@@ -805,7 +805,8 @@ test_metrics_have_patterns_for_labels_and_never_paths(void **state)
 	    NULL);
 	run(&(struct web_input){.method = "GET", .request_uri = "/metrics"},
 	    NULL);
-	assert_true(head_has("Content-Type: text/plain; version=0.0.4\r\n"));
+	assert_true(head_has(
+	    "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"));
 	assert_null(strstr(buffer_text(&x.res.body), "secret-id"));
 	assert_null(strstr(buffer_text(&x.res.body), "BREW"));
 	assert_non_null(strstr(buffer_text(&x.res.body),
@@ -814,6 +815,13 @@ test_metrics_have_patterns_for_labels_and_never_paths(void **state)
 	assert_non_null(strstr(buffer_text(&x.res.body),
 	    "millrace_http_request_duration_seconds_count{"
 	    "route=\"none\"}"));
+	run(&(struct web_input){.method = "GET",
+		.request_uri = "/metrics",
+		.accept = "application/openmetrics-text;version=1.0.0"},
+	    NULL);
+	assert_true(head_has("Content-Type: application/openmetrics-text; "
+			     "version=1.0.0; charset=utf-8\r\n"));
+	assert_non_null(strstr(buffer_text(&x.res.body), "\n# EOF\n"));
 }
 
 static void
