@@ -475,7 +475,8 @@ fuzz:
 
 # ---- Running --------------------------------------------------------------
 
-.PHONY: run status logs start stop restart scale reset kafka kafka-stop
+.PHONY: run status logs start stop restart scale reset kafka kafka-stop \
+    monitoring monitoring-stop
 CTL = BROKER='$(BROKER)' MILLRACE_BUILD=$(abspath $(BUILD)) deploy/local/ctl
 COMMA_LIST = $(subst $(space),$(comma),$(strip $(1)))
 space := $(subst ,, )
@@ -510,6 +511,13 @@ kafka:
 
 kafka-stop:
 	@$(CTL) kafka-stop
+
+monitoring:
+	@deploy/local/packages run monitoring
+	@deploy/local/monitoring start
+
+monitoring-stop:
+	@deploy/local/monitoring stop
 
 # ---- A service of one's own ------------------------------------------------
 #
@@ -559,6 +567,8 @@ help:
 #:                       run three instances of a service
 #:   make reset          stop, then delete state and topics (asks; YES=1 doesn't)
 #:   make kafka          the broker alone, on port 9092; make kafka-stop
+#:   make monitoring     Prometheus and Alertmanager beside it;
+#:                       make monitoring-stop
 #:
 #: Building and testing
 #:   make                build everything into build/

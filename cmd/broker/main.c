@@ -9,6 +9,7 @@
 #include "base/signals.h"
 #include "broker/broker.h"
 #include "metrics/metrics.h"
+#include "service/notify.h"
 #include "service/process.h"
 
 static struct settings {
@@ -74,8 +75,11 @@ run(int signal_fd, struct mr_error *err)
 	settings.web.ready = broker_ready;
 	settings.web.alive = broker_alive;
 	settings.web.arg = b;
-	if ((server = web_start(&settings.web, err)) != NULL)
+	if ((server = web_start(&settings.web, err)) != NULL) {
+		notify_ready(settings.web.alive, settings.web.arg);
 		status = broker_run(b, signal_fd, err);
+	}
+	notify_stopping();
 	if (web_stop(server, settings.broker.drain_ms) == -1)
 		_Exit(EXIT_FAILURE); /* its threads still ask the broker */
 	broker_close(b);

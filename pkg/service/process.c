@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "metrics/metrics.h"
+#include "service/notify.h"
 #include "service/process.h"
 
 #define CHECK_MS 3000
@@ -89,6 +90,7 @@ process_begin(const char *program, struct process_conf *conf,
 		conf->instance = program;
 	log_init(conf->instance, (enum log_format)conf->log_format,
 	    (enum log_level)conf->log_level);
+	notify_open();
 	log_info("started", "program", program, "version", config_version(),
 	    "fcgi", web->listen);
 	metrics_restarts(conf->restarts);

@@ -46,7 +46,7 @@ const struct config_option *process_options(struct process_conf *conf);
  */
 int process_check(const char *program, const struct web_conf *web);
 
-/* process_begin -- open the log, in which a first line says what started, and
+/* process_begin -- open the log, connect to the service manager, in which a first line says what started, and
  * register how often it had to be.  Sets conf->instance if it isn't.  Strings are borrowed. */
 void process_begin(const char *program, struct process_conf *conf,
     const struct web_conf *web);

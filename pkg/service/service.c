@@ -10,6 +10,7 @@
 #include "base/program.h"
 #include "base/signals.h"
 #include "kafka/kafka.h"
+#include "service/notify.h"
 #include "service/process.h"
 #include "service/service.h"
 #include "service/service_internal.h"
@@ -442,8 +443,11 @@ run(const struct service *svc, int signal_fd, struct mr_error *err)
 	settings.web.arg = &running;
 	service_gauges_register(svc, settings.web.db_path);
 	metrics_watch_disk(settings.web.db_path);
-	if ((server = web_start(&settings.web, err)) != NULL)
+	if ((server = web_start(&settings.web, err)) != NULL) {
+		notify_ready(settings.web.alive, settings.web.arg);
 		status = stream_run(running.stream, signal_fd, err);
+	}
+	notify_stopping();
 	if (web_stop(server, settings.stream.drain_ms) == -1) {
 		/* Its threads still use the stream: leave all to the end. */
 		if (status == 0)

@@ -173,7 +173,8 @@ class System:
         if self.settings.broker == "embedded":
             argv = [os.path.join(self.settings.bin, "broker"),
                     "--listen", "127.0.0.1:%d" % self.kafka_port,
-                    "--data", os.path.join(self.base, "kafka-data")]
+                    "--data", os.path.join(self.base, "kafka-data"),
+                    "--fcgi", "unix:" + self.socket_of("kafka")]
         else:
             argv = [os.path.join(ROOT, "deploy/local/kafka"), "run"]
         self.kafka_process = Process(
@@ -212,19 +213,33 @@ class System:
 
     # -- nginx ------------------------------------------------------------
 
-    def nginx_start(self, scale=None):
+    def local_env(self):
+        """For the scripts in deploy/local, to be about this system."""
+        return dict(os.environ, MILLRACE_RUN=self.run,
+                    MILLRACE_DATA=self.data,
+                    MILLRACE_PORT=str(self.web_port),
+                    MILLRACE_BUILD=os.path.dirname(self.settings.bin),
+                    BROKER=self.settings.broker)
+
+    def nginx_conf(self, scale=None):
+        """Write its configuration; returns its path."""
         os.makedirs(os.path.join(self.run, "scale"), exist_ok=True)
         for program, count in (scale or {}).items():
             with open(os.path.join(self.run, "scale", program), "w") as f:
                 f.write("%d\n" % count)
-        env = dict(os.environ, MILLRACE_RUN=self.run,
-                   MILLRACE_DATA=self.data, MILLRACE_PORT=str(self.web_port),
-                   MILLRACE_BUILD=os.path.dirname(self.settings.bin))
         made = subprocess.run(
-            [os.path.join(ROOT, "deploy/local/nginx-conf")], env=env,
-            capture_output=True, text=True)
+            [os.path.join(ROOT, "deploy/local/nginx-conf")],
+            env=self.local_env(), capture_output=True, text=True)
         expect(made.returncode in (0, 3), "nginx-conf: %s", made.stderr)
-        conf = os.path.join(self.run, "nginx/nginx.conf")
+        return os.path.join(self.run, "nginx/nginx.conf")
+
+    def nginx_scale(self, **scale):
+        """Have nginx know so many instances of a program."""
+        self.nginx_conf(scale)
+        self.nginx_process.signal(signal.SIGHUP)
+
+    def nginx_start(self, scale=None):
+        conf = self.nginx_conf(scale)
         with open(conf) as f:
             if "user www-data;" in f.read():
                 shutil.chown(self.run, group="www-data")

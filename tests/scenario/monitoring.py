@@ -1,0 +1,343 @@
+"""monitoring -- what an operator is told, by a real Prometheus."""
+
+import glob
+import http.server
+import json
+import os
+import re
+import socket
+import subprocess
+import tempfile
+import threading
+import urllib.parse
+import urllib.request
+
+import clients
+from scenario import scenario
+from system import ROOT, Skip, expect, free_port
+
+RULES = os.path.join(ROOT, "deploy/monitoring/rules/*.yml")
+DASHBOARDS = os.path.join(ROOT, "deploy/monitoring/grafana/dashboards")
+PROGRAMS = ("promtool", "prometheus", "prometheus-alertmanager")
+OTHERS = ("calls", "call-producer", "logs")
+INSTANCES = ("kafka", "orders", "inventory", "notifications",
+             "notifications-2", "prices", "price-producer") + OTHERS
+# A family's name, as it is in a query or in the reference.
+NAME = re.compile(r"\b(?:millrace|process)_[a-z0-9_]+\b")
+SELECTOR = re.compile(
+    r"\b((?:millrace:?|process_|up\b)[a-zA-Z0-9_:]*)(\{[^}]*\})?")
+# In the reference, and only there with another --delivery.
+OPTIONAL = {"millrace_direct_delivered_total",
+            "millrace_direct_undelivered_total"}
+
+
+def need(*programs):
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/bin"
+    for program in programs:
+        if not any(os.access(os.path.join(folder, program), os.X_OK)
+                   for folder in path.split(":")):
+            raise Skip("%s isn't installed" % program)
+
+
+def run(argv, **how):
+    done = subprocess.run(argv, capture_output=True, text=True, **how)
+    expect(done.returncode == 0, "%s: %s%s", argv, done.stdout, done.stderr)
+    return done.stdout
+
+
+@scenario(kind=None)
+def rules_are_sound(context):
+    """promtool takes rules and their tests; each alert has a way out."""
+    need("promtool")
+    run(["promtool", "check", "rules"] + glob.glob(RULES))
+    run(["promtool", "test", "rules", os.path.join(
+        ROOT, "tests/monitoring/rules.yml")])
+    run([os.path.join(ROOT, "deploy/monitoring/dashboards"), "--check"])
+    with open(os.path.join(ROOT, "docs/RUNBOOK.md")) as f:
+        anchors = {"docs/RUNBOOK.md#" + line[3:].strip().lower()
+                   for line in f if line.startswith("## ")}
+    with open(os.path.join(ROOT, "tests/monitoring/rules.yml")) as f:
+        tests = f.read()
+    told, alerts = set(), 0
+    for path in glob.glob(RULES):
+        with open(path) as f:
+            blocks = f.read().split("- alert: ")[1:]
+        for block in blocks:
+            name = block.split()[0]
+            said = dict(re.findall(
+                r"^ {10}(summary|description|runbook): (.+)$", block, re.M))
+            expect(len(said) == 3, "%s says only %s", name, sorted(said))
+            expect(said["runbook"] in anchors, "%s: nothing is at %s", name,
+                   said["runbook"])
+            told.add(said["runbook"])
+            expect(re.search(r'alertname(=~|!?=|: )"?' + name, tests) or
+                   any(re.fullmatch(pattern, name) for pattern in re.findall(
+                       r'alertname=~"([^"]+)"', tests)),
+                   "no test has %s fire", name)
+            alerts += 1
+    expect(told == anchors, "no alert leads to %s", anchors - told)
+    context.say("%d alerts" % alerts)
+
+
+def start_all(context):
+    """Everything that has metrics, and two instances of one service."""
+    system = context.system
+    system.start("notifications-2")
+    for instance in OTHERS:
+        system.start(instance, flags=(
+            "--calls-per-minute", "6000") if instance == "call-producer"
+                     else ())
+    system.ready("notifications-2", *OTHERS)
+
+
+def stop_others(system):
+    system.stop("notifications-2", *OTHERS)
+
+
+@scenario()
+def every_metric_is_explained(context):
+    """promtool finds no fault in any program's metrics, and each is in the
+    reference; nothing else is."""
+    need("promtool")
+    system = context.system
+    with open(os.path.join(ROOT, "docs/QUICK-REFERENCE.md")) as f:
+        section = f.read().split("\n## Metrics\n")[1].split("\n## ")[0]
+    explained = set(NAME.findall(section))
+    start_all(context)
+    found = set()
+    for instance in INSTANCES:
+        if instance == "kafka" and system.settings.broker != "embedded":
+            continue
+        answer = system.call(instance, "GET", "/metrics")
+        text = answer.body.decode()
+        run(["promtool", "check", "metrics"], input=text)
+        families = set(re.findall(r"^# TYPE (\S+)", text, re.M))
+        strange = families - explained
+        expect(not strange, "%s has what docs/QUICK-REFERENCE.md doesn't: "
+               "%s", instance, sorted(strange))
+        expect("millrace_ready 1\n" in text, "%s isn't ready", instance)
+        found |= families
+        series = sum(not x.startswith("#") and "_bucket{" not in x
+                     for x in text.splitlines())
+        expect(series < 400, "%s has %d series", instance, series)
+        other = system.call(instance, "GET", "/metrics", headers={
+            "Accept": "application/openmetrics-text;version=1.0.0"})
+        expect(other.headers["content-type"].startswith(
+            "application/openmetrics-text; version=1.0.0") and
+            other.body.endswith(b"\n# EOF\n"), "%s: %s", instance,
+            other.headers)
+    stop_others(system)
+    if system.settings.broker == "embedded":
+        gone = explained - found - OPTIONAL
+        expect(not gone, "nothing has %s", sorted(gone))
+    context.say("%d metrics" % len(found))
+
+
+@scenario(kind=None)
+def systemd_takes_the_units(context):
+    """systemd-analyze finds no fault, and little exposed."""
+    need("systemd-analyze")
+    folder = os.path.join(ROOT, "deploy/systemd")
+    with tempfile.TemporaryDirectory() as copies:
+        for name in os.listdir(folder):
+            with open(os.path.join(folder, name)) as f:
+                text = f.read()
+            # The programs aren't installed here.
+            text = text.replace("/usr/local/bin", context.settings.bin)
+            with open(os.path.join(copies, name), "w") as f:
+                f.write(text)
+        os.rename(os.path.join(copies, "millrace@.service"),
+                  os.path.join(copies, "millrace@orders.service"))
+        units = [os.path.join(copies, name) for name in (
+            "millrace@orders.service", "millrace-broker.service",
+            "millrace.target")]
+        done = subprocess.run(["systemd-analyze", "--man=no", "verify"] +
+                              units, capture_output=True, text=True)
+        faults = [x for x in done.stderr.splitlines() if copies in x or
+                  "millrace" in x]
+        expect(done.returncode == 0 and not faults, "%s", done.stderr)
+        for unit in units[:2]:
+            run(["systemd-analyze", "security", "--offline=true",
+                 "--threshold=15", unit])
+
+
+@scenario(kind=None)
+def a_service_manager_is_told(context):
+    """READY=1 when it serves, WATCHDOG=1 while it lives, STOPPING=1."""
+    with tempfile.TemporaryDirectory() as folder:
+        manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        manager.bind(os.path.join(folder, "notify"))
+        manager.settimeout(30 * context.settings.slow)
+        process = subprocess.Popen(
+            [os.path.join(context.settings.bin, "broker"), "--data",
+             os.path.join(folder, "data"), "--listen", "127.0.0.1:%d" %
+             free_port(set()), "--fcgi", "unix:" +
+             os.path.join(folder, "sock")],
+            stderr=subprocess.DEVNULL,
+            env=dict(os.environ, NOTIFY_SOCKET=manager.getsockname(),
+                     WATCHDOG_USEC="200000"))
+        try:
+            expect(manager.recv(99) == b"READY=1", "no READY=1")
+            expect(clients.fcgi(os.path.join(folder, "sock"), "GET",
+                                "/livez").status == 200, "not alive")
+            for _ in range(3):
+                expect(manager.recv(99) == b"WATCHDOG=1", "no WATCHDOG=1")
+            process.terminate()
+            told = manager.recv(99)
+            while told == b"WATCHDOG=1":
+                told = manager.recv(99)
+            expect(told == b"STOPPING=1", "%s", told)
+            expect(process.wait(30 * context.settings.slow) == 0, "status %s",
+                   process.returncode)
+        finally:
+            process.kill()
+            process.wait()
+            manager.close()
+
+
+class Webhook(http.server.ThreadingHTTPServer):
+    """Keeps what Alertmanager posts: (status, alert's labels)."""
+
+    def __init__(self):
+        self.told = []
+        super().__init__(("127.0.0.1", 0), WebhookHandler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def has(self, status, **labels):
+        return any(told == status and labels.items() <= have.items()
+                   for told, have in list(self.told))
+
+
+class WebhookHandler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        for alert in json.loads(body)["alerts"]:
+            self.server.told.append((alert["status"], alert["labels"]))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+class Monitoring:
+    """`deploy/local/monitoring start`, in a hurry: a second for what takes
+    a quarter of a minute there, and alerts that wait for two."""
+
+    def __init__(self, system):
+        self.system = system
+        ports = set()
+        self.port = free_port(ports)
+        self.webhook = Webhook()
+        rules = os.path.join(system.base, "rules.yml")
+        with open(rules, "w") as out:
+            groups = []
+            for path in sorted(glob.glob(RULES)):
+                with open(path) as f:
+                    groups.append(f.read().split("groups:\n")[1])
+            out.write("groups:\n" + re.sub(
+                r"^( +for:) \S+$", r"\1 2s", "".join(groups), flags=re.M))
+        self.env = dict(
+            system.local_env(), SCRAPE_INTERVAL="1s", ALERT_RULES=rules,
+            PROMETHEUS_PORT=str(self.port),
+            ALERTMANAGER_PORT=str(free_port(ports)),
+            ALERT_WEBHOOK="http://127.0.0.1:%d/" %
+            self.webhook.server_address[1])
+
+    def local(self, name, *args):
+        run([os.path.join(ROOT, "deploy/local", name)] + list(args),
+            env=self.env)
+
+    def close(self):
+        self.local("monitoring", "stop")
+        self.webhook.shutdown()
+        self.webhook.server_close()
+
+    def get(self, path, **query):
+        url = "http://127.0.0.1:%d/api/v1/%s?%s" % (
+            self.port, path, urllib.parse.urlencode(query))
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)["data"]
+
+    def has_data(self, query):
+        return len(self.get("query", query=query)["result"]) > 0
+
+
+def queries():
+    """What the panels ask, and of the rules each selector: an alert's whole
+    query has data only when it fires."""
+    asked = set()
+    for path in glob.glob(os.path.join(DASHBOARDS, "*.json")):
+        with open(path) as f:
+            for panel in json.load(f)["panels"]:
+                asked.update(x["expr"].replace("$__rate_interval", "1m")
+                             .replace("$program", "orders")
+                             for x in panel["targets"])
+    for path in glob.glob(RULES):
+        with open(path) as f:
+            for expr in re.findall(
+                    r"^ +expr: (?:>-\n)?((?:.+\n)(?:^ {10}\S.*\n)*)",
+                    f.read(), re.M):
+                asked.update(name + labels
+                             for name, labels in SELECTOR.findall(expr))
+    return sorted(asked)
+
+
+def wait_for_data(context, monitoring):
+    """Every query has data, once there were orders and time for a rate."""
+    system, left = context.system, queries()
+    context.say("%d queries" % len(left))
+    if system.settings.broker != "embedded":
+        left = [x for x in left if "millrace_broker_" not in x]
+
+    def all_have():
+        system.web("POST", "/orders", json.dumps(
+            {"item": "Laptop", "quantity": 1}),
+                   {"Content-Type": "application/json"})
+        left[:] = [x for x in left if not monitoring.has_data(x)]
+        if left:
+            raise OSError("no data: %s" % "; ".join(left))
+        return True
+    system.wait_for("every query has data", all_have, 30, 0.5)
+
+
+def wait_until_found(context, monitoring):
+    def all_up():
+        have = {x["metric"]["instance"] for x in monitoring.get(
+            "query", query='up{job="millrace"} == 1')["result"]}
+        lacking = set(INSTANCES) - have
+        if context.system.settings.broker != "embedded":
+            lacking.discard("kafka")
+        if lacking:
+            raise OSError("not found: %s" % sorted(lacking))
+        return True
+    context.system.wait_for("Prometheus finds all instances", all_up)
+
+
+@scenario(spoils=True)
+def alerts_reach_their_webhook(context):
+    """A killed consumer's alert gets to the webhook and is taken back; all
+    queries of rules and panels have data; all instances are found."""
+    need(*PROGRAMS)
+    system = context.system
+    start_all(context)
+    system.nginx_scale(notifications=2)
+    monitoring = Monitoring(system)
+    try:
+        instances = [x for x in INSTANCES if x != "kafka" or
+                     system.settings.broker == "embedded"]
+        monitoring.local("targets", *instances)
+        monitoring.local("monitoring", "start")
+        wait_until_found(context, monitoring)
+        wait_for_data(context, monitoring)
+        system.kill("notifications-2", restart=False)
+        labels = {"alertname": "MillraceDown", "instance": "notifications-2"}
+        system.wait_for("the alert reaches the webhook", lambda:
+                        monitoring.webhook.has("firing", **labels))
+        expect(not monitoring.webhook.has("resolved", **labels),
+               "it was taken back while the consumer was down")
+        system.start("notifications-2")
+        system.wait_for("the alert is taken back", lambda:
+                        monitoring.webhook.has("resolved", **labels))
+    finally:
+        monitoring.close()
