@@ -358,7 +358,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t choice = fuzz_byte(&in);
 
 	if (choice & 0x80)
-		encode((choice & 0x7f) % (USERS + 1), &in);
+		encode((choice & 0x7fU) % (USERS + 1), &in);
 	else
 		decode(choice % (KINDS + 1), in.p, in.left);
 	return (0);

@@ -52,6 +52,11 @@ async function until(what, probe, patienceMs = PATIENCE_MS) {
 
 const text = async (page, selector) => (await page.locator(selector).first().textContent() ?? "").trim();
 
+/* A feed may have tried again by itself, and hidden the button. */
+const retryNow = (page, feed) => page.evaluate((at) => {
+	document.querySelector(`${at} button`).click();
+}, feed);
+
 /* Of the chart's canvas: how many pixels are drawn, and a sum that moves with them. */
 const chartInk = (page, selector = "#chart") => page.evaluate((at) => {
 	const canvas = document.querySelector(`${at} canvas`);
@@ -782,7 +787,7 @@ check("calls: without any, and without an answer, the page says so", async ({ pa
 	stub.faults.calls = 502;
 	await until("stale", async () => /No answer for \d+ s.*retrying/.test(await text(page, "#calls-feed .feed-text")));
 	delete stub.faults.calls;
-	await page.click("#calls-feed button");
+	await retryNow(page, "#calls-feed");
 	await until("live again", async () => await page.getAttribute("#calls-feed", "data-state") === "live");
 });
 
@@ -831,7 +836,7 @@ check("analytics: without events, and without an answer, the page says so", asyn
 	await until("stale", async () => /No answer for \d+ s.*retrying/.test(await text(page, "#analytics-feed .feed-text")));
 	delete stub.faults.analytics;
 	stub.analytics.fill(5, 1795658820000);
-	await page.click("#analytics-feed button");
+	await retryNow(page, "#analytics-feed");
 	await until("the sum", async () => await text(page, "#sum-users") === "321");
 });
 
@@ -905,7 +910,7 @@ check("logs: without lines, with a bad search and without an answer, the page sa
 	stub.faults.logs = 502;
 	await until("stale", async () => /No answer for \d+ s.*retrying/.test(await text(page, "#logs-feed .feed-text")));
 	delete stub.faults.logs;
-	await page.click("#logs-feed button");
+	await retryNow(page, "#logs-feed");
 	await until("live again", async () => await page.getAttribute("#logs-feed", "data-state") === "live");
 });
 

@@ -209,7 +209,7 @@ def read_only_disk(context):
             system.wait_for("orders are placed", lambda: load.placed >= 20)
             disk.fail()
             refused(system, ledger, "mount its file system for writing again")
-            expect(system.ends, "nobody noticed")
+            system.wait_for("somebody ends", lambda: system.ends)
             bad = [e for e in system.ends if e[2] not in (1, UNKNOWN)]
             expect(not bad, "ended otherwise: %r", bad[:3])
             # To mount it anew nobody may be on it.
