@@ -452,7 +452,7 @@ on_assign(void *arg, struct kafka_position *positions, int count)
 			 positions[i].partition)) == NULL) {
 			log_error("out of memory for an assignment", "topic",
 			    positions[i].topic);
-			atomic_store(&s->stopping, 1);
+			atomic_store(&s->stopping, 2);
 			return;
 		}
 		partition_drop(p, p->held_count);
