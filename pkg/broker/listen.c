@@ -116,7 +116,7 @@ int
 listeners_sandbox(const struct broker_conf *conf, struct sandbox *sb,
     struct mr_error *err)
 {
-	const char *port = NULL;
+	const char *port = "";
 	char host[256];
 	int i;
 

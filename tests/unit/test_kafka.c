@@ -1073,7 +1073,7 @@ a_log_that_was_cut_and_grew_again_is_told_at_assignment(void **state)
 {
 	struct kafka_position at = {.topic = "cut", .leader_epoch = -1};
 	struct kafka_consumer *consumer;
-	struct kafka_record r[8];
+	struct kafka_record r[8] = {0};
 	struct mr_error err = {0};
 	int64_t deadline = clock_mono_us() + DEADLINE_US;
 	int32_t older;
