@@ -393,6 +393,8 @@ test-kafka:
 test-kafka-built: all tests
 	@$(MAKE) FAILPOINTS=1 BUILD=$(FAILPOINTS_BUILD) all
 	@deploy/local/kafka libs
+	@KAFKA_POM=tests/conformance/pom.xml KAFKA_LIBS=build/kafka/libs-3 \
+	    deploy/local/kafka libs
 	@$(RUN_SUITES) $(KAFKA_SUITES)
 
 # Two commands on a minimal Debian; make test-fresh DEBIAN=13, or '12 13'.
