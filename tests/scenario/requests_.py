@@ -1,6 +1,7 @@
 """requests_ -- what the HTTP faces promise, good requests and bad ones."""
 
 import json
+import os
 import re
 import socket
 import threading
@@ -11,7 +12,7 @@ import clients
 import load
 import verify
 from scenario import scenario
-from system import expect
+from system import ROOT, expect
 
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-"
                    r"[0-9a-f]{12}\Z")
@@ -58,6 +59,22 @@ def problem(answer, status, what):
     expect(body["status"] == status and body["title"] and body["type"],
            "%s: %r", what, body)
     return body
+
+
+@scenario()
+def pages_are_served(context):
+    """Each page is where the others' links say, and nothing else is."""
+    pages = sorted(os.listdir(os.path.join(ROOT, "www/ui")))
+    expect(pages, "there are no pages")
+    paths = ["/"] + ["/ui/" + name.removesuffix(".html") for name in pages]
+    for path in paths:
+        answer = context.system.web("GET", path)
+        expect(answer.status == 200 and
+               answer.headers["content-type"].startswith("text/html") and
+               b"</html>" in answer.body, "%s: %r", path, answer)
+    answer = context.system.web("GET", "/ui/nothing")
+    expect(answer.status == 404, "/ui/nothing: %r", answer)
+    context.say(", ".join(paths))
 
 
 @scenario(about_broker=True)
