@@ -20,6 +20,9 @@ LIBS = {"4": os.path.join(ROOT, "build/kafka/libs"),
 TOOLS = "org.apache.kafka.tools."
 GROUPS = TOOLS + "consumer.group.ConsumerGroupCommand"
 LIMIT_S = 120
+# Its own 5 s begin before the tool has loaded what it connects with: on a busy
+# machine they are over before a first request is sent.
+PATIENT = ("--timeout", 60000)
 
 # What differs between two brokers, and between two runs.
 CLEANED = (
@@ -52,11 +55,17 @@ def clean_lines(text):
     return lines
 
 
-def run(argv, text=None):
+def run_as_is(argv, text=None):
+    """Exit status, and all that it printed."""
     done = subprocess.run(
         argv, input=text if text is not None else "", text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT_S)
-    return [done.returncode] + clean_lines(done.stdout)
+    return done.returncode, done.stdout
+
+
+def run(argv, text=None):
+    status, printed = run_as_is(argv, text)
+    return [status] + clean_lines(printed)
 
 
 def tool(broker, name, *arguments, text=None, generation="4",
@@ -255,7 +264,7 @@ def moved(broker, group, topic, how, generation):
         how = (how[0], path)
     try:
         return numbers(tool(
-            broker, GROUPS, "--group", group, "--reset-offsets",
+            broker, GROUPS, "--group", group, *PATIENT, "--reset-offsets",
             *(() if path else ("--topic", topic)), *how, "--execute",
             generation=generation), "TOPIC", "PARTITION", "NEW-OFFSET")
     finally:
@@ -276,7 +285,7 @@ def groups_of(broker, generation, resets):
                    "--timeout-ms", 30000, generation=generation)
 
     def ask(*arguments):
-        return tool(broker, GROUPS, "--group", group, *arguments,
+        return tool(broker, GROUPS, "--group", group, *PATIENT, *arguments,
                     generation=generation)
     found = [sorted(map(str, command)),
              numbers(ask("--describe"), "GROUP", "TOPIC", "PARTITION",
@@ -297,6 +306,11 @@ def kafka_consumer_groups(broker):
     return groups_of(broker, "4", RESETS)
 
 
+@scenario
+def kafka_consumer_groups_of_3(broker):
+    return groups_of(broker, "3", RESETS[:1])
+
+
 # ---- others -----------------------------------------------------------------
 
 @scenario
@@ -314,3 +328,23 @@ def kcat_lists_and_groups(broker):
               if str(line).startswith("{")]
     return [sent, [line for line in group if not str(line).startswith("%")],
             topics]
+
+
+@scenario
+def java_producers_transactions_are_refused_at_once(broker):
+    """On the embedded broker, which has none."""
+    if broker.name != "embedded":
+        return []
+    make(broker.connect(), "tools-transaction")
+    # Who asks again does so for ten minutes, which is more than LIMIT_S.
+    status, said = run_as_is(
+        ["java", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+         "-cp", LIBS["4"] + "/*", TOOLS + "ProducerPerformance",
+         "--topic", "tools-transaction",
+         "--num-records", "10", "--record-size", "10", "--throughput", "-1",
+         "--transactional-id", "t", "--transaction-duration-ms", "1000",
+         "--producer-props", "max.block.ms=600000",
+         "bootstrap.servers=127.0.0.1:%d" % broker.port])
+    if status != 0 and "this broker has no transactions" in said:
+        return []
+    return [status, said]
