@@ -1,0 +1,424 @@
+/*
+ * broker: Fetch, from bytes to bytes.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "broker_fixture.h"
+
+#define LONG_MS 20000
+
+static int
+begin(void **state)
+{
+
+	(void)state;
+	broker_begin(NULL);
+	return (0);
+}
+
+static int
+end(void **state)
+{
+
+	(void)state;
+	broker_end();
+	return (0);
+}
+
+/* Ten records, of offsets 0 to 9, the first three deleted. */
+static void
+fill(struct client *c, const char *topic)
+{
+	struct wire_delete_records_request in;
+	struct wire_delete_records_request_topic t;
+	struct wire_delete_records_request_partition p;
+	struct wire_delete_records_response out;
+	int i;
+
+	assert_int_equal(make_topic(c, topic, 1, NULL), WIRE_NONE);
+	for (i = 0; i < 10; i++)
+		assert_int_equal(produce_one(c, topic, "k", 100,
+				     clock_wall_ms()),
+		    i);
+	wire_defaults(wire_delete_records_request_layout(), &in);
+	p.partition_index = 0;
+	p.offset = 3;
+	t.name = wire_text(topic);
+	t.partitions.at = &p;
+	t.partitions.count = 1;
+	in.topics.at = &t;
+	in.topics.count = 1;
+	client_call(c, WIRE_API_DeleteRecords, 1, &in, &out);
+	assert_int_equal(out.topics.at[0].partitions.at[0].low_watermark, 3);
+}
+
+static const struct asked {
+	const char *topic;
+	int32_t partition;
+	int64_t offset;
+	int32_t epoch;
+	int16_t error;
+	int64_t first; /* base offset of what comes; -1: nothing */
+} table[] = {
+    {"ten", 0, 3, -1, WIRE_NONE, 3},
+    {"ten", 0, 9, -1, WIRE_NONE, 9},
+    {"ten", 0, 10, -1, WIRE_NONE, -1}, /* the end: nothing yet */
+    {"ten", 0, 2, -1, WIRE_OFFSET_OUT_OF_RANGE, -1}, /* deleted */
+    {"ten", 0, 11, -1, WIRE_OFFSET_OUT_OF_RANGE, -1},
+    {"ten", 0, -1, -1, WIRE_OFFSET_OUT_OF_RANGE, -1},
+    {"ten", 1, 0, -1, WIRE_UNKNOWN_TOPIC_OR_PARTITION, -1},
+    {"ten", -1, 0, -1, WIRE_UNKNOWN_TOPIC_OR_PARTITION, -1},
+    {"none", 0, 0, -1, WIRE_UNKNOWN_TOPIC_OR_PARTITION, -1},
+    {"ten", 0, 3, 1, WIRE_NONE, 3}, /* the second start */
+    {"ten", 0, 3, 0, WIRE_FENCED_LEADER_EPOCH, -1},
+    {"ten", 0, 3, 2, WIRE_UNKNOWN_LEADER_EPOCH, -1},
+};
+
+static void
+offsets_and_epochs_are_checked(void **state)
+{
+	struct wire_fetch_response_partition p;
+	struct client c = client_connect();
+	struct wire_fetch_response out;
+	struct fetch_ask ask;
+	size_t i;
+
+	(void)state;
+	fill(&c, "ten");
+	client_close(&c);
+	broker_restart();
+	c = client_connect();
+	for (i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		(void)fetch_ask(&ask, table[i].topic, table[i].offset, 0);
+		ask.partition.partition = table[i].partition;
+		ask.partition.current_leader_epoch = table[i].epoch;
+		ask.partition.partition_max_bytes = 1;
+		client_call(&c, WIRE_API_Fetch, 11, &ask.in, &out);
+		p = *only_partition(&out);
+		if (p.error_code != table[i].error)
+			fail_msg("case %zu: %d", i, p.error_code);
+		if (table[i].first < 0) {
+			assert_true(p.records.length <= 0);
+		} else {
+			/* One batch comes, however little is asked for. */
+			assert_true(p.records.length > 61);
+			assert_int_equal(get_i64(p.records.at), table[i].first);
+			assert_int_equal(p.records.length,
+			    12 + get_i32(p.records.at + 8));
+		}
+		assert_int_equal(p.high_watermark,
+		    table[i].error == WIRE_NONE ? 10 : -1);
+		assert_int_equal(p.log_start_offset,
+		    table[i].error == WIRE_NONE ? 3 : -1);
+	}
+	client_close(&c);
+}
+
+static void
+limits_are_kept_to(void **state)
+{
+	static const struct {
+		int32_t max_bytes, partition_max_bytes;
+		int most; /* batches */
+	} limits[] = {
+	    {1 << 20, 1 << 20, 7},
+	    {1, 1 << 20, 1},
+	    {1 << 20, 1, 1},
+	    {0, 0, 1},
+	    {-1, -1, 1},
+	    {400, 1 << 20, 2},
+	};
+	struct wire_fetch_response_partition p;
+	struct client c = client_connect();
+	struct wire_fetch_response out;
+	struct fetch_ask ask;
+	int64_t size, whole;
+	size_t i;
+
+	(void)state;
+	fill(&c, "ten");
+	whole = fetch(&c, "ten", 3, 0).records.length / 7;
+	for (i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		(void)fetch_ask(&ask, "ten", 3, 0);
+		ask.in.max_bytes = limits[i].max_bytes;
+		ask.partition.partition_max_bytes = limits[i]
+							.partition_max_bytes;
+		client_call(&c, WIRE_API_Fetch, 11, &ask.in, &out);
+		p = *only_partition(&out);
+		size = p.records.length;
+		assert_int_equal(p.error_code, WIRE_NONE);
+		assert_in_range(size, whole, whole * limits[i].most);
+	}
+	client_close(&c);
+}
+
+static void
+sessions_are_declined(void **state)
+{
+	struct client c = client_connect();
+	struct wire_fetch_response out;
+	struct fetch_ask ask;
+
+	(void)state;
+	fill(&c, "ten");
+	(void)fetch_ask(&ask, "ten", 3, 0);
+	ask.in.session_epoch = 0; /* one is asked for */
+	client_call(&c, WIRE_API_Fetch, 11, &ask.in, &out);
+	assert_int_equal(out.session_id, 0);
+	assert_true(only_partition(&out)->records.length > 0);
+	ask.in.session_id = 7; /* and one that nobody gave */
+	ask.in.session_epoch = 1;
+	client_call(&c, WIRE_API_Fetch, 11, &ask.in, &out);
+	assert_int_equal(out.error_code, WIRE_FETCH_SESSION_ID_NOT_FOUND);
+	assert_int_equal(out.topics.count, 0);
+	client_close(&c);
+}
+
+static void
+topics_are_named_by_id_from_version_13_on(void **state)
+{
+	struct client c = client_connect();
+	struct wire_fetch_response out;
+	struct fetch_ask ask;
+
+	(void)state;
+	fill(&c, "ten");
+	(void)fetch_ask(&ask, "", 3, 0);
+	ask.topic.topic_id = topic_id(&c, "ten");
+	client_call(&c, WIRE_API_Fetch, 13, &ask.in, &out);
+	assert_true(only_partition(&out)->records.length > 0);
+	ask.topic.topic_id.bytes[0] ^= 1;
+	client_call(&c, WIRE_API_Fetch, 13, &ask.in, &out);
+	assert_int_equal(only_partition(&out)->error_code,
+	    WIRE_UNKNOWN_TOPIC_ID);
+	client_close(&c);
+}
+
+/* ---- long polls --------------------------------------------------------- */
+
+static void
+a_fetch_without_records_waits_its_time(void **state)
+{
+	struct wire_fetch_response_partition p;
+	struct client c = client_connect();
+	int64_t began;
+
+	(void)state;
+	assert_int_equal(make_topic(&c, "t", 1, NULL), WIRE_NONE);
+	began = clock_mono_us();
+	p = fetch(&c, "t", 0, 200);
+	assert_int_equal(p.error_code, WIRE_NONE);
+	assert_true(p.records.length <= 0);
+	assert_true(clock_mono_us() - began >= 200000);
+	client_close(&c);
+}
+
+/* What ends the wait of a fetch. */
+enum event { RECORDS, DELETION, GONE };
+
+static void
+wake(struct client *c, enum event event)
+{
+	struct client writer = client_connect();
+
+	if (event == RECORDS)
+		(void)produce_one(&writer, "t", "k", 100, clock_wall_ms());
+	else if (event == DELETION)
+		assert_int_equal(delete_topic(&writer, "t"), WIRE_NONE);
+	else
+		client_close(c);
+	client_close(&writer);
+}
+
+static void
+a_waiting_fetch_is_ended_by(enum event event, int16_t error, int64_t bytes)
+{
+	const struct wire_fetch_response_partition *p;
+	struct client c = client_connect();
+	struct wire_fetch_response out;
+	struct fetch_ask ask;
+
+	assert_int_equal(make_topic(&c, "t", 1, NULL), WIRE_NONE);
+	client_send(&c, WIRE_API_Fetch, 11, fetch_ask(&ask, "t", 0, LONG_MS));
+	assert_false(is_answered_within(&c, 50));
+	wake(&c, event);
+	if (event == GONE)
+		return;
+	assert_true(is_answered_within(&c, LONG_MS / 2));
+	assert_int_equal(client_receive(&c, WIRE_API_Fetch, 11, &out), 1);
+	p = only_partition(&out);
+	assert_int_equal(p->error_code, error);
+	assert_true(
+	    bytes == 0 ? p->records.length <= 0 : p->records.length > 0);
+	client_close(&c);
+}
+
+static void
+records_end_the_wait(void **state)
+{
+
+	(void)state;
+	a_waiting_fetch_is_ended_by(RECORDS, WIRE_NONE, 1);
+}
+
+static void
+deletion_of_the_topic_ends_the_wait(void **state)
+{
+
+	(void)state;
+	a_waiting_fetch_is_ended_by(DELETION, WIRE_UNKNOWN_TOPIC_OR_PARTITION,
+	    0);
+}
+
+static void
+who_waits_may_go(void **state)
+{
+	struct client c;
+
+	(void)state;
+	a_waiting_fetch_is_ended_by(GONE, WIRE_NONE, 0);
+	c = client_connect();
+	assert_int_equal(produce_one(&c, "t", "k", 100, clock_wall_ms()), 0);
+	client_close(&c);
+}
+
+static void
+a_wait_is_for_min_bytes(void **state)
+{
+	struct client c = client_connect(), writer = client_connect();
+	struct wire_fetch_response out;
+	struct fetch_ask ask;
+
+	(void)state;
+	assert_int_equal(make_topic(&c, "t", 1, NULL), WIRE_NONE);
+	(void)fetch_ask(&ask, "t", 0, LONG_MS);
+	ask.in.min_bytes = 2000;
+	client_send(&c, WIRE_API_Fetch, 11, &ask.in);
+	(void)produce_one(&writer, "t", "k", 900, clock_wall_ms());
+	assert_false(is_answered_within(&c, 100));
+	(void)produce_one(&writer, "t", "k", 900, clock_wall_ms());
+	(void)produce_one(&writer, "t", "k", 900, clock_wall_ms());
+	assert_true(is_answered_within(&c, LONG_MS / 2));
+	assert_int_equal(client_receive(&c, WIRE_API_Fetch, 11, &out), 1);
+	assert_true(only_partition(&out)->records.length >= 2000);
+	client_close(&writer);
+	client_close(&c);
+}
+
+static void
+many_wait_and_all_are_woken(void **state)
+{
+	enum { READERS = 20 };
+	struct client readers[READERS], writer = client_connect();
+	struct wire_fetch_response out;
+	struct fetch_ask ask;
+	int i;
+
+	(void)state;
+	assert_int_equal(make_topic(&writer, "t", 1, NULL), WIRE_NONE);
+	for (i = 0; i < READERS; i++) {
+		readers[i] = client_connect();
+		client_send(&readers[i], WIRE_API_Fetch, 11,
+		    fetch_ask(&ask, "t", 0, LONG_MS));
+	}
+	assert_false(is_answered_within(&readers[READERS - 1], 50));
+	client_close(&readers[3]);
+	(void)produce_one(&writer, "t", "k", 100, clock_wall_ms());
+	for (i = 0; i < READERS; i++) {
+		if (i == 3)
+			continue;
+		assert_true(is_answered_within(&readers[i], LONG_MS / 2));
+		assert_int_equal(client_receive(&readers[i], WIRE_API_Fetch, 11,
+				     &out),
+		    1);
+		assert_true(only_partition(&out)->records.length > 0);
+		client_close(&readers[i]);
+	}
+	client_close(&writer);
+}
+
+/* ---- damage ------------------------------------------------------------- */
+
+/* The file that the broker keeps topic t's records in. */
+static void
+path_of_log(const struct wire_uuid *id, char *path, size_t size)
+{
+	int n = snprintf(path, size, "%s/topics/", served.data);
+	size_t i;
+
+	for (i = 0; i < sizeof(id->bytes); i++)
+		n += snprintf(path + n, size - (size_t)n, "%02x", id->bytes[i]);
+	snprintf(path + n, size - (size_t)n, "/0/%020d.log", 0);
+}
+
+static void
+a_damaged_range_is_an_error_and_the_rest_is_read(void **state)
+{
+	struct wire_fetch_response_partition p;
+	struct client c = client_connect();
+	struct wire_uuid id;
+	char path[300];
+	int64_t whole;
+	uint8_t byte;
+	int fd, i;
+
+	(void)state;
+	assert_int_equal(make_topic(&c, "t", 1, NULL), WIRE_NONE);
+	for (i = 0; i < 200; i++)
+		(void)produce_one(&c, "t", "k", 1000, clock_wall_ms());
+	p = fetch(&c, "t", 0, 0);
+	whole = 12 + get_i32(p.records.at + 8);
+	id = topic_id(&c, "t");
+	client_close(&c);
+	assert_int_equal(broker_down(), 0);
+	path_of_log(&id, path, sizeof(path));
+	assert_int_not_equal(fd = open(path, O_RDWR), -1);
+	assert_int_equal(pread(fd, &byte, 1, whole * 100 + 500), 1);
+	byte ^= 1;
+	assert_int_equal(pwrite(fd, &byte, 1, whole * 100 + 500), 1);
+	close(fd);
+	broker_up();
+	c = client_connect();
+	assert_int_equal(fetch(&c, "t", 100, 0).error_code,
+	    WIRE_KAFKA_STORAGE_ERROR);
+	p = fetch(&c, "t", 199, 0);
+	assert_int_equal(p.error_code, WIRE_NONE);
+	assert_int_equal(get_i64(p.records.at), 199);
+	p = fetch(&c, "t", 0, 0);
+	assert_int_equal(p.error_code, WIRE_NONE);
+	assert_in_range(p.records.length, whole, whole * 100);
+	client_close(&c);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(offsets_and_epochs_are_checked,
+		begin, end),
+	    cmocka_unit_test_setup_teardown(limits_are_kept_to, begin, end),
+	    cmocka_unit_test_setup_teardown(sessions_are_declined, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		topics_are_named_by_id_from_version_13_on, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		a_fetch_without_records_waits_its_time, begin, end),
+	    cmocka_unit_test_setup_teardown(records_end_the_wait, begin, end),
+	    cmocka_unit_test_setup_teardown(deletion_of_the_topic_ends_the_wait,
+		begin, end),
+	    cmocka_unit_test_setup_teardown(who_waits_may_go, begin, end),
+	    cmocka_unit_test_setup_teardown(a_wait_is_for_min_bytes, begin,
+		end),
+	    cmocka_unit_test_setup_teardown(many_wait_and_all_are_woken, begin,
+		end),
+	    cmocka_unit_test_setup_teardown(
+		a_damaged_range_is_an_error_and_the_rest_is_read, begin, end),
+	};
+
+	return (cmocka_run_group_tests_name("broker_fetch", tests, NULL, NULL));
+}

@@ -1,0 +1,375 @@
+/*
+ * broker: ListOffsets, OffsetForLeaderEpoch, DeleteRecords, DescribeLogDirs and
+ * DescribeProducers, from bytes to bytes.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "broker_fixture.h"
+
+#define LARGEST (-3)
+#define EARLIEST_LOCAL (-4)
+#define LATEST_TIERED (-5)
+
+static int64_t now_ms;
+
+static int
+begin(void **state)
+{
+
+	(void)state;
+	now_ms = clock_wall_ms();
+	broker_begin(NULL);
+	return (0);
+}
+
+static int
+end(void **state)
+{
+
+	(void)state;
+	broker_end();
+	return (0);
+}
+
+/* ---- ListOffsets -------------------------------------------------------- */
+
+/* Records of offsets 0 to 2, of times now, 2 s later, 1 s later. */
+static void
+fill(struct client *c)
+{
+
+	assert_int_equal(make_topic(c, "t", 1, NULL), WIRE_NONE);
+	assert_int_equal(produce_one(c, "t", "a", 10, now_ms), 0);
+	assert_int_equal(produce_one(c, "t", "b", 10, now_ms + 2000), 1);
+	assert_int_equal(produce_one(c, "t", "c", 10, now_ms + 1000), 2);
+}
+
+/* Of times above zero: milliseconds from now on. */
+static const struct asked {
+	int64_t when;
+	int64_t offset;
+	int64_t time; /* of what was found; -1: not said */
+	int16_t error;
+} table[] = {
+    {LATEST, 3, -1, WIRE_NONE},
+    {EARLIEST, 0, -1, WIRE_NONE},
+    {LARGEST, 1, 2000, WIRE_NONE},
+    {EARLIEST_LOCAL, 0, -1, WIRE_NONE},
+    {LATEST_TIERED, -1, -1, WIRE_NONE},
+    {LATEST_TIERED - 1, -1, -1, WIRE_UNSUPPORTED_VERSION},
+    {0, 0, 0, WIRE_NONE},
+    {1, 1, 2000, WIRE_NONE},
+    {2000, 1, 2000, WIRE_NONE},
+    {2001, -1, -1, WIRE_NONE},
+};
+
+static int64_t
+in_real_time(int64_t t)
+{
+
+	return (t < 0 ? t : now_ms + t);
+}
+
+static void
+offsets_of_every_kind_are_found(void **state)
+{
+	struct wire_list_offsets_response_partition p;
+	struct client c = client_connect();
+	size_t i;
+
+	(void)state;
+	fill(&c);
+	for (i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		p = list_offset_at(&c, 9, "t", 0, in_real_time(table[i].when),
+		    -1);
+		if (p.error_code != table[i].error ||
+		    p.offset != table[i].offset ||
+		    p.timestamp != in_real_time(table[i].time))
+			fail_msg("case %zu: error %d, offset %lld, time %lld",
+			    i, p.error_code, (long long)p.offset,
+			    (long long)p.timestamp);
+	}
+	client_close(&c);
+}
+
+static void
+an_empty_log_ends_where_it_begins(void **state)
+{
+	struct client c = client_connect();
+
+	(void)state;
+	assert_int_equal(make_topic(&c, "t", 1, NULL), WIRE_NONE);
+	assert_int_equal(list_offset(&c, "t", EARLIEST), 0);
+	assert_int_equal(list_offset(&c, "t", LATEST), 0);
+	assert_int_equal(list_offset(&c, "t", LARGEST), -1);
+	assert_int_equal(list_offset(&c, "t", 0), -1);
+	client_close(&c);
+}
+
+static void
+who_is_unknown_or_in_another_epoch_is_told(void **state)
+{
+	static const struct {
+		const char *topic;
+		int32_t partition, epoch;
+		int16_t error;
+	} cases[] = {
+	    {"t", 0, -1, WIRE_NONE},
+	    {"t", 0, 1, WIRE_NONE},
+	    {"t", 0, 0, WIRE_FENCED_LEADER_EPOCH},
+	    {"t", 0, 2, WIRE_UNKNOWN_LEADER_EPOCH},
+	    {"t", 1, -1, WIRE_UNKNOWN_TOPIC_OR_PARTITION},
+	    {"none", 0, -1, WIRE_UNKNOWN_TOPIC_OR_PARTITION},
+	};
+	struct client c = client_connect();
+	size_t i;
+
+	(void)state;
+	fill(&c);
+	client_close(&c);
+	broker_restart(); /* epoch 1 */
+	c = client_connect();
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_int_equal(list_offset_at(&c, 7, cases[i].topic,
+				     cases[i].partition, LATEST, cases[i].epoch)
+				     .error_code,
+		    cases[i].error);
+	client_close(&c);
+}
+
+/* ---- OffsetForLeaderEpoch ----------------------------------------------- */
+
+static void
+epochs_are_starts_and_end_where_the_next_begins(void **state)
+{
+	static const struct {
+		int32_t asked, current;
+		int32_t epoch; /* answered */
+		int64_t end;
+		int16_t error;
+	} cases[] = {
+	    {0, -1, 0, 3, WIRE_NONE},
+	    {1, -1, 0, 3, WIRE_NONE}, /* nothing was appended in it */
+	    {2, -1, 2, 4, WIRE_NONE},
+	    {2, 2, 2, 4, WIRE_NONE},
+	    {3, -1, -1, -1, WIRE_NONE}, /* not yet */
+	    {0, 1, -1, -1, WIRE_FENCED_LEADER_EPOCH},
+	    {0, 3, -1, -1, WIRE_UNKNOWN_LEADER_EPOCH},
+	};
+	struct wire_offset_for_leader_epoch_request in;
+	struct wire_offset_for_leader_epoch_request_topic t;
+	struct wire_offset_for_leader_epoch_request_partition p;
+	const struct wire_offset_for_leader_epoch_response_partition *got;
+	struct wire_offset_for_leader_epoch_response out;
+	struct client c = client_connect();
+	size_t i;
+
+	(void)state;
+	fill(&c);
+	client_close(&c);
+	broker_restart();
+	broker_restart();
+	c = client_connect();
+	assert_int_equal(produce_one(&c, "t", "d", 10, now_ms), 3);
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		wire_defaults(wire_offset_for_leader_epoch_request_layout(),
+		    &in);
+		p.partition = 0;
+		p.current_leader_epoch = cases[i].current;
+		p.leader_epoch = cases[i].asked;
+		t.topic = wire_text("t");
+		t.partitions.at = &p;
+		t.partitions.count = 1;
+		in.topics.at = &t;
+		in.topics.count = 1;
+		client_call(&c, WIRE_API_OffsetForLeaderEpoch, 4, &in, &out);
+		got = &out.topics.at[0].partitions.at[0];
+		if (got->error_code != cases[i].error ||
+		    got->leader_epoch != cases[i].epoch ||
+		    got->end_offset != cases[i].end)
+			fail_msg("case %zu: error %d, epoch %d, end %lld", i,
+			    got->error_code, got->leader_epoch,
+			    (long long)got->end_offset);
+	}
+	t.topic = wire_text("none");
+	client_call(&c, WIRE_API_OffsetForLeaderEpoch, 4, &in, &out);
+	assert_int_equal(out.topics.at[0].partitions.at[0].error_code,
+	    WIRE_UNKNOWN_TOPIC_OR_PARTITION);
+	client_close(&c);
+}
+
+/* ---- DeleteRecords ------------------------------------------------------ */
+
+static struct wire_delete_records_response_partition
+delete_records(struct client *c, const char *topic, int32_t partition,
+    int64_t offset)
+{
+	struct wire_delete_records_request in;
+	struct wire_delete_records_request_topic t;
+	struct wire_delete_records_request_partition p = {partition, offset};
+	struct wire_delete_records_response out;
+
+	wire_defaults(wire_delete_records_request_layout(), &in);
+	t.name = wire_text(topic);
+	t.partitions.at = &p;
+	t.partitions.count = 1;
+	in.topics.at = &t;
+	in.topics.count = 1;
+	in.timeout_ms = 10000;
+	client_call(c, WIRE_API_DeleteRecords, 2, &in, &out);
+	return (out.topics.at[0].partitions.at[0]);
+}
+
+static void
+records_are_deleted_and_stay_so(void **state)
+{
+	static const char *const compacted[] = {"cleanup.policy", "compact",
+	    NULL};
+	static const struct {
+		const char *topic;
+		int32_t partition;
+		int64_t offset, low;
+		int16_t error;
+	} cases[] = {
+	    {"t", 0, 2, 2, WIRE_NONE},
+	    {"t", 0, 1, 2, WIRE_NONE}, /* gone already */
+	    {"t", 0, 4, -1, WIRE_OFFSET_OUT_OF_RANGE},
+	    {"t", 0, -2, -1, WIRE_OFFSET_OUT_OF_RANGE},
+	    {"t", 1, 0, -1, WIRE_UNKNOWN_TOPIC_OR_PARTITION},
+	    {"none", 0, 0, -1, WIRE_UNKNOWN_TOPIC_OR_PARTITION},
+	    {"compacted", 0, 0, -1, WIRE_POLICY_VIOLATION},
+	};
+	struct wire_delete_records_response_partition p;
+	struct client c = client_connect();
+	size_t i;
+
+	(void)state;
+	fill(&c);
+	assert_int_equal(make_topic(&c, "compacted", 1, compacted), WIRE_NONE);
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		p = delete_records(&c, cases[i].topic, cases[i].partition,
+		    cases[i].offset);
+		if (p.error_code != cases[i].error ||
+		    p.low_watermark != cases[i].low)
+			fail_msg("case %zu: error %d, low %lld", i,
+			    p.error_code, (long long)p.low_watermark);
+	}
+	client_close(&c);
+	broker_restart();
+	c = client_connect();
+	assert_int_equal(list_offset(&c, "t", EARLIEST), 2);
+	/* -1: all.  Offsets go on. */
+	assert_int_equal(delete_records(&c, "t", 0, -1).low_watermark, 3);
+	client_close(&c);
+	broker_restart();
+	c = client_connect();
+	assert_int_equal(list_offset(&c, "t", EARLIEST), 3);
+	assert_int_equal(produce_one(&c, "t", "d", 10, now_ms), 3);
+	client_close(&c);
+}
+
+/* ---- sizes and producers ------------------------------------------------ */
+
+static void
+log_sizes_are_told(void **state)
+{
+	struct wire_describe_log_dirs_request in;
+	struct wire_describe_log_dirs_request_topic topics[2];
+	struct wire_describe_log_dirs_response out;
+	int32_t wanted[] = {0, 7}, size;
+	struct client c = client_connect();
+
+	(void)state;
+	fill(&c);
+	size = fetch(&c, "t", 0, 0).records.length;
+	assert_int_equal(make_topic(&c, "other", 2, NULL), WIRE_NONE);
+	wire_defaults(wire_describe_log_dirs_request_layout(), &in);
+	in.topics.count = -1; /* all */
+	client_call(&c, WIRE_API_DescribeLogDirs, 4, &in, &out);
+	assert_int_equal(out.results.count, 1);
+	assert_int_equal(out.results.at[0].topics.count, 2);
+	assert_true(
+	    out.results.at[0].total_bytes >= out.results.at[0].usable_bytes);
+	/* What isn't there is left out. */
+	topics[0].topic = wire_text("t");
+	topics[0].partitions.at = wanted;
+	topics[0].partitions.count = 2;
+	topics[1] = topics[0];
+	topics[1].topic = wire_text("none");
+	in.topics.at = topics;
+	in.topics.count = 2;
+	client_call(&c, WIRE_API_DescribeLogDirs, 1, &in, &out);
+	assert_int_equal(out.results.at[0].topics.count, 1);
+	assert_int_equal(out.results.at[0].topics.at[0].partitions.count, 1);
+	assert_int_equal(out.results.at[0]
+			     .topics.at[0]
+			     .partitions.at[0]
+			     .partition_size,
+	    size);
+	client_close(&c);
+}
+
+static void
+producers_are_described(void **state)
+{
+	const struct wire_describe_producers_response_partition *p;
+	struct wire_describe_producers_request in;
+	struct wire_describe_producers_request_topic t;
+	struct wire_describe_producers_response out;
+	struct test_producer producer = {42, 3, 0};
+	int32_t partitions[] = {0, 5};
+	struct client c = client_connect();
+	uint8_t bytes[200];
+
+	(void)state;
+	fill(&c);
+	assert_int_equal(produce_bytes(&c, "t", 0, -1, bytes,
+			     (int64_t)make_one(bytes, "k", 5, now_ms,
+				 &producer))
+			     .error_code,
+	    WIRE_NONE);
+	wire_defaults(wire_describe_producers_request_layout(), &in);
+	t.name = wire_text("t");
+	t.partition_indexes.at = partitions;
+	t.partition_indexes.count = 2;
+	in.topics.at = &t;
+	in.topics.count = 1;
+	client_call(&c, WIRE_API_DescribeProducers, 0, &in, &out);
+	p = out.topics.at[0].partitions.at;
+	assert_int_equal(p[0].error_code, WIRE_NONE);
+	assert_int_equal(p[0].active_producers.count, 1);
+	assert_int_equal(p[0].active_producers.at[0].producer_id, 42);
+	assert_int_equal(p[0].active_producers.at[0].producer_epoch, 3);
+	assert_int_equal(p[0].active_producers.at[0].last_sequence, 0);
+	assert_int_equal(p[1].partition_index, 5);
+	assert_int_equal(p[1].error_code, WIRE_UNKNOWN_TOPIC_OR_PARTITION);
+	client_close(&c);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(offsets_of_every_kind_are_found,
+		begin, end),
+	    cmocka_unit_test_setup_teardown(an_empty_log_ends_where_it_begins,
+		begin, end),
+	    cmocka_unit_test_setup_teardown(
+		who_is_unknown_or_in_another_epoch_is_told, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		epochs_are_starts_and_end_where_the_next_begins, begin, end),
+	    cmocka_unit_test_setup_teardown(records_are_deleted_and_stay_so,
+		begin, end),
+	    cmocka_unit_test_setup_teardown(log_sizes_are_told, begin, end),
+	    cmocka_unit_test_setup_teardown(producers_are_described, begin,
+		end),
+	};
+
+	return (cmocka_run_group_tests_name("broker_logs", tests, NULL, NULL));
+}
