@@ -2,9 +2,7 @@
  * log-producer -- log lines, of simulated services or of a file, as a stream
  * of records.
  */
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "migrations.h"
 #include "producer/producer.h"
@@ -156,25 +154,6 @@ static struct stream_service stream = {
     .close = log_producer_close,
 };
 
-/* This machine's name, or "". */
-static void
-find_host(void)
-{
-	struct mr_error err;
-	ssize_t got = -1;
-	int fd;
-
-	if ((fd = open("/proc/sys/kernel/hostname", O_RDONLY | O_CLOEXEC)) !=
-	    -1) {
-		got = read(fd, own_host, sizeof(own_host) - 1);
-		close(fd);
-	}
-	own_host[got > 0 ? got : 0] = '\0';
-	own_host[strcspn(own_host, "\n")] = '\0';
-	if (event_check_name(own_host, strlen(own_host), &err) != 0)
-		own_host[0] = '\0';
-}
-
 static int
 check_names(struct mr_error *err)
 {
@@ -197,7 +176,7 @@ log_producer_open(struct stream *s, struct mr_error *err)
 		    "--from-file and --from-stdin can't both be given"));
 	if (check_names(err) != 0)
 		return (-1);
-	find_host();
+	producer_host_name(own_host);
 	origin.reads = reads;
 	follow_init(&origin.follow, from_file);
 	origin.follow.onward = onward;

@@ -375,6 +375,21 @@ user_event_encode(const struct user_event *event, struct buffer *out)
 	json_object_close(&w);
 }
 
+void
+metric_event_encode(const struct metric_event *event, struct buffer *out)
+{
+	struct json_writer w;
+
+	json_init(&w, out);
+	json_object_open(&w);
+	json_member_text(&w, "host", event->host);
+	json_member_text(&w, "metric", event->metric);
+	json_key(&w, "value");
+	json_decimal(&w, event->value_milli, 3);
+	json_member_i64(&w, "ts_ms", event->ts_ms);
+	json_object_close(&w);
+}
+
 /* ---- Decoding ---- */
 
 /*
@@ -665,7 +680,7 @@ struct decimal {
 	int64_t scale; /* 100: in hundredths */
 	int64_t least, most; /* scaled */
 	const char *least_text;
-	const char *decimals_text;
+	const char *decimals_text; /* NULL: further ones are rounded away */
 };
 
 /*
@@ -692,7 +707,7 @@ get_decimal(const json_t *root, const struct decimal *decimal, int64_t *out,
 		    decimal->least_text,
 		    (long long)(decimal->most / decimal->scale),
 		    json_number_value(field)));
-	if (!(fabs(scaled - nearest) <= 1e-4))
+	if (decimal->decimals_text != NULL && !(fabs(scaled - nearest) <= 1e-4))
 		return (mr_error_set(err, MR_REJECT,
 		    "%s: must have at most %s decimals, is %.10g",
 		    decimal->name, decimal->decimals_text,
@@ -705,6 +720,9 @@ static const struct decimal price = {"price", 100, 1, EVENT_PRICE_MOST_MINOR,
     "0.01", "two"};
 static const struct decimal duration = {"duration_s", 1000, 0,
     EVENT_DURATION_MOST_MS, "0", "three"};
+static const struct decimal metric_value = {"value", 1000,
+    -1000 * EVENT_METRIC_MOST, 1000 * EVENT_METRIC_MOST, "-1000000000000",
+    NULL};
 
 int
 price_event_decode(const void *value, size_t size, struct price_event *event,
@@ -810,6 +828,27 @@ user_event_decode(const void *value, size_t size, struct user_event *event,
 	event->kind = (enum user_event_kind)user_kind_find(kind);
 	if (event->kind == USER_PURCHASE &&
 	    decode_purchase(root, event, err) != 0)
+		goto done;
+	status = 0;
+done:
+	json_decref(root);
+	return (status);
+}
+
+int
+metric_event_decode(const void *value, size_t size, struct metric_event *event,
+    struct mr_error *err)
+{
+	json_t *root;
+	int status = -1;
+
+	if ((root = parse_object(value, size, err)) == NULL)
+		return (-1);
+	memset(event, 0, sizeof(*event));
+	if (get_text(root, "host", event_check_name, event->host, err) ||
+	    get_text(root, "metric", event_check_name, event->metric, err) ||
+	    get_decimal(root, &metric_value, &event->value_milli, err) ||
+	    get_ts(root, &event->ts_ms, err))
 		goto done;
 	status = 0;
 done:

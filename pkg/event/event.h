@@ -38,6 +38,7 @@
 #define EVENT_PAGE_SIZE 129 /* 1 to 128 bytes, from a "/" on */
 #define EVENT_CURRENCY_SIZE 4 /* three of A-Z */
 #define EVENT_DURATION_MOST_MS INT64_C(604800000) /* a week */
+#define EVENT_METRIC_MOST INT64_C(1000000000000) /* a metric's value */
 #define EVENT_VALUE_MOST_BYTES 65536
 #define EVENT_DEPTH_MOST 8
 
@@ -132,6 +133,17 @@ struct user_event {
 	int64_t ts_ms;
 };
 
+/*
+ * system-metrics, key: host; one record a sample.  A metric's name says its
+ * unit.  {"host":"web-1","metric":"cpu_percent","value":12.345,"ts_ms":...}
+ */
+struct metric_event {
+	char host[EVENT_NAME_SIZE];
+	char metric[EVENT_NAME_SIZE];
+	int64_t value_milli; /* thousandths, to EVENT_METRIC_MOST both ways */
+	int64_t ts_ms;
+};
+
 const char *order_event_type_text(enum order_event_type type);
 const char *inventory_event_type_text(enum inventory_event_type type);
 /* "click", "purchase", "signup" */
@@ -149,12 +161,14 @@ void price_event_encode(const struct price_event *event, struct buffer *out);
 void call_event_encode(const struct call_event *event, struct buffer *out);
 void log_event_encode(const struct log_event *event, struct buffer *out);
 void user_event_encode(const struct user_event *event, struct buffer *out);
+void metric_event_encode(const struct metric_event *event, struct buffer *out);
 
 /*
  * ${type} is the ce_type header's text, NULL if the record has none; that and
  * a type of another topic are a REJECT.  A price may be any JSON number within
  * a millionth of a hundredth, a duration one within a tenth of a microsecond of
- * a millisecond.  0, or -1 with *event undefined.
+ * a millisecond.  A metric's value is any, and rounded to thousandths, halves
+ * away from 0.  0, or -1 with *event undefined.
  */
 int order_event_decode(const char *type, const void *value, size_t size,
     struct order_event *event, struct mr_error *err);
@@ -168,6 +182,8 @@ int log_event_decode(const void *value, size_t size, struct log_event *event,
     struct mr_error *err);
 int user_event_decode(const void *value, size_t size, struct user_event *event,
     struct mr_error *err);
+int metric_event_decode(const void *value, size_t size,
+    struct metric_event *event, struct mr_error *err);
 
 /*
  * Field rules shared with request bodies: 0, or -1 REJECT with a message

@@ -24,6 +24,7 @@
 
 #include "base/buffer.h"
 #include "base/config.h"
+#include "event/event.h"
 #include "stream/stream.h"
 
 #define PRODUCER_KEY_SIZE 65
@@ -113,5 +114,9 @@ int producer_command(const struct producer *p, struct stream *s,
 /* Stop and wait for the thread, and say what was done; a no-op if it wasn't
  * opened. */
 void producer_close(void);
+
+/* producer_host_name -- this machine's, as an event's host; "" if it has none
+ * that fits. */
+void producer_host_name(char name[EVENT_NAME_SIZE]);
 
 #endif

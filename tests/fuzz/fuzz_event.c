@@ -9,7 +9,7 @@
 
 #define TS_MOST_MS INT64_C(253402300799999)
 
-enum kind { ORDERS = 2, INVENTORIES = 6, PRICES, LOGS, USERS, KINDS };
+enum kind { ORDERS = 2, INVENTORIES = 6, PRICES, LOGS, USERS, SAMPLES, KINDS };
 
 /* ce_type for a kind; those behind the inventory's have none of a topic. */
 static const char *
@@ -189,12 +189,35 @@ check_user(const struct user_event *event)
 }
 
 static void
+check_metric(const struct metric_event *event)
+{
+	struct buffer out = {0};
+	struct metric_event again;
+	struct mr_error err;
+
+	check_text(event->host, EVENT_NAME_SIZE - 1, 0);
+	check_text(event->metric, EVENT_NAME_SIZE - 1, 0);
+	assert(event->value_milli >= -1000 * EVENT_METRIC_MOST &&
+	    event->value_milli <= 1000 * EVENT_METRIC_MOST);
+	assert(event->ts_ms >= 0 && event->ts_ms <= TS_MOST_MS);
+	metric_event_encode(event, &out);
+	assert(!out.failed);
+	assert(metric_event_decode(out.data, out.length, &again, &err) == 0);
+	assert(strcmp(again.host, event->host) == 0);
+	assert(strcmp(again.metric, event->metric) == 0);
+	assert(again.value_milli == event->value_milli);
+	assert(again.ts_ms == event->ts_ms);
+	buffer_free(&out);
+}
+
+static void
 decode(unsigned int kind, const void *value, size_t size)
 {
 	struct order_event order;
 	struct inventory_event inventory;
 	struct price_event price;
 	struct user_event user;
+	struct metric_event metric;
 	static struct log_event line;
 	struct mr_error err = {MR_OK, ""};
 	const char *type = type_of(kind);
@@ -203,6 +226,15 @@ decode(unsigned int kind, const void *value, size_t size)
 		if (user_event_decode(value, size, &user, &err) == 0) {
 			assert(memchr(value, '\0', size) == NULL);
 			check_user(&user);
+		} else {
+			check_refusal(&err);
+		}
+		return;
+	}
+	if (kind == SAMPLES) {
+		if (metric_event_decode(value, size, &metric, &err) == 0) {
+			assert(memchr(value, '\0', size) == NULL);
+			check_metric(&metric);
 		} else {
 			check_refusal(&err);
 		}
@@ -299,6 +331,7 @@ encode(unsigned int kind, struct fuzz_input *in)
 	struct order_event order = {.type = ORDER_CREATED};
 	struct inventory_event inventory = {.type = INVENTORY_RESERVED};
 	struct price_event price = {.ts_ms = 0};
+	struct metric_event metric = {.ts_ms = 0};
 
 	if (kind < ORDERS) {
 		order.type = (enum order_event_type)kind;
@@ -342,6 +375,15 @@ encode(unsigned int kind, struct fuzz_input *in)
 		check_log(&line);
 	} else if (kind == USERS) {
 		encode_user(in);
+	} else if (kind == SAMPLES) {
+		metric.value_milli = take_number(in, -1000 * EVENT_METRIC_MOST,
+		    1000 * EVENT_METRIC_MOST);
+		metric.ts_ms = take_number(in, 0, TS_MOST_MS);
+		take_text(in, metric.host, EVENT_NAME_SIZE - 1,
+		    event_check_name, "web-1");
+		take_text(in, metric.metric, EVENT_NAME_SIZE - 1,
+		    event_check_name, "load_1m");
+		check_metric(&metric);
 	} else {
 		price.price_minor = take_number(in, 1, EVENT_PRICE_MOST_MINOR);
 		price.ts_ms = take_number(in, 0, TS_MOST_MS);
@@ -358,7 +400,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t choice = fuzz_byte(&in);
 
 	if (choice & 0x80)
-		encode((choice & 0x7fU) % (USERS + 1), &in);
+		encode((choice & 0x7fU) % KINDS, &in);
 	else
 		decode(choice % (KINDS + 1), in.p, in.left);
 	return (0);

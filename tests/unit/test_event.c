@@ -299,6 +299,92 @@ user_events_are_read_as_they_were_written(void **state)
 }
 
 static void
+metrics_are_read_as_they_were_written(void **state)
+{
+	const struct metric_event event = {.host = "web-1",
+	    .metric = "cpu_percent",
+	    .value_milli = -12345,
+	    .ts_ms = 5};
+	static const struct {
+		const char *value;
+		int64_t milli;
+	} values[] = {{"1", 1000}, {"0.0005", 1}, {"-0.0005", -1},
+	    {"2.00049", 2000}, {"1e12", INT64_C(1000000000000000)},
+	    {"-1000000000000", INT64_C(-1000000000000000)}, {"1e-300", 0}};
+	struct metric_event back;
+	struct buffer out = {0};
+	struct mr_error err;
+	char text[128];
+	size_t i;
+
+	(void)state;
+	metric_event_encode(&event, &out);
+	assert_string_equal(buffer_text(&out),
+	    "{\"host\":\"web-1\",\"metric\":\"cpu_percent\","
+	    "\"value\":-12.345,\"ts_ms\":5}");
+	memset(&back, 'x', sizeof(back));
+	assert_int_equal(metric_event_decode(out.data, out.length, &back, &err),
+	    0);
+	assert_string_equal(back.host, event.host);
+	assert_string_equal(back.metric, event.metric);
+	assert_int_equal(back.value_milli, event.value_milli);
+	assert_int_equal(back.ts_ms, event.ts_ms);
+	buffer_free(&out);
+	for (i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+		snprintf(text, sizeof(text),
+		    "{\"host\":\"h\",\"metric\":\"m\",\"value\":%s," TS "}",
+		    values[i].value);
+		if (metric_event_decode(text, strlen(text), &back, &err) != 0)
+			fail_msg("%s: %s", text, err.message);
+		assert_int_equal(back.value_milli, values[i].milli);
+	}
+}
+
+static void
+bad_metrics_are_rejected_by_field(void **state)
+{
+#define METRIC(host, metric, value) \
+	"{\"host\":" host ",\"metric\":" metric value "," TS "}"
+	static const struct {
+		const char *value, *message;
+	} cases[] = {
+	    {METRIC("7", "\"m\"", ",\"value\":1"),
+		"host: must be text, is a whole number"},
+	    {METRIC("\"\"", "\"m\"", ",\"value\":1"),
+		"host: must be 1 to 64 bytes"},
+	    {METRIC("\"h\"", "\"a\\tb\"", ",\"value\":1"),
+		"metric: must be 1 to 64 bytes"},
+	    {METRIC("\"h\"", "\"m\"", ""),
+		"value: must be a number, is missing"},
+	    {METRIC("\"h\"", "\"m\"", ",\"value\":\"1\""),
+		"value: must be a number, is text"},
+	    {METRIC("\"h\"", "\"m\"", ",\"value\":1.1e12"),
+		"value: must be from -1000000000000 to 1000000000000"},
+	    {METRIC("\"h\"", "\"m\"", ",\"value\":-1e300"),
+		"value: must be from -1000000000000 to 1000000000000"},
+	    {METRIC("\"h\"", "\"m\"", ",\"value\":NaN"), "value: is no JSON"},
+	    {"{\"host\":\"h\",\"metric\":\"m\",\"value\":1,\"ts_ms\":-1}",
+		"ts_ms: must be a whole number"},
+	    {"{\"host\":\"h\",\"metric\":\"m\",\"value\":1}",
+		"ts_ms: must be a whole number"},
+	};
+	struct metric_event event;
+	struct mr_error err;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(metric_event_decode(cases[i].value,
+				     strlen(cases[i].value), &event, &err),
+		    -1);
+		assert_int_equal(err.kind, MR_REJECT);
+		if (strncmp(err.message, cases[i].message,
+			strlen(cases[i].message)) != 0)
+			fail_msg("%s: %s", cases[i].value, err.message);
+	}
+}
+
+static void
 bad_user_events_are_rejected_by_field(void **state)
 {
 #define USER(event, page, rest)                                  \
@@ -696,6 +782,8 @@ main(void)
 	    cmocka_unit_test(prices_are_written_with_two_decimals),
 	    cmocka_unit_test(user_events_are_read_as_they_were_written),
 	    cmocka_unit_test(bad_user_events_are_rejected_by_field),
+	    cmocka_unit_test(metrics_are_read_as_they_were_written),
+	    cmocka_unit_test(bad_metrics_are_rejected_by_field),
 	    cmocka_unit_test(log_lines_are_read_as_they_were_written),
 	    cmocka_unit_test(bad_log_lines_are_rejected_by_field),
 	    cmocka_unit_test(unknown_fields_are_ignored),
