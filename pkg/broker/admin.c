@@ -92,6 +92,25 @@ run_create(struct worker_job *job, void *arg)
 	(void)keeper_add_topics(arg, create->topics, create->count, &job->err);
 }
 
+/* Names, and partitions, that are being made are taken, too. */
+static int
+claim(struct broker *b, struct topic *t)
+{
+
+	if (map_add(&b->making, t->name, strlen(t->name), t) == -1)
+		return (-1);
+	b->partitions_making += t->partition_count;
+	return (0);
+}
+
+static void
+unclaim(struct broker *b, struct topic *t)
+{
+
+	map_remove(&b->making, t->name, strlen(t->name));
+	b->partitions_making -= t->partition_count;
+}
+
 static void
 drop_new(struct create_job *create, size_t i, int16_t error)
 {
@@ -121,7 +140,7 @@ finish_create(struct worker_job *job, void *arg)
 	for (i = 0; i < create->count; i++) {
 		if ((t = create->topics[i]) == NULL)
 			continue;
-		map_remove(&b->making, t->name, strlen(t->name));
+		unclaim(b, t);
 		if (job->err.kind != MR_OK) {
 			drop_new(create, i, WIRE_KAFKA_STORAGE_ERROR);
 			continue;
@@ -135,21 +154,6 @@ finish_create(struct worker_job *job, void *arg)
 		    log_i64(t->partition_count), "id", t->id_text);
 	}
 	create->answer(create);
-}
-
-/* Names that are being made are taken, too. */
-static int
-claim(struct broker *b, struct topic *t)
-{
-
-	return (map_add(&b->making, t->name, strlen(t->name), t));
-}
-
-static void
-unclaim(struct broker *b, struct topic *t)
-{
-
-	map_remove(&b->making, t->name, strlen(t->name));
 }
 
 /* Hand over what is to be made; or, if that is nothing, answer at once. */
@@ -193,6 +197,14 @@ new_create(struct request *req, size_t count)
 
 /* ---- CreateTopics ------------------------------------------------------- */
 
+static int
+has_room(const struct broker *b, int32_t count)
+{
+
+	return (b->partition_count + b->partitions_making + count <=
+	    b->conf.partitions_most);
+}
+
 static int16_t
 check_count(const struct broker *b, int32_t count, struct verdict *v)
 {
@@ -201,8 +213,7 @@ check_count(const struct broker *b, int32_t count, struct verdict *v)
 		v->message = "the number of partitions must be larger than 0";
 		return (v->error = WIRE_INVALID_PARTITIONS);
 	}
-	if (count > PARTITIONS_OF_A_TOPIC_MOST ||
-	    b->partition_count + count > b->conf.partitions_most) {
+	if (count > PARTITIONS_OF_A_TOPIC_MOST || !has_room(b, count)) {
 		v->message = "that is more partitions than this broker takes";
 		return (v->error = WIRE_INVALID_PARTITIONS);
 	}
@@ -668,6 +679,7 @@ finish_grow(struct worker_job *job, void *arg)
 		if ((g = &grow->list[i])->topic == NULL)
 			continue;
 		g->topic->growing = 0;
+		b->partitions_making -= g->count - g->topic->partition_count;
 		if (job->err.kind == MR_OK && !g->topic->retired)
 			move_partitions(b, g);
 		else
@@ -677,6 +689,24 @@ finish_grow(struct worker_job *job, void *arg)
 		topic_release(b, g->topic);
 	}
 	request_answer(grow->req, &grow->out);
+}
+
+/* Are the new partitions assigned, if at all, to the one broker? */
+static int
+are_assigned_here(const struct wire_create_partitions_request_topic *in,
+    const struct topic *t)
+{
+	const struct wire_i32s *ids;
+	int32_t i;
+
+	if (in->assignments.count < 0)
+		return (1);
+	for (i = 0; i < in->assignments.count; i++) {
+		ids = &in->assignments.at[i].broker_ids;
+		if (ids->count != 1 || ids->at[0] != BROKER_NODE_ID)
+			return (0);
+	}
+	return (in->assignments.count == in->count - t->partition_count);
 }
 
 static int16_t
@@ -696,9 +726,11 @@ check_grow(const struct broker *b,
 		return (WIRE_INVALID_PARTITIONS);
 	*why = "that is more partitions than this broker takes";
 	if (in->count > PARTITIONS_OF_A_TOPIC_MOST ||
-	    b->partition_count + in->count - t->partition_count >
-		b->conf.partitions_most)
+	    !has_room(b, in->count - t->partition_count))
 		return (WIRE_INVALID_PARTITIONS);
+	*why = "there is one broker, to assign each new partition to";
+	if (!are_assigned_here(in, t))
+		return (WIRE_INVALID_REPLICA_ASSIGNMENT);
 	*why = NULL;
 	return (WIRE_NONE);
 }
@@ -719,6 +751,7 @@ prepare_grow(struct broker *b, struct grow *g, int32_t count, struct topic *t,
 	g->topic = t;
 	g->count = count;
 	t->growing = 1;
+	b->partitions_making += count - t->partition_count;
 	topic_hold(t);
 }
 

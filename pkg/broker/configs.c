@@ -14,17 +14,6 @@ enum { RESOURCE_TOPIC = 2, RESOURCE_BROKER = 4 };
 enum { SOURCE_TOPIC = 1, SOURCE_STATIC = 4, SOURCE_DEFAULT = 5 };
 enum { OP_SET = 0, OP_DELETE = 1, OP_APPEND = 2, OP_SUBTRACT = 3 };
 
-static char *
-copy_text(struct request *req, struct wire_string s)
-{
-	size_t length = s.length > 0 ? (size_t)s.length : 0;
-	char *copy = request_take(req, length + 1);
-
-	if (copy != NULL && length > 0)
-		memcpy(copy, s.at, length);
-	return (copy);
-}
-
 /* ---- describing --------------------------------------------------------- */
 
 static int
@@ -55,7 +44,7 @@ describe_setting(struct broker *b, struct request *req, const struct topic *t,
 	setting_write(setting, t != NULL ? &t->settings : &defaults, text,
 	    sizeof(text));
 	out->name = wire_text(setting_name(setting));
-	out->value = wire_text(copy_text(req,
+	out->value = wire_text(request_text(req,
 	    wire_text(overridden ? t->overrides[setting] : text)));
 	if (out->value.at == NULL)
 		return (-1);
@@ -78,7 +67,7 @@ describe_setting(struct broker *b, struct request *req, const struct topic *t,
 	}
 	setting_write(setting, &defaults, text, sizeof(text));
 	s->name = out->name;
-	s->value = wire_text(copy_text(req, wire_text(text)));
+	s->value = wire_text(request_text(req, wire_text(text)));
 	s->source = SOURCE_DEFAULT;
 	out->synonyms.count++;
 	return (s->value.at != NULL ? 0 : -1);
@@ -150,11 +139,22 @@ handle_describe_configs(struct broker *b, struct request *req)
 
 /* ---- altering ----------------------------------------------------------- */
 
+/* One setting to be changed. */
+struct wish {
+	struct wire_string name, value;
+	int op;
+};
+
 /*
- * Both kinds of request come to this: for each resource, the overrides that
- * it is to have afterwards.
+ * Both kinds of request come to this: what is asked for of each resource, and
+ * the overrides that it is to have afterwards.
  */
 struct alter {
+	int type;
+	struct wire_string name;
+	struct wish *wishes;
+	int32_t count;
+
 	struct topic *topic; /* held; NULL: refused, or only tried */
 	struct topic *next; /* with the overrides to be */
 	int16_t error;
@@ -225,7 +225,8 @@ finish_alter(struct worker_job *job, void *arg)
 	alter->answer(alter);
 }
 
-static int16_t
+/* Returns -1, for those that return. */
+static int
 refuse(struct request *req, struct alter *a, int16_t error, const char *message)
 {
 	char *copy = wire_arena_take(&req->arena, strlen(message) + 1);
@@ -233,7 +234,8 @@ refuse(struct request *req, struct alter *a, int16_t error, const char *message)
 	if (copy != NULL)
 		memcpy(copy, message, strlen(message) + 1);
 	a->message = copy;
-	return (a->error = error);
+	a->error = error;
+	return (-1);
 }
 
 /* A list's word put in or taken out, as text in ${out}. */
@@ -263,62 +265,94 @@ change_list(const struct topic *t, int op, const char *value, char *out,
 /* One setting of one resource, into a->next.  -1: it is refused. */
 static int
 apply(struct broker *b, struct request *req, struct alter *a,
-    struct wire_string name, int op, struct wire_string value)
+    const struct wish *w)
 {
+	size_t length = w->value.length > 0 ? (size_t)w->value.length : 0;
 	struct mr_error err;
 	char *text, list[64];
 	int setting;
 
-	setting = setting_find(name.at,
-	    name.length > 0 ? (size_t)name.length : 0);
+	setting = setting_find(w->name.at,
+	    w->name.length > 0 ? (size_t)w->name.length : 0);
+	if (w->op == OP_DELETE)
+		return (setting == -1 ?
+			0 :
+			topic_override(b, a->next, setting, NULL, &err));
 	if (setting == -1) {
 		mr_error_set(&err, MR_REJECT,
 		    "%.*s: there is no such setting here",
-		    (int)(name.length < 100 ? name.length : 100), name.at);
-		refuse(req, a, WIRE_INVALID_CONFIG, err.message);
-		return (-1);
+		    (int)(w->name.length < 100 ? w->name.length : 100),
+		    w->name.at);
+		return (refuse(req, a, WIRE_INVALID_CONFIG, err.message));
 	}
-	if (op == OP_DELETE)
-		return (topic_override(b, a->next, setting, NULL, &err));
-	text = wire_arena_take(&req->arena, (size_t)value.length + 1);
-	if (text == NULL) {
-		refuse(req, a, WIRE_KAFKA_STORAGE_ERROR, "out of memory");
-		return (-1);
-	}
-	if (value.length > 0)
-		memcpy(text, value.at, (size_t)value.length);
-	if (op == OP_APPEND || op == OP_SUBTRACT) {
-		if (setting_type(setting) != SETTING_LIST) {
-			refuse(req, a, WIRE_INVALID_CONFIG,
-			    "only a list can be appended to");
-			return (-1);
-		}
-		change_list(a->next, op, text, list, sizeof(list));
+	if ((text = wire_arena_take(&req->arena, length + 1)) == NULL)
+		return (
+		    refuse(req, a, WIRE_KAFKA_STORAGE_ERROR, "out of memory"));
+	if (length > 0)
+		memcpy(text, w->value.at, length);
+	if (w->op == OP_APPEND || w->op == OP_SUBTRACT) {
+		if (setting_type(setting) != SETTING_LIST)
+			return (refuse(req, a, WIRE_INVALID_CONFIG,
+			    "only a list can be appended to"));
+		change_list(a->next, w->op, text, list, sizeof(list));
 		text = list;
 	}
-	if (topic_override(b, a->next, setting, text, &err) == -1) {
-		refuse(req, a, WIRE_INVALID_CONFIG, err.message);
-		return (-1);
+	if (topic_override(b, a->next, setting, text, &err) == -1)
+		return (refuse(req, a, WIRE_INVALID_CONFIG, err.message));
+	return (0);
+}
+
+static int
+is_same(struct wire_string a, struct wire_string b)
+{
+
+	return (a.length == b.length &&
+	    (a.length <= 0 || memcmp(a.at, b.at, (size_t)a.length) == 0));
+}
+
+/* What can be seen without looking at the topic.  -1: it is refused. */
+static int
+check_wishes(struct alter_job *alter, struct alter *a)
+{
+	const struct wish *w;
+	int32_t i, k;
+	size_t n;
+
+	for (n = 0; n < alter->count; n++)
+		if (&alter->list[n] != a && alter->list[n].type == a->type &&
+		    is_same(alter->list[n].name, a->name))
+			return (refuse(alter->req, a, WIRE_INVALID_REQUEST,
+			    "the resource is named twice"));
+	for (i = 0; i < a->count; i++) {
+		w = &a->wishes[i];
+		if (w->op < OP_SET || w->op > OP_SUBTRACT)
+			return (refuse(alter->req, a, WIRE_INVALID_REQUEST,
+			    "there is no such operation"));
+		if (w->value.length < 0 && w->op != OP_DELETE)
+			return (refuse(alter->req, a, WIRE_INVALID_REQUEST,
+			    "a value can't be null"));
+		for (k = 0; k < i; k++)
+			if (is_same(a->wishes[k].name, w->name))
+				return (
+				    refuse(alter->req, a, WIRE_INVALID_REQUEST,
+					"a setting is named twice"));
 	}
 	return (0);
 }
 
 /* The topic and a copy of its settings to change.  -1: refused. */
 static int
-begin(struct broker *b, struct request *req, struct alter *a, int type,
-    struct wire_string name, int keep)
+begin(struct broker *b, struct request *req, struct alter *a, int keep)
 {
 	struct mr_error err;
 	struct topic *t;
 	int i;
 
-	if (type != RESOURCE_TOPIC) {
-		refuse(req, a, WIRE_INVALID_REQUEST,
+	if (a->type != RESOURCE_TOPIC)
+		return (refuse(req, a, WIRE_INVALID_REQUEST,
 		    "only topics' settings can be changed: the broker's are "
-		    "its flags");
-		return (-1);
-	}
-	if ((t = catalog_find(b, name)) == NULL) {
+		    "its flags"));
+	if ((t = catalog_find(b, a->name)) == NULL) {
 		a->error = WIRE_UNKNOWN_TOPIC_OR_PARTITION;
 		return (-1);
 	}
@@ -352,41 +386,83 @@ end(struct alter *a, int ok, int validate_only)
 }
 
 static struct alter_job *
-new_alter(struct request *req, size_t count)
+new_alter(struct request *req, int32_t count)
 {
 	struct alter_job *alter = request_take(req, sizeof(*alter));
 
 	if (alter == NULL)
 		return (NULL);
 	alter->req = req;
-	alter->count = count;
-	alter->list = request_take(req, (count + 1) * sizeof(*alter->list));
+	alter->count = (size_t)count;
+	alter->list = request_take(req,
+	    (alter->count + 1) * sizeof(*alter->list));
 	alter->job.run = run_alter;
 	alter->job.finish = finish_alter;
 	return (alter->list != NULL ? alter : NULL);
 }
 
+/* The i-th resource, and room for its wishes.  NULL: given up. */
+static struct wish *
+new_wishes(struct alter_job *alter, int32_t i, int type,
+    struct wire_string name, int32_t count)
+{
+	struct alter *a = &alter->list[i];
+
+	a->type = type;
+	a->name = name;
+	a->count = count;
+	a->wishes = request_take(alter->req,
+	    ((size_t)count + 1) * sizeof(*a->wishes));
+	return (a->wishes);
+}
+
+/* ${keep}: what isn't named stays; else it goes back to the broker's. */
+static void
+start_alter(struct broker *b, struct alter_job *alter, int keep,
+    int validate_only)
+{
+	struct alter *a;
+	size_t i;
+	int32_t k;
+	int ok;
+
+	for (i = 0; i < alter->count; i++) {
+		a = &alter->list[i];
+		ok = check_wishes(alter, a) == 0 &&
+		    begin(b, alter->req, a, keep) == 0;
+		for (k = 0; ok && k < a->count; k++)
+			ok = apply(b, alter->req, a, &a->wishes[k]) == 0;
+		end(a, ok, validate_only);
+	}
+	worker_give(b->keeper, &alter->job);
+}
+
+/* As both kinds of answer have it; NULL: given up. */
+static struct wire_alter_configs_response_resource *
+list_results(const struct alter_job *alter)
+{
+	struct wire_alter_configs_response_resource *list;
+	size_t i;
+
+	list = request_take(alter->req, alter->count * sizeof(*list));
+	for (i = 0; list != NULL && i < alter->count; i++) {
+		list[i].error_code = alter->list[i].error;
+		list[i].error_message = wire_text(alter->list[i].message);
+		list[i].resource_type = (int8_t)alter->list[i].type;
+		list[i].resource_name = alter->list[i].name;
+	}
+	return (list);
+}
+
 static void
 answer_incremental(struct alter_job *alter)
 {
-	const struct wire_incremental_alter_configs_request *in = alter->req
-								      ->body;
-	struct wire_incremental_alter_configs_response_resource *list;
 	struct wire_incremental_alter_configs_response out;
-	size_t i;
 
 	wire_defaults(wire_incremental_alter_configs_response_layout(), &out);
-	list = request_take(alter->req, alter->count * sizeof(*list));
-	if ((out.resources.at = list) == NULL)
-		return;
 	out.resources.count = (int32_t)alter->count;
-	for (i = 0; i < alter->count; i++) {
-		list[i].error_code = alter->list[i].error;
-		list[i].error_message = wire_text(alter->list[i].message);
-		list[i].resource_type = in->resources.at[i].resource_type;
-		list[i].resource_name = in->resources.at[i].resource_name;
-	}
-	request_answer(alter->req, &out);
+	if ((out.resources.at = list_results(alter)) != NULL)
+		request_answer(alter->req, &out);
 }
 
 void
@@ -394,73 +470,62 @@ handle_incremental_alter_configs(struct broker *b, struct request *req)
 {
 	const struct wire_incremental_alter_configs_request *in = req->body;
 	const struct wire_incremental_alter_configs_request_resource *r;
-	struct alter_job *alter = new_alter(req, (size_t)in->resources.count);
-	struct alter *a;
+	struct alter_job *alter = new_alter(req, in->resources.count);
+	struct wish *w;
 	int32_t i, k;
-	int ok;
 
 	if (alter == NULL)
 		return;
 	alter->answer = answer_incremental;
 	for (i = 0; i < in->resources.count; i++) {
 		r = &in->resources.at[i];
-		a = &alter->list[i];
-		ok = begin(b, req, a, r->resource_type, r->resource_name, 1) ==
-		    0;
-		for (k = 0; ok && k < r->configs.count; k++)
-			ok = apply(b, req, a, r->configs.at[k].name,
-				 r->configs.at[k].config_operation,
-				 r->configs.at[k].value) == 0;
-		end(a, ok, in->validate_only);
+		w = new_wishes(alter, i, r->resource_type, r->resource_name,
+		    r->configs.count);
+		if (w == NULL)
+			return;
+		for (k = 0; k < r->configs.count; k++, w++) {
+			w->name = r->configs.at[k].name;
+			w->value = r->configs.at[k].value;
+			w->op = r->configs.at[k].config_operation;
+		}
 	}
-	worker_give(b->keeper, &alter->job);
+	start_alter(b, alter, 1, in->validate_only);
 }
 
 static void
 answer_alter(struct alter_job *alter)
 {
-	const struct wire_alter_configs_request *in = alter->req->body;
-	struct wire_alter_configs_response_resource *list;
 	struct wire_alter_configs_response out;
-	size_t i;
 
 	wire_defaults(wire_alter_configs_response_layout(), &out);
-	list = request_take(alter->req, alter->count * sizeof(*list));
-	if ((out.resources.at = list) == NULL)
-		return;
 	out.resources.count = (int32_t)alter->count;
-	for (i = 0; i < alter->count; i++) {
-		list[i].error_code = alter->list[i].error;
-		list[i].error_message = wire_text(alter->list[i].message);
-		list[i].resource_type = in->resources.at[i].resource_type;
-		list[i].resource_name = in->resources.at[i].resource_name;
-	}
-	request_answer(alter->req, &out);
+	if ((out.resources.at = list_results(alter)) != NULL)
+		request_answer(alter->req, &out);
 }
 
-/* All settings at once: what isn't named goes back to the broker's. */
 void
 handle_alter_configs(struct broker *b, struct request *req)
 {
 	const struct wire_alter_configs_request *in = req->body;
 	const struct wire_alter_configs_request_resource *r;
-	struct alter_job *alter = new_alter(req, (size_t)in->resources.count);
-	struct alter *a;
+	struct alter_job *alter = new_alter(req, in->resources.count);
+	struct wish *w;
 	int32_t i, k;
-	int ok;
 
 	if (alter == NULL)
 		return;
 	alter->answer = answer_alter;
 	for (i = 0; i < in->resources.count; i++) {
 		r = &in->resources.at[i];
-		a = &alter->list[i];
-		ok = begin(b, req, a, r->resource_type, r->resource_name, 0) ==
-		    0;
-		for (k = 0; ok && k < r->configs.count; k++)
-			ok = apply(b, req, a, r->configs.at[k].name, OP_SET,
-				 r->configs.at[k].value) == 0;
-		end(a, ok, in->validate_only);
+		w = new_wishes(alter, i, r->resource_type, r->resource_name,
+		    r->configs.count);
+		if (w == NULL)
+			return;
+		for (k = 0; k < r->configs.count; k++, w++) {
+			w->name = r->configs.at[k].name;
+			w->value = r->configs.at[k].value;
+			w->op = OP_SET;
+		}
 	}
-	worker_give(b->keeper, &alter->job);
+	start_alter(b, alter, 0, in->validate_only);
 }

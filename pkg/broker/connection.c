@@ -226,6 +226,17 @@ request_take(struct request *req, size_t size)
 	return (p);
 }
 
+char *
+request_text(struct request *req, struct wire_string s)
+{
+	size_t length = s.length > 0 ? (size_t)s.length : 0;
+	char *text = request_take(req, length + 1);
+
+	if (text != NULL && length > 0)
+		memcpy(text, s.at, length);
+	return (text);
+}
+
 static void
 connection_close(struct connection *conn)
 {

@@ -79,6 +79,8 @@ void connections_close(struct broker *b);
  * request was given up (the caller just returns).
  */
 void *request_take(struct request *req, size_t size);
+/* request_text -- likewise a copy of a string, with its NUL; null is empty. */
+char *request_text(struct request *req, struct wire_string s);
 /*
  * request_answer -- with a value of the API's response layout, which is
  * written out at once.  request_answer_spans gives the bytes for its records

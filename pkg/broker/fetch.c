@@ -50,17 +50,6 @@ release_span(void *held)
 
 /* ---- who is asked for --------------------------------------------------- */
 
-/* What of epochs a client may know: it can be behind, or ahead of us. */
-static int16_t
-check_epoch(const struct broker *b, int32_t epoch)
-{
-
-	if (epoch < 0 || epoch == b->leader_epoch)
-		return (WIRE_NONE);
-	return (epoch < b->leader_epoch ? WIRE_FENCED_LEADER_EPOCH :
-					  WIRE_UNKNOWN_LEADER_EPOCH);
-}
-
 static void
 find_part(struct broker *b, struct request *req, struct topic *t,
     const struct wire_fetch_request_partition *in, struct fetch_part *part)
@@ -77,7 +66,8 @@ find_part(struct broker *b, struct request *req, struct topic *t,
 		    WIRE_UNKNOWN_TOPIC_ID :
 		    WIRE_UNKNOWN_TOPIC_OR_PARTITION;
 	else
-		part->out.error_code = check_epoch(b, in->current_leader_epoch);
+		part->out.error_code = partition_check_epoch(b,
+		    in->current_leader_epoch);
 	if (part->out.error_code != WIRE_NONE)
 		part->partition = NULL;
 }

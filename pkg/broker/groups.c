@@ -402,18 +402,6 @@ add_to_change(struct change *change, const char *group, const struct topic *t,
 	change->topics[change->count++] = t->name;
 }
 
-/* A string with its NUL, in the request's memory. */
-static char *
-text_of(struct request *req, struct wire_string s)
-{
-	size_t length = s.length > 0 ? (size_t)s.length : 0;
-	char *text = request_take(req, length + 1);
-
-	if (text != NULL && length > 0)
-		memcpy(text, s.at, length);
-	return (text);
-}
-
 /*
  * A copy of what a change keeps of a topic, since the topic can be gone
  * before the keeper is done with it.
@@ -495,7 +483,7 @@ commit_topic(struct broker *b, struct request *req, struct change *change,
 		    p->committed_offset);
 		o->leader_epoch = p->committed_leader_epoch;
 		o->committed_ms = clock_wall_ms();
-		o->metadata = text_of(req, p->committed_metadata);
+		o->metadata = request_text(req, p->committed_metadata);
 		if (o->metadata == NULL)
 			return (-1);
 	}
@@ -526,7 +514,7 @@ handle_offset_commit(struct broker *b, struct request *req)
 
 	if ((out = request_take(req, sizeof(*out))) == NULL ||
 	    (change = new_change(req, count_commits(in))) == NULL ||
-	    (group = text_of(req, in->group_id)) == NULL ||
+	    (group = request_text(req, in->group_id)) == NULL ||
 	    (t = request_take(req, (size_t)in->topics.count * sizeof(*t))) ==
 		NULL)
 		return;
@@ -763,7 +751,7 @@ handle_offset_delete(struct broker *b, struct request *req)
 		count += (size_t)in->topics.at[i].partitions.count;
 	if ((out = request_take(req, sizeof(*out))) == NULL ||
 	    (change = new_change(req, count)) == NULL ||
-	    (group = text_of(req, in->group_id)) == NULL ||
+	    (group = request_text(req, in->group_id)) == NULL ||
 	    (list = request_take(req,
 		 (size_t)in->topics.count * sizeof(*list))) == NULL)
 		return;
@@ -821,7 +809,7 @@ handle_delete_groups(struct broker *b, struct request *req)
 		    in->groups.at[i]);
 		if (list[i].error_code != WIRE_NONE)
 			continue;
-		if ((group = text_of(req, in->groups.at[i])) == NULL)
+		if ((group = request_text(req, in->groups.at[i])) == NULL)
 			return;
 		change->list[change->count].group = group;
 		change->list[change->count++].offset = -1;

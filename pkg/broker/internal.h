@@ -55,6 +55,7 @@ struct broker {
 	struct map topics_by_id;
 	struct map making; /* topics that the keeper is making, by name */
 	int64_t partition_count;
+	int64_t partitions_making; /* claimed, not in partition_count yet */
 	char cluster_id[32];
 	int32_t leader_epoch; /* how often this broker was started */
 	int64_t producer_id_next, producer_id_end; /* reserved */

@@ -12,16 +12,6 @@
 #include "broker/keeper.h"
 #include "broker/partition.h"
 
-static int16_t
-check_epoch(const struct broker *b, int32_t epoch)
-{
-
-	if (epoch < 0 || epoch == b->leader_epoch)
-		return (WIRE_NONE);
-	return (epoch < b->leader_epoch ? WIRE_FENCED_LEADER_EPOCH :
-					  WIRE_UNKNOWN_LEADER_EPOCH);
-}
-
 /* ---- ListOffsets -------------------------------------------------------- */
 
 enum {
@@ -104,7 +94,7 @@ list_topic(struct broker *b, struct request *req,
 		p = catalog_partition(t, asked->partition_index);
 		list->error_code = p == NULL ?
 		    WIRE_UNKNOWN_TOPIC_OR_PARTITION :
-		    check_epoch(b, asked->current_leader_epoch);
+		    partition_check_epoch(b, asked->current_leader_epoch);
 		if (list->error_code == WIRE_NONE)
 			list->error_code = list_offset(b, p, asked->timestamp,
 			    list);
@@ -144,8 +134,9 @@ epoch_end(const struct broker *b, const struct topic *t,
 	wire_defaults(wire_offset_for_leader_epoch_response_partition_layout(),
 	    out);
 	out->partition = in->partition;
-	out->error_code = p == NULL ? WIRE_UNKNOWN_TOPIC_OR_PARTITION :
-				      check_epoch(b, in->current_leader_epoch);
+	out->error_code = p == NULL ?
+	    WIRE_UNKNOWN_TOPIC_OR_PARTITION :
+	    partition_check_epoch(b, in->current_leader_epoch);
 	if (out->error_code != WIRE_NONE)
 		return;
 	/* This start's epoch, before anything was appended in it. */

@@ -53,6 +53,16 @@ partition_error(int code)
 	}
 }
 
+int16_t
+partition_check_epoch(const struct broker *b, int32_t epoch)
+{
+
+	if (epoch < 0 || epoch == b->leader_epoch)
+		return (WIRE_NONE);
+	return (epoch < b->leader_epoch ? WIRE_FENCED_LEADER_EPOCH :
+					  WIRE_UNKNOWN_LEADER_EPOCH);
+}
+
 /* ---- opening ------------------------------------------------------------ */
 
 static void

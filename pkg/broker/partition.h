@@ -87,5 +87,8 @@ void topic_remove_folder(struct broker *b, const char *id_text);
 
 /* partition_error -- Kafka's code for a plog_code. */
 int16_t partition_error(int code);
+/* partition_check_epoch -- what to say to a client that knows this leader
+ * epoch: it can be behind us, or ahead.  Below 0 it doesn't say. */
+int16_t partition_check_epoch(const struct broker *b, int32_t epoch);
 
 #endif

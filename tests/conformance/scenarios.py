@@ -209,6 +209,10 @@ def partitions_are_added(broker):
         answers.append(clean(c.call("CreatePartitions", 3, Topics=[
             {"Name": name, "Count": count, "Assignments": None}],
             TimeoutMs=10000)))
+    for brokers in ([[1]], [[1], [7]], [[1, 1], [1]]):
+        answers.append(clean(c.call("CreatePartitions", 3, Topics=[
+            {"Name": "conf-grow", "Count": 6, "Assignments": [
+                {"BrokerIds": ids} for ids in brokers]}], TimeoutMs=10000)))
     make(c, "conf-grow", 4)
     return answers
 
@@ -219,7 +223,7 @@ def settings_are_described_and_altered(broker):
     make(c, "conf-settings", 1, retention_ms="1000")
     names = ["retention.ms", "cleanup.policy", "max.message.bytes"]
 
-    def described():
+    def settings():
         answer = c.call("DescribeConfigs", 4, Resources=[
             {"ResourceType": 2, "ResourceName": "conf-settings",
              "ConfigurationKeys": names},
@@ -230,27 +234,55 @@ def settings_are_described_and_altered(broker):
              s["ReadOnly"], s["IsSensitive"]) for s in r["Configs"])]
             for r in answer["Results"]]
 
-    def alter(name, operation, value, topic="conf-settings"):
+    def described(name, value):
+        """Once that is so: Kafka's controller answers before its brokers
+        know."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            found = settings()
+            if any(s[:2] == (name, value) for s in found[0][1]):
+                break
+        return found
+
+    def alter(name, operation, value, topic="conf-settings", kind=2):
         answer = c.call("IncrementalAlterConfigs", 1, Resources=[
-            {"ResourceType": 2, "ResourceName": topic, "Configs": [
+            {"ResourceType": kind, "ResourceName": topic, "Configs": [
                 {"Name": name, "ConfigOperation": operation,
                  "Value": value}]}])
         return answer["Responses"][0]["ErrorCode"]
 
-    out = [described()]
+    out = [described("retention.ms", "1000")]
     out.append([alter("retention.ms", 0, "2000"),
                 alter("cleanup.policy", 2, "compact"),
                 alter("retention.ms", 0, "soon"),
                 alter("no.such.setting", 0, "1"),
-                alter("retention.ms", 0, "1", "conf-none")])
-    out.append(described())
+                alter("retention.ms", 0, "1", "conf-none"),
+                alter("retention.ms", 0, None),
+                alter("retention.ms", 2, "1"), alter("cleanup.policy", 2, None),
+                alter("cleanup.policy", 2, "shred"),
+                alter("retention.ms", 0, "1", kind=4),
+                alter("no.such.setting", 1, None)])
+    twice = {"Name": "retention.ms", "ConfigOperation": 0, "Value": "5"}
+    resource = {"ResourceType": 2, "ResourceName": "conf-settings"}
+    out.append([[r["ErrorCode"] for r in c.call(
+        "IncrementalAlterConfigs", 1, Resources=resources)["Responses"]]
+        for resources in ([dict(resource, Configs=[twice, twice])],
+                          [dict(resource, Configs=[twice])] * 2)])
+    out.append([[r["ErrorCode"] for r in c.call(
+        "AlterConfigs", 2, Resources=[dict(resource, Configs=[
+            {"Name": name, "Value": value} for name, value in configs])])[
+                "Responses"]]
+        for configs in ((("retention.ms", None),),
+                        (("retention.ms", "1"), ("retention.ms", "1")),
+                        (("no.such.setting", "1"),))])
+    out.append(described("cleanup.policy", "delete,compact"))
     out.append([alter("cleanup.policy", 3, "delete"),
                 alter("retention.ms", 1, None)])
-    out.append(described())
+    out.append(described("retention.ms", "604800000"))
     answer = c.call("AlterConfigs", 2, Resources=[
         {"ResourceType": 2, "ResourceName": "conf-settings", "Configs": [
             {"Name": "max.message.bytes", "Value": "5000"}]}])
-    out += [answer["Responses"][0]["ErrorCode"], described()]
+    out += [answer["Responses"][0]["ErrorCode"], described("max.message.bytes", "5000")]
     return out
 
 

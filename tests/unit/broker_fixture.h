@@ -314,6 +314,14 @@ is_answered_within(struct client *c, int ms)
 
 /* ---- what most tests ask ------------------------------------------------ */
 
+static inline void
+keep_text(char *to, size_t size, struct wire_string s)
+{
+
+	snprintf(to, size, "%.*s", (int)(s.length > 0 ? s.length : 0),
+	    s.length > 0 ? s.at : "");
+}
+
 /* One topic; settings are name and value in turn, ended by NULL. */
 static inline int16_t
 make_topic(struct client *c, const char *name, int32_t partitions,
