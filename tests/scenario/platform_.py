@@ -216,6 +216,34 @@ def rows_agree(system, shop):
                differs[:1])
 
 
+def kill_until_counted(context, producer, made_sql, consumer, counted_sql,
+                       count):
+    """Let the producer make its records while it, the consumer and a second
+    instance of that are killed, each coming back to a rebalance; until all
+    that was made is counted.  How many kills it took."""
+    system = context.system
+    second = consumer + "-2"
+    system.start(second, flags=system.starts[consumer]["flags"])
+    system.ready(producer, second)
+    kills = 0
+
+    def made():
+        return (system.select(producer, made_sql) or [(0,)])[0][0]
+    while made() < count:
+        least = min(made() + count // 8, count)
+        system.wait_for("more records", lambda: made() >= least, 60)
+        system.kill(context.rng.choice((producer, consumer, second)))
+        kills += 1
+    system.wait_for("the outbox is empty", lambda: system.value(
+        producer, "SELECT count(*) FROM outbox") == 0, 60)
+    with system.lock:
+        system.wanted.discard(producer)
+    system.wait_for("all records are counted", lambda: system.value(
+        consumer, counted_sql) == count, 90)
+    system.ready(consumer)
+    return kills
+
+
 @scenario(kind="own")
 def analytics_equals_python(context):
     """Killed at random, events out of order: windows are those of Python."""
@@ -230,24 +258,9 @@ def analytics_equals_python(context):
         "--rate", str(count / 4), "--pace", str(count / 10000), "--count", str(count),
         "--users", "200", "--sessions", "20", "--late-share", "0.05",
         "--late-by", "90s", "--seed", str(context.rng.randrange(1000))))
-    system.ready("event-producer")
-    kills = 0
-
-    def made():
-        return (system.select("event-producer",
-                              "SELECT events FROM shop") or [(0,)])[0][0]
-    while made() < count:
-        least = min(made() + count // 5, count)
-        system.wait_for("more events", lambda: made() >= least, 60)
-        system.kill(context.rng.choice(("event-producer", "analytics")))
-        kills += 1
-    system.wait_for("the outbox is empty", lambda: system.value(
-        "event-producer", "SELECT count(*) FROM outbox") == 0, 60)
-    with system.lock:
-        system.wanted.discard("event-producer")
-    system.wait_for("all events are counted", lambda: system.value(
-        "analytics", "SELECT sum(events) FROM progress") == count, 90)
-    system.ready("analytics")
+    kills = kill_until_counted(
+        context, "event-producer", "SELECT events FROM shop", "analytics",
+        "SELECT sum(events) FROM progress", count)
     kafka = system.kafka()
     shop = Shop(kafka.read_all("user-events"), 60000)
     kafka.close()
@@ -257,6 +270,109 @@ def analytics_equals_python(context):
     answers_agree(system, shop)
     context.say("%d events, %d late, %d sessions, %d kills" % (
         count, sum(shop.late.values()), len(shop.sessions), kills))
+
+
+class Samples:
+    """What rollups has to say of system-metrics, computed anew: the records
+    of each partition in their order, repeats of a killed relay left out."""
+
+    HOUR = 3600000
+
+    def __init__(self, partitions, keep_ms):
+        self.values = collections.defaultdict(list)  # by host, metric, second
+        self.progress = []
+        for number, records in enumerate(partitions):
+            newest, seen, late = 0, set(), 0
+            for record in records:
+                if record.headers["ce_id"] in seen:
+                    continue
+                seen.add(record.headers["ce_id"])
+                sample = json.loads(record.value)
+                newest = max(newest, sample["ts_ms"])
+                if (sample["ts_ms"] // self.HOUR + 1) * self.HOUR <= \
+                        newest - keep_ms:
+                    late += 1
+                    continue
+                self.values[sample["host"], sample["metric"],
+                            sample["ts_ms"] // 1000 * 1000].append(
+                                round(1000 * sample["value"]))
+            if seen:
+                self.progress.append((number, newest, len(seen), late))
+
+    def points(self, host, metric, step_ms):
+        by_step = collections.defaultdict(list)
+        for (h, m, second), values in self.values.items():
+            if (h, m) == (host, metric):
+                by_step[second // step_ms * step_ms] += values
+        points = []
+        for start, values in sorted(by_step.items()):
+            values.sort()
+            n = len(values)
+            points.append((
+                start, n, values[0] / 1000, values[-1] / 1000,
+                sum(values) / n / 1000, values[(n * 50 + 99) // 100 - 1] / 1000,
+                values[(n * 99 + 99) // 100 - 1] / 1000))
+        return points
+
+
+@scenario(kind="own")
+def rollups_equal_python(context):
+    """Killed at random, samples late: percentiles and all are Python's."""
+    system = context.system
+    count = 6000 if context.settings.small else 12000
+    system.kafka_start()
+    system.nginx_start()
+    system.start("rollups", flags=("--keep-seconds", "30m", "--ahead", "7d"))
+    system.ready("rollups")
+    # Four seconds, which are six hours of the hosts' own time.
+    start_ms = int(time.time() * 1000)
+    system.start("metric-producer", flags=(
+        "--simulate", "3", "--rate", str(count / 4), "--count", str(count),
+        "--every", str(6 * Samples.HOUR * 24 // count) + "ms",
+        "--start-ms", str(start_ms), "--late-share", "0.1", "--late-by",
+        "20m", "--seed", str(context.rng.randrange(1000))))
+    kills = kill_until_counted(
+        context, "metric-producer", "SELECT samples FROM fleet", "rollups",
+        "SELECT sum(samples) FROM progress", count)
+    kafka = system.kafka()
+    samples = Samples(kafka.read_all("system-metrics"), 1800000)
+    kafka.close()
+    late = sum(p[3] for p in samples.progress)
+    found = [tuple(row) for row in system.select(
+        "rollups", "SELECT partition, watermark_ms, samples, late"
+        " FROM progress ORDER BY 1")]
+    expect(found == samples.progress, "%r is %r", found, samples.progress)
+    expect(late > 0, "nothing was late")
+    system.wait_for("hours are settled", lambda: system.value(
+        "rollups", "SELECT count(*) FROM progress AS p WHERE (SELECT"
+        " min(hour_ms) + 3600000 FROM seconds AS s WHERE s.partition ="
+        " p.partition) <= watermark_ms - 1800000") == 0)
+    for table in "rollups", "seconds":
+        expect(system.value("rollups", "SELECT count(*) FROM " + table) > 0,
+               "%s are all or none", table)
+    series = system.web("GET", "/metrics-history/series").json()["series"]
+    expect({(s["host"], s["metric"]) for s in series} ==
+           {key[:2] for key in samples.values} and len(series) == 24,
+           "series: %r", series)
+    compared = 0
+    for host, metric in (series[n].values() for n in range(0, 24, 5)):
+        for step, step_ms in (("1m", 60000), ("1h", Samples.HOUR)):
+            answer = system.web(
+                "GET", "/metrics-history?host=%s&metric=%s&step=%s&from=%d"
+                "&to=%d" % (host, metric, step, start_ms - 2 * Samples.HOUR,
+                            start_ms + 8 * Samples.HOUR))
+            expect(answer.status == 200, "%r", answer)
+            said = [tuple(p[key] for key in (
+                "ts_ms", "count", "min", "max", "mean", "p50", "p99"))
+                for p in answer.json()["points"]]
+            wanted = samples.points(host, metric, step_ms)
+            differs = [(a, b) for a, b in zip(said, wanted) if a != b]
+            expect(len(said) == len(wanted) and not differs,
+                   "%s %s %s: %d points of %d, %r", host, metric, step,
+                   len(said), len(wanted), differs[:1])
+            compared += len(said)
+    context.say("%d samples, %d late, %d points compared, %d kills" % (
+        count, late, compared, kills))
 
 
 @scenario(kind="own")

@@ -235,6 +235,7 @@ disks_and_interfaces_are_counted_once(void **state)
 	machine_parse_diskstats("   7 0 loop0 9 9 9 9 9 9 9 9 9 9 9\n"
 				" 259 0 nvme0n1 1 0 100 0 1 0 200 0 0 30 0 0\n"
 				" 259 1 nvme0n1p1 1 0 60 0 1 0 90 0 0 30 0\n"
+				" 259 2 nvme0n10 1 0 1 0 1 0 2 0 0 3 0\n"
 				"   8 0 sda 1 0 10 0 1 0 20 0 0 3 0\n"
 				"   8 0 sda 1 0 10 0 1 0 20 0 0 3 0\n"
 				"   8 17 sda17 1 0 10 0 1 0 20 0 0 3 0\n"
@@ -245,10 +246,10 @@ disks_and_interfaces_are_counted_once(void **state)
 				"rubbish\n\n 8 0\n 8 0 \n",
 	    &now);
 	assert_true(now.has_disks);
-	assert_int_equal(now.disks, 3);
-	assert_int_equal(now.sectors_read, 1110);
-	assert_int_equal(now.sectors_written, 2220);
-	assert_int_equal(now.disk_busy_ms, 333);
+	assert_int_equal(now.disks, 4);
+	assert_int_equal(now.sectors_read, 1111);
+	assert_int_equal(now.sectors_written, 2222);
+	assert_int_equal(now.disk_busy_ms, 336);
 	machine_parse_diskstats("", &now);
 	assert_false(now.has_disks);
 	assert_int_equal(now.sectors_read, 0);
