@@ -1,0 +1,404 @@
+/*
+ * broker: connections, frames, versions and limits.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "broker_fixture.h"
+
+#define SHORT_MS 100
+
+static const char *const limits[] = {"--connections-most", "4",
+    "--request-most", "1m", "--memory-most", "1m", "--idle-ms", "1s",
+    "--message-most", "1m", NULL};
+static const char *const roomy[] = {"--request-most", "16m", "--message-most",
+    "16m", NULL};
+
+static int
+begin(void **state)
+{
+
+	(void)state;
+	broker_begin(limits);
+	return (0);
+}
+
+static int
+begin_roomy(void **state)
+{
+
+	(void)state;
+	broker_begin(roomy);
+	return (0);
+}
+
+static int
+end(void **state)
+{
+
+	(void)state;
+	broker_end();
+	return (0);
+}
+
+/* Somebody else is served as ever. */
+static void
+check_alive(void)
+{
+	struct wire_api_versions_request in;
+	struct wire_api_versions_response out;
+	struct client c = client_connect();
+
+	wire_defaults(wire_api_versions_request_layout(), &in);
+	client_call(&c, WIRE_API_ApiVersions, 3, &in, &out);
+	assert_int_equal(out.error_code, WIRE_NONE);
+	client_close(&c);
+}
+
+/* ---- versions ----------------------------------------------------------- */
+
+static void
+what_is_not_spoken_hangs_up(void **state)
+{
+	static const struct {
+		int key, version;
+	} cases[] = {
+	    {WIRE_API_Metadata, 99},
+	    {WIRE_API_Metadata, -1},
+	    {WIRE_API_Produce, 2}, /* older formats */
+	    {WIRE_API_Fetch, 3},
+	    {4, 0}, /* LeaderAndIsr */
+	    {24, 0}, /* AddPartitionsToTxn */
+	    {17, 0}, /* SaslHandshake */
+	    {999, 0},
+	    {-1, 0},
+	};
+	struct client c;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		c = client_connect();
+		send_frame(&c, cases[i].key, cases[i].version, "", 0);
+		if (!is_hung_up(&c))
+			fail_msg("case %zu is answered", i);
+		client_close(&c);
+		check_alive();
+	}
+}
+
+static void
+versions_are_told_to_who_asks_in_an_unknown_one(void **state)
+{
+	struct wire_api_versions_response out;
+	struct client c = client_connect();
+	const struct wire_api *api;
+	size_t i;
+
+	(void)state;
+	send_frame(&c, WIRE_API_ApiVersions, 99, "\1\2\3", 3);
+	assert_int_equal(client_receive(&c, WIRE_API_ApiVersions, 0, &out), 1);
+	assert_int_equal(out.error_code, WIRE_UNSUPPORTED_VERSION);
+	assert_int_equal(out.api_keys.count, 1);
+	assert_int_equal(out.api_keys.at[0].api_key, WIRE_API_ApiVersions);
+	/* The connection goes on, in one that was named. */
+	send_frame(&c, WIRE_API_ApiVersions, 0, "", 0);
+	assert_int_equal(client_receive(&c, WIRE_API_ApiVersions, 0, &out), 1);
+	assert_int_equal(out.error_code, WIRE_NONE);
+	for (i = 0; (api = wire_api_at(i)) != NULL; i++) {
+		assert_int_equal(out.api_keys.at[i].api_key, api->key);
+		assert_int_equal(out.api_keys.at[i].max_version, api->most);
+	}
+	assert_int_equal(out.api_keys.count, i);
+	client_close(&c);
+}
+
+/* ---- frames ------------------------------------------------------------- */
+
+static void
+malformed_frames_hang_up(void **state)
+{
+	static const struct {
+		const char *bytes;
+		size_t size;
+	} cases[] = {
+	    {"\0\0\0\0", 4}, /* of no length */
+	    {"\0\0\0\7", 4}, /* shorter than a header */
+	    {"\377\377\377\377", 4},
+	    {"\177\377\377\377", 4}, /* longer than --request-most */
+	    {"\0\20\0\1", 4}, /* by one byte */
+	    {"GET / HTTP/1.1\r\n\r\n", 18},
+	    /* Metadata 1, whose client id is longer than the frame. */
+	    {"\0\0\0\12\0\3\0\1\0\0\0\1\0\144", 14},
+	    /* Metadata 1: two billion topics; and one, cut short. */
+	    {"\0\0\0\16\0\3\0\1\0\0\0\1\0\0\177\377\377\377", 18},
+	    {"\0\0\0\20\0\3\0\1\0\0\0\1\0\0\0\0\0\1\0\11", 20},
+	};
+	struct client c;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		c = client_connect();
+		send_bytes(&c, cases[i].bytes, cases[i].size);
+		if (!is_hung_up(&c))
+			fail_msg("case %zu is answered", i);
+		client_close(&c);
+		check_alive();
+	}
+}
+
+static void
+frames_may_come_in_pieces_and_in_crowds(void **state)
+{
+	/* Metadata 1 of no topic, twice. */
+	static const char frames[] = "\0\0\0\16\0\3\0\1\0\0\0\1\0\0\0\0\0\0"
+				     "\0\0\0\16\0\3\0\1\0\0\0\2\0\0\0\0\0\0";
+	struct wire_metadata_response out;
+	struct client c = client_connect();
+	size_t i;
+	int k;
+
+	(void)state;
+	for (i = 0; i < sizeof(frames) - 1; i++) {
+		send_bytes(&c, frames + i, 1);
+		(void)poll(NULL, 0, 1);
+	}
+	for (i = 0; i < 50; i++)
+		send_bytes(&c, frames, sizeof(frames) - 1);
+	for (k = 0; k < 102; k++) {
+		assert_int_equal(client_receive(&c, WIRE_API_Metadata, 1, &out),
+		    1);
+		assert_int_equal(c.asked.correlation_id, 1 + k % 2);
+	}
+	client_close(&c);
+}
+
+/* ---- limits ------------------------------------------------------------- */
+
+static void
+more_connections_wait(void **state)
+{
+	struct client all[5];
+	struct wire_metadata_request in;
+	struct wire_metadata_response out;
+	int i;
+
+	(void)state;
+	wire_defaults(wire_metadata_request_layout(), &in);
+	for (i = 0; i < 5; i++) {
+		all[i] = client_connect();
+		client_send(&all[i], WIRE_API_Metadata, 9, &in);
+	}
+	for (i = 0; i < 4; i++)
+		assert_int_equal(client_receive(&all[i], WIRE_API_Metadata, 9,
+				     &out),
+		    1);
+	assert_false(is_answered_within(&all[4], SHORT_MS));
+	client_close(&all[0]);
+	assert_int_equal(client_receive(&all[4], WIRE_API_Metadata, 9, &out),
+	    1);
+	for (i = 1; i < 5; i++)
+		client_close(&all[i]);
+}
+
+static void
+idle_connections_are_closed(void **state)
+{
+	struct client c = client_connect();
+	int64_t began = clock_mono_us();
+
+	(void)state;
+	assert_true(is_hung_up(&c));
+	assert_true(clock_mono_us() - began >= 1000000);
+	client_close(&c);
+	check_alive();
+}
+
+/* A produce request of about ${size} bytes, without a batch's form. */
+static uint8_t *
+make_large(size_t size, size_t *whole)
+{
+	struct produce_ask ask;
+	struct buffer body = {0};
+	uint8_t *records = calloc(1, size), *frame;
+
+	assert_non_null(records);
+	wire_write(wire_api_find(WIRE_API_Produce)->request(), 8, 9,
+	    produce_ask(&ask, "t", 0, -1, records, (int64_t)size), &body, NULL);
+	free(records);
+	*whole = 14 + body.length;
+	assert_non_null(frame = malloc(*whole));
+	put_i32(frame, (int32_t)(*whole - 4));
+	put_i16(frame + 4, WIRE_API_Produce);
+	put_i16(frame + 6, 8);
+	put_i32(frame + 8, 1);
+	put_i16(frame + 12, -1);
+	memcpy(frame + 14, body.data, body.length);
+	buffer_free(&body);
+	return (frame);
+}
+
+static void
+requests_beyond_the_memory_limit_wait(void **state)
+{
+	struct client first = client_connect(), second = client_connect();
+	struct wire_produce_response out;
+	size_t whole;
+	uint8_t *frame = make_large((size_t)900 << 10, &whole);
+
+	(void)state;
+	/* Half of one holds the memory of all of it. */
+	send_bytes(&first, frame, whole / 2);
+	check_alive();
+	(void)fcntl(second.fd, F_SETFL, O_NONBLOCK);
+	(void)!send(second.fd, frame, whole, MSG_NOSIGNAL);
+	assert_false(is_answered_within(&second, SHORT_MS));
+	/* Small ones go on meanwhile. */
+	check_alive();
+	send_bytes(&first, frame + whole / 2, whole - whole / 2);
+	assert_int_equal(client_receive(&first, WIRE_API_Produce, 8, &out), 1);
+	client_close(&second);
+	client_close(&first);
+	second = client_connect();
+	send_bytes(&second, frame, whole);
+	assert_int_equal(client_receive(&second, WIRE_API_Produce, 8, &out), 1);
+	free(frame);
+	client_close(&second);
+}
+
+/* ---- slow readers ------------------------------------------------------- */
+
+#define LARGE_BYTES 200000
+
+static int64_t
+fill(struct client *c, int batches)
+{
+	static uint8_t bytes[LARGE_BYTES];
+	struct test_record record = {"k", "v", clock_wall_ms()};
+	size_t size;
+	uint8_t *p;
+	int i;
+
+	assert_int_equal(make_topic(c, "t", 1, NULL), WIRE_NONE);
+	/* One large record, by hand: attributes, time, offset, key, value. */
+	p = put_varint(bytes + BATCH_HEADER_SIZE, LARGE_BYTES - 200);
+	memset(p, 0, 3);
+	p = put_varint(p + 3, -1);
+	p = put_varint(p, LARGE_BYTES - 200 - 3 - 1 - 3 - 1);
+	memset(p, 'v', LARGE_BYTES - 200);
+	p += LARGE_BYTES - 200 - 3 - 1 - 3 - 1;
+	*p++ = 0;
+	size = finish_batch(bytes, p, BATCH_NONE, &record, 1, NULL);
+	for (i = 0; i < batches; i++)
+		assert_int_equal(produce_bytes(c, "t", 0, 1, bytes,
+				     (int64_t)size)
+				     .error_code,
+		    WIRE_NONE);
+	/* The last one waits for all of them. */
+	assert_int_equal(produce_bytes(c, "t", 0, -1, bytes, (int64_t)size)
+			     .error_code,
+	    WIRE_NONE);
+	return ((int64_t)size * (batches + 1));
+}
+
+static void
+a_slow_reader_holds_up_nobody(void **state)
+{
+	struct client c = client_connect(), slow = connect_with(4096);
+	struct wire_fetch_response out;
+	struct fetch_ask ask;
+	int64_t bytes = fill(&c, 99), began = clock_mono_us();
+	int i;
+
+	(void)state;
+	(void)fetch_ask(&ask, "t", 0, 0);
+	ask.in.max_bytes = ask.partition.partition_max_bytes = 1 << 28;
+	client_send(&slow, WIRE_API_Fetch, 11, &ask.in);
+	assert_true(is_answered_within(&slow, 10000));
+	for (i = 0; i < 50; i++)
+		(void)produce_one(&c, "t", "k", 10, clock_wall_ms());
+	assert_true(clock_mono_us() - began < 5000000);
+	/* And it gets all that it asked for in the end. */
+	assert_int_equal(client_receive(&slow, WIRE_API_Fetch, 11, &out), 1);
+	assert_int_equal(only_partition(&out)->records.length, bytes);
+	client_close(&slow);
+	client_close(&c);
+}
+
+static void
+who_goes_while_it_is_written_to_is_forgotten(void **state)
+{
+	struct client c = client_connect(), slow = connect_with(4096);
+	struct fetch_ask ask;
+
+	(void)state;
+	(void)fill(&c, 99);
+	(void)fetch_ask(&ask, "t", 0, 0);
+	ask.in.max_bytes = ask.partition.partition_max_bytes = 1 << 28;
+	client_send(&slow, WIRE_API_Fetch, 11, &ask.in);
+	assert_true(is_answered_within(&slow, 10000));
+	/* Its log can go then, too. */
+	assert_int_equal(delete_topic(&c, "t"), WIRE_NONE);
+	client_close(&slow);
+	assert_int_equal(make_topic(&c, "t", 1, NULL), WIRE_NONE);
+	assert_int_equal(produce_one(&c, "t", "k", 10, clock_wall_ms()), 0);
+	client_close(&c);
+}
+
+/* ---- the folder and the port -------------------------------------------- */
+
+static void
+a_folder_or_port_in_use_is_refused(void **state)
+{
+	struct broker_conf conf = served.conf;
+	struct mr_error err = {MR_OK, ""};
+	char port[40], data[120];
+
+	(void)state;
+	assert_null(broker_open(&conf, &err));
+	assert_int_equal(err.kind, MR_REJECT);
+	assert_non_null(strstr(err.message, "another broker works in"));
+	snprintf(port, sizeof(port), "127.0.0.1:%d",
+	    broker_port(served.broker, 0));
+	snprintf(data, sizeof(data), "%s/other", test_root);
+	conf.listen.items[0] = port;
+	conf.data = data;
+	assert_null(broker_open(&conf, &err));
+	assert_int_equal(err.kind, MR_REJECT);
+	check_alive();
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(what_is_not_spoken_hangs_up, begin,
+		end),
+	    cmocka_unit_test_setup_teardown(
+		versions_are_told_to_who_asks_in_an_unknown_one, begin, end),
+	    cmocka_unit_test_setup_teardown(malformed_frames_hang_up, begin,
+		end),
+	    cmocka_unit_test_setup_teardown(
+		frames_may_come_in_pieces_and_in_crowds, begin, end),
+	    cmocka_unit_test_setup_teardown(more_connections_wait, begin, end),
+	    cmocka_unit_test_setup_teardown(idle_connections_are_closed, begin,
+		end),
+	    cmocka_unit_test_setup_teardown(
+		requests_beyond_the_memory_limit_wait, begin, end),
+	    cmocka_unit_test_setup_teardown(a_slow_reader_holds_up_nobody,
+		begin_roomy, end),
+	    cmocka_unit_test_setup_teardown(
+		who_goes_while_it_is_written_to_is_forgotten, begin_roomy, end),
+	    cmocka_unit_test_setup_teardown(a_folder_or_port_in_use_is_refused,
+		begin_roomy, end),
+	};
+
+	return (cmocka_run_group_tests_name("broker_connection", tests, NULL,
+	    NULL));
+}

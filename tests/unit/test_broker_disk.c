@@ -1,0 +1,339 @@
+/*
+ * broker: what acknowledgements wait for, and a disk that is slow, full or
+ * broken.
+ *
+ * fdatasync of the syncer's thread and pwrite of any go through --wrap, so that
+ * the one can be held up or fail, and the other find no space.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "broker_fixture.h"
+
+#define SHORT_MS 100
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t opened = PTHREAD_COND_INITIALIZER;
+static int gate_closed; /* under the lock */
+static int syncs, waiting; /* likewise: of the syncer */
+static _Atomic int sync_errno, write_errno; /* 0: none */
+
+int __real_fdatasync(int fd);
+int __wrap_fdatasync(int fd);
+ssize_t __real_pwrite(int fd, const void *bytes, size_t size, off_t at);
+ssize_t __wrap_pwrite(int fd, const void *bytes, size_t size, off_t at);
+ssize_t __real_pwrite64(int fd, const void *bytes, size_t size, off_t at);
+ssize_t __wrap_pwrite64(int fd, const void *bytes, size_t size, off_t at);
+
+static int
+is_syncer(void)
+{
+	char name[16] = "";
+
+	(void)pthread_getname_np(pthread_self(), name, sizeof(name));
+	return (strcmp(name, "syncer") == 0);
+}
+
+int
+__wrap_fdatasync(int fd)
+{
+
+	if (!is_syncer())
+		return (__real_fdatasync(fd));
+	pthread_mutex_lock(&lock);
+	syncs++;
+	while (gate_closed) {
+		waiting = 1;
+		pthread_cond_wait(&opened, &lock);
+	}
+	waiting = 0;
+	pthread_mutex_unlock(&lock);
+	if ((errno = atomic_load(&sync_errno)) != 0)
+		return (-1);
+	return (__real_fdatasync(fd));
+}
+
+ssize_t
+__wrap_pwrite(int fd, const void *bytes, size_t size, off_t at)
+{
+
+	if ((errno = atomic_load(&write_errno)) != 0)
+		return (-1);
+	return (__real_pwrite(fd, bytes, size, at));
+}
+
+ssize_t
+__wrap_pwrite64(int fd, const void *bytes, size_t size, off_t at)
+{
+
+	if ((errno = atomic_load(&write_errno)) != 0)
+		return (-1);
+	return (__real_pwrite64(fd, bytes, size, at));
+}
+
+static void
+gate(int closed)
+{
+
+	pthread_mutex_lock(&lock);
+	gate_closed = closed;
+	pthread_cond_broadcast(&opened);
+	pthread_mutex_unlock(&lock);
+}
+
+/* Until a flush stands at the gate. */
+static void
+wait_at_gate(void)
+{
+	int64_t until = clock_mono_us() + (int64_t)PATIENCE_S * 1000000;
+	int there = 0;
+
+	while (!there && clock_mono_us() < until) {
+		(void)poll(NULL, 0, 1);
+		pthread_mutex_lock(&lock);
+		there = waiting;
+		pthread_mutex_unlock(&lock);
+	}
+	assert_true(there);
+}
+
+static int
+count_syncs(void)
+{
+	int n;
+
+	pthread_mutex_lock(&lock);
+	n = syncs;
+	pthread_mutex_unlock(&lock);
+	return (n);
+}
+
+static int
+begin(void **state)
+{
+	struct client c;
+
+	(void)state;
+	broker_begin(NULL);
+	c = client_connect();
+	assert_int_equal(make_topic(&c, "t", 2, NULL), WIRE_NONE);
+	client_close(&c);
+	return (0);
+}
+
+static int
+end(void **state)
+{
+
+	(void)state;
+	gate(0);
+	atomic_store(&sync_errno, 0);
+	atomic_store(&write_errno, 0);
+	if (served.broker != NULL)
+		broker_end();
+	else
+		remove_root();
+	return (0);
+}
+
+static void
+produce_send(struct client *c, int32_t partition, int acks)
+{
+	struct produce_ask ask;
+	uint8_t bytes[200];
+	size_t size = make_one(bytes, "k", 10, clock_wall_ms(), NULL);
+
+	client_send(c, WIRE_API_Produce, 8,
+	    produce_ask(&ask, "t", partition, acks, bytes, (int64_t)size));
+}
+
+static int64_t
+produce_receive(struct client *c)
+{
+	struct wire_produce_response out;
+
+	assert_int_equal(client_receive(c, WIRE_API_Produce, 8, &out), 1);
+	assert_int_equal(out.topics.at[0].partitions.at[0].error_code,
+	    WIRE_NONE);
+	return (out.topics.at[0].partitions.at[0].base_offset);
+}
+
+static void
+acks_all_waits_for_the_disk_and_readers_do_too(void **state)
+{
+	struct client all = client_connect(), one = client_connect();
+
+	(void)state;
+	gate(1);
+	produce_send(&all, 0, -1);
+	wait_at_gate();
+	produce_send(&one, 0, 1);
+	assert_int_equal(produce_receive(&one), 1);
+	assert_false(is_answered_within(&all, SHORT_MS));
+	assert_int_equal(list_offset(&one, "t", LATEST), 0);
+	assert_true(fetch(&one, "t", 0, 0).records.length <= 0);
+	gate(0);
+	assert_int_equal(produce_receive(&all), 0);
+	assert_int_equal(get_i64(fetch(&one, "t", 0, 0).records.at), 0);
+	client_close(&one);
+	client_close(&all);
+}
+
+static void
+what_comes_during_a_flush_shares_the_next(void **state)
+{
+	enum { CLIENTS = 12 };
+	struct client all[CLIENTS];
+	int before = count_syncs(), i;
+
+	(void)state;
+	for (i = 0; i < CLIENTS; i++)
+		all[i] = client_connect();
+	gate(1);
+	produce_send(&all[0], 0, -1);
+	wait_at_gate();
+	for (i = 1; i < CLIENTS; i++)
+		produce_send(&all[i], i % 2, -1);
+	/* All of them are in their logs when this is answered. */
+	for (i = 1; i < CLIENTS; i++)
+		assert_false(
+		    is_answered_within(&all[i], i == 1 ? SHORT_MS : 0));
+	gate(0);
+	for (i = 0; i < CLIENTS; i++) {
+		(void)produce_receive(&all[i]);
+		client_close(&all[i]);
+	}
+	/* One, and then one of each partition, with what a log notes of it. */
+	assert_in_range(count_syncs() - before, 2, 8);
+}
+
+static void
+a_flush_that_fails_ends_it_without_an_answer(void **state)
+{
+	struct client c = client_connect();
+
+	(void)state;
+	assert_int_equal(produce_one(&c, "t", "k", 10, clock_wall_ms()), 0);
+	atomic_store(&sync_errno, EIO);
+	produce_send(&c, 0, -1);
+	/* The connection goes with the process. */
+	assert_int_equal(pthread_join(served.thread, NULL), 0);
+	assert_false(is_answered_within(&c, 0));
+	assert_int_equal(served.rc, -1);
+	assert_int_equal(served.err.kind, MR_FATAL);
+	broker_close(served.broker);
+	client_close(&c);
+	close(served.stop[0]);
+	close(served.stop[1]);
+	atomic_store(&sync_errno, 0);
+	broker_up();
+	c = client_connect();
+	assert_true(list_offset(&c, "t", LATEST) >= 1);
+	assert_int_equal(get_i64(fetch(&c, "t", 0, 0).records.at), 0);
+	client_close(&c);
+}
+
+static int16_t
+commit(struct client *c, int64_t offset)
+{
+	struct wire_offset_commit_request in;
+	struct wire_offset_commit_request_topic t;
+	struct wire_offset_commit_request_partition p;
+	struct wire_offset_commit_response out;
+
+	wire_defaults(wire_offset_commit_request_layout(), &in);
+	wire_defaults(wire_offset_commit_request_topic_layout(), &t);
+	wire_defaults(wire_offset_commit_request_partition_layout(), &p);
+	in.group_id = wire_text("g");
+	p.committed_offset = offset;
+	t.name = wire_text("t");
+	t.partitions.at = &p;
+	t.partitions.count = 1;
+	in.topics.at = &t;
+	in.topics.count = 1;
+	client_call(c, WIRE_API_OffsetCommit, 7, &in, &out);
+	return (out.topics.at[0].partitions.at[0].error_code);
+}
+
+static void
+a_full_disk_refuses_writes_keeps_reads_and_heals(void **state)
+{
+	struct wire_produce_response_partition p;
+	struct client c = client_connect();
+	uint8_t bytes[200];
+	int64_t size = (int64_t)make_one(bytes, "k", 10, clock_wall_ms(), NULL);
+	int i;
+
+	(void)state;
+	assert_int_equal(produce_one(&c, "t", "k", 10, clock_wall_ms()), 0);
+	assert_int_equal(commit(&c, 1), WIRE_NONE);
+	atomic_store(&write_errno, ENOSPC);
+	for (i = 0; i < 3; i++) {
+		p = produce_bytes(&c, "t", 0, -1, bytes, size);
+		assert_int_equal(p.error_code, WIRE_KAFKA_STORAGE_ERROR);
+		assert_int_equal(p.base_offset, -1);
+		assert_int_equal(commit(&c, 2), WIRE_COORDINATOR_NOT_AVAILABLE);
+		assert_int_equal(make_topic(&c, "more", 1, NULL),
+		    WIRE_KAFKA_STORAGE_ERROR);
+		assert_int_equal(get_i64(fetch(&c, "t", 0, 0).records.at), 0);
+	}
+	atomic_store(&write_errno, 0);
+	assert_int_equal(produce_bytes(&c, "t", 0, -1, bytes, size).base_offset,
+	    1);
+	assert_int_equal(commit(&c, 2), WIRE_NONE);
+	assert_int_equal(make_topic(&c, "more", 1, NULL), WIRE_NONE);
+	client_close(&c);
+	broker_restart();
+	c = client_connect();
+	assert_int_equal(list_offset(&c, "t", LATEST), 2);
+	client_close(&c);
+}
+
+static void
+a_clean_stop_answers_what_waits_for_the_disk(void **state)
+{
+	static const char signal_info[128];
+	struct client c = client_connect();
+
+	(void)state;
+	gate(1);
+	produce_send(&c, 0, -1);
+	wait_at_gate();
+	assert_int_equal(write(served.stop[1], signal_info,
+			     sizeof(signal_info)),
+	    sizeof(signal_info));
+	assert_false(is_answered_within(&c, SHORT_MS));
+	gate(0);
+	assert_int_equal(produce_receive(&c), 0);
+	client_close(&c);
+	assert_int_equal(broker_down(), 0);
+	broker_up();
+	c = client_connect();
+	assert_int_equal(list_offset(&c, "t", LATEST), 1);
+	client_close(&c);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(
+		acks_all_waits_for_the_disk_and_readers_do_too, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		what_comes_during_a_flush_shares_the_next, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		a_flush_that_fails_ends_it_without_an_answer, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		a_full_disk_refuses_writes_keeps_reads_and_heals, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		a_clean_stop_answers_what_waits_for_the_disk, begin, end),
+	};
+
+	return (cmocka_run_group_tests_name("broker_disk", tests, NULL, NULL));
+}
