@@ -1,0 +1,438 @@
+/*
+ * broker: requests about groups, and their offsets, from bytes to bytes.
+ * tests/unit/test_group.c has the groups' own rules.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "broker_fixture.h"
+
+static int
+begin(void **state)
+{
+
+	(void)state;
+	broker_begin(NULL);
+	return (0);
+}
+
+static int
+end(void **state)
+{
+
+	(void)state;
+	broker_end();
+	return (0);
+}
+
+/* ---- offsets ------------------------------------------------------------ */
+
+struct commit {
+	const char *group, *topic;
+	int32_t partition;
+	int64_t offset;
+	int metadata; /* bytes */
+	int32_t generation;
+	const char *member;
+	int16_t error;
+};
+
+static const struct commit commits[] = {
+    {"g", "t", 0, 5, 1, -1, "", WIRE_NONE},
+    {"g", "t", 1, 6, 4096, -1, "", WIRE_NONE},
+    {"g", "t", 0, 7, 4097, -1, "", WIRE_OFFSET_METADATA_TOO_LARGE},
+    {"g", "t", 0, -1, 0, -1, "", WIRE_INVALID_REQUEST},
+    {"g", "t", 2, 7, 0, -1, "", WIRE_UNKNOWN_TOPIC_OR_PARTITION},
+    {"g", "none", 0, 7, 0, -1, "", WIRE_UNKNOWN_TOPIC_OR_PARTITION},
+    {"g", "t", 0, 7, 0, 1, "nobody", WIRE_UNKNOWN_MEMBER_ID},
+    {"h", "t", 0, 0, 0, -1, "", WIRE_NONE},
+};
+
+static int16_t
+commit(struct client *c, const struct commit *what)
+{
+	static char metadata[5000];
+	struct wire_offset_commit_request in;
+	struct wire_offset_commit_request_topic t;
+	struct wire_offset_commit_request_partition p;
+	struct wire_offset_commit_response out;
+
+	memset(metadata, 'm', sizeof(metadata));
+	wire_defaults(wire_offset_commit_request_layout(), &in);
+	wire_defaults(wire_offset_commit_request_topic_layout(), &t);
+	wire_defaults(wire_offset_commit_request_partition_layout(), &p);
+	in.group_id = wire_text(what->group);
+	in.member_id = wire_text(what->member);
+	in.generation_id = what->generation;
+	p.partition_index = what->partition;
+	p.committed_offset = what->offset;
+	p.committed_metadata.at = metadata;
+	p.committed_metadata.length = what->metadata;
+	t.name = wire_text(what->topic);
+	t.partitions.at = &p;
+	t.partitions.count = 1;
+	in.topics.at = &t;
+	in.topics.count = 1;
+	client_call(c, WIRE_API_OffsetCommit, 8, &in, &out);
+	return (out.topics.at[0].partitions.at[0].error_code);
+}
+
+/* What group ${group} has of t's partition: -1 for nothing. */
+static int64_t
+committed(struct client *c, const char *group, int32_t partition)
+{
+	struct wire_offset_fetch_request in;
+	struct wire_offset_fetch_request_topic t;
+	struct wire_offset_fetch_response out;
+
+	wire_defaults(wire_offset_fetch_request_layout(), &in);
+	wire_defaults(wire_offset_fetch_request_topic_layout(), &t);
+	in.group_id = wire_text(group);
+	t.name = wire_text("t");
+	t.partition_indexes.at = &partition;
+	t.partition_indexes.count = 1;
+	in.topics.at = &t;
+	in.topics.count = 1;
+	client_call(c, WIRE_API_OffsetFetch, 5, &in, &out);
+	assert_int_equal(out.error_code, WIRE_NONE);
+	return (out.topics.at[0].partitions.at[0].committed_offset);
+}
+
+/* How many offsets the group has in all, by the other way to ask. */
+static int
+count_committed(struct client *c, const char *group)
+{
+	struct wire_offset_fetch_request in;
+	struct wire_offset_fetch_request_group g;
+	struct wire_offset_fetch_response out;
+	int32_t i;
+	int n = 0;
+
+	wire_defaults(wire_offset_fetch_request_layout(), &in);
+	wire_defaults(wire_offset_fetch_request_group_layout(), &g);
+	g.group_id = wire_text(group);
+	g.topics.count = -1;
+	in.groups.at = &g;
+	in.groups.count = 1;
+	client_call(c, WIRE_API_OffsetFetch, 8, &in, &out);
+	assert_int_equal(out.groups.count, 1);
+	for (i = 0; i < out.groups.at[0].topics.count; i++)
+		n += out.groups.at[0].topics.at[i].partitions.count;
+	return (n);
+}
+
+static void
+check_commits(struct client *c)
+{
+
+	assert_int_equal(committed(c, "g", 0), 5);
+	assert_int_equal(committed(c, "g", 1), 6);
+	assert_int_equal(committed(c, "g", 9), -1);
+	assert_int_equal(committed(c, "h", 0), 0);
+	assert_int_equal(committed(c, "none", 0), -1);
+	assert_int_equal(count_committed(c, "g"), 2);
+	assert_int_equal(count_committed(c, "none"), 0);
+}
+
+static struct client
+begin_commits(void)
+{
+	struct client c = client_connect();
+	size_t i;
+
+	assert_int_equal(make_topic(&c, "t", 2, NULL), WIRE_NONE);
+	for (i = 0; i < sizeof(commits) / sizeof(commits[0]); i++)
+		if (commit(&c, &commits[i]) != commits[i].error)
+			fail_msg("case %zu", i);
+	return (c);
+}
+
+static void
+offsets_are_kept_or_refused(void **state)
+{
+	struct client c = begin_commits();
+
+	(void)state;
+	check_commits(&c);
+	client_close(&c);
+	broker_restart();
+	c = client_connect();
+	check_commits(&c);
+	client_close(&c);
+}
+
+static void
+offsets_go_with_their_topic(void **state)
+{
+	struct client c = begin_commits();
+
+	(void)state;
+	assert_int_equal(delete_topic(&c, "t"), WIRE_NONE);
+	assert_int_equal(count_committed(&c, "g"), 0);
+	assert_int_equal(make_topic(&c, "t", 2, NULL), WIRE_NONE);
+	assert_int_equal(committed(&c, "g", 0), -1);
+	client_close(&c);
+	broker_restart();
+	c = client_connect();
+	assert_int_equal(committed(&c, "g", 0), -1);
+	client_close(&c);
+}
+
+static int16_t
+delete_offset(struct client *c, const char *group, const char *topic,
+    int32_t partition)
+{
+	struct wire_offset_delete_request in;
+	struct wire_offset_delete_request_topic t;
+	struct wire_offset_delete_request_partition p = {partition};
+	struct wire_offset_delete_response out;
+
+	wire_defaults(wire_offset_delete_request_layout(), &in);
+	in.group_id = wire_text(group);
+	t.name = wire_text(topic);
+	t.partitions.at = &p;
+	t.partitions.count = 1;
+	in.topics.at = &t;
+	in.topics.count = 1;
+	client_call(c, WIRE_API_OffsetDelete, 0, &in, &out);
+	return (out.error_code != WIRE_NONE ?
+		out.error_code :
+		out.topics.at[0].partitions.at[0].error_code);
+}
+
+static int16_t
+delete_group(struct client *c, const char *group)
+{
+	struct wire_delete_groups_request in;
+	struct wire_delete_groups_response out;
+	struct wire_string name = wire_text(group);
+
+	wire_defaults(wire_delete_groups_request_layout(), &in);
+	in.groups.at = &name;
+	in.groups.count = 1;
+	client_call(c, WIRE_API_DeleteGroups, 2, &in, &out);
+	assert_int_equal(out.results.count, 1);
+	return (out.results.at[0].error_code);
+}
+
+static void
+offsets_and_groups_are_deleted_for_good(void **state)
+{
+	struct client c = begin_commits();
+
+	(void)state;
+	assert_int_equal(delete_offset(&c, "none", "t", 0),
+	    WIRE_GROUP_ID_NOT_FOUND);
+	assert_int_equal(delete_offset(&c, "g", "none", 0),
+	    WIRE_UNKNOWN_TOPIC_OR_PARTITION);
+	assert_int_equal(delete_offset(&c, "g", "t", 2),
+	    WIRE_UNKNOWN_TOPIC_OR_PARTITION);
+	assert_int_equal(delete_offset(&c, "g", "t", 0), WIRE_NONE);
+	assert_int_equal(delete_group(&c, "none"), WIRE_GROUP_ID_NOT_FOUND);
+	assert_int_equal(delete_group(&c, "h"), WIRE_NONE);
+	client_close(&c);
+	broker_restart();
+	c = client_connect();
+	assert_int_equal(committed(&c, "g", 0), -1);
+	assert_int_equal(committed(&c, "g", 1), 6);
+	assert_int_equal(count_committed(&c, "h"), 0);
+	assert_int_equal(delete_group(&c, "h"), WIRE_GROUP_ID_NOT_FOUND);
+	client_close(&c);
+}
+
+/* ---- members ------------------------------------------------------------ */
+
+static void
+join_send(struct client *c, const char *member)
+{
+	struct wire_join_group_request in;
+	struct wire_join_group_request_protocol p;
+
+	wire_defaults(wire_join_group_request_layout(), &in);
+	in.group_id = wire_text("g");
+	in.session_timeout_ms = 10000;
+	in.rebalance_timeout_ms = 10000;
+	in.member_id = wire_text(member);
+	in.protocol_type = wire_text("consumer");
+	p.name = wire_text("range");
+	p.metadata.at = (const uint8_t *)"m";
+	p.metadata.length = 1;
+	in.protocols.at = &p;
+	in.protocols.count = 1;
+	client_send(c, WIRE_API_JoinGroup, 3, &in);
+}
+
+/* Version 3 gives an id without a second asking. */
+static int32_t
+join_receive(struct client *c, char *member, size_t size)
+{
+	struct wire_join_group_response out;
+
+	assert_int_equal(client_receive(c, WIRE_API_JoinGroup, 3, &out), 1);
+	assert_int_equal(out.error_code, WIRE_NONE);
+	keep_text(member, size, out.member_id);
+	return (out.generation_id);
+}
+
+static int16_t
+beat(struct client *c, const char *member, int32_t generation)
+{
+	struct wire_heartbeat_request in;
+	struct wire_heartbeat_response out;
+
+	wire_defaults(wire_heartbeat_request_layout(), &in);
+	in.group_id = wire_text("g");
+	in.member_id = wire_text(member);
+	in.generation_id = generation;
+	client_call(c, WIRE_API_Heartbeat, 3, &in, &out);
+	return (out.error_code);
+}
+
+static void
+sync_send(struct client *c, const char *member, int32_t generation)
+{
+	struct wire_sync_group_request in;
+	struct wire_sync_group_request_assignment a;
+
+	wire_defaults(wire_sync_group_request_layout(), &in);
+	in.group_id = wire_text("g");
+	in.member_id = wire_text(member);
+	in.generation_id = generation;
+	a.member_id = wire_text(member);
+	a.assignment.at = (const uint8_t *)"mine";
+	a.assignment.length = 4;
+	in.assignments.at = &a;
+	in.assignments.count = 1;
+	client_send(c, WIRE_API_SyncGroup, 3, &in);
+}
+
+static void
+check_state(struct client *c, const char *expected)
+{
+	struct wire_describe_groups_request in;
+	struct wire_describe_groups_response out;
+	struct wire_list_groups_request list;
+	struct wire_list_groups_response listed;
+	struct wire_string name = wire_text("g"), state = wire_text(expected);
+
+	wire_defaults(wire_describe_groups_request_layout(), &in);
+	in.groups.at = &name;
+	in.groups.count = 1;
+	client_call(c, WIRE_API_DescribeGroups, 4, &in, &out);
+	assert_true(wire_string_is(out.groups.at[0].group_state, expected));
+	wire_defaults(wire_list_groups_request_layout(), &list);
+	list.states_filter.at = &state;
+	list.states_filter.count = 1;
+	client_call(c, WIRE_API_ListGroups, 4, &list, &listed);
+	assert_int_equal(listed.groups.count, strcmp(expected, "Dead") != 0);
+	state = wire_text("PreparingRebalance");
+	client_call(c, WIRE_API_ListGroups, 4, &list, &listed);
+	assert_int_equal(listed.groups.count,
+	    strcmp(expected, "PreparingRebalance") == 0);
+}
+
+static void
+a_group_lives_while_its_members_do(void **state)
+{
+	struct wire_sync_group_response synced;
+	struct client one = client_connect(), two = client_connect(),
+		      other = client_connect();
+	char first[80], again[80];
+	int32_t generation;
+
+	(void)state;
+	check_state(&other, "Dead");
+	join_send(&one, "");
+	generation = join_receive(&one, first, sizeof(first));
+	sync_send(&one, first, generation);
+	assert_int_equal(client_receive(&one, WIRE_API_SyncGroup, 3, &synced),
+	    1);
+	assert_int_equal(synced.assignment.length, 4);
+	check_state(&other, "Stable");
+	assert_int_equal(beat(&one, first, generation), WIRE_NONE);
+	assert_int_equal(beat(&one, first, generation + 1),
+	    WIRE_ILLEGAL_GENERATION);
+	assert_int_equal(beat(&one, "nobody", generation),
+	    WIRE_UNKNOWN_MEMBER_ID);
+	assert_int_equal(delete_group(&other, "g"), WIRE_NON_EMPTY_GROUP);
+	/* Who waits for a rebalance, and goes, isn't answered to. */
+	join_send(&two, "");
+	assert_false(is_answered_within(&two, 50));
+	check_state(&other, "PreparingRebalance");
+	assert_int_equal(beat(&one, first, generation),
+	    WIRE_REBALANCE_IN_PROGRESS);
+	client_close(&two);
+	join_send(&one, first);
+	assert_true(join_receive(&one, again, sizeof(again)) > generation);
+	assert_string_equal(first, again);
+	client_close(&one);
+	client_close(&other);
+	/* Members don't outlive the process: they are told, and join again. */
+	broker_restart();
+	one = client_connect();
+	assert_int_equal(beat(&one, first, generation), WIRE_UNKNOWN_MEMBER_ID);
+	client_close(&one);
+}
+
+static void
+coordinators_are_of_groups_alone(void **state)
+{
+	static const struct {
+		int8_t type;
+		int16_t error;
+		int32_t node;
+	} cases[] = {
+	    {0, WIRE_NONE, 1},
+	    {1, WIRE_UNSUPPORTED_VERSION, -1}, /* of transactions */
+	    {2, WIRE_INVALID_REQUEST, -1},
+	};
+	struct wire_find_coordinator_request in;
+	struct wire_find_coordinator_response out;
+	struct wire_string keys[2] = {wire_text("g"), wire_text("h")};
+	struct client c = client_connect();
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		wire_defaults(wire_find_coordinator_request_layout(), &in);
+		in.key = keys[0];
+		in.key_type = cases[i].type;
+		in.coordinator_keys.at = keys;
+		in.coordinator_keys.count = 2;
+		client_call(&c, WIRE_API_FindCoordinator, 2, &in, &out);
+		assert_int_equal(out.error_code, cases[i].error);
+		assert_int_equal(out.node_id, cases[i].node);
+		client_call(&c, WIRE_API_FindCoordinator, 4, &in, &out);
+		assert_int_equal(out.coordinators.count, 2);
+		assert_int_equal(out.coordinators.at[1].error_code,
+		    cases[i].error);
+		assert_int_equal(out.coordinators.at[1].node_id, cases[i].node);
+		assert_true(wire_string_is(out.coordinators.at[1].key, "h"));
+	}
+	client_close(&c);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test_setup_teardown(offsets_are_kept_or_refused, begin,
+		end),
+	    cmocka_unit_test_setup_teardown(offsets_go_with_their_topic, begin,
+		end),
+	    cmocka_unit_test_setup_teardown(
+		offsets_and_groups_are_deleted_for_good, begin, end),
+	    cmocka_unit_test_setup_teardown(a_group_lives_while_its_members_do,
+		begin, end),
+	    cmocka_unit_test_setup_teardown(coordinators_are_of_groups_alone,
+		begin, end),
+	};
+
+	return (
+	    cmocka_run_group_tests_name("broker_groups", tests, NULL, NULL));
+}
