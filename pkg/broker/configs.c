@@ -142,7 +142,7 @@ handle_describe_configs(struct broker *b, struct request *req)
 /* One setting to be changed. */
 struct wish {
 	struct wire_string name, value;
-	int op;
+	int8_t op;
 };
 
 /*

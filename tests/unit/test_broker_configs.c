@@ -59,7 +59,7 @@ describe(struct client *c, int type, const char *resource, const char *name,
 	*source = got->error_code;
 	if (got->error_code != WIRE_NONE || got->configs.count == 0)
 		return ("");
-	*source = got->configs.at[0].config_source;
+	*source = (unsigned char)got->configs.at[0].config_source;
 	keep_text(value, sizeof(value), got->configs.at[0].value);
 	return (value);
 }

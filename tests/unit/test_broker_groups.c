@@ -200,9 +200,9 @@ delete_offset(struct client *c, const char *group, const char *topic,
 	in.topics.at = &t;
 	in.topics.count = 1;
 	client_call(c, WIRE_API_OffsetDelete, 0, &in, &out);
-	return (out.error_code != WIRE_NONE ?
-		out.error_code :
-		out.topics.at[0].partitions.at[0].error_code);
+	if (out.error_code != WIRE_NONE)
+		return (out.error_code);
+	return (out.topics.at[0].partitions.at[0].error_code);
 }
 
 static int16_t
