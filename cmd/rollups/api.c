@@ -102,8 +102,8 @@ read_range(struct web_request *req, struct web_response *res,
     struct range *range)
 {
 	static const char *const known[] = {"host", "metric", "from", "to",
-	    "step", NULL};
-	int64_t revision, from_ms = -1, to_ms = -1;
+	    "step", "points", NULL};
+	int64_t revision, from_ms = -1, to_ms = -1, points = POINTS_USUAL;
 	struct mr_error err;
 
 	memset(range, 0, sizeof(*range));
@@ -114,6 +114,7 @@ read_range(struct web_request *req, struct web_response *res,
 	    web_query_i64(req, res, "from", 0, INT64_C(1) << 53, &from_ms) ==
 		-1 ||
 	    web_query_i64(req, res, "to", 0, INT64_C(1) << 53, &to_ms) == -1 ||
+	    web_query_i64(req, res, "points", 1, POINTS_MOST, &points) == -1 ||
 	    service_revision(req, res, sql_revision, &revision) != 0)
 		return (-1);
 	if (store_find(req->reader, &err, &range->newest_ms, sql_newest,
@@ -126,8 +127,8 @@ read_range(struct web_request *req, struct web_response *res,
 	to_ms += range->step_ms - 1;
 	range->to_ms = to_ms - to_ms % range->step_ms;
 	if (from_ms == -1)
-		from_ms = range->to_ms > POINTS_USUAL * range->step_ms ?
-		    range->to_ms - POINTS_USUAL * range->step_ms :
+		from_ms = range->to_ms > points * range->step_ms ?
+		    range->to_ms - points * range->step_ms :
 		    0;
 	range->from_ms = from_ms - from_ms % range->step_ms;
 	if (range->to_ms - range->from_ms > POINTS_MOST * range->step_ms)

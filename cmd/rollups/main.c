@@ -72,6 +72,8 @@ static const struct service rollups = {
     .epilogue =
 	"URLs:\n"
 	"  GET /metrics-history         ?host=&metric=&step=1s|1m|1h&from=&to=\n"
+	"                               &points=, the newest so many without "
+	"from\n"
 	"  GET /metrics-history/series  which hosts and metrics there are\n"
 	"\n"
 	"Examples:\n"

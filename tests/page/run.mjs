@@ -852,6 +852,69 @@ check("analytics: fits a phone and a wide window, and takes the theme's colours"
 	await until("other colours", async () => (await chartInk(page, "#minutes")).sum !== before.sum);
 });
 
+/* -- metrics -------------------------------------------------------------- */
+
+async function openMetrics(page, stub, base, search = "") {
+	stub?.metrics.fill(60, 1795658820000);
+	await page.goto(`${base}/ui/metrics${search}`);
+	await until("metrics live", async () => await page.getAttribute("#metrics-feed", "data-state") === "live");
+}
+
+check("metrics: a host's metric is drawn, with what is unusual in it", async ({ page, stub, base }) => {
+	await openMetrics(page, stub, base);
+	await until("a line", async () => (await chartInk(page, "#history")).drawn > 500);
+	assert.equal(await text(page, "#metric-title"), "cpu_percent of host-1");
+	assert.equal(await text(page, "#sum-newest"), "40 %");
+	assert.equal(await text(page, "#sum-greatest"), "62 %");
+	assert.equal(await text(page, "#sum-samples"), "240");
+	assert.equal(await text(page, "#sum-unusual"), "2");
+	assert.deepEqual(await page.locator("#unusual-table tr").first().locator("td").allInnerTexts(), ["97.3 %", "+38.50"]);
+	await page.click(".as-table summary");
+	assert.deepEqual(await page.locator("#history-table tr").first().locator("td").allInnerTexts(), ["4", "20 %", "40 %", "40 %", "59.5 %", "60 %"]);
+	assert.equal(await page.locator("#pages a[aria-current=page]").innerText(), "Metrics");
+	stub.metrics.points.shift();
+	stub.metrics.fill(1, 1795658821000);
+	await until("the newest", async () => /60 points/.test(await page.getAttribute("#history", "aria-label")) && (await text(page, "#sum-samples")) === "240");
+});
+
+check("metrics: what was chosen is asked for, and kept in the address", async ({ page, stub, base }) => {
+	await openMetrics(page, stub, base, "?host=web-%3Cb%3E2%3C%2Fb%3E&metric=network_sent_bytes_per_s&window=1d");
+	/* What a producer calls a host is text, whatever it looks like. */
+	await until("from the address", async () => await text(page, "#metric-title") === "network_sent_bytes_per_s of web-<b>2</b>");
+	await until("in its unit", async () => await text(page, "#sum-newest") === "4 MB/s");
+	assert.ok(stub.log.some((e) => e.url.endsWith("&step=1m&points=1440")));
+	await page.selectOption("#window", "30d");
+	await until("by the hour", () => stub.log.some((e) => e.url.endsWith("&step=1h&points=720")));
+	await page.selectOption("#host", "host-1");
+	await page.selectOption("#metric", "cpu_percent");
+	await until("another one", async () => await text(page, "#metric-title") === "cpu_percent of host-1");
+	assert.match(page.url(), /host=host-1&metric=cpu_percent&window=30d$/);
+});
+
+check("metrics: without samples, and without an answer, the page says so", async ({ page, stub, base }) => {
+	await page.goto(`${base}/ui/metrics`);
+	await until("no metrics", async () => /No metrics yet.*SERVICE=metric-producer/s.test(await text(page, "#metrics-empty")));
+	stub.faults["metrics-history"] = 502;
+	await until("stale", async () => /No answer for \d+ s.*retrying/.test(await text(page, "#metrics-feed .feed-text")));
+	delete stub.faults["metrics-history"];
+	stub.metrics.fill(5, 1795658820000);
+	await retryNow(page, "#metrics-feed");
+	await until("the sum", async () => await text(page, "#sum-samples") === "20");
+});
+
+check("metrics: fits a phone and a wide window, and takes the theme's colours", async ({ page, stub, base }) => {
+	await openMetrics(page, stub, base);
+	await until("a line", async () => (await chartInk(page, "#history")).drawn > 500);
+	for (const width of [320, 390, 820, 1280, 1920]) {
+		await page.setViewportSize({ width, height: 900 });
+		await until(`no scrolling sideways at ${width}`, () => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth));
+	}
+	const before = await chartInk(page, "#history");
+
+	await page.click("#theme");
+	await until("other colours", async () => (await chartInk(page, "#history")).sum !== before.sum);
+});
+
 /* -- logs ----------------------------------------------------------------- */
 
 async function openLogs(page, stub, base, search = "") {

@@ -169,6 +169,28 @@ class Analytics {
 	}
 }
 
+/* Two hosts; each metric is calm but for its third newest point and the sixth. */
+class Metrics {
+	constructor() {
+		this.points = [];
+	}
+
+	fill(count, newestMs) {
+		for (let i = count - 1; i >= 0; i--)
+			this.points.push({ ts_ms: newestMs - i * 1000, count: 4, min: 20, max: 60 + i % 3, mean: i === 2 ? 97.25 : 40 + i % 3,
+				p50: 40, p99: 59.5, score: i === 2 ? 38.5 : i === 5 ? -9 : 0.5, unusual: i === 2 || i === 5 });
+	}
+
+	answer(what, query) {
+		const names = ["cpu_percent", "network_sent_bytes_per_s"];
+
+		if (what === "series")
+			return { series: this.points.length === 0 ? [] : ["host-1", "web-<b>2</b>"].flatMap((host) => names.map((metric) => ({ host, metric }))) };
+		return { host: query.get("host"), metric: query.get("metric"), step_ms: 1000,
+			points: query.get("metric") === "cpu_percent" ? this.points : this.points.map((p) => ({ ...p, mean: p.mean * 1e5, max: p.max * 1e5 })) };
+	}
+}
+
 /* Some thousand calls of exponential length, a minute's worth each second of a
  * test if one asks for more. */
 class Calls {
@@ -297,6 +319,8 @@ function answer(stub, method, url, body, headers) {
 		return problem(422, "q: has a quote that isn't closed", [{ field: "q", message: "has a quote that isn't closed" }]);
 	if (url.pathname === "/logs")
 		return [200, stub.logs.answer(query, pollMs)];
+	if (parts[0] === "metrics-history")
+		return [200, { ...stub.metrics.answer(parts[1], query), poll_ms: pollMs }];
 	if (parts[0] === "analytics")
 		return [200, { ...stub.analytics.answer(parts[1], query), poll_ms: pollMs }];
 	if (url.pathname === "/calls")
@@ -381,7 +405,7 @@ async function readBody(req) {
  *   live(ms)    prices move every ms; live(0) stops
  */
 export async function startStub({ port = 0, pollMs = 1000, seed = 7, history = 900, symbols = SYMBOLS } = {}) {
-	const stub = { pollMs, decideMs: 600, noteMs: 250, faults: {}, log: [], refuseCancel: false, prices: new Prices(seed, symbols), calls: new Calls(seed), analytics: new Analytics(), logs: new Logs() };
+	const stub = { pollMs, decideMs: 600, noteMs: 250, faults: {}, log: [], refuseCancel: false, prices: new Prices(seed, symbols), calls: new Calls(seed), analytics: new Analytics(), metrics: new Metrics(), logs: new Logs() };
 	let timer = null;
 
 	stub.orders = new Orders(stub);
@@ -391,7 +415,7 @@ export async function startStub({ port = 0, pollMs = 1000, seed = 7, history = 9
 		const url = new URL(req.url, "http://stub");
 		const first = url.pathname.split("/")[1];
 
-		if (!["prices", "orders", "notifications", "stock", "calls", "analytics", "logs"].includes(first)) {
+		if (!["prices", "orders", "notifications", "stock", "calls", "analytics", "metrics-history", "logs"].includes(first)) {
 			await sendFile(res, url.pathname);
 			return;
 		}

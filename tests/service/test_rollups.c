@@ -175,6 +175,8 @@ ranges_and_steps_are_what_was_asked_for(void **state)
 	expect(t, "/metrics-history?host=h1", 422, "metric");
 	expect(t, H1_CPU "&step=5m", 422, "must be 1s, 1m or 1h");
 	expect(t, H1_CPU "&from=0", 422, "at most 10000 steps");
+	expect(t, H1_CPU "&points=2", 200, "\"from_ms\":1800000060000,");
+	expect(t, H1_CPU "&points=0", 422, "points");
 	expect(t, H1_CPU "&limit=3", 422, "limit");
 	expect(t, "/metrics-history?host=h9&metric=cpu", 200, "\"points\":[]");
 	testing_close(t);

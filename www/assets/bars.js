@@ -4,16 +4,11 @@
  * Colours come from the custom properties --chart-* of the container, so the
  * style sheet decides, and a change of theme draws anew.
  */
+import { readColours } from "./colours.js";
 import { formatClockShort, formatWhole } from "./format.js";
 
 const COLOURS = ["bar", "curve", "grid", "text"];
 const FONT = "12px system-ui, sans-serif";
-
-function readColours(node) {
-	const style = getComputedStyle(node);
-
-	return Object.fromEntries(COLOURS.map((name) => [name, style.getPropertyValue(`--chart-${name}`).trim()]));
-}
 
 /* Columns stand between their start and the next one's, less a hair. */
 function drawBars(u, colour, width) {
@@ -42,7 +37,7 @@ function drawBars(u, colour, width) {
  * Returns show(middles, counts, curve or null, width).
  */
 export function createBars(container, { time, onCursor }) {
-	let colours = readColours(container);
+	let colours = readColours(container, COLOURS);
 	let plot = null;
 	let data = null;
 	let width = 1;
@@ -94,7 +89,7 @@ export function createBars(container, { time, onCursor }) {
 	}
 
 	document.addEventListener("themechange", () => {
-		colours = readColours(container);
+		colours = readColours(container, COLOURS);
 		if (plot !== null)
 			build();
 	});

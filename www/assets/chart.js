@@ -7,18 +7,13 @@
  * uPlot sets element styles through the CSSOM, which a strict
  * Content-Security-Policy allows.
  */
+import { readColours } from "./colours.js";
 import { formatClock, formatClockShort, formatPrice } from "./format.js";
 
 const COLOURS = ["line", "fill", "up", "down", "grid", "text", "tag-text", "surface"];
 const FONT = "12px system-ui, sans-serif";
 const AXIS_WIDTH = 70;
 const TIME_STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
-
-function readColours(node) {
-	const style = getComputedStyle(node);
-
-	return Object.fromEntries(COLOURS.map((name) => [name, style.getPropertyValue(`--chart-${name}`).trim()]));
-}
 
 /* Room above and below, and never so close that noise looks like drama. */
 function priceRange(u, min, max) {
@@ -154,7 +149,7 @@ function drawCandles(u, colours, stepS) {
  *   clear()                           draw nothing
  */
 export function createChart(container, onCursor) {
-	let colours = readColours(container);
+	let colours = readColours(container, COLOURS);
 	let plot = null;
 	let mode = null;
 	let range = [0, 1];
@@ -236,7 +231,7 @@ export function createChart(container, onCursor) {
 	}
 
 	document.addEventListener("themechange", () => {
-		colours = readColours(container);
+		colours = readColours(container, COLOURS);
 		if (plot !== null)
 			build();
 	});

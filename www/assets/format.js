@@ -13,6 +13,7 @@ const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" })
 export const formatPrice = (value) => price.format(value);
 export const formatWhole = (value) => whole.format(value);
 export const formatClock = (ms) => clock.format(ms);
+export const formatDay = (ms) => day.format(ms);
 export const formatClockShort = (ms) => clockShort.format(ms);
 
 /* A time of today as a clock, an older one with its day in front. */
@@ -47,4 +48,20 @@ export function formatSpan(ms) {
 	if (ms < 7200000)
 		return `${Math.floor(ms / 60000)} min`;
 	return `${Math.floor(ms / 3600000)} h`;
+}
+
+/* A metric's value with the unit that its name ends in. */
+export function formatMetric(name, value) {
+	const size = Math.abs(value);
+	const digits = new Intl.NumberFormat("en-US", { maximumFractionDigits: size < 10 ? 2 : size < 1000 ? 1 : 0 });
+
+	if (name.endsWith("_percent"))
+		return `${digits.format(value)} %`;
+	if (!name.includes("_bytes"))
+		return digits.format(value);
+	const power = size < 1000 ? 0 : Math.min(Math.floor(Math.log10(size) / 3), 4);
+	const unit = ["B", "kB", "MB", "GB", "TB"][power] + (name.endsWith("_per_s") ? "/s" : "");
+	const scaled = value / 1000 ** power;
+
+	return `${scaled.toPrecision(3).includes("e") ? whole.format(scaled) : Number(scaled.toPrecision(3))} ${unit}`;
 }

@@ -9,6 +9,7 @@ import { el } from "./dom.js";
 const PAGES = [
 	{ href: "/", label: "Prices and orders" },
 	{ href: "/ui/analytics", label: "Analytics" },
+	{ href: "/ui/metrics", label: "Metrics" },
 	{ href: "/ui/logs", label: "Logs" },
 	{ href: "/ui/calls", label: "Calls" },
 ];
