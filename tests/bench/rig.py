@@ -187,12 +187,13 @@ class Rig:
     def brokers(self):
         return "127.0.0.1:%d" % self.kafka_port
 
-    def kafka_start(self):
+    def kafka_start(self, arguments=""):
         if "kafka" in self.processes:
             return
         script = os.path.join(ROOT, "deploy/local/kafka")
         env = dict(os.environ, KAFKA_PORT=str(self.kafka_port),
                    KAFKA_CONTROLLER_PORT=str(free_port()),
+                   KAFKA_ARGS=arguments,
                    KAFKA_DATA=os.path.join(self.base, "kafka-data"),
                    KAFKA_RUN=os.path.join(self.base, "kafka-run"))
         self.spawn("kafka", [script, "run"], env)

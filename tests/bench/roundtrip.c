@@ -7,72 +7,29 @@
  * partition, both in this process; the record says when it was produced.
  * The topic bench-roundtrip is made when it isn't there.
  */
-#include <librdkafka/rdkafka.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
+
+#include "client.h"
 
 #define TOPIC "bench-roundtrip"
 
 static int64_t count, *took_us;
 
-static _Noreturn void
-die(const char *what, const char *why)
-{
-	fprintf(stderr, "roundtrip: %s: %s\n", what, why);
-	exit(1);
-}
-
 static rd_kafka_t *
 client(rd_kafka_type_t type, const char *brokers)
 {
-	const char *const settings[][2] = {{"bootstrap.servers", brokers},
-	    {type == RD_KAFKA_PRODUCER ? "linger.ms" : "group.id",
-		type == RD_KAFKA_PRODUCER ? "0" : TOPIC},
-	    {type == RD_KAFKA_PRODUCER ? "acks" : "enable.auto.commit",
-		type == RD_KAFKA_PRODUCER ? "all" : "false"}};
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	rd_kafka_t *rk;
-	char why[256];
-	size_t i;
+	int produces = type == RD_KAFKA_PRODUCER;
+	const struct client_setting settings[] = {{"bootstrap.servers",
+						      brokers},
+	    {produces ? "linger.ms" : "group.id", produces ? "0" : TOPIC},
+	    {produces ? "acks" : "enable.auto.commit",
+		produces ? "all" : "false"}};
 
-	for (i = 0; i < sizeof(settings) / sizeof(settings[0]); i++)
-		if (rd_kafka_conf_set(conf, settings[i][0], settings[i][1], why,
-			sizeof(why)) != RD_KAFKA_CONF_OK)
-			die(settings[i][0], why);
-	if ((rk = rd_kafka_new(type, conf, why, sizeof(why))) == NULL)
-		die("client", why);
-	return (rk);
-}
-
-static void
-make_topic(rd_kafka_t *rk)
-{
-	char why[256];
-	rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(TOPIC, 1, 1, why,
-	    sizeof(why));
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
-	rd_kafka_event_t *event;
-	const rd_kafka_topic_result_t **results;
-	size_t n;
-
-	rd_kafka_CreateTopics(rk, &topic, 1, NULL, queue);
-	if ((event = rd_kafka_queue_poll(queue, 20000)) == NULL)
-		die(TOPIC, "no answer");
-	results = rd_kafka_CreateTopics_result_topics(
-	    rd_kafka_event_CreateTopics_result(event), &n);
-	if (n != 1 ||
-	    (rd_kafka_topic_result_error(results[0]) != 0 &&
-		rd_kafka_topic_result_error(results[0]) !=
-		    RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS))
-		die(TOPIC, "could not be made");
-	rd_kafka_event_destroy(event);
-	rd_kafka_queue_destroy(queue);
-	rd_kafka_NewTopic_destroy(topic);
+	return (client_new(type, settings,
+	    sizeof(settings) / sizeof(settings[0]), NULL));
 }
 
 static void *
@@ -134,11 +91,9 @@ by_number(const void *a, const void *b)
 int
 main(int argc, char **argv)
 {
-	rd_kafka_topic_partition_list_t *list;
 	rd_kafka_t *producer, *consumer;
-	int64_t low, high, middle, late;
+	int64_t middle, late;
 	double rate;
-	int tries;
 	pthread_t thread;
 
 	if (argc != 4) {
@@ -152,19 +107,8 @@ main(int argc, char **argv)
 	producer = client(RD_KAFKA_PRODUCER, argv[1]);
 	consumer = client(RD_KAFKA_CONSUMER, argv[1]);
 	rd_kafka_poll_set_consumer(consumer);
-	make_topic(producer);
-	/* It takes a moment until a topic just made has its leader. */
-	for (tries = 0; rd_kafka_query_watermark_offsets(producer, TOPIC, 0,
-			    &low, &high, 1000) != RD_KAFKA_RESP_ERR_NO_ERROR;
-	     tries++) {
-		if (tries == 100)
-			die(TOPIC, "no watermarks");
-		usleep(100000);
-	}
-	list = rd_kafka_topic_partition_list_new(1);
-	rd_kafka_topic_partition_list_add(list, TOPIC, 0)->offset = high;
-	rd_kafka_assign(consumer, list);
-	rd_kafka_topic_partition_list_destroy(list);
+	client_make_topic(producer, TOPIC, 1);
+	client_assign(consumer, TOPIC, 1, client_end(producer, TOPIC, 0));
 	if (pthread_create(&thread, NULL, consume, consumer) != 0)
 		die("start", "no thread");
 	produce(producer, rate);
