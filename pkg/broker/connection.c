@@ -485,6 +485,15 @@ buffer_part(const struct request *req, const char **p, size_t *length)
 	*length = to - from;
 }
 
+/* Is something written at once behind this part of the buffer? */
+static int
+is_more_to_come(const struct request *req)
+{
+
+	return (req->part / 2 < req->span_count ||
+	    (req->next != NULL && req->next->state == REQUEST_ANSWERED));
+}
+
 /* Part of an answer: how many bytes, 0 for the end of it, -1 errno. */
 static ssize_t
 write_part(struct connection *conn, struct request *req, size_t *budget)
@@ -500,8 +509,7 @@ write_part(struct connection *conn, struct request *req, size_t *budget)
 		if (length == req->written)
 			return (0);
 		return (send(conn->fd, p + req->written, length - req->written,
-		    MSG_NOSIGNAL |
-			(req->part / 2 < req->span_count ? MSG_MORE : 0)));
+		    MSG_NOSIGNAL | (is_more_to_come(req) ? MSG_MORE : 0)));
 	}
 	span = &req->spans[req->part / 2];
 	length = span->length - req->written;

@@ -117,7 +117,7 @@ is_due(const struct fetch *f, const struct wire_fetch_request *in)
 		if (part->partition == NULL ||
 		    part->partition->topic->retired ||
 		    part->in->fetch_offset < plog_start(part->partition->log) ||
-		    part->in->fetch_offset > plog_high(part->partition->log))
+		    part->in->fetch_offset > plog_end(part->partition->log))
 			return (1);
 		if (part->in->fetch_offset < plog_high(part->partition->log))
 			bytes += plog_available(part->partition->log,
@@ -194,6 +194,7 @@ fill_part(struct broker *b, struct fetch_part *part, int64_t *left, int first,
 		part->out.error_code = WIRE_UNKNOWN_TOPIC_OR_PARTITION;
 		return;
 	}
+	partition_hurry(b, p);
 	part->out.high_watermark = plog_high(p->log);
 	part->out.last_stable_offset = part->out.high_watermark;
 	part->out.log_start_offset = plog_start(p->log);
@@ -318,6 +319,7 @@ wait_for_records(struct broker *b, struct request *req, struct fetch *f)
 		part->topic = part->partition->topic;
 		topic_hold(part->topic);
 		waiter_add(part->partition, &part->waiter);
+		partition_hurry(b, part->partition);
 	}
 	request_wait(req, b->now_ms + in->max_wait_ms, answer, cancel);
 }

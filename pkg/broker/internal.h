@@ -67,7 +67,7 @@ struct broker {
 	struct sync_round *sync; /* under way, or NULL */
 	struct partition *unsynced; /* to be flushed in the next round */
 	size_t unsynced_count;
-	int64_t next_flush_ms;
+	int64_t next_flush_ms; /* INT64_MAX: nothing is to be flushed */
 	struct partition *tidying; /* in the tidier's hands */
 	int64_t tidied; /* partitions, in this round */
 	int64_t next_tidy_ms;

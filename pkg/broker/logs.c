@@ -46,10 +46,11 @@ look_for_time(struct partition *p, int64_t timestamp,
 }
 
 static int16_t
-list_offset(const struct broker *b, struct partition *p, int64_t timestamp,
+list_offset(struct broker *b, struct partition *p, int64_t timestamp,
     struct wire_list_offsets_response_partition *out)
 {
 
+	partition_hurry(b, p);
 	switch (timestamp) {
 	case TIME_LATEST:
 		out->offset = plog_high(p->log);

@@ -19,6 +19,7 @@
 #endif
 
 #define PATH_SIZE 4096
+#define FLUSH_LEISURE_MS 50 /* records sent with acks=1 that nobody reads */
 #define PRODUCER_EXPIRY_MS ((int64_t)86400000)
 #define PRODUCERS_MOST 10000
 
@@ -282,10 +283,13 @@ struct sync_round {
 	int64_t took_us;
 };
 
+/* A flush that includes it begins by ${at_ms}. */
 static void
-want_sync(struct broker *b, struct partition *p)
+want_sync(struct broker *b, struct partition *p, int64_t at_ms)
 {
 
+	if (at_ms < b->next_flush_ms)
+		b->next_flush_ms = at_ms;
 	if (p->unsynced)
 		return;
 	p->unsynced = 1;
@@ -294,13 +298,34 @@ want_sync(struct broker *b, struct partition *p)
 	b->unsynced_count++;
 }
 
+/* When what nobody waits for is flushed. */
+static int64_t
+flush_at_leisure(const struct broker *b)
+{
+
+	return (b->now_ms +
+	    (b->conf.flush == BROKER_FLUSH_INTERVAL ?
+		    b->conf.flush_interval_ms :
+		    FLUSH_LEISURE_MS));
+}
+
 void
 partition_changed(struct broker *b, struct partition *p)
 {
 
-	want_sync(b, p);
+	want_sync(b, p, flush_at_leisure(b));
 	if (b->conf.flush == BROKER_FLUSH_INTERVAL)
 		wake_readers(p);
+	else if (p->waiters != NULL)
+		partition_hurry(b, p);
+}
+
+void
+partition_hurry(struct broker *b, struct partition *p)
+{
+
+	if (plog_high(p->log) < plog_end(p->log))
+		want_sync(b, p, b->now_ms);
 }
 
 void
@@ -312,19 +337,24 @@ partition_wait(struct broker *b, struct partition *p, struct flush_wait *wait)
 		return;
 	}
 	wait->need = p->begun + 1;
+	wait->end = plog_end(p->log);
 	wait->next = NULL;
 	*p->flush_waits_last = wait;
 	p->flush_waits_last = &wait->next;
-	want_sync(b, p);
+	want_sync(b, p, b->now_ms);
 }
 
-/* Flush number ${n} is done: who waited for it, or an earlier one, goes on. */
+/*
+ * Flush number ${n} is done: who waited for it, or an earlier one, goes on, if
+ * it came as far as their records (one flush takes so many segments).
+ */
 static void
-settle(struct partition *p, int64_t n, int16_t error)
+settle(struct partition *p, int64_t n, int64_t end, int16_t error)
 {
 	struct flush_wait *wait;
 
-	while ((wait = p->flush_waits) != NULL && wait->need <= n) {
+	while ((wait = p->flush_waits) != NULL && wait->need <= n &&
+	    wait->end <= end) {
 		if ((p->flush_waits = wait->next) == NULL)
 			p->flush_waits_last = &p->flush_waits;
 		wait->done(wait, error);
@@ -362,8 +392,10 @@ finish_round(struct worker_job *job, void *arg)
 		p = round->items[i].partition;
 		p->sync = NULL;
 		if (plog_sync_finish(p->log, round->items[i].sync))
-			want_sync(b, p);
-		settle(p, p->begun, WIRE_NONE);
+			want_sync(b, p, flush_at_leisure(b));
+		settle(p, p->begun, plog_flushed_end(p->log), WIRE_NONE);
+		if (p->flush_waits != NULL || p->waiters != NULL)
+			partition_hurry(b, p);
 		wake_readers(p);
 		topic_release(b, p->topic);
 	}
@@ -392,7 +424,8 @@ begin_round(struct broker *b)
 		p->begun++;
 		if ((sync = plog_sync_begin(p->log)) == NULL) {
 			/* It is on disk already. */
-			settle(p, p->begun, WIRE_NONE);
+			settle(p, p->begun, plog_flushed_end(p->log),
+			    WIRE_NONE);
 			continue;
 		}
 		p->sync = sync;
@@ -408,14 +441,12 @@ sync_start(struct broker *b)
 {
 	struct sync_round *round;
 
-	if (b->sync != NULL || b->unsynced == NULL || b->fatal.kind != MR_OK)
+	if (b->sync != NULL || b->unsynced == NULL || b->fatal.kind != MR_OK ||
+	    (!b->stopping && b->now_ms < b->next_flush_ms))
 		return;
-	if (b->conf.flush == BROKER_FLUSH_INTERVAL && !b->stopping &&
-	    b->now_ms < b->next_flush_ms)
-		return;
-	b->next_flush_ms = b->now_ms + b->conf.flush_interval_ms;
 	if ((round = begin_round(b)) == NULL)
 		return;
+	b->next_flush_ms = INT64_MAX;
 	if (round->count == 0) {
 		free(round->items);
 		free(round);
@@ -466,7 +497,7 @@ finish_tidy(struct worker_job *job, void *arg)
 		    log_i64(did.bytes_before), "bytes_after",
 		    log_i64(did.bytes_after), "start",
 		    log_i64(plog_start(p->log)));
-	want_sync(b, p);
+	want_sync(b, p, flush_at_leisure(b));
 	topic_release(b, p->topic);
 	free(tidy);
 }
@@ -624,7 +655,8 @@ topic_retire(struct broker *b, struct topic *t)
 	t->retired = 1;
 	for (i = 0; i < t->partition_count; i++) {
 		p = t->partitions[i];
-		settle(p, INT64_MAX, WIRE_UNKNOWN_TOPIC_OR_PARTITION);
+		settle(p, INT64_MAX, INT64_MAX,
+		    WIRE_UNKNOWN_TOPIC_OR_PARTITION);
 		wake_readers(p);
 		if (p->tidy != NULL)
 			plog_tidy_stop(p->tidy);

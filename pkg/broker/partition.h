@@ -13,6 +13,7 @@
 struct flush_wait {
 	struct flush_wait *next;
 	int64_t need; /* the number of the flush */
+	int64_t end; /* and how far */
 	void (*done)(struct flush_wait *wait, int16_t error);
 	struct request *req;
 };
@@ -57,6 +58,9 @@ void partition_configure(const struct broker *b, struct partition *p);
 
 /* partition_changed -- there are new records to be flushed, or to be read. */
 void partition_changed(struct broker *b, struct partition *p);
+/* partition_hurry -- somebody wants to read what isn't flushed yet: don't put
+ * that off. */
+void partition_hurry(struct broker *b, struct partition *p);
 /*
  * partition_wait -- call back when what is in the log now is on disk; at once
  * where that isn't waited for.
@@ -69,7 +73,7 @@ void waiter_remove(struct waiter *w);
  * was answered. */
 int fetch_wake(struct request *req);
 
-/* A flush of all that changed, if none is under way. */
+/* A flush of all that changed, if it is time and none is under way. */
 void sync_start(struct broker *b);
 /* Housekeeping of the next partitions, when it is time. */
 void tidy_tick(struct broker *b);

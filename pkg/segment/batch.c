@@ -59,11 +59,16 @@ read_varint(const uint8_t *at, const uint8_t *end, int bits, int64_t *out)
 	return (NULL);
 }
 
-static const uint8_t *
+static inline const uint8_t *
 read_i32(const uint8_t *at, const uint8_t *end, int32_t *out)
 {
 	int64_t n;
 
+	/* Most numbers of a record are small: one byte. */
+	if (at < end && (*at & 0x80) == 0) {
+		*out = (int32_t)(*at >> 1) ^ -(int32_t)(*at & 1);
+		return (at + 1);
+	}
 	if ((at = read_varint(at, end, 35, &n)) == NULL || n < INT32_MIN ||
 	    n > INT32_MAX)
 		return (NULL);

@@ -246,13 +246,13 @@ plog_read(struct plog *log, int64_t offset, int64_t most, int whole,
 	memset(span, 0, sizeof(*span));
 	span->fd = -1;
 	span->base_offset = span->next_offset = offset;
-	if (offset < log->start || offset > plog_high(log)) {
+	if (offset < log->start || offset > log->end) {
 		mr_error_set(err, MR_REJECT,
 		    "offset %lld is outside of %lld to %lld", (long long)offset,
-		    (long long)log->start, (long long)plog_high(log));
+		    (long long)log->start, (long long)log->end);
 		return (PLOG_OUT_OF_RANGE);
 	}
-	if (offset == plog_high(log)) {
+	if (offset >= plog_high(log)) {
 		plog_high_at(log, &base, &position);
 		keep_cursor(log, log->segments[segments_find(log, base)],
 		    offset, position);

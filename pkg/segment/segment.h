@@ -220,9 +220,9 @@ struct plog_span {
  * The first batch holds ${offset} (or what comes after it, where compaction
  * left a hole).  It is whole even if it is larger than ${most} when ${whole} is
  * 1; with 0 a first batch that doesn't fit makes length 0.  Ends at a file's end,
- * at plog_high, or before what is damaged.  At plog_high the length is 0.  0 and *span
- * (to be released, even if its length is 0); PLOG_OUT_OF_RANGE below plog_start or
- * above plog_high; PLOG_DAMAGED, and then *span has the damaged range in
+ * at plog_high, or before what is damaged.  From plog_high on the length is 0.  0 and
+ * *span (to be released, even if its length is 0); PLOG_OUT_OF_RANGE below plog_start
+ * or above plog_end; PLOG_DAMAGED, and then *span has the damaged range in
  * base_offset and next_offset (nothing to release); PLOG_IO.  Reads what isn't in
  * the page cache from disk.
  */
