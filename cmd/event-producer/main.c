@@ -205,7 +205,7 @@ static const struct service event_producer = {
     "  event-producer --rate 200 --sessions 400 --users 100000 --seed 42\n"
     "  event-producer --rate 0 --count 1000000 --pace 50 \\\n"
     "      --db /tmp/events.db\n"
-    "  event-producer --property compression.type=zstd --rate 5000\n",
+    "  event-producer --compression zstd --rate 5000\n",
 };
 
 int

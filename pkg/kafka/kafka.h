@@ -319,6 +319,19 @@ struct kafka_report {
 struct kafka_producer;
 
 /*
+ * kafka_producer_batching -- how the producers of this process make batches,
+ * whatever properties say: librdkafka's linger.ms, batch.size (bytes) and
+ * compression.type; below 0 and NULL: not said.  One a process, before the
+ * first producer.
+ */
+struct kafka_batching {
+	int64_t linger_ms;
+	int64_t batch_bytes;
+	const char *compression; /* borrowed for good */
+};
+void kafka_producer_batching(const struct kafka_batching *batching);
+
+/*
  * kafka_producer_new -- ${on_report} is called inside kafka_producer_poll
  * for each record once its fate is known, in send order for each partition.
  * After a report that isn't MR_OK under KAFKA_EXACTLY_ONCE the producer is

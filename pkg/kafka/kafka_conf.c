@@ -117,8 +117,8 @@ set_property(rd_kafka_conf_t *settings, const char *name, const char *value,
 	    name, why));
 }
 
-static int
-set_all(rd_kafka_conf_t *settings, const struct setting *table,
+int
+client_conf_set(rd_kafka_conf_t *settings, const struct setting *table,
     struct mr_error *err)
 {
 
@@ -321,13 +321,13 @@ client_conf_new(const struct kafka_conf *conf, const struct setting *defaults,
 	}
 	rd_kafka_conf_set_opaque(settings, opaque);
 	rd_kafka_conf_set_log_cb(settings, forward_log);
-	if (set_all(settings, common, err) != 0 ||
-	    set_all(settings, defaults, err) != 0 ||
+	if (client_conf_set(settings, common, err) != 0 ||
+	    client_conf_set(settings, defaults, err) != 0 ||
 	    (conf->properties_file != NULL &&
 		set_file(settings, conf->properties_file, err) != 0) ||
 	    set_list(settings, &conf->properties, err) != 0 ||
-	    set_all(settings, named, err) != 0 ||
-	    set_all(settings, fixed, err) != 0)
+	    client_conf_set(settings, named, err) != 0 ||
+	    client_conf_set(settings, fixed, err) != 0)
 		goto fail;
 	return (settings);
 fail:

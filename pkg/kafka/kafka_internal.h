@@ -30,6 +30,11 @@ rd_kafka_conf_t *client_conf_new(const struct kafka_conf *conf,
     const struct setting *defaults, const struct setting *fixed, void *opaque,
     struct mr_error *err);
 
+/* client_conf_set -- further settings, in a table that ends with a NULL name;
+ * those with a NULL value are left out.  0, or -1 REJECT. */
+int client_conf_set(rd_kafka_conf_t *settings, const struct setting *table,
+    struct mr_error *err);
+
 /* client_new -- a handle; takes ${settings}, also when it fails. */
 rd_kafka_t *client_new(rd_kafka_type_t type, rd_kafka_conf_t *settings,
     struct mr_error *err);

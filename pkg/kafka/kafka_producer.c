@@ -1,4 +1,5 @@
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -90,6 +91,27 @@ static const struct setting fixed[][10] = {
 	},
 };
 
+static char linger_ms[24], batch_bytes[24];
+static struct setting batches[] = {
+    {"linger.ms", NULL},
+    {"batch.size", NULL},
+    {"compression.type", NULL},
+    {NULL, NULL},
+};
+
+void
+kafka_producer_batching(const struct kafka_batching *batching)
+{
+
+	snprintf(linger_ms, sizeof(linger_ms), "%lld",
+	    (long long)batching->linger_ms);
+	snprintf(batch_bytes, sizeof(batch_bytes), "%lld",
+	    (long long)batching->batch_bytes);
+	batches[0].value = batching->linger_ms >= 0 ? linger_ms : NULL;
+	batches[1].value = batching->batch_bytes >= 0 ? batch_bytes : NULL;
+	batches[2].value = batching->compression;
+}
+
 static void
 take_report(rd_kafka_t *client, const rd_kafka_message_t *msg, void *opaque)
 {
@@ -171,6 +193,10 @@ kafka_producer_new(const struct kafka_conf *conf, enum kafka_delivery delivery,
 	    producer, err);
 	if (settings == NULL)
 		goto fail_fd;
+	if (client_conf_set(settings, batches, err) != 0) {
+		rd_kafka_conf_destroy(settings);
+		goto fail_fd;
+	}
 	rd_kafka_conf_set_dr_msg_cb(settings, take_report);
 	rd_kafka_conf_set_error_cb(settings, take_error);
 	rd_kafka_conf_set_stats_cb(settings, take_stats);

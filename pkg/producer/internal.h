@@ -16,6 +16,8 @@ struct producer_pace {
 	int64_t now_ms; /* this step */
 };
 
+extern const char *const producer_compressions[];
+
 /* The time between steps that --rate asks for. */
 int64_t producer_pace_interval_ms(double rate);
 /*

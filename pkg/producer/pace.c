@@ -7,12 +7,17 @@
 #define INTERVAL_MOST_MS 60000
 #define SECOND_MS 1000
 
-struct producer_settings producer_settings = {.rate = -1};
+struct producer_settings producer_settings = {.rate = -1,
+    .linger_ms = -1,
+    .batch_bytes = -1,
+    .compression = -1};
 
 /* In the order of their enums. */
 static const char *const deliveries[] = {"at-most-once", "at-least-once",
     "exactly-once", NULL};
 static const char *const partitioners[] = {"key", "spread", NULL};
+const char *const producer_compressions[] = {"none", "gzip", "snappy", "lz4",
+    "zstd", NULL};
 
 const struct config_option producer_paced_options[] = {
     {.name = "rate",
@@ -63,6 +68,25 @@ const struct config_option producer_paced_options[] = {
 	.help =
 	    "a key's records in one partition, in order; or spread, without "
 	    "their keys"},
+    {.name = "linger-ms",
+	.kind = CONFIG_DURATION,
+	.target = &producer_settings.linger_ms,
+	.least = 0,
+	.most = 900000,
+	.help = "how long a batch waits for more records (default: 50 with "
+		"exactly-once, which sends at once what was committed, else 1)",
+	.group = "Batches"},
+    {.name = "batch-size",
+	.kind = CONFIG_SIZE,
+	.target = &producer_settings.batch_bytes,
+	.least = 1,
+	.most = 2147483647,
+	.help = "bytes of records in a batch (default: 1000000)"},
+    {.name = "compression",
+	.kind = CONFIG_CHOICE,
+	.target = &producer_settings.compression,
+	.choices = producer_compressions,
+	.help = "of batches (default: none)"},
     {.name = NULL},
 };
 

@@ -329,8 +329,15 @@ producer_open(struct producer *p, struct stream *s, int64_t *tick_ms,
 {
 	const int exactly_once = producer_settings.delivery ==
 	    KAFKA_EXACTLY_ONCE;
+	const struct producer_settings *set = &producer_settings;
+	const struct kafka_batching batching = {.linger_ms = set->linger_ms,
+	    .batch_bytes = set->batch_bytes,
+	    .compression = set->compression < 0 ?
+		NULL :
+		producer_compressions[set->compression]};
 
 	memset(&pace, 0, sizeof(pace));
+	kafka_producer_batching(&batching);
 	if (p->interval_ms == 0)
 		p->interval_ms = producer_pace_interval_ms(producer_rate(10));
 	*tick_ms = exactly_once ? p->interval_ms : 0;

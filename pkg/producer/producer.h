@@ -44,6 +44,9 @@ struct producer_settings {
 	int delivery; /* enum kafka_delivery */
 	int one_by_one; /* produced directly: wait for each record */
 	int partitioner; /* enum producer_partitioner */
+	/* see kafka_batching; below 0: not given */
+	int64_t linger_ms, batch_bytes;
+	int compression; /* index into the choices */
 };
 extern struct producer_settings producer_settings;
 

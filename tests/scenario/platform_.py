@@ -3,6 +3,7 @@
 import collections
 import json
 import os
+import subprocess
 import time
 
 from scenario import scenario
@@ -428,4 +429,16 @@ def a_log_file_is_shipped_once(context):
                         " char(9) || 'at f()' AND severity = 3") == 1,
            "the stack trace isn't there")
     expect(system.stop("log-producer") == [0], "it didn't stop well")
-    context.say("%d lines, %d kills" % (written, kills))
+    piped = subprocess.run(
+        [os.path.join(context.settings.bin, "log-producer"), "--from-stdin",
+         "--brokers", "127.0.0.1:%d" % system.kafka_port, "--service", "pipe",
+         "--compression", "zstd", "--db",
+         os.path.join(system.data, "piped.db")],
+        input=b"".join(b"WARN line n%d is piped\n" % n for n in range(1000)),
+        stderr=subprocess.PIPE, timeout=60)
+    expect(piped.returncode == 0, "%r", piped.stderr[-500:])
+    arrived(written + 1000)
+    expect(system.value("logs", "SELECT count(DISTINCT message) FROM entries"
+                        " WHERE message GLOB 'WARN line n* is piped'") == 1000,
+           "what was piped in isn't all there")
+    context.say("%d lines, 1000 piped in, %d kills" % (written, kills))

@@ -263,6 +263,91 @@ without_follow_it_ends_with_the_file(void **state)
 	follow_close(&follow);
 }
 
+/* Standard input is a pipe; what it was before is back after. */
+static int
+pipe_in(int *before)
+{
+	int ends[2];
+
+	assert_int_equal(pipe(ends), 0);
+	assert_true((*before = dup(STDIN_FILENO)) >= 0);
+	assert_true(dup2(ends[0], STDIN_FILENO) == STDIN_FILENO);
+	close(ends[0]);
+	return (ends[1]);
+}
+
+static void
+pipe_back(int before)
+{
+
+	assert_true(dup2(before, STDIN_FILENO) == STDIN_FILENO);
+	close(before);
+}
+
+static void
+put(int fd, const char *text)
+{
+
+	assert_true(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+}
+
+static void
+what_is_piped_in_is_read_to_its_end(void **state)
+{
+	int before, fd = pipe_in(&before);
+
+	(void)state;
+	follow_init(&follow, NULL);
+	follow.service = "s";
+	follow.host = "h";
+	assert_string_equal(step(10), ""); /* it doesn't wait */
+	put(fd, "a\nb\nhalf a");
+	assert_string_equal(step(1), "a|");
+	/* Undone: its state is loaded anew, and the same comes again. */
+	follow.lines = 0;
+	follow.fresh = 1;
+	assert_string_equal(step(1), "a|");
+	assert_string_equal(step(10), "b|");
+	put(fd, " line\nlast");
+	assert_string_equal(step(10), "half a line|");
+	assert_false(follow.ended);
+	close(fd);
+	assert_string_equal(step(10), "last|");
+	assert_string_equal(step(10), "");
+	assert_true(follow.ended);
+	assert_int_equal(follow.lines, 4);
+	follow_close(&follow);
+	pipe_back(before);
+}
+
+static void
+what_is_piped_in_goes_out(void **state)
+{
+	static const char *const flags[] = {"--from-stdin", "--service=shop",
+	    "--host=h1", NULL};
+	int before, fd = pipe_in(&before);
+	struct testing *t;
+
+	(void)state;
+	from_file = NULL; /* a test before gave one */
+	put(fd, "started\nERROR no such card\n\tat pay()\nhal");
+	t = testing_open(&log_producer, flags);
+	testing_advance(t, 500);
+	put(fd, "f a line\n");
+	testing_advance(t, 500);
+	assert_int_equal(testing_emitted(t, topic), 3);
+	assert_string_equal(testing_record(t, topic, 0)->key, "shop");
+	assert_non_null(strstr(testing_record(t, topic, 1)->value,
+	    "\"level\":\"error\",\"message\":\"ERROR no such card\",\"host\":"
+	    "\"h1\",\"stack\":\"\\tat pay()\""));
+	assert_non_null(strstr(testing_record(t, topic, 2)->value,
+	    "\"message\":\"half a line\""));
+	assert_int_equal(testing_number(t, "SELECT lines FROM shipped"), 3);
+	testing_close(t);
+	close(fd);
+	pipe_back(before);
+}
+
 static void
 any_bytes_become_a_message(void **state)
 {
@@ -356,6 +441,8 @@ main(void)
 		setup, teardown),
 	    cmocka_unit_test_setup_teardown(
 		without_follow_it_ends_with_the_file, setup, teardown),
+	    cmocka_unit_test(what_is_piped_in_is_read_to_its_end),
+	    cmocka_unit_test(what_is_piped_in_goes_out),
 	    cmocka_unit_test_setup_teardown(any_bytes_become_a_message, setup,
 		teardown),
 	    cmocka_unit_test(

@@ -1857,6 +1857,13 @@ sending_leave(struct sending *x)
 }
 
 void
+kafka_producer_batching(const struct kafka_batching *batching)
+{
+
+	(void)batching;
+}
+
+void
 kafka_producer_free(struct kafka_producer *producer)
 {
 	struct sending *x;

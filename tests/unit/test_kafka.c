@@ -551,6 +551,46 @@ what_cant_be_sent_is_refused_at_once_and_a_full_queue_says_retry(void **state)
 }
 
 static void
+batches_are_made_as_the_program_says(void **state)
+{
+	static const struct {
+		struct kafka_batching batching;
+		const char *property; /* NULL: they are taken */
+	} cases[] = {
+	    {{-1, -1, "zip"}, "compression.type"},
+	    {{1000000, -1, NULL}, "linger.ms"},
+	    {{-1, INT64_C(1) << 40, NULL}, "batch.size"},
+	    {{300, 100000, "zstd"}, NULL},
+	};
+	static const struct kafka_batching usual = {-1, -1, NULL};
+	struct kafka_conf lazy = conf;
+	struct reports reports = {.last_tag = -1};
+	struct kafka_producer *producer = NULL;
+	struct mr_error err = {0};
+	int64_t began_us;
+	size_t i;
+
+	(void)state;
+	lazy.properties.items[0] = "linger.ms=0"; /* the flag wins */
+	lazy.properties.count = 1;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		kafka_producer_batching(&cases[i].batching);
+		producer = kafka_producer_new(&lazy, KAFKA_AT_LEAST_ONCE,
+		    on_report, &reports, &err);
+		assert_int_equal(producer != NULL, cases[i].property == NULL);
+		if (producer == NULL)
+			assert_non_null(strstr(err.message, cases[i].property));
+	}
+	began_us = clock_mono_us();
+	assert_int_equal(send_one(producer, "reports", 0, "value", 0, &err), 0);
+	while (reports.ok == 0)
+		kafka_producer_poll(producer, 100);
+	assert_true(clock_mono_us() - began_us >= 300000);
+	kafka_producer_free(producer);
+	kafka_producer_batching(&usual);
+}
+
+static void
 an_unreachable_broker_is_waited_for(void **state)
 {
 	struct kafka_conf nowhere = {.brokers = "127.0.0.1:1",
@@ -1274,6 +1314,7 @@ main(void)
 		a_refused_record_spends_an_exactly_once_producer_alone),
 	    cmocka_unit_test(
 		what_cant_be_sent_is_refused_at_once_and_a_full_queue_says_retry),
+	    cmocka_unit_test(batches_are_made_as_the_program_says),
 	    cmocka_unit_test(an_unreachable_broker_is_waited_for),
 	    cmocka_unit_test(topics_are_described_and_ids_tell_a_remade_one),
 	    cmocka_unit_test(records_arrive_whole),
