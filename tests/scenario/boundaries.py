@@ -5,14 +5,13 @@ one order passes is watched first.  Then it is killed at each of these calls,
 told by its thread's name, the call's, and its number since the order came.
 """
 
-import collections
 import contextlib
 import uuid
 
 import load
 from scenario import scenario
 from system import expect
-from traced import calls_in, injected, threads_of, traced
+from traced import killed_at, places_in, threads_of, traced
 from verify import settle_and_check
 
 SERVICES = ("orders", "inventory", "notifications")
@@ -47,17 +46,7 @@ def watch(context):
         order_id = place(context)
         system.wait_for("it is notified of",
                         lambda: notified(system, order_id))
-    found = {}
-    for service, path in paths.items():
-        counts = collections.Counter(calls_in(path))
-        most = collections.Counter()
-        for (tid, call), count in counts.items():
-            if tid in names[service]:
-                key = names[service][tid], call
-                most[key] = max(most[key], count)
-        found[service] = [key + (n,) for key in sorted(most)
-                          for n in range(1, most[key] + 1)]
-    return found
+    return {s: places_in(path, names[s]) for s, path in paths.items()}
 
 
 def kill_at(context, picks):
@@ -66,14 +55,8 @@ def kill_at(context, picks):
     system = context.system
     ends = len(system.ends)
     with contextlib.ExitStack() as stack:
-        for service, (thread, call, number) in picks.items():
-            tids = [tid for tid, name in threads_of(
-                system.services[service].pid).items() if name == thread]
-            if not tids:
-                continue
-            stack.enter_context(injected(
-                system, service, "%s:signal=KILL:when=%d" % (call, number),
-                tids))
+        for service, place_ in picks.items():
+            stack.enter_context(killed_at(system, service, place_))
         for _ in range(3):
             order_id = place(context)
             system.wait_for("the order is notified of",

@@ -300,10 +300,14 @@ class Kafka:
 
     # -- changing what there is --------------------------------------------
 
-    def create_topic(self, topic, partitions):
+    def create_topic(self, topic, partitions, settings=None):
+        settings = settings or {}
         r = self._ask(CREATE_TOPICS, 2, struct.pack(">i", 1) +
-                      _string(topic) + struct.pack(
-                          ">ihiiib", partitions, 1, 0, 0, 20000, 0))
+                      _string(topic) +
+                      struct.pack(">ihii", partitions, 1, 0, len(settings)) +
+                      b"".join(_string(k) + _string(v)
+                               for k, v in settings.items()) +
+                      struct.pack(">ib", 20000, 0))
         r.take("i"), r.take("i"), r.string()
         _expect_taken(r, "creating " + topic)
 

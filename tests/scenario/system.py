@@ -169,12 +169,13 @@ class System:
             KAFKA_RUN=os.path.join(self.base, "kafka-run"),
             KAFKA_HEAP="256m")
 
-    def kafka_start(self, wait=True):
+    def kafka_start(self, wait=True, flags=()):
+        """Flags are the embedded broker's."""
         if self.settings.broker == "embedded":
             argv = [os.path.join(self.settings.bin, "broker"),
                     "--listen", "127.0.0.1:%d" % self.kafka_port,
                     "--data", os.path.join(self.base, "kafka-data"),
-                    "--fcgi", "unix:" + self.socket_of("kafka")]
+                    "--fcgi", "unix:" + self.socket_of("kafka")] + list(flags)
         else:
             argv = [os.path.join(ROOT, "deploy/local/kafka"), "run"]
         self.kafka_process = Process(
@@ -257,6 +258,12 @@ class System:
                            30 * self.settings.slow)
 
     # -- services ---------------------------------------------------------
+
+    def process_of(self, instance):
+        """"kafka" is the broker."""
+        if instance == "kafka":
+            return self.kafka_process
+        return self.services[instance]
 
     def socket_of(self, instance):
         return os.path.join(self.run, instance + ".sock")

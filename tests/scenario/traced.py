@@ -1,5 +1,6 @@
 """traced -- system calls of running services: watched, failed, fatal."""
 
+import collections
 import contextlib
 import os
 import re
@@ -24,11 +25,11 @@ def threads_of(pid):
 
 @contextlib.contextmanager
 def traced(system, instance, options, threads=()):
-    """Run strace on a service, on these threads of it alone if there are
+    """Run strace on a service, or the broker, on these threads of it alone if there are
     any; gives the path of its output."""
     if shutil.which("strace") is None:
         raise Skip("no strace")
-    pid = system.services[instance].pid
+    pid = system.process_of(instance).pid
     trace = os.path.join(system.logs, "strace-" + instance)
     argv = ["strace", "-o", trace] + ([] if threads else ["-f"])
     for tid in threads or (pid,):
@@ -53,6 +54,33 @@ def injected(system, instance, inject, threads=()):
     return traced(system, instance, [
         "-e", "trace=" + inject.partition(":")[0], "-e", "inject=" + inject],
         threads)
+
+
+def places_in(path, names):
+    """[(thread's name, call, number)] of a trace of the threads of these
+    names: where a life like the traced one can be ended."""
+    most = collections.Counter()
+    for (tid, call), count in collections.Counter(calls_in(path)).items():
+        if tid in names:
+            key = names[tid], call
+            most[key] = max(most[key], count)
+    return [key + (n,) for key in sorted(most)
+            for n in range(1, most[key] + 1)]
+
+
+@contextlib.contextmanager
+def killed_at(system, instance, place):
+    """kill -9 at a place that places_in() gave; gives whether the thread is
+    there."""
+    name, call, number = place
+    tids = [tid for tid, other in threads_of(
+        system.process_of(instance).pid).items() if other == name]
+    if not tids:
+        yield False
+        return
+    with injected(system, instance, "%s:signal=KILL:when=%d" % (
+            call, number), tids):
+        yield True
 
 
 def calls_in(path):

@@ -14,8 +14,9 @@
 #define SHORT_MS 100
 
 static const char *const limits[] = {"--connections-most", "4",
-    "--request-most", "1m", "--memory-most", "1m", "--idle-ms", "1s",
-    "--message-most", "1m", NULL};
+    "--request-most", "1m", "--memory-most", "1m", "--message-most", "1m",
+    NULL};
+static const char *const hasty[] = {"--idle-ms", "1s", NULL};
 static const char *const roomy[] = {"--request-most", "16m", "--message-most",
     "16m", NULL};
 
@@ -25,6 +26,15 @@ begin(void **state)
 
 	(void)state;
 	broker_begin(limits);
+	return (0);
+}
+
+static int
+begin_hasty(void **state)
+{
+
+	(void)state;
+	broker_begin(hasty);
 	return (0);
 }
 
@@ -176,6 +186,37 @@ frames_may_come_in_pieces_and_in_crowds(void **state)
 		    1);
 		assert_int_equal(c.asked.correlation_id, 1 + k % 2);
 	}
+	client_close(&c);
+}
+
+static void
+requests_of_a_connection_are_worked_on_one_by_one(void **state)
+{
+	struct wire_create_topics_request in;
+	struct wire_create_topics_request_topic t;
+	struct wire_create_topics_response made;
+	struct wire_produce_response out;
+	struct client c = client_connect();
+	struct produce_ask ask;
+	uint8_t bytes[200];
+	size_t size = make_one(bytes, "k", 10, clock_wall_ms(), NULL);
+
+	(void)state;
+	wire_defaults(wire_create_topics_request_layout(), &in);
+	wire_defaults(wire_create_topics_request_topic_layout(), &t);
+	t.name = wire_text("t");
+	t.num_partitions = t.replication_factor = 1;
+	in.topics.at = &t;
+	in.topics.count = 1;
+	/* The topic is there when the second request is looked at. */
+	client_send(&c, WIRE_API_CreateTopics, 5, &in);
+	client_send(&c, WIRE_API_Produce, 8,
+	    produce_ask(&ask, "t", 0, -1, bytes, (int64_t)size));
+	assert_int_equal(client_receive(&c, WIRE_API_CreateTopics, 5, &made),
+	    1);
+	assert_int_equal(client_receive(&c, WIRE_API_Produce, 8, &out), 1);
+	assert_int_equal(out.topics.at[0].partitions.at[0].error_code,
+	    WIRE_NONE);
 	client_close(&c);
 }
 
@@ -386,9 +427,11 @@ main(void)
 		end),
 	    cmocka_unit_test_setup_teardown(
 		frames_may_come_in_pieces_and_in_crowds, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		requests_of_a_connection_are_worked_on_one_by_one, begin, end),
 	    cmocka_unit_test_setup_teardown(more_connections_wait, begin, end),
-	    cmocka_unit_test_setup_teardown(idle_connections_are_closed, begin,
-		end),
+	    cmocka_unit_test_setup_teardown(idle_connections_are_closed,
+		begin_hasty, end),
 	    cmocka_unit_test_setup_teardown(
 		requests_beyond_the_memory_limit_wait, begin, end),
 	    cmocka_unit_test_setup_teardown(a_slow_reader_holds_up_nobody,

@@ -54,6 +54,17 @@ count_folders(void)
 	return (n);
 }
 
+/* Folders of deleted topics go some time after the answer. */
+static void
+wait_for_folders(int wanted)
+{
+	int64_t until = clock_mono_us() + (int64_t)PATIENCE_S * 1000000;
+
+	while (count_folders() != wanted && clock_mono_us() < until)
+		(void)poll(NULL, 0, 1);
+	assert_int_equal(count_folders(), wanted);
+}
+
 /* ---- CreateTopics ------------------------------------------------------- */
 
 struct create_ask {
@@ -327,6 +338,7 @@ deleted_topics_are_gone_and_their_names_free(void **state)
 	client_call(&c, WIRE_API_DeleteTopics, 6, &in, &out);
 	assert_int_equal(out.topics.at[0].error_code, WIRE_NONE);
 	assert_true(wire_string_is(out.topics.at[0].name, "a"));
+	wait_for_folders(0);
 	client_close(&c);
 	broker_restart();
 	assert_int_equal(count_folders(), 0);
