@@ -21,6 +21,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -36,7 +37,8 @@
 #define SHUTDOWN_WITHOUT_JOURNAL 2u
 #define IMAGE_BYTES ((off_t)96 << 20)
 #define KEYS 8
-#define ACKS_MOST 60
+#define ACKS_MOST 250
+#define PATIENCE_US ((int64_t)30000000)
 
 static char root[64], mount_point[80], image[80], keep[100], compact[100];
 static struct told {
@@ -85,12 +87,49 @@ mount_image(void)
 	return (run(argv));
 }
 
+/* 1 if a loop device is on the image. */
+static int
+is_attached(void)
+{
+	char path[4096], line[256];
+	glob_t found;
+	ssize_t n;
+	size_t i;
+	int fd, rc = 0;
+
+	if (realpath(image, path) == NULL ||
+	    glob("/sys/block/loop*/loop/backing_file", 0, NULL, &found) != 0)
+		return (0);
+	for (i = 0; i < found.gl_pathc; i++) {
+		if ((fd = open(found.gl_pathv[i], O_RDONLY)) == -1)
+			continue;
+		n = read(fd, line, sizeof(line) - 1);
+		close(fd);
+		if (n > 0 && line[n - 1] == '\n')
+			n--;
+		rc |= n == (ssize_t)strlen(path) &&
+		    memcmp(line, path, (size_t)n) == 0;
+	}
+	globfree(&found);
+	return (rc);
+}
+
+/*
+ * Whoever made a mount namespace meanwhile has a copy of the mount, and with
+ * it the file system: mounted again it would be the same one, shut down.
+ */
 static int
 unmount_image(void)
 {
 	char *const argv[] = {(char[]){"umount"}, mount_point, NULL};
+	int64_t until = clock_mono_us() + PATIENCE_US;
 
-	return (run(argv));
+	if (run(argv) == -1)
+		return (-1);
+	while (is_attached() && clock_mono_us() < until)
+		usleep(1000);
+	errno = EBUSY;
+	return (is_attached() ? -1 : 0);
 }
 
 /* A record that says which it is: key of its offset, and its offset. */

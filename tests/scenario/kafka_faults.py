@@ -142,7 +142,7 @@ def ends_of(system, topic):
 
 def log_folder(system, topic, partition):
     """Where the broker keeps a partition."""
-    data = os.path.join(system.base, "kafka-data")
+    data = system.kafka_data
     if system.settings.broker != "embedded":
         return os.path.join(data, "%s-%d" % (topic, partition))
     topic_id, = [i for i, name in rows_of(
@@ -431,7 +431,7 @@ def another_cluster(context):
     settled_orders(context, 20)
     system.stop_all()
     system.kafka_kill()
-    shutil.rmtree(os.path.join(system.base, "kafka-data"))
+    shutil.rmtree(system.kafka_data)
     system.kafka_start()
     for service in ORDERING:
         system.start(service)

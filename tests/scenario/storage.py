@@ -7,6 +7,7 @@ on a loop device, which takes root; elsewhere these scenarios are skipped.
 import contextlib
 import errno
 import fcntl
+import glob
 import os
 import sqlite3
 import struct
@@ -57,7 +58,21 @@ class Disk:
             f.write("planted")
 
     def unmount(self):
+        """Whoever made a mount namespace meanwhile has a copy of the mount,
+        and with it the file system: mounted again it would be the same one,
+        shut down, and all that is done to it would fail (EIO)."""
         command("umount", self.system.data)
+        self.system.wait_for("nobody has the file system any more",
+                             lambda: not self._devices())
+
+    def _devices(self):
+        """Loop devices on the image."""
+        found = []
+        for path in glob.glob("/sys/block/loop*/loop/backing_file"):
+            with contextlib.suppress(OSError), open(path) as f:
+                if f.read().strip() == self.image:
+                    found.append(path)
+        return found
 
     def cut(self):
         """From now on nothing reaches the disk, and every write fails but

@@ -117,6 +117,7 @@ class System:
         self.kafka_port = free_port(ports)
         self.controller_port = free_port(ports)
         self.web_port = free_port(ports)
+        self.kafka_data = os.path.join(self.base, "kafka-data")
         self.kafka_process = None
         self.nginx_process = None
         self.lock = threading.RLock()
@@ -165,7 +166,7 @@ class System:
         return dict(
             os.environ, KAFKA_PORT=str(self.kafka_port),
             KAFKA_CONTROLLER_PORT=str(self.controller_port),
-            KAFKA_DATA=os.path.join(self.base, "kafka-data"),
+            KAFKA_DATA=self.kafka_data,
             KAFKA_RUN=os.path.join(self.base, "kafka-run"),
             KAFKA_HEAP="256m")
 
@@ -174,7 +175,7 @@ class System:
         if self.settings.broker == "embedded":
             argv = [os.path.join(self.settings.bin, "broker"),
                     "--listen", "127.0.0.1:%d" % self.kafka_port,
-                    "--data", os.path.join(self.base, "kafka-data"),
+                    "--data", self.kafka_data,
                     "--fcgi", "unix:" + self.socket_of("kafka")] + list(flags)
         else:
             argv = [os.path.join(ROOT, "deploy/local/kafka"), "run"]
