@@ -316,6 +316,30 @@ class Samples:
         return points
 
 
+def parts_are_put_together(system, kafka, at_ms):
+    """A host's samples came through two partitions: they are one series, but
+    that a settled minute's percentiles aren't known."""
+    def produce(partition, value, ts_ms):
+        kafka.produce("system-metrics", partition, [(None, json.dumps({
+            "host": "both", "metric": "m", "value": value,
+            "ts_ms": ts_ms}).encode(), (), ts_ms)])
+
+    def point():
+        points = system.web(
+            "GET", "/metrics-history?host=both&metric=m&from=%d&to=%d" % (
+                at_ms, at_ms + 1)).json()["points"]
+        return [points[0][key] for key in (
+            "count", "min", "max", "mean", "p50", "p99")] if points else None
+    for partition, value in (0, 1), (0, 2), (1, 9):
+        produce(partition, value, at_ms)
+    system.wait_for("one point of both", lambda: point() ==
+                    [3, 1, 9, 4, 2, 9])
+    for partition in 0, 1:
+        produce(partition, 5, at_ms + 3 * Samples.HOUR)
+    system.wait_for("both are settled", lambda: point() ==
+                    [3, 1, 9, 4, None, None])
+
+
 @scenario(kind="own")
 def rollups_equal_python(context):
     """Killed at random, samples late: percentiles and all are Python's."""
@@ -337,7 +361,6 @@ def rollups_equal_python(context):
         "SELECT sum(samples) FROM progress", count)
     kafka = system.kafka()
     samples = Samples(kafka.read_all("system-metrics"), 1800000)
-    kafka.close()
     late = sum(p[3] for p in samples.progress)
     found = [tuple(row) for row in system.select(
         "rollups", "SELECT partition, watermark_ms, samples, late"
@@ -372,6 +395,8 @@ def rollups_equal_python(context):
                    "%s %s %s: %d points of %d, %r", host, metric, step,
                    len(said), len(wanted), differs[:1])
             compared += len(said)
+    parts_are_put_together(system, kafka, start_ms + 24 * Samples.HOUR)
+    kafka.close()
     context.say("%d samples, %d late, %d points compared, %d kills" % (
         count, late, compared, kills))
 
