@@ -86,7 +86,8 @@ post_stock(struct web_request *req, struct web_response *res)
 	}
 	snprintf(input.item, sizeof(input.item), "%s", item);
 	if (web_read_json(req, res, fields) == 0)
-		service_command(req, res, INVENTORY_RESTOCK, &input);
+		service_command(req, res, INVENTORY_RESTOCK, &input,
+		    sizeof(input));
 }
 
 const struct web_route inventory_routes[] = {

@@ -37,7 +37,7 @@ post_order(struct web_request *req, struct web_response *res)
 	};
 
 	if (web_read_json(req, res, fields) == 0)
-		service_command(req, res, ORDERS_PLACE, &input);
+		service_command(req, res, ORDERS_PLACE, &input, sizeof(input));
 }
 
 static int
@@ -224,7 +224,7 @@ delete_order(struct web_request *req, struct web_response *res)
 		return;
 	}
 	snprintf(input.id, sizeof(input.id), "%s", web_param(req, "id"));
-	service_command(req, res, ORDERS_CANCEL, &input);
+	service_command(req, res, ORDERS_CANCEL, &input, sizeof(input));
 }
 
 const struct web_route orders_routes[] = {

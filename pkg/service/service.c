@@ -2,6 +2,7 @@
  * service -- settings, stream and HTTP put together.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,34 +91,65 @@ take_answer(struct web_response *res, const struct stream_answer *answer)
 	    detail[0] != '\0' ? detail : "the service refused this");
 }
 
+/* A command under way, and what goes with it. */
+struct write {
+	struct web_request *req;
+	struct web_response *res;
+	struct stream_call call;
+	struct stream_answer answer;
+	char scope[SCOPE_SIZE];
+	max_align_t input[];
+};
+
+static void
+write_done(void *arg, const struct mr_error *err)
+{
+	struct write *w = arg;
+	struct web_request *req = w->req;
+
+	w->res->body = w->answer.body;
+	if (err != NULL)
+		web_problem_error(w->res, err);
+	else
+		take_answer(w->res, &w->answer);
+	free(w);
+	web_resume(req);
+}
+
 void
 service_command(struct web_request *req, struct web_response *res, int kind,
-    const void *input)
+    const void *input, size_t size)
 {
 	const struct service_running *running = req->arg;
-	struct stream_answer answer = {.status = 200};
-	struct stream_call call = {.kind = kind, .input = input};
 	struct mr_error err;
-	char scope[SCOPE_SIZE];
+	struct write *w;
 
-	_Static_assert(sizeof(answer.location) == sizeof(res->location),
+	_Static_assert(sizeof(w->answer.location) == sizeof(res->location),
 	    "a Location fits");
-	snprintf(scope, sizeof(scope), "%s %s", req->method, req->path);
-	call.scope = scope;
-	call.key = req->idempotency_key;
-	call.body = req->body;
-	call.body_size = req->body_size;
-	call.deadline_ms = running->command_deadline_ms;
-	/* The response's buffer goes there and back, and is used again. */
-	buffer_clear(&res->body);
-	answer.body = res->body;
-	if (stream_call(running->stream, &call, &answer, &err) == -1) {
-		res->body = answer.body;
+	if ((w = malloc(sizeof(*w) + size)) == NULL) {
+		mr_error_set(&err, MR_RETRY, "out of memory");
 		web_problem_error(res, &err);
 		return;
 	}
-	res->body = answer.body;
-	take_answer(res, &answer);
+	w->req = req;
+	w->res = res;
+	snprintf(w->scope, sizeof(w->scope), "%s %s", req->method, req->path);
+	if (size > 0)
+		memcpy(w->input, input, size);
+	w->call = (struct stream_call){.kind = kind,
+	    .input = size > 0 ? w->input : NULL,
+	    .scope = w->scope,
+	    .key = req->idempotency_key,
+	    .body = req->body,
+	    .body_size = req->body_size,
+	    .deadline_ms = running->command_deadline_ms};
+	/* The response's buffer goes there and back, and is used again. */
+	buffer_clear(&res->body);
+	w->answer = (struct stream_answer){.status = 200, .body = res->body};
+	web_defer(req);
+	if (stream_submit(running->stream, &w->call, &w->answer, write_done, w,
+		&err) == -1)
+		write_done(w, &err);
 }
 
 static const char sql_database_id[] =
@@ -248,7 +280,7 @@ dead_letter(struct web_request *req, struct web_response *res, int kind)
 	if (errno != 0 || *end != '\0' || id < 1)
 		web_problem(res, 404, "%.40s is no dead letter's id", text);
 	else
-		service_command(req, res, kind, &id);
+		service_command(req, res, kind, &id, sizeof(id));
 }
 
 static void

@@ -91,17 +91,20 @@ void service_rows_values(struct web_request *req, struct web_response *res,
 int64_t service_poll_ms(void);
 
 /*
- * service_command -- a handler's write: run a command of the stream and turn
- * its answer (or error) into the response, Idempotency-Key and all.
+ * service_command -- a handler's write, and the last thing that it does: run
+ * a command of the stream and turn its answer (or error) into the response,
+ * Idempotency-Key and all.
  *
- * Blocks until the outcome is durable, or the command was cancelled because
+ * It returns at once, having deferred the answer (web_defer), which is sent
+ * when the outcome is durable, or the command was cancelled because
  * --command-deadline-ms had passed in the queue (503, and it never runs).
- * ${input} is borrowed until then.  An answer's body is JSON; one with a
- * status of 400 or more may also be a plain text, the detail of a problem
- * document, or empty.  To be called from a handler of service_main's server.
+ * ${input} is copied (${size} bytes; NULL for none); what it points to must
+ * stay on its own.  An answer's body is JSON; one with a status of 400 or more
+ * may also be a plain text, the detail of a problem document, or empty.  To be
+ * called from a handler of service_main's server.
  */
 void service_command(struct web_request *req, struct web_response *res,
-    int kind, const void *input);
+    int kind, const void *input, size_t size);
 
 /* service_stream -- the stream behind a request, for a handler to ask. */
 struct stream *service_stream(const struct web_request *req);

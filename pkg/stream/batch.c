@@ -676,7 +676,7 @@ transaction_done(struct stream *s, struct command *commands, int64_t began_us)
 	metric_add(s->m_commands, s->concurrent);
 	if (s->concurrent > 0)
 		s->concurrent += command_waiting(&s->commands);
-	command_answer_all(commands, NULL);
+	command_answer_all(&s->commands, commands, NULL);
 	(void)FAILPOINT("batch.answered");
 	relay_leased(s);
 	if (s->emitted > 0)
@@ -713,7 +713,7 @@ transaction_undone(struct stream *s, struct command *commands,
 	log_error("a transaction did not happen", "error", err->message,
 	    "again_in_ms", log_i64(s->store_backoff_ms));
 	failure.kind = MR_RETRY; /* it is known not to have happened */
-	command_answer_all(commands, &failure);
+	command_answer_all(&s->commands, commands, &failure);
 }
 
 /* Is there anything that a transaction is worth? */

@@ -1,15 +1,19 @@
 /*
  * command -- what other threads want done in the next transaction.
  *
- * A command lies on its caller's stack.  It is queued, and then by one step
- * under the lock either taken by the loop (it runs, and the caller waits for
- * the outcome however long that takes) or cancelled by its caller's deadline (it
- * never runs).
+ * A command is queued, and then by one step under the lock either taken by
+ * the loop (it runs, however long that takes) or cancelled by its deadline
+ * (it never runs).  Whichever it was, the thread "answers" tells: once a
+ * transaction it is woken for all of its commands, while the loop goes on
+ * with the next.
  */
 #include <errno.h>
 #include <limits.h>
+#include <semaphore.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -25,13 +29,130 @@ static const char sql_key_store[] =
     "INSERT INTO idempotency_keys (scope, key, request, status, body,"
     " location, answered_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
+#define ANSWERS_STACK_BYTES ((size_t)256 * 1024)
+
+static struct timespec
+timespec_of(int64_t us)
+{
+	return ((struct timespec){.tv_sec = us / 1000000,
+	    .tv_nsec = us % 1000000 * 1000});
+}
+
+/* ---- the thread that answers -------------------------------------------- */
+
+/*
+ * Under the lock: those whose deadline passed in the queue are answered with
+ * that, and the earliest deadline of the rest is when to look again.
+ */
+static void
+command_expire(struct command_queue *q)
+{
+	int64_t now_us = clock_mono_us();
+	struct command **at, *c;
+
+	if (now_us < q->look_at_us)
+		return;
+	q->look_at_us = INT64_MAX;
+	for (at = &q->first; (c = *at) != NULL;) {
+		if (c->until_us > now_us) {
+			if (c->until_us < q->look_at_us)
+				q->look_at_us = c->until_us;
+			at = &c->next;
+			continue;
+		}
+		*at = c->next;
+		q->count--;
+		mr_error_set(&c->error, MR_RETRY,
+		    "no time for this command within %lld ms",
+		    (long long)c->call->deadline_ms);
+		c->next = q->answered;
+		q->answered = c;
+	}
+	q->last = at;
+}
+
+static void *
+answer_thread(void *arg)
+{
+	struct command_queue *q = arg;
+	struct command *c, *next;
+	struct timespec until;
+
+	pthread_mutex_lock(&q->lock);
+	for (;;) {
+		command_expire(q);
+		if (q->answered == NULL && q->ending)
+			break;
+		if (q->answered == NULL && q->look_at_us == INT64_MAX) {
+			pthread_cond_wait(&q->news, &q->lock);
+			continue;
+		}
+		if (q->answered == NULL) {
+			until = timespec_of(q->look_at_us);
+			pthread_cond_timedwait(&q->news, &q->lock, &until);
+			continue;
+		}
+		c = q->answered;
+		q->answered = NULL;
+		pthread_mutex_unlock(&q->lock);
+		for (; c != NULL; c = next) {
+			next = c->next; /* it is gone after this */
+			c->done(c, c->error.kind == MR_OK ? NULL : &c->error);
+		}
+		pthread_mutex_lock(&q->lock);
+	}
+	pthread_mutex_unlock(&q->lock);
+	return (NULL);
+}
+
+void
+command_answer_all(struct command_queue *q, struct command *first,
+    const struct mr_error *err)
+{
+	struct command *c;
+
+	if (first == NULL)
+		return;
+	for (c = first; err != NULL && c != NULL; c = c->next)
+		c->error = *err;
+	for (c = first; c->next != NULL;)
+		c = c->next;
+	pthread_mutex_lock(&q->lock);
+	c->next = q->answered;
+	q->answered = first;
+	pthread_cond_signal(&q->news);
+	pthread_mutex_unlock(&q->lock);
+}
+
+/* Signals are for others. */
+static int
+answer_start(struct command_queue *q)
+{
+	pthread_attr_t attr;
+	sigset_t all, before;
+	int e;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, ANSWERS_STACK_BYTES);
+	if ((e = pthread_create(&q->thread, &attr, answer_thread, q)) == 0)
+		pthread_setname_np(q->thread, "answers");
+	pthread_attr_destroy(&attr);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return (e);
+}
+
+/* ---- the queue ------------------------------------------------------------ */
+
 int
 command_queue_init(struct command_queue *q, struct mr_error *err)
 {
 	pthread_condattr_t attr;
+	int e;
 
 	memset(q, 0, sizeof(*q));
-	q->last = &q->first;
+	q->look_at_us = INT64_MAX;
 	snprintf(q->refusal, sizeof(q->refusal), "the service is starting");
 	if ((q->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) == -1)
 		return (mr_error_set(err, MR_FATAL, "eventfd: %s",
@@ -40,8 +161,14 @@ command_queue_init(struct command_queue *q, struct mr_error *err)
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&q->gathered, &attr);
+	pthread_cond_init(&q->news, &attr);
 	pthread_condattr_destroy(&attr);
-	return (0);
+	q->last = &q->first;
+	if ((e = answer_start(q)) == 0)
+		return (0);
+	q->thread_failed = 1;
+	command_queue_done(q);
+	return (mr_error_set(err, MR_FATAL, "pthread_create: %s", strerror(e)));
 }
 
 void
@@ -49,7 +176,14 @@ command_queue_done(struct command_queue *q)
 {
 	if (q->last == NULL)
 		return;
+	pthread_mutex_lock(&q->lock);
+	q->ending = 1;
+	pthread_cond_signal(&q->news);
+	pthread_mutex_unlock(&q->lock);
+	if (!q->thread_failed)
+		pthread_join(q->thread, NULL);
 	close(q->wake_fd);
+	pthread_cond_destroy(&q->news);
 	pthread_cond_destroy(&q->gathered);
 	pthread_mutex_destroy(&q->lock);
 	q->last = NULL;
@@ -86,9 +220,7 @@ command_waiting(struct command_queue *q)
 void
 command_gather(struct command_queue *q, int want, int64_t most_us)
 {
-	int64_t until_us = clock_mono_us() + most_us;
-	struct timespec until = {.tv_sec = until_us / 1000000,
-	    .tv_nsec = until_us % 1000000 * 1000};
+	struct timespec until = timespec_of(clock_mono_us() + most_us);
 
 	pthread_mutex_lock(&q->lock);
 	q->gathering = want;
@@ -107,11 +239,8 @@ command_take(struct command_queue *q, int most)
 	pthread_mutex_lock(&q->lock);
 	first = q->first;
 	if (first != NULL) {
-		for (c = first; --most > 0 && c->next != NULL; c = c->next) {
-			c->state = COMMAND_RUNNING;
+		for (c = first; --most > 0 && c->next != NULL; c = c->next)
 			q->count--;
-		}
-		c->state = COMMAND_RUNNING;
 		q->count--;
 		if ((q->first = c->next) == NULL)
 			q->last = &q->first;
@@ -140,6 +269,10 @@ command_queue_add(struct command_queue *q, struct command *c,
 		*q->last = c;
 		q->last = &c->next;
 		q->count++;
+		if (c->until_us < q->look_at_us) {
+			q->look_at_us = c->until_us;
+			pthread_cond_signal(&q->news);
+		}
 		if (q->count == q->gathering)
 			pthread_cond_signal(&q->gathered);
 	}
@@ -148,52 +281,6 @@ command_queue_add(struct command_queue *q, struct command *c,
 	if (status == 0 && wake && write(q->wake_fd, &one, sizeof(one)) == -1)
 		log_error("waking the stream failed", "error", strerror(errno));
 	return (status);
-}
-
-/* Take a command out of the queue that the loop hasn't taken: 1, else 0. */
-static int
-command_cancel(struct command_queue *q, struct command *c)
-{
-	struct command **at;
-	int cancelled = 0;
-
-	pthread_mutex_lock(&q->lock);
-	if (c->state == COMMAND_QUEUED) {
-		for (at = &q->first; *at != c; at = &(*at)->next)
-			;
-		if ((*at = c->next) == NULL)
-			q->last = at;
-		q->count--;
-		cancelled = 1;
-	}
-	pthread_mutex_unlock(&q->lock);
-	return (cancelled);
-}
-
-static void
-command_wait(struct command_queue *q, struct command *c, int64_t deadline_ms)
-{
-	struct timespec until;
-	int64_t until_us = clock_mono_us() + deadline_ms * 1000;
-	int ignored;
-
-	until.tv_sec = until_us / 1000000;
-	until.tv_nsec = until_us % 1000000 * 1000;
-	while (sem_clockwait(&c->done, CLOCK_MONOTONIC, &until) == -1) {
-		if (errno == EINTR)
-			continue;
-		if (command_cancel(q, c)) {
-			mr_error_set(&c->error, MR_RETRY,
-			    "no time for this command within %lld ms",
-			    (long long)deadline_ms);
-			return;
-		}
-		while (sem_wait(&c->done) == -1)
-			;
-		return;
-	}
-	/* ThreadSanitizer knows this call, and not sem_clockwait. */
-	(void)sem_getvalue(&c->done, &ignored);
 }
 
 static void
@@ -205,30 +292,97 @@ answer_begin(struct stream_answer *answer)
 	answer->replayed = 0;
 }
 
+/* Queue what ${c} was made for. */
+static int
+command_submit(struct stream *s, struct command *c, struct mr_error *err)
+{
+	answer_begin(c->answer);
+	c->command.kind = c->call->kind;
+	c->command.input = c->call->input;
+	c->command.now_ms = clock_wall_ms();
+	id_uuid_v7(c->command.now_ms, c->command.id);
+	c->until_us = clock_mono_us() + c->call->deadline_ms * 1000;
+	return (command_queue_add(&s->commands, c, err));
+}
+
+/* ---- and the caller goes on ----------------------------------------------- */
+
+struct submitted {
+	struct command c; /* first: it is what comes back */
+	void (*done)(void *arg, const struct mr_error *err);
+	void *arg;
+};
+
+static void
+submitted_done(struct command *c, const struct mr_error *err)
+{
+	struct submitted *given = (struct submitted *)c;
+
+	given->done(given->arg, err);
+	free(given);
+}
+
+int
+stream_submit(struct stream *s, const struct stream_call *call,
+    struct stream_answer *answer,
+    void (*done)(void *arg, const struct mr_error *err), void *arg,
+    struct mr_error *err)
+{
+	struct submitted *given;
+
+	if ((given = calloc(1, sizeof(*given))) == NULL)
+		return (mr_error_set(err, MR_RETRY, "out of memory"));
+	given->c.call = call;
+	given->c.answer = answer;
+	given->c.done = submitted_done;
+	given->done = done;
+	given->arg = arg;
+	if (command_submit(s, &given->c, err) == 0)
+		return (0);
+	free(given);
+	return (-1);
+}
+
+/* ---- and the caller waits --------------------------------------------------- */
+
+struct waited {
+	struct command c; /* first, likewise */
+	struct mr_error error;
+	sem_t done;
+};
+
+static void
+waited_done(struct command *c, const struct mr_error *err)
+{
+	struct waited *caller = (struct waited *)c;
+
+	if (err != NULL)
+		caller->error = *err;
+	sem_post(&caller->done);
+}
+
 int
 stream_call(struct stream *s, const struct stream_call *call,
     struct stream_answer *answer, struct mr_error *err)
 {
-	struct command c = {.call = call, .answer = answer};
+	struct waited caller = {
+	    .c = {.call = call, .answer = answer, .done = waited_done}};
 
-	answer_begin(answer);
-	c.command.kind = call->kind;
-	c.command.input = call->input;
-	c.command.now_ms = clock_wall_ms();
-	id_uuid_v7(c.command.now_ms, c.command.id);
-	if (sem_init(&c.done, 0, 0) == -1)
+	if (sem_init(&caller.done, 0, 0) == -1)
 		return (mr_error_set(err, MR_RETRY, "sem_init: %s",
 		    strerror(errno)));
-	if (command_queue_add(&s->commands, &c, &c.error) == 0)
-		command_wait(&s->commands, &c, call->deadline_ms);
-	sem_destroy(&c.done);
-	if (c.error.kind != MR_OK) {
-		if (err != NULL)
-			*err = c.error;
-		return (-1);
-	}
-	return (0);
+	if (command_submit(s, &caller.c, &caller.error) == 0)
+		while (sem_wait(&caller.done) == -1)
+			;
+	sem_destroy(&caller.done);
+	if (caller.error.kind == MR_OK)
+		return (0);
+	if (err != NULL)
+		*err = caller.error;
+	return (-1);
 }
+
+/* ---- in the transaction ----------------------------------------------------- */
 
 /*
  * The stored answer to a call made before: 1 and the answer filled in, 0 if
@@ -375,17 +529,4 @@ command_run_all(struct stream *s, struct command *first, struct mr_error *err)
 		if (command_run_alone(s, c, err) == -1)
 			return (-1);
 	return (0);
-}
-
-void
-command_answer_all(struct command *first, const struct mr_error *err)
-{
-	struct command *c, *next;
-
-	for (c = first; c != NULL; c = next) {
-		next = c->next; /* the caller's stack is gone after the post */
-		if (err != NULL)
-			c->error = *err;
-		sem_post(&c->done);
-	}
 }

@@ -22,7 +22,6 @@
 #define MR_STREAM_INTERNAL_H
 
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "base/log.h"
@@ -222,24 +221,29 @@ int output_ends(struct stream *s, struct mr_error *err);
 
 /* ---- command.c ---------------------------------------------------------- */
 
-enum command_state { COMMAND_QUEUED, COMMAND_RUNNING };
-
 struct command {
 	struct command *next;
 	const struct stream_call *call;
 	struct stream_command command;
 	struct stream_answer *answer;
 	struct mr_error error;
-	enum command_state state; /* under the queue's lock */
-	sem_t done;
+	int64_t until_us; /* in the queue */
+	/* Called once it is answered; the command is the caller's again. */
+	void (*done)(struct command *c, const struct mr_error *err);
 };
 
-/* Shared: any thread queues, the loop takes. */
+/* Shared: any thread queues, the loop takes, a thread of its own answers. */
 struct command_queue {
 	pthread_mutex_t lock;
 	struct command *first;
-	struct command **last;
+	struct command **last; /* NULL: there is no queue */
 	int count;
+	struct command *answered; /* and not told yet */
+	pthread_cond_t news; /* for the thread that answers */
+	pthread_t thread;
+	int thread_failed;
+	int64_t look_at_us; /* when it looks for passed deadlines */
+	int ending;
 	int open; /* refuse unless set */
 	int gathering; /* how many the loop waits for; 0: it doesn't */
 	pthread_cond_t gathered;
@@ -251,7 +255,7 @@ int command_queue_init(struct command_queue *q, struct mr_error *err);
 void command_queue_done(struct command_queue *q);
 void command_queue_open(struct command_queue *q);
 void command_queue_close(struct command_queue *q, const char *why);
-/* Take up to ${most} as RUNNING; NULL if there are none. */
+/* Take up to ${most}, which no deadline cancels any more; NULL for none. */
 struct command *command_take(struct command_queue *q, int most);
 int command_waiting(struct command_queue *q);
 /* Wait until ${want} are queued, at most ${most_us}; not at all for none. */
@@ -261,7 +265,8 @@ void command_gather(struct command_queue *q, int want, int64_t most_us);
 int command_run_all(struct stream *s, struct command *first,
     struct mr_error *err);
 /* After the commit (err NULL), or after it didn't happen. */
-void command_answer_all(struct command *first, const struct mr_error *err);
+void command_answer_all(struct command_queue *q, struct command *first,
+    const struct mr_error *err);
 
 /* ---- replay.c ----------------------------------------------------------- */
 

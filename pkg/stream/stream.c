@@ -674,7 +674,8 @@ drain(struct stream *s, struct mr_error *err)
 static void
 turn_away(struct stream *s)
 {
-	command_answer_all(command_take(&s->commands, COMMANDS_MOST),
+	command_answer_all(&s->commands,
+	    command_take(&s->commands, COMMANDS_MOST),
 	    &(struct mr_error){MR_RETRY, "the service is stopping"});
 }
 

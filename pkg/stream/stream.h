@@ -213,7 +213,7 @@ enum {
 
 struct stream_call {
 	int kind; /* the service's own, or one of these two */
-	const void *input; /* must stay until stream_call returns */
+	const void *input; /* must stay until there is an answer */
 	/* "POST /orders" and the client's key, or NULL; body for comparison */
 	const char *scope;
 	const char *key;
@@ -233,6 +233,22 @@ struct stream_call {
  */
 int stream_call(struct stream *s, const struct stream_call *call,
     struct stream_answer *answer, struct mr_error *err);
+
+/*
+ * stream_submit -- the same without the wait, for callers who have no thread
+ * to spare for it.
+ *
+ * 0 when it is queued: ${done} is then called exactly once, maybe before this
+ * returns, with NULL and *answer filled in, or with what stream_call's error
+ * would be.  It is called by a thread of the stream, must not block (all who
+ * are answered later wait behind it), and may free what it was called for.
+ * *call, what it points to, and *answer must stay until then.  -1 if it wasn't
+ * queued, as stream_call; ${done} is not called.
+ */
+int stream_submit(struct stream *s, const struct stream_call *call,
+    struct stream_answer *answer,
+    void (*done)(void *arg, const struct mr_error *err), void *arg,
+    struct mr_error *err);
 
 /* 1 when ready: file open, broker reached, first rebalance over, nothing
  * halted; else 0 with why. */

@@ -238,6 +238,7 @@ web_begin(struct web_exchange *x, const struct web_input *in)
 	buffer_clear(&x->head);
 	x->endpoint = &x->table->endpoints[x->table->count];
 	x->decided = 0;
+	x->deferred = 0;
 	x->path[0] = '\0';
 	x->res.instance = x->path;
 

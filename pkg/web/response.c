@@ -299,6 +299,10 @@ web_head(struct web_exchange *x)
 {
 	struct web_response *res = &x->res;
 
+	if (res->body.failed) {
+		log_error("an answer didn't fit in memory", "path", x->path);
+		web_problem(res, 500, "the answer is too large");
+	}
 	if (res->status < 200 || res->status > 599) {
 		log_error("a handler gave no HTTP status", "path", x->path,
 		    "status", log_i64(res->status));

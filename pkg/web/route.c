@@ -160,8 +160,6 @@ void
 web_exchange_done(struct web_exchange *x)
 {
 
-	store_close(x->reader);
-	x->reader = NULL;
 	buffer_free(&x->body);
 	buffer_free(&x->head);
 	buffer_free(&x->res.body);
@@ -266,36 +264,39 @@ find_endpoint(struct web_exchange *x)
 	return (NULL);
 }
 
-/*
- * The thread's reader, opened when first needed and again when the file was
- * replaced, which is looked for once a second.
- */
-static int
-have_reader(struct web_exchange *x, struct mr_error *err)
+void
+web_reader_close(struct web_reader *reader)
 {
-	const struct web_conf *conf = &x->table->conf;
+
+	store_close(reader->st);
+	reader->st = NULL;
+}
+
+/* Open it when first needed, and again when the file was replaced, which is
+ * looked for once a second. */
+static int
+reader_open(struct web_reader *reader, const struct web_conf *conf,
+    struct mr_error *err)
+{
 	int64_t now_us = clock_mono_us();
 	struct stat sb;
 
-	if (x->reader != NULL &&
-	    now_us - x->reader_checked_us < READER_CHECK_US)
+	if (reader->st != NULL && now_us - reader->checked_us < READER_CHECK_US)
 		return (1);
 	if (stat(conf->db_path, &sb) == -1) {
 		mr_error_set(err, MR_RETRY, "%s can't be read", conf->db_path);
 		return (0);
 	}
-	if (x->reader != NULL &&
-	    (sb.st_dev != x->reader_dev || sb.st_ino != x->reader_ino)) {
-		store_close(x->reader);
-		x->reader = NULL;
-	}
-	if (x->reader == NULL &&
-	    (x->reader = store_open_reader(conf->db_path,
+	if (reader->st != NULL &&
+	    (sb.st_dev != reader->dev || sb.st_ino != reader->ino))
+		web_reader_close(reader);
+	if (reader->st == NULL &&
+	    (reader->st = store_open_reader(conf->db_path,
 		 conf->read_deadline_ms, err)) == NULL)
 		return (0);
-	x->reader_dev = sb.st_dev;
-	x->reader_ino = sb.st_ino;
-	x->reader_checked_us = now_us;
+	reader->dev = sb.st_dev;
+	reader->ino = sb.st_ino;
+	reader->checked_us = now_us;
 	return (1);
 }
 
@@ -319,22 +320,34 @@ web_answer(struct web_exchange *x)
 	}
 	x->endpoint = endpoint;
 	if (endpoint->needs_reader) {
-		if (!have_reader(x, &err)) {
+		if (!reader_open(x->reader, &x->table->conf, &err)) {
 			log_warn("opening the file for a reader failed",
 			    "error", err.message);
 			web_problem(&x->res, 503, "the state can't be read");
 			x->res.retry_after_s = 1;
 			return;
 		}
-		x->req.reader = x->reader;
+		x->req.reader = x->reader->st;
 	}
 	x->req.body = buffer_text(&x->body);
 	x->req.body_size = x->body.length;
 	endpoint->route->handle(&x->req, &x->res);
-	if (x->res.body.failed) {
-		log_error("an answer didn't fit in memory", "path", x->path);
-		web_problem(&x->res, 500, "the answer is too large");
-	}
+}
+
+void
+web_defer(struct web_request *req)
+{
+	struct web_exchange *x = req->internal;
+
+	x->deferred = 1;
+}
+
+void
+web_resume(struct web_request *req)
+{
+	struct web_exchange *x = req->internal;
+
+	x->resume(x);
 }
 
 void

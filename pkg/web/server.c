@@ -5,6 +5,11 @@
  * accept a connection, let libfcgi read a request from it, answer, close
  * (or go on, if the front keeps connections).
  *
+ * What one connection's request needs is a visit.  A thread has one, and uses
+ * it for one connection after another.  When a handler defers its answer, the
+ * visit goes with the request, to be ended by whoever resumes it, and the
+ * thread takes another one.
+ *
  * Connections are accepted and closed here and not by libfcgi, whose accept
  * can't be woken up for one server of a process, and whose close waits for
  * the other side.  So the library gets a descriptor through ipcFd, is told
@@ -19,6 +24,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -39,6 +45,21 @@
 #define WARN_EVERY_US INT64_C(1000000)
 /* What is read and thrown away behind a body that wasn't wanted. */
 #define LEFTOVER_MOST ((size_t)1024 * 1024)
+#define DEFERRED_MOST 256 /* and as many visits as threads beside them */
+
+struct visit {
+	struct web_exchange x; /* first: web_resume gets back to the visit */
+	struct visit *next; /* idle ones */
+	struct web_server *server;
+	FCGX_Request fcgi;
+	int fd;
+	int keep; /* 1: the connection is kept, and its thread waits */
+	int64_t began_us;
+	/* Of a deferred one: the handler's return, and web_resume.  Who comes
+	 * second ends the visit. */
+	atomic_int halves;
+	sem_t resumed; /* on a kept connection */
+};
 
 struct web_server {
 	struct web_table table;
@@ -50,14 +71,96 @@ struct web_server {
 	_Atomic int64_t next_warning_us;
 	pthread_mutex_t lock;
 	pthread_cond_t ended;
-	int64_t running; /* threads; under the lock */
+	pthread_cond_t returned; /* a visit, when there was none left */
+	struct visit *idle; /* these under the lock */
+	int64_t visits, idle_visits;
+	int64_t running; /* threads */
 	int64_t started;
 	struct web_worker {
 		struct web_server *server;
-		struct web_exchange x;
+		struct visit *visit; /* the first */
+		struct web_reader reader;
 		pthread_t thread;
 	} * workers;
 };
+
+/* ---- visits ------------------------------------------------------------- */
+
+static void visit_resumed(struct web_exchange *x);
+
+static struct visit *
+visit_new(struct web_server *server)
+{
+	struct visit *v;
+
+	if ((v = calloc(1, sizeof(*v))) == NULL)
+		return (NULL);
+	if (sem_init(&v->resumed, 0, 0) == -1) {
+		free(v);
+		return (NULL);
+	}
+	web_exchange_init(&v->x, &server->table);
+	v->x.resume = visit_resumed;
+	v->server = server;
+	return (v);
+}
+
+static void
+visit_free(struct visit *v)
+{
+
+	web_exchange_done(&v->x);
+	sem_destroy(&v->resumed);
+	free(v);
+}
+
+/* One for a thread whose own has gone: an idle one, a new one, or the next
+ * that comes back. */
+static struct visit *
+visit_take(struct web_server *server)
+{
+	struct visit *v;
+
+	pthread_mutex_lock(&server->lock);
+	for (;;) {
+		if ((v = server->idle) != NULL) {
+			server->idle = v->next;
+			server->idle_visits--;
+			break;
+		}
+		if (server->visits <
+			server->table.conf.threads + DEFERRED_MOST &&
+		    (v = visit_new(server)) != NULL) {
+			server->visits++;
+			break;
+		}
+		pthread_cond_wait(&server->returned, &server->lock);
+	}
+	pthread_mutex_unlock(&server->lock);
+	return (v);
+}
+
+static int
+all_is_over(const struct web_server *server)
+{
+
+	return (server->running == 0 && server->idle_visits == server->visits);
+}
+
+static void
+visit_give_back(struct visit *v)
+{
+	struct web_server *server = v->server;
+
+	pthread_mutex_lock(&server->lock);
+	v->next = server->idle;
+	server->idle = v;
+	if (server->idle_visits++ == 0)
+		pthread_cond_signal(&server->returned);
+	if (all_is_over(server))
+		pthread_cond_signal(&server->ended);
+	pthread_mutex_unlock(&server->lock);
+}
 
 /* ---- one request -------------------------------------------------------- */
 
@@ -148,28 +251,46 @@ put(FCGX_Stream *out, const char *bytes, size_t length)
 	}
 }
 
-/* 0, or -1 if the connection must be dropped without an answer. */
+/* Send the answer.  0, or -1 if there can't be one. */
 static int
-serve_request(struct web_exchange *x, FCGX_Request *fcgi)
+send_answer(struct visit *v)
 {
-	struct web_input input;
-	size_t expected;
-	int64_t began_us;
+	struct web_exchange *x = &v->x;
 
-	take_params(fcgi->envp, &input);
-	expected = web_begin(x, &input);
-	if (take_body(x, fcgi->in, expected) == -1)
-		return (-1);
-	began_us = clock_mono_us();
-	web_answer(x);
 	web_head(x);
-	web_count(x, clock_mono_us() - began_us);
+	web_count(x, clock_mono_us() - v->began_us);
 	if (x->head.failed)
 		return (-1);
-	put(fcgi->out, x->head.data, x->head.length);
+	put(v->fcgi.out, x->head.data, x->head.length);
 	if (!x->head_only && x->res.status != 204 && x->res.status != 304)
-		put(fcgi->out, buffer_text(&x->res.body), x->res.body.length);
+		put(v->fcgi.out, buffer_text(&x->res.body), x->res.body.length);
 	return (0);
+}
+
+enum served { SERVED, DROPPED, HANDED_OVER };
+
+/* Serve the request; HANDED_OVER: the visit is somebody else's by now. */
+static enum served
+serve_request(struct visit *v)
+{
+	struct web_exchange *x = &v->x;
+	struct web_input input;
+	size_t expected;
+
+	take_params(v->fcgi.envp, &input);
+	expected = web_begin(x, &input);
+	if (take_body(x, v->fcgi.in, expected) == -1)
+		return (DROPPED);
+	v->began_us = clock_mono_us();
+	atomic_store(&v->halves, 0);
+	web_answer(x);
+	if (x->deferred && atomic_fetch_add(&v->halves, 1) == 0) {
+		if (!v->keep)
+			return (HANDED_OVER);
+		while (sem_wait(&v->resumed) == -1)
+			;
+	}
+	return (send_answer(v) == -1 ? DROPPED : SERVED);
 }
 
 /* ---- one connection ----------------------------------------------------- */
@@ -195,35 +316,66 @@ wait_request(const struct web_server *server, int fd, int kept)
 	return (n > 0 && fds[0].revents != 0);
 }
 
+/* Leave the request behind; the connection stays with us.  0, or -1 if it is
+ * gone. */
+static int
+end_request(struct visit *v, enum served served)
+{
+
+	if (served == DROPPED) {
+		FCGX_Free(&v->fcgi, 0);
+		return (0);
+	}
+	v->fcgi.keepConnection = 1;
+	FCGX_Finish_r(&v->fcgi);
+	return (v->fcgi.ipcFd == -1 ? -1 : 0);
+}
+
 static void
-serve_connection(struct web_server *server, struct web_exchange *x, int fd)
+visit_resumed(struct web_exchange *x)
+{
+	struct visit *v = (struct visit *)x;
+
+	if (atomic_fetch_add(&v->halves, 1) == 0)
+		return; /* its thread is still in the handler, and will see */
+	if (v->keep) {
+		sem_post(&v->resumed);
+		return;
+	}
+	if (end_request(v, send_answer(v) == -1 ? DROPPED : SERVED) == 0)
+		close(v->fd);
+	visit_give_back(v);
+}
+
+/* Serve a connection: 0, or -1 if the visit went with a deferred request. */
+static int
+serve_connection(struct visit *v, struct web_reader *reader, int fd)
 {
 	const struct timeval tv = {.tv_sec = PEER_TIMEOUT_S};
-	FCGX_Request fcgi;
+	struct web_server *server = v->server;
+	enum served served;
 	int keep = 0;
 
 	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
 	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv));
-	FCGX_InitRequest(&fcgi, -1, 0);
-	fcgi.ipcFd = fd;
+	FCGX_InitRequest(&v->fcgi, -1, 0);
+	v->fcgi.ipcFd = v->fd = fd;
+	v->x.reader = reader;
 	do {
 		if (!wait_request(server, fd, keep))
 			break;
-		fcgi.keepConnection = 1;
+		v->fcgi.keepConnection = 1;
 		/* It has closed the connection if this fails. */
-		if (FCGX_Accept_r(&fcgi) != 0)
-			return;
-		keep = fcgi.keepConnection;
-		if (serve_request(x, &fcgi) == -1) {
-			FCGX_Free(&fcgi, 0);
-			break;
-		}
-		fcgi.keepConnection = 1;
-		FCGX_Finish_r(&fcgi);
-		if (fcgi.ipcFd == -1)
-			return;
-	} while (keep && !atomic_load(&server->stopping));
+		if (FCGX_Accept_r(&v->fcgi) != 0)
+			return (0);
+		keep = v->keep = v->fcgi.keepConnection;
+		if ((served = serve_request(v)) == HANDED_OVER)
+			return (-1);
+		if (end_request(v, served) == -1)
+			return (0);
+	} while (served == SERVED && keep && !atomic_load(&server->stopping));
 	close(fd);
+	return (0);
 }
 
 /* ---- threads ------------------------------------------------------------ */
@@ -267,13 +419,18 @@ serve(void *arg)
 {
 	struct web_worker *worker = arg;
 	struct web_server *server = worker->server;
+	struct visit *v = worker->visit;
 	int fd;
 
-	while ((fd = take_connection(server)) != -1)
-		serve_connection(server, &worker->x, fd);
-	web_exchange_done(&worker->x);
+	while ((fd = take_connection(server)) != -1) {
+		if (serve_connection(v, &worker->reader, fd) == -1)
+			v = visit_take(server);
+	}
+	web_reader_close(&worker->reader);
+	visit_give_back(v);
 	pthread_mutex_lock(&server->lock);
-	if (--server->running == 0)
+	server->running--;
+	if (all_is_over(server))
 		pthread_cond_signal(&server->ended);
 	pthread_mutex_unlock(&server->lock);
 	return (NULL);
@@ -297,10 +454,16 @@ start_threads(struct web_server *server, struct mr_error *err)
 	while (server->started < server->table.conf.threads) {
 		worker = &server->workers[server->started];
 		worker->server = server;
-		web_exchange_init(&worker->x, &server->table);
-		if ((e = pthread_create(&worker->thread, &attr, serve,
-			 worker)) != 0)
+		if ((worker->visit = visit_new(server)) == NULL) {
+			e = ENOMEM;
 			break;
+		}
+		if ((e = pthread_create(&worker->thread, &attr, serve,
+			 worker)) != 0) {
+			visit_free(worker->visit);
+			break;
+		}
+		server->visits++;
 		snprintf(name, sizeof(name), "http-%d", (int)server->started);
 		pthread_setname_np(worker->thread, name);
 		server->started++;
@@ -309,9 +472,9 @@ start_threads(struct web_server *server, struct mr_error *err)
 	pthread_mutex_unlock(&server->lock);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&attr);
-	return (e == 0 ?
-		0 :
-		mr_error_set(err, MR_FATAL, "pthread_create: %s", strerror(e)));
+	return (e == 0 ? 0 :
+			 mr_error_set(err, MR_FATAL, "starting threads: %s",
+			     strerror(e)));
 }
 
 /* Once a process, and without leaving libfcgi's handler for SIGUSR1. */
@@ -345,6 +508,7 @@ web_start(const struct web_conf *conf, struct mr_error *err)
 	server->listen_fd = -1;
 	pthread_mutex_init(&server->lock, NULL);
 	pthread_cond_init(&server->ended, NULL);
+	pthread_cond_init(&server->returned, NULL);
 	if ((server->stop_fd = eventfd(0, EFD_CLOEXEC)) == -1) {
 		mr_error_set(err, MR_FATAL, "eventfd: %s", strerror(errno));
 		goto fail;
@@ -381,7 +545,9 @@ web_stop(struct web_server *server, int64_t drain_ms)
 {
 	const uint64_t one = 1;
 	struct timespec until;
-	int64_t i, left;
+	struct visit *v;
+	int64_t i;
+	int over;
 
 	if (server == NULL)
 		return (0);
@@ -401,13 +567,13 @@ web_stop(struct web_server *server, int64_t drain_ms)
 		until.tv_nsec -= 1000000000;
 	}
 	pthread_mutex_lock(&server->lock);
-	while (server->running > 0 &&
+	while (!all_is_over(server) &&
 	    pthread_cond_clockwait(&server->ended, &server->lock,
 		CLOCK_MONOTONIC, &until) != ETIMEDOUT)
 		;
-	left = server->running;
+	over = all_is_over(server);
 	pthread_mutex_unlock(&server->lock);
-	if (left > 0)
+	if (!over)
 		return (-1);
 	for (i = 0; i < server->started; i++)
 		pthread_join(server->workers[i].thread, NULL);
@@ -415,6 +581,11 @@ web_stop(struct web_server *server, int64_t drain_ms)
 		close(server->listen_fd);
 	if (server->stop_fd != -1)
 		close(server->stop_fd);
+	while ((v = server->idle) != NULL) {
+		server->idle = v->next;
+		visit_free(v);
+	}
+	pthread_cond_destroy(&server->returned);
 	pthread_cond_destroy(&server->ended);
 	pthread_mutex_destroy(&server->lock);
 	free(server->workers);

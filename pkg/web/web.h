@@ -24,7 +24,8 @@
  * A handler runs on a server thread, may block, and may use request->reader,
  * a read-only connection of that thread (NULL if the server has no file or it
  * can't be opened: the module has then answered 503).  Pointers in a request
- * are good until the handler returns.
+ * are good until the handler returns; one that waits for something else can
+ * give its thread back meanwhile, see web_defer.
  */
 #ifndef MR_WEB_H
 #define MR_WEB_H
@@ -97,7 +98,7 @@ struct web_route {
 struct web_conf {
 	/* "unix:/path", "127.0.0.1:9000" or "[::1]:9000"; NULL: none */
 	const char *listen;
-	int64_t threads; /* 1 to 256 */
+	int64_t threads; /* 1 to 256; deferred requests hold none */
 	const char *db_path; /* for readers; NULL: none */
 	int64_t read_deadline_ms;
 	const struct web_route *routes; /* may be NULL */
@@ -163,6 +164,18 @@ int web_ask(const char *listen, const char *method, const char *path,
     int64_t timeout_ms, char *body, size_t body_size, struct mr_error *err);
 
 /* ---- for handlers ------------------------------------------------------- */
+
+/*
+ * web_defer -- the answer comes later: the handler's return is not its end.
+ *
+ * Request and response then stay as they are (but for request->reader, which
+ * is the thread's) until somebody, on any thread and maybe before the handler
+ * has returned, calls web_resume, exactly once: the response is sent.  Neither
+ * may be touched after that.  Up to 256 requests of a server wait so; more
+ * wait to be accepted.  web_stop waits for them.
+ */
+void web_defer(struct web_request *req);
+void web_resume(struct web_request *req);
 
 /* The {name} part of the path; it is a bug to ask for another (asserts). */
 const char *web_param(const struct web_request *req, const char *name);

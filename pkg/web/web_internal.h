@@ -1,10 +1,11 @@
 /*
  * web_internal -- what the files of this module and its test share.
  *
- * A thread has a struct web_exchange and uses it for one request after
- * another: web_begin takes the parameters and says how long the body is,
- * the caller reads it into `body`, web_answer finds and calls the handler,
- * web_head writes the response's header.  No sockets in any of that.
+ * A struct web_exchange is used for one request after another: web_begin
+ * takes the parameters and says how long the body is, the caller reads it
+ * into `body`, web_answer finds and calls the handler, and, now or after
+ * web_resume if the handler deferred it, web_head writes the response's
+ * header.  No sockets in any of that.
  */
 #ifndef MR_WEB_INTERNAL_H
 #define MR_WEB_INTERNAL_H
@@ -57,8 +58,19 @@ struct web_table {
 int web_table_init(struct web_table *table, const struct web_conf *conf,
     struct mr_error *err);
 
+/* A thread's read-only connection, opened when first needed. */
+struct web_reader {
+	struct store *st;
+	dev_t dev;
+	ino_t ino;
+	int64_t checked_us;
+};
+
+void web_reader_close(struct web_reader *reader);
+
 struct web_exchange {
 	const struct web_table *table;
+	struct web_reader *reader; /* of whoever calls web_answer */
 	struct web_request req;
 	struct web_response res;
 	struct buffer body; /* the request's */
@@ -66,18 +78,16 @@ struct web_exchange {
 	const struct web_endpoint *endpoint;
 	int decided; /* 1: the response stands, don't look further */
 	int head_only; /* 1: HEAD */
+	int deferred; /* 1: the handler's return is not the answer */
+	void (*resume)(struct web_exchange *x); /* what web_resume does */
 	char path[WEB_PATH_MOST + 1];
 	char segments[WEB_PATH_MOST + 1]; /* the path, cut for params */
 	char names[WEB_PARAMS_MOST][32];
 	char allow[64];
-	struct store *reader;
-	dev_t reader_dev;
-	ino_t reader_ino;
-	int64_t reader_checked_us;
 };
 
 void web_exchange_init(struct web_exchange *x, const struct web_table *table);
-/* web_exchange_done -- close the reader, free the buffers. */
+/* web_exchange_done -- free the buffers. */
 void web_exchange_done(struct web_exchange *x);
 
 /* web_begin -- returns how many bytes of body to read: 0 to WEB_BODY_MOST. */

@@ -157,7 +157,7 @@ static void
 post_note(struct web_request *req, struct web_response *res)
 {
 
-	service_command(req, res, 1, NULL);
+	service_command(req, res, 1, NULL, 0);
 }
 
 static const struct stream_service noter_stream = {

@@ -33,13 +33,19 @@ static struct stream_call got;
 static char got_scope[256];
 static struct {
 	enum mr_error_kind kind;
-	int status, replayed;
+	int status, replayed, refused;
 	const char *body, *location;
 } planned;
+static int got_input;
+static int defers, resumes;
 static int frees;
 
-int __wrap_stream_call(struct stream *s, const struct stream_call *call,
-    struct stream_answer *answer, struct mr_error *err);
+int __wrap_stream_submit(struct stream *s, const struct stream_call *call,
+    struct stream_answer *answer,
+    void (*done)(void *arg, const struct mr_error *err), void *arg,
+    struct mr_error *err);
+void __wrap_web_defer(struct web_request *req);
+void __wrap_web_resume(struct web_request *req);
 struct stream *__wrap_stream_new(const struct stream_service *svc,
     const struct stream_conf *conf, struct mr_error *err);
 int __wrap_stream_run(struct stream *s, int signal_fd, struct mr_error *err);
@@ -49,24 +55,49 @@ int __wrap_stream_alive(struct stream *s, char *reason, size_t reason_size);
 const char *__wrap_stream_db_path(const struct stream *s);
 
 int
-__wrap_stream_call(struct stream *s, const struct stream_call *call,
-    struct stream_answer *answer, struct mr_error *err)
+__wrap_stream_submit(struct stream *s, const struct stream_call *call,
+    struct stream_answer *answer,
+    void (*done)(void *arg, const struct mr_error *err), void *arg,
+    struct mr_error *err)
 {
+	struct mr_error failure = {.kind = MR_OK};
 
 	(void)s;
 	got = *call;
 	snprintf(got_scope, sizeof(got_scope), "%s", call->scope);
 	got.scope = got_scope;
+	got_input = *(const int *)call->input;
+	if (planned.refused)
+		return (mr_error_set(err, MR_RETRY, "planned"));
 	if (planned.kind != MR_OK) {
 		buffer_add_text(&answer->body, "half an ans");
-		return (mr_error_set(err, planned.kind, "planned"));
+		mr_error_set(&failure, planned.kind, "planned");
+	} else {
+		answer->status = planned.status;
+		answer->replayed = planned.replayed;
+		buffer_add_text(&answer->body, planned.body);
+		snprintf(answer->location, sizeof(answer->location), "%s",
+		    planned.location != NULL ? planned.location : "");
 	}
-	answer->status = planned.status;
-	answer->replayed = planned.replayed;
-	buffer_add_text(&answer->body, planned.body);
-	snprintf(answer->location, sizeof(answer->location), "%s",
-	    planned.location != NULL ? planned.location : "");
+	done(arg, failure.kind == MR_OK ? NULL : &failure);
 	return (0);
+}
+
+void
+__wrap_web_defer(struct web_request *req)
+{
+
+	assert_non_null(req);
+	defers++;
+}
+
+void
+__wrap_web_resume(struct web_request *req)
+{
+
+	assert_non_null(req);
+	assert_true(defers > resumes);
+	resumes++;
 }
 
 struct stream *
@@ -143,7 +174,9 @@ command(struct web_response *res, const char *key)
 
 	*res = (struct web_response){.status = 200,
 	    .content_type = "application/json"};
-	service_command(&req, res, 5, &running);
+	service_command(&req, res, 5, &(int){37}, sizeof(int));
+	assert_int_equal(got_input, 37);
+	assert_int_equal(resumes, defers);
 }
 
 static void
@@ -153,6 +186,7 @@ test_a_command_carries_its_key_scope_body_and_deadline(void **state)
 
 	(void)state;
 	memset(&planned, 0, sizeof(planned));
+	defers = resumes = 0;
 	planned.status = 201;
 	planned.body = "{\"id\":1}";
 	planned.location = "/orders/1";
@@ -163,6 +197,7 @@ test_a_command_carries_its_key_scope_body_and_deadline(void **state)
 	assert_int_equal(got.body_size, 2);
 	assert_memory_equal(got.body, "{}", 2);
 	assert_int_equal(got.deadline_ms, 77);
+	assert_int_equal(resumes, 1);
 	assert_int_equal(res.status, 201);
 	assert_int_equal(res.replayed, 0);
 	assert_string_equal(res.location, "/orders/1");
@@ -218,6 +253,12 @@ test_answers_and_errors_become_responses(void **state)
 					"application/json");
 		buffer_free(&res.body);
 	}
+	/* A queue that is full says the same at once. */
+	planned.refused = 1;
+	command(&res, NULL);
+	assert_int_equal(res.status, 503);
+	assert_int_equal(res.retry_after_s, 1);
+	buffer_free(&res.body);
 }
 
 /* ---- main --------------------------------------------------------------- */

@@ -56,12 +56,12 @@ commands_are_taken_in_the_order_they_came(void **state)
 		assert_int_equal(c->command.kind, i++);
 	assert_int_equal(i, 3);
 	assert_int_equal(command_waiting(&s->commands), 2);
-	command_answer_all(first, NULL);
+	command_answer_all(&s->commands, first, NULL);
 	first = command_take(&s->commands, 256);
 	for (c = first; c != NULL; c = c->next)
 		assert_int_equal(c->command.kind, i++);
 	assert_int_equal(i, 5);
-	command_answer_all(first, NULL);
+	command_answer_all(&s->commands, first, NULL);
 	assert_null(command_take(&s->commands, 256));
 	for (i = 0; i < 5; i++)
 		assert_int_equal(call_wait(&calls[i]), 0);
@@ -89,7 +89,7 @@ deadline_cancels_what_was_not_taken(void **state)
 	assert_int_equal(first->command.kind, 0);
 	assert_int_equal(first->next->command.kind, 2);
 	assert_null(first->next->next);
-	command_answer_all(first, NULL);
+	command_answer_all(&s->commands, first, NULL);
 	assert_int_equal(call_wait(&calls[0]), 0);
 	assert_int_equal(call_wait(&calls[2]), 0);
 	queue_free(s);
@@ -110,7 +110,7 @@ last_of_the_queue_can_be_cancelled(void **state)
 	queue_call(&calls[1], s, 1, 60000);
 	first = command_take(&s->commands, 256);
 	assert_non_null(first);
-	command_answer_all(first, NULL);
+	command_answer_all(&s->commands, first, NULL);
 	assert_int_equal(call_wait(&calls[1]), 0);
 	queue_free(s);
 }
@@ -128,7 +128,7 @@ running_command_is_waited_for_past_its_deadline(void **state)
 	first = command_take(&s->commands, 1);
 	assert_non_null(first);
 	NEVER(atomic_load(&call.over), 100);
-	command_answer_all(first, NULL);
+	command_answer_all(&s->commands, first, NULL);
 	assert_int_equal(call_wait(&call), 0);
 	queue_free(s);
 }
@@ -188,7 +188,7 @@ id_and_time_are_drawn_before_queueing(void **state)
 	    first->command.now_ms <= clock_wall_ms());
 	assert_true(id_uuid_valid(first->command.id));
 	assert_true(strcmp(first->command.id, first->next->command.id) != 0);
-	command_answer_all(first, NULL);
+	command_answer_all(&s->commands, first, NULL);
 	call_wait(&calls[0]);
 	call_wait(&calls[1]);
 	queue_free(s);
@@ -266,7 +266,8 @@ sixteen_callers_get_one_outcome_each(void **state)
 		/* Long enough for deadlines to pass meanwhile. */
 		if (++rounds % 8 == 0)
 			(void)driver_late(INT64_MAX);
-		command_answer_all(first, rounds % 3 == 0 ? &failure : NULL);
+		command_answer_all(&storm.s->commands, first,
+		    rounds % 3 == 0 ? &failure : NULL);
 	}
 	for (i = 0; i < CALLERS; i++)
 		pthread_join(threads[i], NULL);

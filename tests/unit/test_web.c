@@ -196,6 +196,7 @@ ready(void *arg, char *reason, size_t reason_size)
 
 static struct web_table table;
 static struct web_exchange x;
+static struct web_reader reader;
 
 static int
 setup_seam(void **state)
@@ -909,6 +910,7 @@ test_a_reader_is_opened_late_and_follows_a_replaced_file(void **state)
 	snprintf(b, sizeof(b), "%s/b", folder);
 	assert_int_equal(web_table_init(&table, &conf, NULL), 0);
 	web_exchange_init(&x, &table);
+	x.reader = &reader;
 	run(&in, NULL);
 	assert_int_equal(x.res.status, 503);
 	assert_true(head_has("\r\nRetry-After: 1\r\n"));
@@ -918,17 +920,18 @@ test_a_reader_is_opened_late_and_follows_a_replaced_file(void **state)
 	assert_string_equal(buffer_text(&x.res.body), "1");
 	make_file(b, 2);
 	assert_int_equal(rename(b, a), 0);
-	x.reader_checked_us = 0; /* as if a second had passed */
+	reader.checked_us = 0; /* as if a second had passed */
 	run(&in, NULL);
 	assert_string_equal(buffer_text(&x.res.body), "2");
 	assert_int_equal(unlink(a), 0);
-	x.reader_checked_us = 0;
+	reader.checked_us = 0;
 	run(&in, NULL);
 	assert_int_equal(x.res.status, 503);
 	/* What needs no file is answered without one. */
 	run(&(struct web_input){.method = "GET", .request_uri = "/livez"},
 	    NULL);
 	assert_int_equal(x.res.status, 200);
+	web_reader_close(&reader);
 	web_exchange_done(&x);
 	for (i = 0; i < COUNT(left); i++) {
 		snprintf(a, sizeof(a), "%s/%s", folder, left[i]);
