@@ -26,7 +26,6 @@
 #define RECORDS_A_TURN 64 /* of one partition, before the next has its turn */
 #define STORE_BACKOFF_MOST_MS 5000
 #define EXPIRE_A_TICK 2000
-#define GATHER_MOST_US 2000
 
 enum { TICK_SERVICE, TICK_CORE, TICKS };
 
@@ -538,20 +537,8 @@ positions_write(struct stream *s, struct mr_error *err)
 }
 
 /*
- * Those who were just answered may be about to ask again: a commit that waits
- * for them, no longer than a commit takes, is one for all instead of two.
- */
-static void
-gather(struct stream *s, int want)
-{
-	if (want > 0 && (partition_ready(s) == 0 || s->holding))
-		command_gather(&s->commands, want,
-		    s->gather_until_us - clock_mono_us());
-}
-
-/*
- * The first half of those who are expected run while the rest come in.
- * ${commands} has all that were taken, whatever happens.
+ * Those who came while the first ran join them.  ${commands} has all that
+ * were taken, whatever happens.
  */
 static int
 batch_commands(struct stream *s, struct command **commands,
@@ -564,9 +551,8 @@ batch_commands(struct stream *s, struct command **commands,
 		return (-1);
 	for (end = commands; *end != NULL; end = &(*end)->next)
 		count++;
-	if (count == 0 || count >= s->concurrent)
+	if (count == 0)
 		return (0);
-	gather(s, s->concurrent - count);
 	late = command_take(&s->commands, COMMANDS_A_BATCH - count);
 	*end = late;
 	return (command_run_all(s, late, err));
@@ -664,20 +650,16 @@ static void
 transaction_done(struct stream *s, struct command *commands, int64_t began_us)
 {
 	struct command *c;
+	int64_t count = 0;
 	int i;
 
-	s->commit_us = clock_mono_us() - began_us;
-	s->concurrent = 0;
-	metric_observe_us(s->m_commit, s->commit_us);
+	metric_observe_us(s->m_commit, clock_mono_us() - began_us);
 	metric_add(s->m_transactions, 1);
 	metric_add(s->m_emitted, s->emitted);
 	for (c = commands; c != NULL; c = c->next)
-		s->concurrent++;
-	metric_add(s->m_commands, s->concurrent);
-	if (s->concurrent > 0)
-		s->concurrent += command_waiting(&s->commands);
+		count++;
+	metric_add(s->m_commands, count);
 	command_answer_all(&s->commands, commands, NULL);
-	(void)FAILPOINT("batch.answered");
 	relay_leased(s);
 	if (s->emitted > 0)
 		relay_wake(s);
@@ -777,9 +759,6 @@ batch_run(struct stream *s, struct mr_error *err)
 	for (tick = 0; tick < TICKS; tick++)
 		ticks[tick] = tick_due(s, tick);
 	s->settle_at_us = 0;
-	s->gather_until_us = clock_mono_us() +
-	    (s->commit_us < GATHER_MOST_US ? s->commit_us : GATHER_MOST_US);
-	gather(s, s->concurrent / 2);
 	commands = command_take(&s->commands, COMMANDS_A_BATCH);
 	if (transaction_run(s, &commands, err) == -1) {
 		transaction_undone(s, commands, err);

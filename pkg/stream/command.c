@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "stream/internal.h"
 
 static const char sql_key_find[] =
@@ -30,13 +31,6 @@ static const char sql_key_store[] =
     " location, answered_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 #define ANSWERS_STACK_BYTES ((size_t)256 * 1024)
-
-static struct timespec
-timespec_of(int64_t us)
-{
-	return ((struct timespec){.tv_sec = us / 1000000,
-	    .tv_nsec = us % 1000000 * 1000});
-}
 
 /* ---- the thread that answers -------------------------------------------- */
 
@@ -88,7 +82,8 @@ answer_thread(void *arg)
 			continue;
 		}
 		if (q->answered == NULL) {
-			until = timespec_of(q->look_at_us);
+			until.tv_sec = q->look_at_us / 1000000;
+			until.tv_nsec = q->look_at_us % 1000000 * 1000;
 			pthread_cond_timedwait(&q->news, &q->lock, &until);
 			continue;
 		}
@@ -99,6 +94,7 @@ answer_thread(void *arg)
 			next = c->next; /* it is gone after this */
 			c->done(c, c->error.kind == MR_OK ? NULL : &c->error);
 		}
+		(void)FAILPOINT("batch.answered");
 		pthread_mutex_lock(&q->lock);
 	}
 	pthread_mutex_unlock(&q->lock);
@@ -160,7 +156,6 @@ command_queue_init(struct command_queue *q, struct mr_error *err)
 	pthread_mutex_init(&q->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&q->gathered, &attr);
 	pthread_cond_init(&q->news, &attr);
 	pthread_condattr_destroy(&attr);
 	q->last = &q->first;
@@ -184,7 +179,6 @@ command_queue_done(struct command_queue *q)
 		pthread_join(q->thread, NULL);
 	close(q->wake_fd);
 	pthread_cond_destroy(&q->news);
-	pthread_cond_destroy(&q->gathered);
 	pthread_mutex_destroy(&q->lock);
 	q->last = NULL;
 }
@@ -217,20 +211,6 @@ command_waiting(struct command_queue *q)
 	return (count);
 }
 
-void
-command_gather(struct command_queue *q, int want, int64_t most_us)
-{
-	struct timespec until = timespec_of(clock_mono_us() + most_us);
-
-	pthread_mutex_lock(&q->lock);
-	q->gathering = want;
-	while (q->open && q->count > 0 && q->count < want &&
-	    pthread_cond_timedwait(&q->gathered, &q->lock, &until) == 0)
-		;
-	q->gathering = 0;
-	pthread_mutex_unlock(&q->lock);
-}
-
 struct command *
 command_take(struct command_queue *q, int most)
 {
@@ -258,8 +238,7 @@ command_queue_add(struct command_queue *q, struct command *c,
 	int wake, status = 0;
 
 	pthread_mutex_lock(&q->lock);
-	/* Who gathers will take it. */
-	wake = q->first == NULL && q->gathering == 0;
+	wake = q->first == NULL;
 	if (!q->open) {
 		status = mr_error_set(err, MR_RETRY, "%s", q->refusal);
 	} else if (q->count >= COMMANDS_MOST) {
@@ -273,8 +252,6 @@ command_queue_add(struct command_queue *q, struct command *c,
 			q->look_at_us = c->until_us;
 			pthread_cond_signal(&q->news);
 		}
-		if (q->count == q->gathering)
-			pthread_cond_signal(&q->gathered);
 	}
 	pthread_mutex_unlock(&q->lock);
 	/* An eventfd's counter is full after 2^64 - 2 wakes. */

@@ -245,8 +245,6 @@ struct command_queue {
 	int64_t look_at_us; /* when it looks for passed deadlines */
 	int ending;
 	int open; /* refuse unless set */
-	int gathering; /* how many the loop waits for; 0: it doesn't */
-	pthread_cond_t gathered;
 	char refusal[120];
 	int wake_fd;
 };
@@ -258,8 +256,6 @@ void command_queue_close(struct command_queue *q, const char *why);
 /* Take up to ${most}, which no deadline cancels any more; NULL for none. */
 struct command *command_take(struct command_queue *q, int most);
 int command_waiting(struct command_queue *q);
-/* Wait until ${want} are queued, at most ${most_us}; not at all for none. */
-void command_gather(struct command_queue *q, int want, int64_t most_us);
 /* Run all inside the transaction; those that fail are undone, each by itself.
  * -1: the transaction can't go on. */
 int command_run_all(struct stream *s, struct command *first,
@@ -371,9 +367,6 @@ struct stream {
 	struct buffer said; /* packed: count byte, words with their NULs */
 	size_t said_at_save;
 	int64_t deleted_up_to;
-	int concurrent; /* commands done or queued when the last batch ended */
-	int64_t commit_us; /* that its COMMIT took */
-	int64_t gather_until_us; /* at the latest */
 	int64_t lease_epoch;
 	int lease_changed;
 

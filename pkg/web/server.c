@@ -609,7 +609,8 @@ web_options(struct web_conf *conf)
 		.fallback = "16",
 		.least = 1,
 		.most = 256,
-		.help = "requests answered at the same time"},
+		.help = "requests worked on at the same time; up to 256 more "
+			"wait for their commits"},
 	    {.name = "read-deadline-ms",
 		.kind = CONFIG_DURATION,
 		.fallback = "2s",

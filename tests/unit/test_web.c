@@ -144,6 +144,44 @@ get_gate(struct web_request *req, struct web_response *res)
 	buffer_add_text(&res->body, "\"through\"");
 }
 
+/* Answered when the test says so; "now" before its handler has returned. */
+#define LATER_MOST 16
+static struct {
+	struct web_request *req;
+	struct web_response *res;
+} later[LATER_MOST];
+static atomic_int later_count;
+
+static void
+get_later(struct web_request *req, struct web_response *res)
+{
+	int i;
+
+	web_defer(req);
+	if (strcmp(web_param(req, "id"), "now") == 0) {
+		buffer_add_text(&res->body, "\"now\"");
+		web_resume(req);
+		return;
+	}
+	i = atomic_load(&later_count);
+	later[i].req = req;
+	later[i].res = res;
+	atomic_store(&later_count, i + 1);
+}
+
+/* Answer them, with what their paths say. */
+static void
+resume_all(void)
+{
+	int i, count = atomic_exchange(&later_count, 0);
+
+	for (i = 0; i < count; i++) {
+		buffer_addf(&later[i].res->body, "\"%s\"",
+		    web_param(later[i].req, "id"));
+		web_resume(later[i].req);
+	}
+}
+
 static void
 get_large(struct web_request *req, struct web_response *res)
 {
@@ -176,6 +214,7 @@ static const struct web_route routes[] = {
     {"DELETE", "/orders/{id}", delete_order},
     {"GET", "/injected", get_injected},
     {"GET", "/gate", get_gate},
+    {"GET", "/later/{id}", get_later},
     {"GET", "/large", get_large},
     {"GET", "/failed/{how}", get_failed},
     {NULL, NULL, NULL},
@@ -1391,6 +1430,86 @@ test_threads_work_at_the_same_time(void **state)
 	buffer_free(&answer);
 }
 
+/* Send a request that is deferred, and wait until it is. */
+static int
+defer(const char *uri, int keep)
+{
+	int64_t until_us = clock_mono_us() + WAIT_MS * 1000;
+	struct buffer out = {.data = NULL};
+	int fd = connect_client(), before = atomic_load(&later_count);
+
+	add_request(&out, "GET", uri, "", "", keep);
+	add_record(&out, 5, "", 0);
+	send_all(fd, &out);
+	buffer_free(&out);
+	while (
+	    atomic_load(&later_count) == before && clock_mono_us() < until_us)
+		usleep(1000);
+	assert_int_equal(atomic_load(&later_count), before + 1);
+	return (fd);
+}
+
+static void
+test_deferred_requests_hold_no_thread(void **state)
+{
+	struct buffer answer = {.data = NULL};
+	int fds[10], i;
+	char uri[32], expected[32], byte;
+
+	(void)state;
+	for (i = 0; i < 10; i++) {
+		snprintf(uri, sizeof(uri), "/later/%d", i);
+		fds[i] = defer(uri, 0);
+	}
+	/* More than there are threads, and others are answered. */
+	assert_int_equal(ask("GET", "/orders", "", "", NULL, 0, &answer), 200);
+	resume_all();
+	for (i = 0; i < 10; i++) {
+		snprintf(expected, sizeof(expected), "\r\n\r\n\"%d\"", i);
+		assert_int_equal(take_answer(fds[i], &answer), 0);
+		assert_non_null(strstr(buffer_text(&answer), expected));
+		assert_int_equal(read(fds[i], &byte, 1), 0);
+		close(fds[i]);
+	}
+	buffer_free(&answer);
+}
+
+static void
+test_a_request_may_be_resumed_before_its_handler_returns(void **state)
+{
+	struct buffer answer = {.data = NULL};
+	int i;
+
+	(void)state;
+	for (i = 0; i < 20; i++) {
+		assert_int_equal(ask("GET", "/later/now", "", "", NULL, 0,
+				     &answer),
+		    200);
+		assert_non_null(strstr(buffer_text(&answer), "\"now\""));
+	}
+	buffer_free(&answer);
+}
+
+static void
+test_a_kept_connection_goes_on_after_a_deferred_answer(void **state)
+{
+	struct buffer out = {.data = NULL}, answer = {.data = NULL};
+	int fd = defer("/later/first", 1);
+
+	(void)state;
+	resume_all();
+	assert_int_equal(take_answer(fd, &answer), 0);
+	assert_non_null(strstr(buffer_text(&answer), "\"first\""));
+	add_request(&out, "GET", "/later/now", "", "", 0);
+	add_record(&out, 5, "", 0);
+	send_all(fd, &out);
+	assert_int_equal(take_answer(fd, &answer), 0);
+	assert_non_null(strstr(buffer_text(&answer), "\"now\""));
+	close(fd);
+	buffer_free(&out);
+	buffer_free(&answer);
+}
+
 static void *
 stop_server(void *arg)
 {
@@ -1398,6 +1517,30 @@ stop_server(void *arg)
 
 	*status = web_stop(server, WAIT_MS);
 	return (NULL);
+}
+
+static void
+test_stop_waits_for_deferred_requests(void **state)
+{
+	int64_t until_us = clock_mono_us() + WAIT_MS * 1000;
+	struct buffer answer = {.data = NULL};
+	int fd, status = -2;
+	pthread_t stopper;
+
+	(void)state;
+	assert_int_equal(setup_server(NULL), 0);
+	fd = defer("/later/last", 0);
+	assert_int_equal(pthread_create(&stopper, NULL, stop_server, &status),
+	    0);
+	while (access(address + 5, F_OK) == 0 && clock_mono_us() < until_us)
+		usleep(1000);
+	resume_all();
+	assert_int_equal(take_answer(fd, &answer), 0);
+	assert_non_null(strstr(buffer_text(&answer), "\"last\""));
+	pthread_join(stopper, NULL);
+	assert_int_equal(status, 0);
+	close(fd);
+	buffer_free(&answer);
 }
 
 /* Requests under way and those waiting to be accepted are both answered. */
@@ -1648,6 +1791,10 @@ main(void)
 	    SERVED(test_garbage_is_dropped_and_the_server_goes_on),
 	    SERVED(test_a_client_that_left_harms_nobody),
 	    SERVED(test_a_kept_connection_takes_one_request_after_another),
+	    SERVED(test_deferred_requests_hold_no_thread),
+	    SERVED(test_a_request_may_be_resumed_before_its_handler_returns),
+	    SERVED(test_a_kept_connection_goes_on_after_a_deferred_answer),
+	    cmocka_unit_test(test_stop_waits_for_deferred_requests),
 	    SERVED(test_concurrent_requests_get_their_own_answers),
 	    SERVED(test_threads_work_at_the_same_time),
 	    cmocka_unit_test(test_stop_answers_what_had_come_and_takes_no_more),
