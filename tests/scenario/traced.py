@@ -25,8 +25,8 @@ def threads_of(pid):
 
 @contextlib.contextmanager
 def traced(system, instance, options, threads=()):
-    """Run strace on a service, or the broker, on these threads of it alone if there are
-    any; gives the path of its output."""
+    """Run strace on a service, or the broker ("kafka"), on these threads of
+    it alone if there are any; gives the path of its output."""
     if shutil.which("strace") is None:
         raise Skip("no strace")
     pid = system.process_of(instance).pid
