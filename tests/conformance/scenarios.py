@@ -15,6 +15,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests/scenario"))
 from kafka_wire import crc32c  # noqa: E402
+from protocol import versions  # noqa: E402
 
 LATEST, EARLIEST, LARGEST = -1, -2, -3
 ALL = []
@@ -685,23 +686,56 @@ def coordinators_of_no_type(broker):
     return [c.call("FindCoordinator", 2, Key="t", KeyType=9)["ErrorCode"]]
 
 
+def listed(heading):
+    """What docs/ARCHITECTURE.md quotes in the paragraph that begins so."""
+    with open(os.path.join(ROOT, "docs/ARCHITECTURE.md")) as f:
+        text = f.read()
+    text = text[text.index(heading):]
+    return set(re.findall(r"`([^`]+)`", text[:text.index("\n\n")]))
+
+
+def compared(heading, missing):
+    """No more, no fewer."""
+    found = listed(heading)
+    if found == missing:
+        return "complete"
+    return {"not listed": sorted(missing - found),
+            "listed in vain": sorted(found - missing)}
+
+
 @scenario
 def what_is_not_spoken_is_listed(broker):
     """docs/ARCHITECTURE.md lists the APIs that clients could ask for and that
-    the embedded broker doesn't have: no more, no fewer."""
+    the embedded broker doesn't have, and the versions of those it has."""
     if broker.name != "embedded":
-        return "complete"
-    spoken = {k["ApiKey"] for k in broker.connect().call(
+        return ["complete"] * 2
+    spoken = {k["ApiKey"]: k for k in broker.connect().call(
         "ApiVersions", 0)["ApiKeys"]}
-    missing = {name for name, request in broker.definitions.requests.items()
-               if "broker" in request.definition.get("listeners", []) and
-               request.definition["validVersions"] != "none" and
-               request.key not in spoken}
-    with open(os.path.join(ROOT, "docs/ARCHITECTURE.md")) as f:
-        text = f.read()
-    text = text[text.index("APIs that aren't spoken:"):]
-    listed = set(re.findall(r"`(\w+)`", text[:text.index("\n\n")]))
-    if listed == missing:
-        return "complete"
-    return {"not listed": sorted(missing - listed),
-            "listed in vain": sorted(listed - missing)}
+    apis, newer = set(), set()
+    for name, request in broker.definitions.requests.items():
+        least, most = versions(request.definition["validVersions"])
+        if "broker" not in request.definition.get("listeners", []) or \
+                most < least:
+            continue
+        if request.key not in spoken:
+            apis.add(name)
+            continue
+        own = spoken[request.key]
+        newer |= {"%s %d" % (name, v) for v in range(least, most + 1)
+                  if not own["MinVersion"] <= v <= own["MaxVersion"]}
+    return [compared("APIs that aren't spoken:", apis),
+            compared("Versions that aren't spoken,", newer)]
+
+
+@scenario
+def settings_that_are_refused_are_listed(broker):
+    """So are the settings of Kafka's topics that the broker refuses."""
+    c = broker.connect()
+    make(c, "conf-all-settings")
+    answer = c.call("DescribeConfigs", 4, Resources=[
+        {"ResourceType": 2, "ResourceName": "conf-all-settings",
+         "ConfigurationKeys": None}])
+    names = [s["Name"] for s in answer["Results"][0]["Configs"]]
+    if broker.name == "embedded":
+        names += listed("Settings of topics that are refused:")
+    return sorted(names)
