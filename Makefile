@@ -416,7 +416,8 @@ unit: tests
 # make bench, make bench BENCH=post, BENCH='--seconds 5 post latency'
 .PHONY: bench
 bench:
-	@deploy/local/packages build run kafka bench
+	@deploy/local/packages build run kafka bench \
+	    $(filter streams,$(BENCH))
 	@$(MAKE) all benches
 	@deploy/local/kafka libs
 	@MILLRACE_BUILD=$(abspath $(BUILD)) tests/bench/run $(BENCH)
