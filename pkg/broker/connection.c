@@ -45,6 +45,7 @@ struct connection {
 	uint8_t *frame; /* being read */
 	size_t frame_size, frame_have, frame_capacity;
 	int reserved; /* frame_size is counted */
+	int64_t reserved_ms; /* since when */
 
 	struct request *first, **last;
 	struct request *next_new; /* the first that isn't worked on */
@@ -100,6 +101,7 @@ give_back(struct broker *b, size_t size)
 {
 
 	b->memory -= (int64_t)size;
+	b->gave_back = 1;
 	measure_memory(b->memory);
 }
 
@@ -395,6 +397,7 @@ make_room(struct connection *conn)
 	}
 	reserve(b, conn->frame_size);
 	conn->reserved = 1;
+	conn->reserved_ms = b->now_ms;
 	return (1);
 }
 
@@ -654,8 +657,10 @@ feed_starved(struct broker *b)
 {
 	struct connection *conn;
 
-	if (b->starved == 0 || b->memory >= b->conf.memory_most)
+	/* Without more room than last time they would only ask again. */
+	if (b->starved == 0 || !b->gave_back)
 		return;
+	b->gave_back = 0;
 	for (conn = b->connections; conn != NULL; conn = conn->next) {
 		if (!conn->starved)
 			continue;
@@ -712,10 +717,19 @@ connections_idle(struct broker *b)
 {
 	struct connection *conn;
 
-	for (conn = b->connections; conn != NULL; conn = conn->next)
-		if (!conn->closed &&
-		    b->now_ms - conn->active_ms > b->conf.idle_ms)
+	for (conn = b->connections; conn != NULL; conn = conn->next) {
+		if (conn->closed)
+			continue;
+		if (b->now_ms - conn->active_ms > b->conf.idle_ms) {
 			connection_close(conn);
+		} else if (b->starved > 0 && conn->reserved &&
+		    b->now_ms - conn->reserved_ms > b->conf.request_ms) {
+			log_trouble(conn, "connection closed",
+			    "a request comes too slowly, and others wait for "
+			    "its memory");
+			connection_close(conn);
+		}
+	}
 }
 
 int

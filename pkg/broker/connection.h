@@ -66,7 +66,7 @@ void connection_event(struct broker *b, struct connection *conn,
 void connections_turn(struct broker *b);
 /* connections_overdue -- answer what has waited for as long as it may. */
 void connections_overdue(struct broker *b);
-/* connections_idle -- close what nobody uses. */
+/* connections_idle -- close what nobody uses, and who holds up others. */
 void connections_idle(struct broker *b);
 /* connections_drain -- stop reading; connections_busy: 1 while there are
  * records to be flushed or answers to be written. */

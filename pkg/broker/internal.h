@@ -77,6 +77,7 @@ struct broker {
 	int64_t connection_count;
 	int64_t memory; /* of frames */
 	int64_t starved; /* connections that wait for memory */
+	int gave_back; /* some memory, since they were last looked at */
 	struct request *waiting; /* with a deadline */
 	int64_t deadline_ms; /* no later than the earliest of them */
 	uint8_t *scratch;

@@ -20,6 +20,9 @@ static const char *const hasty[] = {"--idle-ms", "1s", NULL};
 static const char *const roomy[] = {"--request-most", "16m", "--message-most",
     "16m", NULL};
 
+static const char *const hurried[] = {"--memory-most", "1m", "--request-ms",
+    "1100ms", NULL};
+
 static int
 begin(void **state)
 {
@@ -44,6 +47,15 @@ begin_roomy(void **state)
 
 	(void)state;
 	broker_begin(roomy);
+	return (0);
+}
+
+static int
+begin_hurried(void **state)
+{
+
+	(void)state;
+	broker_begin(hurried);
 	return (0);
 }
 
@@ -313,6 +325,40 @@ requests_beyond_the_memory_limit_wait(void **state)
 	client_close(&second);
 }
 
+static double
+cpu_s(void)
+{
+
+	return ((double)clock() / CLOCKS_PER_SEC);
+}
+
+static void
+who_holds_memory_for_too_long_is_closed(void **state)
+{
+	struct client slow = client_connect(), other = client_connect();
+	struct wire_produce_response out;
+	size_t whole;
+	uint8_t *frame = make_large((size_t)900 << 10, &whole);
+	double before;
+
+	(void)state;
+	send_bytes(&slow, frame, whole / 2);
+	check_alive();
+	before = cpu_s();
+	/* It waits for the memory that the slow one has, without a spin. */
+	(void)fcntl(other.fd, F_SETFL, O_NONBLOCK);
+	(void)!send(other.fd, frame, 100000, MSG_NOSIGNAL);
+	assert_true(is_hung_up(&slow));
+	assert_true(cpu_s() - before < 0.5);
+	client_close(&other);
+	other = client_connect();
+	send_bytes(&other, frame, whole);
+	assert_int_equal(client_receive(&other, WIRE_API_Produce, 8, &out), 1);
+	free(frame);
+	client_close(&other);
+	client_close(&slow);
+}
+
 /* ---- slow readers ------------------------------------------------------- */
 
 #define LARGE_BYTES 200000
@@ -434,6 +480,8 @@ main(void)
 		begin_hasty, end),
 	    cmocka_unit_test_setup_teardown(
 		requests_beyond_the_memory_limit_wait, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		who_holds_memory_for_too_long_is_closed, begin_hurried, end),
 	    cmocka_unit_test_setup_teardown(a_slow_reader_holds_up_nobody,
 		begin_roomy, end),
 	    cmocka_unit_test_setup_teardown(
