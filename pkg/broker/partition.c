@@ -165,18 +165,6 @@ partition_free(struct partition *p)
 }
 
 void
-partition_abandon(struct partition *p)
-{
-
-	if (p == NULL)
-		return;
-	if (p->sync != NULL)
-		plog_sync_cancel(p->log, p->sync);
-	plog_abandon(p->log);
-	free(p);
-}
-
-void
 partition_configure(const struct broker *b, struct partition *p)
 {
 	struct plog_conf conf;
@@ -359,6 +347,20 @@ settle(struct partition *p, int64_t n, int64_t end, int16_t error)
 			p->flush_waits_last = &p->flush_waits;
 		wait->done(wait, error);
 	}
+}
+
+void
+partition_abandon(struct partition *p)
+{
+
+	if (p == NULL)
+		return;
+	/* Their connections are gone; so they only let go. */
+	settle(p, INT64_MAX, INT64_MAX, WIRE_KAFKA_STORAGE_ERROR);
+	if (p->sync != NULL)
+		plog_sync_cancel(p->log, p->sync);
+	plog_abandon(p->log);
+	free(p);
 }
 
 static void

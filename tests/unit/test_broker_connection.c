@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include <sys/file.h>
+
 #include "broker_fixture.h"
 
 #define SHORT_MS 100
@@ -441,23 +443,40 @@ who_goes_while_it_is_written_to_is_forgotten(void **state)
 /* ---- the folder and the port -------------------------------------------- */
 
 static void
+check_refused(const struct broker_conf *conf, const char *why)
+{
+	struct mr_error err = {MR_OK, ""};
+
+	assert_null(broker_open(conf, &err));
+	assert_int_equal(err.kind, MR_REJECT);
+	assert_non_null(strstr(err.message, why));
+}
+
+static void
 a_folder_or_port_in_use_is_refused(void **state)
 {
+	struct sockaddr_in at = {.sin_family = AF_INET};
 	struct broker_conf conf = served.conf;
-	struct mr_error err = {MR_OK, ""};
-	char port[40], data[120];
+	socklen_t size = sizeof(at);
+	char path[120], port[40];
+	int lock, taken = socket(AF_INET, SOCK_STREAM, 0);
 
 	(void)state;
-	assert_null(broker_open(&conf, &err));
-	assert_int_equal(err.kind, MR_REJECT);
-	assert_non_null(strstr(err.message, "another broker works in"));
-	snprintf(port, sizeof(port), "127.0.0.1:%d",
-	    broker_port(served.broker, 0));
-	snprintf(data, sizeof(data), "%s/other", test_root);
+	assert_int_equal(broker_down(), 0);
+	snprintf(path, sizeof(path), "%s/lock", served.data);
+	assert_int_not_equal(lock = open(path, O_RDWR), -1);
+	assert_int_equal(flock(lock, LOCK_EX | LOCK_NB), 0);
+	check_refused(&conf, "another broker works in this folder");
+	close(lock);
+	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(bind(taken, (struct sockaddr *)&at, size), 0);
+	assert_int_equal(listen(taken, 1), 0);
+	assert_int_equal(getsockname(taken, (struct sockaddr *)&at, &size), 0);
+	snprintf(port, sizeof(port), "127.0.0.1:%d", ntohs(at.sin_port));
 	conf.listen.items[0] = port;
-	conf.data = data;
-	assert_null(broker_open(&conf, &err));
-	assert_int_equal(err.kind, MR_REJECT);
+	check_refused(&conf, "in use");
+	close(taken);
+	broker_up();
 	check_alive();
 }
 
