@@ -46,7 +46,7 @@ static const struct stream_service stream = {
     .migrations = migrations_rollups,
     .apply = rollups_apply,
     .tick = rollups_tick,
-    .tick_ms = 250,
+    .tick_ms = 1000,
 };
 
 static const struct service_gauge gauges[] = {

@@ -1,6 +1,6 @@
 #include "rollups.h"
 
-#define SETTLE_MOST 25 /* series a tick, of an hour each */
+#define SETTLE_MOST 50 /* series a tick, of an hour each */
 #define EXPIRE_MOST 50 /* series a tick */
 
 int64_t rollups_keep_seconds_ms;

@@ -139,7 +139,7 @@ percentiles_are_exact_settled_or_not(void **state)
 	    "\"ts_ms\":1800000120000,\"count\":3,\"min\":7.000,\"max\":7.001,");
 	assert_int_equal(testing_number(t, "SELECT count(*) FROM rollups"), 0);
 	feed(t, "h2", "load", "1", 7200000);
-	testing_advance(t, 250);
+	testing_advance(t, 1000);
 	assert_int_equal(testing_number(t, "SELECT count(*) FROM rollups"), 3);
 	expect(t, H1_CPU "&from=1800000000000", 200,
 	    "\"points\":[" FIRST_MINUTE);
