@@ -78,7 +78,6 @@ struct web_server {
 	int64_t started;
 	struct web_worker {
 		struct web_server *server;
-		struct visit *visit; /* the first */
 		struct web_reader reader;
 		pthread_t thread;
 	} * workers;
@@ -138,6 +137,23 @@ visit_take(struct web_server *server)
 	}
 	pthread_mutex_unlock(&server->lock);
 	return (v);
+}
+
+/* One for each thread, so that it needn't ask for memory.  0 or -1. */
+static int
+make_visits(struct web_server *server, struct mr_error *err)
+{
+	struct visit *v;
+
+	while (server->visits < server->table.conf.threads) {
+		if ((v = visit_new(server)) == NULL)
+			return (mr_error_set(err, MR_FATAL, "out of memory"));
+		v->next = server->idle;
+		server->idle = v;
+		server->visits++;
+		server->idle_visits++;
+	}
+	return (0);
 }
 
 static int
@@ -419,7 +435,7 @@ serve(void *arg)
 {
 	struct web_worker *worker = arg;
 	struct web_server *server = worker->server;
-	struct visit *v = worker->visit;
+	struct visit *v = visit_take(server);
 	int fd;
 
 	while ((fd = take_connection(server)) != -1) {
@@ -454,16 +470,9 @@ start_threads(struct web_server *server, struct mr_error *err)
 	while (server->started < server->table.conf.threads) {
 		worker = &server->workers[server->started];
 		worker->server = server;
-		if ((worker->visit = visit_new(server)) == NULL) {
-			e = ENOMEM;
-			break;
-		}
 		if ((e = pthread_create(&worker->thread, &attr, serve,
-			 worker)) != 0) {
-			visit_free(worker->visit);
+			 worker)) != 0)
 			break;
-		}
-		server->visits++;
 		snprintf(name, sizeof(name), "http-%d", (int)server->started);
 		pthread_setname_np(worker->thread, name);
 		server->started++;
@@ -472,9 +481,9 @@ start_threads(struct web_server *server, struct mr_error *err)
 	pthread_mutex_unlock(&server->lock);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&attr);
-	return (e == 0 ? 0 :
-			 mr_error_set(err, MR_FATAL, "starting threads: %s",
-			     strerror(e)));
+	return (e == 0 ?
+		0 :
+		mr_error_set(err, MR_FATAL, "pthread_create: %s", strerror(e)));
 }
 
 /* Once a process, and without leaving libfcgi's handler for SIGUSR1. */
@@ -528,6 +537,8 @@ web_start(const struct web_conf *conf, struct mr_error *err)
 		mr_error_set(err, MR_FATAL, "out of memory");
 		goto fail;
 	}
+	if (make_visits(server, err) == -1)
+		goto fail;
 	if ((server->listen_fd = web_listen(conf->listen, &server->dev,
 		 &server->ino, err)) == -1)
 		goto fail;
