@@ -368,7 +368,8 @@ SUITES = '?scenario=tests/scenario/run --broker embedded' \
     'service=$(UNDER) $(RUN_UNIT) $(SERVICE_TESTS)' \
     $(if $(SAN),,'page=node tests/page/run.mjs') \
     '?model=$(BUILD)/test/model' \
-    $(if $(SAN),,'own-service=tests/own-service/run $(BUILD) $(DEPS)')
+    $(if $(SAN),,'own-service=tests/own-service/run $(BUILD) $(DEPS)' \
+    'compose=tests/compose/check')
 KAFKA_SUITES = 'scenario=tests/scenario/run --broker kafka --about-broker' \
     'docs=tests/docs/run' \
     'conformance=tests/conformance/run'
