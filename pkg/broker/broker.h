@@ -40,6 +40,7 @@ struct broker_conf {
 	int64_t request_ms; /* for one to arrive, while memory is short */
 	int64_t idle_ms; /* then a connection is closed */
 	int64_t drain_ms;
+	void (*on_drain)(void); /* when broker_run begins to; NULL: nothing */
 
 	/* What topics have that don't say otherwise. */
 	int64_t retention_ms, retention_bytes; /* -1: for ever */

@@ -259,6 +259,8 @@ drain(struct broker *b)
 {
 	int64_t until = broker_now_ms() + b->conf.drain_ms;
 
+	if (b->conf.on_drain != NULL)
+		b->conf.on_drain();
 	b->stopping = 1;
 	listeners_accept(b, 0);
 	connections_drain(b);

@@ -17,6 +17,7 @@
 static struct notify {
 	int fd; /* -1: nobody listens */
 	int64_t watchdog_us; /* 0: there is none */
+	int stopping; /* it was said */
 	int watching; /* the thread runs */
 	pthread_t thread;
 	int (*alive)(void *arg, char *reason, size_t reason_size);
@@ -142,6 +143,7 @@ notify_ready(int (*alive)(void *arg, char *reason, size_t reason_size),
 {
 	pthread_condattr_t attr;
 
+	notify.stopping = 0;
 	tell("READY=1");
 	if (notify.watchdog_us == 0)
 		return;
@@ -159,10 +161,19 @@ notify_ready(int (*alive)(void *arg, char *reason, size_t reason_size),
 }
 
 void
+notify_draining(void)
+{
+
+	if (!notify.stopping)
+		tell("STOPPING=1");
+	notify.stopping = 1;
+}
+
+void
 notify_stopping(void)
 {
 
-	tell("STOPPING=1");
+	notify_draining();
 	if (!notify.watching)
 		return;
 	pthread_mutex_lock(&notify.lock);

@@ -27,9 +27,12 @@ void notify_open(void);
 void notify_ready(int (*alive)(void *arg, char *reason, size_t reason_size),
     void *arg);
 
+/* notify_draining -- STOPPING=1: what follows has the manager's stop timeout.
+ * The thread that drains calls it, which main is then waiting for or is. */
+void notify_draining(void);
 /*
- * notify_stopping -- STOPPING=1, and no more of the watchdog's thread, which
- * is waited for.  Draining has the manager's stop timeout.
+ * notify_stopping -- STOPPING=1, unless it was said, and no more of the
+ * watchdog's thread, which is waited for.
  */
 void notify_stopping(void);
 

@@ -77,8 +77,9 @@ it_is_told_of_the_start_and_the_end(void **state)
 	assert_null(getenv("NOTIFY_SOCKET"));
 	notify_ready(NULL, NULL);
 	assert_string_equal(heard(), "READY=1");
-	notify_stopping();
+	notify_draining();
 	assert_string_equal(heard(), "STOPPING=1");
+	notify_stopping(); /* once is enough */
 	expect_silence();
 	close(manager);
 	unlink(name);
