@@ -194,8 +194,11 @@ find(struct request *req, struct wire_string key,
 	out->error_message = wire_text("");
 	if (in->key_type == KEY_TYPE_TRANSACTION) {
 		/* As InitProducerId says.  Not that there is none at the
-		 * moment: clients would ask for ever. */
-		out->error_code = WIRE_UNSUPPORTED_VERSION;
+		 * moment: clients would ask for ever.  So does librdkafka,
+		 * which asks by an old version, unless it isn't allowed. */
+		out->error_code = req->version >= 4 ?
+		    WIRE_UNSUPPORTED_VERSION :
+		    WIRE_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
 		out->error_message = wire_text(
 		    "this broker has no transactions");
 		return;

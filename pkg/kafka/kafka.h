@@ -32,6 +32,9 @@ struct kafka_conf {
 	const char *brokers; /* "host:port,..." */
 	const char *client_id; /* the instance's name */
 	const char *properties_file; /* "key=value" lines, or NULL */
+	const char *transactional_id; /* of a producer that is to be
+					 KAFKA_TRANSACTIONAL: what it goes on
+					 as, alone */
 	struct config_list properties; /* --property key=value */
 };
 
@@ -299,9 +302,12 @@ enum kafka_delivery {
 	KAFKA_AT_MOST_ONCE, /* acks=0, no retries, given up after 30 s */
 	KAFKA_AT_LEAST_ONCE, /* acks=all, retries, one request in flight, never
 				given up */
-	KAFKA_EXACTLY_ONCE /* idempotent, gapless, one request in flight, and it
+	KAFKA_EXACTLY_ONCE, /* idempotent, gapless, one request in flight, and it
 				never gives up a record by time; waits 50 ms for more unless
 				flushed, so hand over a lot, flush, and go on when it is acknowledged */
+	KAFKA_TRANSACTIONAL /* idempotent, one request in flight, and only
+				within a transaction, which is given up when it is
+				10 s old */
 };
 
 struct kafka_report {
@@ -362,6 +368,26 @@ int kafka_producer_flush(struct kafka_producer *producer, int timeout_ms,
     struct mr_error *err);
 /* Records handed over and not reported. */
 int kafka_producer_in_flight(const struct kafka_producer *producer);
+
+/*
+ * Transactions, of a KAFKA_TRANSACTIONAL producer: begin, send, then commit or
+ * abort.  Who reads committed records only gets all of a transaction or
+ * nothing.  All wait, at most ${timeout_ms}, and serve reports meanwhile.  -1
+ * with RETRY: not yet, call it again.  REJECT: never, as the broker is.  FATAL:
+ * the producer is spent, for another one with its transactional id has begun.
+ *
+ * The first begin ends what was left open under the transactional id, and
+ * whoever else used it can't send any more.
+ */
+int kafka_producer_begin(struct kafka_producer *producer, int timeout_ms,
+    struct mr_error *err);
+/* 1 if it is committed; 0 if it can't be, *err says why, and it is to be
+ * aborted. */
+int kafka_producer_commit(struct kafka_producer *producer, int timeout_ms,
+    struct mr_error *err);
+/* 0: nothing of it will be seen, and what wasn't sent is thrown away. */
+int kafka_producer_abort(struct kafka_producer *producer, int timeout_ms,
+    struct mr_error *err);
 
 /* librdkafka's version. */
 const char *kafka_version_text(void);

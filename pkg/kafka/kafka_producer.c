@@ -16,6 +16,7 @@ struct kafka_producer {
 	int fd;
 	enum kafka_delivery delivery;
 	int spent;
+	int registered; /* its transactional id is its own */
 	int in_flight;
 	void (*on_report)(void *arg, const struct kafka_report *report);
 	void *arg;
@@ -56,6 +57,14 @@ static const struct setting defaults[][5] = {
 	    {"statistics.interval.ms", CLIENT_STATS_MS},
 	    {NULL, NULL},
 	},
+    [KAFKA_TRANSACTIONAL] =
+	{
+	    {"linger.ms", "1"},
+	    {"queue.buffering.max.kbytes", "16384"},
+	    {"sticky.partitioning.linger.ms", "0"},
+	    {"statistics.interval.ms", CLIENT_STATS_MS},
+	    {NULL, NULL},
+	},
 };
 
 /* What a delivery promises rests on these. */
@@ -86,6 +95,17 @@ static const struct setting fixed[][10] = {
 	    /* An outbox's row is within 1,000,000 bytes without its headers,
 	     * which the library counts; a topic takes 1,048,588. */
 	    {"message.max.bytes", "1020000"},
+	    {"partitioner", "murmur2_random"},
+	    {NULL, NULL},
+	},
+    [KAFKA_TRANSACTIONAL] =
+	{
+	    {"enable.idempotence", "true"},
+	    {"acks", "all"},
+	    {"max.in.flight", "1"},
+	    /* Readers wait that long for a producer that died. */
+	    {"transaction.timeout.ms", "10000"},
+	    {"message.timeout.ms", "10000"},
 	    {"partitioner", "murmur2_random"},
 	    {NULL, NULL},
 	},
@@ -176,6 +196,12 @@ kafka_producer_new(const struct kafka_conf *conf, enum kafka_delivery delivery,
     void (*on_report)(void *arg, const struct kafka_report *report), void *arg,
     struct mr_error *err)
 {
+	const struct setting transactions[] = {
+	    {"transactional.id",
+		delivery == KAFKA_TRANSACTIONAL ? conf->transactional_id :
+						  NULL},
+	    {NULL, NULL},
+	};
 	struct kafka_producer *producer;
 	rd_kafka_conf_t *settings;
 
@@ -193,7 +219,8 @@ kafka_producer_new(const struct kafka_conf *conf, enum kafka_delivery delivery,
 	    producer, err);
 	if (settings == NULL)
 		goto fail_fd;
-	if (client_conf_set(settings, batches, err) != 0) {
+	if (client_conf_set(settings, batches, err) != 0 ||
+	    client_conf_set(settings, transactions, err) != 0) {
 		rd_kafka_conf_destroy(settings);
 		goto fail_fd;
 	}
@@ -325,4 +352,86 @@ kafka_producer_in_flight(const struct kafka_producer *producer)
 {
 
 	return (producer->in_flight);
+}
+
+/* ---- transactions --------------------------------------------------------- */
+
+/* Say what a call about a transaction failed by; takes ${error}.  -1. */
+static int
+transaction_failed(struct kafka_producer *producer, rd_kafka_error_t *error,
+    const char *what, struct mr_error *err)
+{
+	const rd_kafka_resp_err_t code = rd_kafka_error_code(error);
+	enum mr_error_kind kind = MR_RETRY;
+	const char *why;
+
+	if (code == RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION ||
+	    code == RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE ||
+	    code == RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED) {
+		why = rd_kafka_error_string(error);
+		if (strstr(why, "Broker: ") != NULL) /* what it says itself */
+			why = strstr(why, "Broker: ");
+		mr_error_set(err, MR_REJECT,
+		    "can't %s: %.100s; use Apache Kafka, or another --delivery",
+		    what, why);
+		rd_kafka_error_destroy(error);
+		return (-1);
+	}
+	if (rd_kafka_error_is_fatal(error)) {
+		producer->spent = 1;
+		kind = MR_FATAL;
+	} else if (!rd_kafka_error_is_retriable(error) &&
+	    !rd_kafka_error_txn_requires_abort(error))
+		kind = client_error_kind(code);
+	mr_error_set(err, kind, "can't %s: %s", what,
+	    rd_kafka_error_string(error));
+	rd_kafka_error_destroy(error);
+	return (-1);
+}
+
+int
+kafka_producer_begin(struct kafka_producer *producer, int timeout_ms,
+    struct mr_error *err)
+{
+	rd_kafka_error_t *error;
+
+	if (!producer->registered) {
+		error = rd_kafka_init_transactions(producer->client,
+		    timeout_ms);
+		if (error != NULL)
+			return (transaction_failed(producer, error,
+			    "register for transactions", err));
+		producer->registered = 1;
+	}
+	if ((error = rd_kafka_begin_transaction(producer->client)) != NULL)
+		return (transaction_failed(producer, error,
+		    "begin a transaction", err));
+	return (0);
+}
+
+int
+kafka_producer_commit(struct kafka_producer *producer, int timeout_ms,
+    struct mr_error *err)
+{
+	rd_kafka_error_t *error;
+	int to_abort;
+
+	error = rd_kafka_commit_transaction(producer->client, timeout_ms);
+	if (error == NULL)
+		return (1);
+	to_abort = rd_kafka_error_txn_requires_abort(error);
+	(void)transaction_failed(producer, error, "commit a transaction", err);
+	return (to_abort ? 0 : -1);
+}
+
+int
+kafka_producer_abort(struct kafka_producer *producer, int timeout_ms,
+    struct mr_error *err)
+{
+	rd_kafka_error_t *error;
+
+	error = rd_kafka_abort_transaction(producer->client, timeout_ms);
+	return (error == NULL ? 0 :
+				transaction_failed(producer, error,
+				    "abort a transaction", err));
 }

@@ -14,7 +14,7 @@ struct producer_settings producer_settings = {.rate = -1,
 
 /* In the order of their enums. */
 static const char *const deliveries[] = {"at-most-once", "at-least-once",
-    "exactly-once", NULL};
+    "exactly-once", "transactional", NULL};
 static const char *const partitioners[] = {"key", "spread", NULL};
 const char *const producer_compressions[] = {"none", "gzip", "snappy", "lz4",
     "zstd", NULL};

@@ -39,6 +39,9 @@ struct direct {
 	struct sent sent[IN_FLIGHT_MOST]; /* a ring */
 	int next_sent;
 	int failed; /* records not acknowledged, since it was cleared */
+	int unsaved; /* a step is with Kafka and not in the file */
+	char transactional_id[KAFKA_TOPIC_MAX];
+	struct mr_error trouble; /* FATAL: what the program is to end with */
 	struct log_limit limit;
 };
 
@@ -128,8 +131,9 @@ wait_for_reports(struct direct *d)
 		pause_for(d, WAIT_MS);
 }
 
-/* What can't be handed over counts as failed. */
-static void
+/* What can't be handed over counts as failed.  1, or 0 if we are to stop before
+ * all of it is. */
+static int
 send_step(struct direct *d)
 {
 	const struct producer *p = d->p;
@@ -156,6 +160,7 @@ send_step(struct direct *d)
 		if (producer_settings.one_by_one)
 			wait_for_reports(d);
 	}
+	return (i == count);
 }
 
 /* Write the state, trying until it is done or we are to stop: 1 if it is. */
@@ -189,7 +194,7 @@ step_at_most_once(struct direct *d)
 {
 
 	if (save(d))
-		send_step(d);
+		(void)send_step(d);
 }
 
 /* Send until all of it is acknowledged, then write: a crash in between sends
@@ -197,16 +202,81 @@ step_at_most_once(struct direct *d)
 static void
 step_at_least_once(struct direct *d)
 {
+	int whole;
 
 	do {
 		d->failed = 0;
-		send_step(d);
+		whole = send_step(d);
 		wait_for_reports(d);
 		if (d->failed > 0)
 			pause_for(d, WAIT_MS);
 	} while (d->failed > 0 && !d->stopping);
-	if (!d->stopping)
-		save(d);
+	d->unsaved = whole && d->failed == 0 &&
+	    kafka_producer_in_flight(d->producer) == 0;
+	d->unsaved = d->unsaved && !save(d);
+}
+
+/* Have the program end as failed: the command for that hands it on. */
+static void
+give_up(struct direct *d, const struct mr_error *why)
+{
+
+	d->trouble = *why;
+	d->trouble.kind = MR_FATAL;
+	save(d);
+}
+
+/* Commit what the step sent, or abort it: 1 if it was committed, 0 if not, and
+ * -1 if it isn't for us to say any more. */
+static int
+end_transaction(struct direct *d, struct mr_error *err)
+{
+	const int64_t drain_ms = stream_settings(d->s)->drain_ms;
+	int ended = d->stopping || d->failed > 0 ? 0 : -1;
+
+	err->kind = MR_RETRY;
+	while (ended == -1 && err->kind == MR_RETRY && !d->stopping)
+		ended = kafka_producer_commit(d->producer, WAIT_MS, err);
+	if (ended == 1 || err->kind == MR_FATAL)
+		return (ended);
+	if (ended == 0 && !d->stopping)
+		log_warn("transaction aborted", "reason",
+		    d->failed > 0 ? "records were not sent" : err->message);
+	while (kafka_producer_abort(d->producer,
+		   d->stopping ? (int)drain_ms : WAIT_MS, err) != 0)
+		if (err->kind != MR_RETRY || d->stopping)
+			return (-1);
+	return (0);
+}
+
+/* Commit all of it to Kafka at once, then write: a crash in between sends a
+ * step again, whole. */
+static void
+step_transactional(struct direct *d)
+{
+	struct mr_error err;
+	int done = 0, said = 0;
+
+	while (done != 1 && !d->stopping) {
+		d->failed = 0;
+		done = kafka_producer_begin(d->producer, WAIT_MS, &err);
+		if (done == 0) {
+			(void)send_step(d);
+			done = end_transaction(d, &err);
+		} else if (err.kind == MR_RETRY && !said) {
+			log_info("waiting to begin a transaction", "reason",
+			    err.message);
+			said = 1;
+		}
+		if (done == -1 && err.kind != MR_RETRY) {
+			give_up(d, &err);
+			return;
+		}
+		if (done != 1)
+			pause_for(d, WAIT_MS);
+	}
+	d->unsaved = done == 1;
+	d->unsaved = d->unsaved && !save(d);
 }
 
 /* How many are due; -1 where it ends. */
@@ -218,6 +288,22 @@ steps_due(const struct producer *p, int64_t now_ms)
 		return (-1);
 	return (producer_pace_due(&pace, now_ms, p->interval_ms,
 	    p->source->made(p->state)));
+}
+
+static void
+step(struct direct *d)
+{
+
+	switch (producer_settings.delivery) {
+	case KAFKA_AT_MOST_ONCE:
+		step_at_most_once(d);
+		break;
+	case KAFKA_TRANSACTIONAL:
+		step_transactional(d);
+		break;
+	default:
+		step_at_least_once(d);
+	}
 }
 
 static void *
@@ -248,10 +334,7 @@ direct_thread(void *arg)
 			break;
 		}
 		d->p->source->step(d->p->state, clock_wall_ms(), due);
-		if (producer_settings.delivery == KAFKA_AT_MOST_ONCE)
-			step_at_most_once(d);
-		else
-			step_at_least_once(d);
+		step(d);
 		pause_for(d, 0);
 	}
 	if (kafka_producer_flush(d->producer,
@@ -266,6 +349,7 @@ direct_start(const struct producer *p, struct stream *s, struct mr_error *err)
 {
 	struct direct *d = &direct;
 	const struct stream_conf *conf = stream_settings(s);
+	struct kafka_conf kafka = conf->kafka;
 	int status;
 
 	d->p = p;
@@ -277,7 +361,11 @@ direct_start(const struct producer *p, struct stream *s, struct mr_error *err)
 	if ((d->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) == -1)
 		return (mr_error_set(err, MR_FATAL, "eventfd: %s",
 		    strerror(errno)));
-	if ((d->producer = kafka_producer_new(&conf->kafka,
+	/* The file's alone: whoever goes on from it takes it over. */
+	snprintf(d->transactional_id, sizeof(d->transactional_id), "%s-%s",
+	    stream_name(s), stream_database_id(s));
+	kafka.transactional_id = d->transactional_id;
+	if ((d->producer = kafka_producer_new(&kafka,
 		 (enum kafka_delivery)producer_settings.delivery, on_report, d,
 		 err)) == NULL)
 		goto fail_fd;
@@ -297,16 +385,35 @@ fail_fd:
 	return (-1);
 }
 
+/* The stream takes no more commands; its thread, and file, are ours. */
+static int
+save_at_the_end(struct direct *d, struct mr_error *err)
+{
+	struct store *st = stream_store(d->s);
+
+	if (store_begin(st, err) == -1)
+		return (-1);
+	if (d->p->source->save(d->p->state, st, err) != 0) {
+		store_rollback(st);
+		return (-1);
+	}
+	return (store_commit(st, err));
+}
+
 static void
 direct_stop(struct direct *d)
 {
 	const uint64_t one = 1;
+	struct mr_error err;
 
 	if (!d->started)
 		return;
 	d->stopping = 1;
 	(void)!write(d->stop_fd, &one, sizeof(one));
 	pthread_join(d->thread, NULL);
+	if (d->unsaved && save_at_the_end(d, &err) != 0)
+		log_warn("the last step wasn't written, and will be sent again",
+		    "reason", err.message);
 	kafka_producer_free(d->producer);
 	close(d->stop_fd);
 	d->started = 0;
@@ -395,5 +502,9 @@ producer_command(const struct producer *p, struct stream *s,
     struct mr_error *err)
 {
 
+	if (direct.trouble.kind == MR_FATAL) {
+		*err = direct.trouble;
+		return (-1);
+	}
 	return (p->source->save(p->state, stream_store(s), err));
 }

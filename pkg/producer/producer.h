@@ -10,6 +10,9 @@
  *			sent before a crash is sent again
  *	at most once	likewise, but the state is written first: what gets
  *			lost isn't sent again
+ *	transactional	as at least once, but a step's records are one Kafka
+ *			transaction: who reads committed records only sees all
+ *			of them or none.  Not with a broker without transactions
  *
  * The settings that all such programs have are here as well, and what they
  * tell: on a terminal a line about progress, and at the end a summary in the
@@ -60,13 +63,15 @@ extern const struct config_option producer_paced_options[];
 double producer_rate(double otherwise);
 
 /* For epilogues: what --delivery means. */
-#define PRODUCER_DELIVERIES                                                \
-	"Deliveries:\n"                                                    \
-	"  exactly-once   records and the state that they come from are\n" \
-	"                 committed together, and relayed by an\n"         \
-	"                 idempotent producer\n"                           \
-	"  at-least-once  acks=all with retries; a crash repeats a step\n" \
-	"  at-most-once   acks=0; a crash, or a broker that is away, loses\n"
+#define PRODUCER_DELIVERIES                                                   \
+	"Deliveries:\n"                                                       \
+	"  exactly-once   records and the state that they come from are\n"    \
+	"                 committed together, and relayed by an\n"            \
+	"                 idempotent producer\n"                              \
+	"  at-least-once  acks=all with retries; a crash repeats a step\n"    \
+	"  at-most-once   acks=0; a crash, or a broker that is away, loses\n" \
+	"  transactional  a step's records in one Kafka transaction: seen\n"  \
+	"                 together or not at all; a crash repeats a step\n"
 
 struct producer_record {
 	char key[PRODUCER_KEY_SIZE];
@@ -111,7 +116,8 @@ int producer_open(struct producer *p, struct stream *s, int64_t *tick_ms,
     struct mr_error *err);
 int producer_tick(const struct producer *p, struct stream *s, int64_t now_ms,
     struct mr_error *err);
-/* The only command, of the direct deliveries: write the state. */
+/* The only command, of the direct deliveries: write the state, or end as failed
+ * if the thread has to give up. */
 int producer_command(const struct producer *p, struct stream *s,
     struct mr_error *err);
 /* Stop and wait for the thread, and say what was done; a no-op if it wasn't

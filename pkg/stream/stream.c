@@ -190,6 +190,13 @@ stream_db_path(const struct stream *s)
 	return (s->db_path);
 }
 
+const char *
+stream_database_id(const struct stream *s)
+{
+
+	return (s->database_id);
+}
+
 /* Packed into the transaction's buffer; batch.c writes the lines. */
 void
 stream_say(struct stream *s, const char *message, ...)
@@ -700,6 +707,8 @@ stream_run(struct stream *s, int signal_fd, struct mr_error *err)
 		goto fail;
 	}
 	log_info("draining");
+	if (s->conf->on_drain != NULL)
+		s->conf->on_drain();
 	if (drain(s, err) == -1)
 		goto fail;
 	turn_away(s);

@@ -134,6 +134,7 @@ struct stream_conf {
 	int64_t
 	    log_records_per_second; /* lines about records; the rest is counted */
 	int64_t drain_ms;
+	void (*on_drain)(void); /* when stream_run begins to; NULL: nothing */
 };
 
 /* Flags for all but Kafka's (kafka_options), for config_parse. */
@@ -266,5 +267,7 @@ int stream_renew_file(struct store *st, struct mr_error *err);
 
 const char *stream_name(const struct stream *s);
 const char *stream_db_path(const struct stream *s);
+/* The file's; a restore draws another one. */
+const char *stream_database_id(const struct stream *s);
 
 #endif

@@ -4,6 +4,7 @@ import json
 import os
 import sqlite3
 
+import clients
 from scenario import scenario
 from system import expect
 
@@ -116,3 +117,51 @@ def calls_add_up(context):
                 "sent twice" % (count, made[1] / 3.6e6, len(told.long),
                                 kills, told.records - count))
     system.stop_all()
+
+
+TRANSACTIONAL = ("--delivery", "transactional", "--calls-per-minute", "6000",
+                 "--speedup", "1000", "--batch", "500", "--interval-ms", "5")
+KILLS = 4
+
+
+@scenario(kind="own", about_broker=True)
+def transactions_are_whole(context):
+    """Produced in transactions and killed amid them, calls are counted that
+    were committed, and no others; a broker without transactions ends it."""
+    system = context.system
+    system.kafka_start()
+    if system.settings.broker == "embedded":
+        ended = clients.run_to_end(
+            [os.path.join(system.settings.bin, "call-producer"), "--brokers",
+             "127.0.0.1:%d" % system.kafka_port, "--db",
+             system.db_of("call-producer")] + list(TRANSACTIONAL), 30)
+        expect(ended.returncode == 1 and
+               "no transactions; use Apache Kafka, or another --delivery" in
+               ended.stderr, "status %d, said %s", ended.returncode,
+               ended.stderr)
+        return
+    system.start("calls", session_ms=SESSION_MS)
+    system.start("call-producer", flags=TRANSACTIONAL)
+    system.ready("calls", "call-producer")
+    kafka = system.kafka()
+    for _ in range(KILLS):
+        before = sum(kafka.ends("calls"))
+        system.wait_for("calls are written",
+                        lambda: sum(kafka.ends("calls")) > before + 600)
+        system.kill("call-producer")
+    system.ready("call-producer")
+    status, = system.stop("call-producer")
+    expect(status == 0, "call-producer ended with status %d", status)
+    ends = sum(kafka.ends("calls"))
+    system.wait_for("calls is at the end", lambda: system.value(
+        "calls", "SELECT sum(next_offset) FROM positions") == ends)
+    made, = system.select("call-producer", "SELECT calls FROM center")[0]
+    seen = counted(system)[0]
+    written = sum(len(records) for records in kafka.read_all("calls"))
+    kafka.close()
+    expect(made <= seen <= made + KILLS * 500,
+           "%d calls were made, %d counted", made, seen)
+    expect(written > seen, "no kill left a transaction open: %d written, "
+           "%d counted", written, seen)
+    context.say("%d calls made, %d counted, %d written; %d kills" %
+                (made, seen, written, KILLS))

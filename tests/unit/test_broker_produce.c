@@ -229,6 +229,8 @@ topics_are_named_by_id_from_version_13_on(void **state)
 static void
 transactions_are_refused(void **state)
 {
+	struct wire_find_coordinator_request find;
+	struct wire_find_coordinator_response found;
 	struct wire_init_producer_id_request init;
 	struct wire_init_producer_id_response given;
 	struct client c = client_connect();
@@ -249,6 +251,12 @@ transactions_are_refused(void **state)
 	client_call(&c, WIRE_API_InitProducerId, 3, &init, &given);
 	assert_int_equal(given.error_code, WIRE_UNSUPPORTED_VERSION);
 	assert_int_equal(given.producer_id, -1);
+	wire_defaults(wire_find_coordinator_request_layout(), &find);
+	find.key = wire_text("me");
+	find.key_type = 1;
+	client_call(&c, WIRE_API_FindCoordinator, 2, &find, &found);
+	assert_int_equal(found.error_code,
+	    WIRE_TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
 	assert_int_equal(list_offset(&c, "t", LATEST), 0);
 	client_close(&c);
 }
