@@ -2108,3 +2108,37 @@ kafka_producer_flush(struct kafka_producer *producer, int timeout_ms,
 		return (mr_error_set(err, MR_RETRY, "records are under way"));
 	return (0);
 }
+
+/* The fake has no transactions, as the embedded broker hasn't. */
+static int
+no_transactions(struct mr_error *err)
+{
+	return (mr_error_set(err, MR_REJECT, "no transactions"));
+}
+
+int
+kafka_producer_begin(struct kafka_producer *producer, int timeout_ms,
+    struct mr_error *err)
+{
+	(void)producer;
+	(void)timeout_ms;
+	return (no_transactions(err));
+}
+
+int
+kafka_producer_commit(struct kafka_producer *producer, int timeout_ms,
+    struct mr_error *err)
+{
+	(void)producer;
+	(void)timeout_ms;
+	return (no_transactions(err));
+}
+
+int
+kafka_producer_abort(struct kafka_producer *producer, int timeout_ms,
+    struct mr_error *err)
+{
+	(void)producer;
+	(void)timeout_ms;
+	return (no_transactions(err));
+}
