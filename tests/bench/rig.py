@@ -136,8 +136,9 @@ class Process:
 
 
 class Rig:
-    def __init__(self, build):
+    def __init__(self, build, broker="embedded"):
         self.build = build
+        self.broker = broker
         self.base = os.path.join(build, "bench-work")
         shutil.rmtree(self.base, ignore_errors=True)
         self.data = os.path.join(self.base, "data")
@@ -181,11 +182,24 @@ class Rig:
             raise Trouble("%s ended with status %d:\n%s" % (
                 name, process.popen.returncode, process.tail()))
 
-    # -- Kafka and nginx --------------------------------------------------
+    # -- a broker and nginx -----------------------------------------------
 
     @property
     def brokers(self):
         return "127.0.0.1:%d" % self.kafka_port
+
+    def broker_start(self):
+        """The one that was asked for, with the settings of `make run`."""
+        if self.broker == "kafka":
+            self.kafka_start()
+        elif "broker" not in self.processes:
+            self.spawn("broker", [
+                os.path.join(self.build, "bin", "broker"),
+                "--listen", self.brokers,
+                "--data", os.path.join(self.data, "broker"),
+                "--fcgi", "unix:" + self.socket_of("broker")])
+            wait_for("the broker is ready",
+                     lambda: self.call("broker", "GET", "/readyz")[0] == 200)
 
     def kafka_start(self, arguments=""):
         if "kafka" in self.processes:
