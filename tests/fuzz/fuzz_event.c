@@ -9,7 +9,16 @@
 
 #define TS_MOST_MS INT64_C(253402300799999)
 
-enum kind { ORDERS = 2, INVENTORIES = 6, PRICES, LOGS, USERS, SAMPLES, KINDS };
+enum kind {
+	ORDERS = 2,
+	INVENTORIES = 6,
+	PRICES,
+	LOGS,
+	USERS,
+	SAMPLES,
+	CALLS,
+	KINDS
+};
 
 /* ce_type for a kind; those behind the inventory's have none of a topic. */
 static const char *
@@ -211,6 +220,44 @@ check_metric(const struct metric_event *event)
 }
 
 static void
+check_call(const struct call_event *event)
+{
+	struct buffer out = {0};
+	struct call_event again;
+	struct mr_error err;
+
+	check_text(event->call_id, EVENT_CALL_ID_SIZE - 1, 0);
+	check_text(event->caller, EVENT_PARTY_SIZE - 1, 0);
+	check_text(event->callee, EVENT_PARTY_SIZE - 1, 0);
+	assert(event->started_ms >= 0 && event->started_ms <= TS_MOST_MS);
+	assert(event->duration_ms >= 0 &&
+	    event->duration_ms <= EVENT_DURATION_MOST_MS);
+	call_event_encode(event, &out);
+	assert(!out.failed);
+	assert(call_event_decode(out.data, out.length, &again, &err) == 0);
+	assert(strcmp(again.call_id, event->call_id) == 0);
+	assert(strcmp(again.caller, event->caller) == 0);
+	assert(strcmp(again.callee, event->callee) == 0);
+	assert(again.started_ms == event->started_ms);
+	assert(again.duration_ms == event->duration_ms);
+	buffer_free(&out);
+}
+
+static void
+decode_call(const void *value, size_t size)
+{
+	struct call_event call;
+	struct mr_error err = {MR_OK, ""};
+
+	if (call_event_decode(value, size, &call, &err) == 0) {
+		assert(memchr(value, '\0', size) == NULL);
+		check_call(&call);
+	} else {
+		check_refusal(&err);
+	}
+}
+
+static void
 decode(unsigned int kind, const void *value, size_t size)
 {
 	struct order_event order;
@@ -222,6 +269,10 @@ decode(unsigned int kind, const void *value, size_t size)
 	struct mr_error err = {MR_OK, ""};
 	const char *type = type_of(kind);
 
+	if (kind == CALLS) {
+		decode_call(value, size);
+		return;
+	}
 	if (kind == USERS) {
 		if (user_event_decode(value, size, &user, &err) == 0) {
 			assert(memchr(value, '\0', size) == NULL);
@@ -325,6 +376,23 @@ encode_user(struct fuzz_input *in)
 }
 
 static void
+encode_call(struct fuzz_input *in)
+{
+	struct call_event call = {.started_ms = 0};
+
+	call.started_ms = take_number(in, 0, TS_MOST_MS);
+	call.duration_ms = take_number(in, 0, EVENT_DURATION_MOST_MS);
+	take_text(in, call.call_id, EVENT_CALL_ID_SIZE - 1, event_check_name,
+	    "1-1");
+	/* A name's rule is a party's, and that is shorter. */
+	take_text(in, call.caller, EVENT_PARTY_SIZE - 1, event_check_name,
+	    "+49301");
+	take_text(in, call.callee, EVENT_PARTY_SIZE - 1, event_check_name,
+	    "agent-1");
+	check_call(&call);
+}
+
+static void
 encode(unsigned int kind, struct fuzz_input *in)
 {
 	static const char id[] = "01890a5d-ac96-774b-bcce-b302099a8057";
@@ -375,6 +443,8 @@ encode(unsigned int kind, struct fuzz_input *in)
 		check_log(&line);
 	} else if (kind == USERS) {
 		encode_user(in);
+	} else if (kind == CALLS) {
+		encode_call(in);
 	} else if (kind == SAMPLES) {
 		metric.value_milli = take_number(in, -1000 * EVENT_METRIC_MOST,
 		    1000 * EVENT_METRIC_MOST);

@@ -299,6 +299,99 @@ user_events_are_read_as_they_were_written(void **state)
 }
 
 static void
+calls_are_read_as_they_were_written(void **state)
+{
+	static const struct call_event cases[] = {
+	    {"1-7", "+4930123456", "+4930654321", 1795226820123, 12345},
+	    {"1-8", "A\xC3\xBC", "b \"c\"", 0, 0},
+	    {"1-9", "+1", "+2", INT64_C(253402300799999),
+		EVENT_DURATION_MOST_MS},
+	};
+	struct call_event back;
+	struct buffer out = {0};
+	struct mr_error err;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		buffer_clear(&out);
+		call_event_encode(&cases[i], &out);
+		if (i == 0)
+			assert_string_equal(buffer_text(&out),
+			    "{\"call_id\":\"1-7\",\"caller\":\"+4930123456\","
+			    "\"callee\":\"+4930654321\","
+			    "\"started_ms\":1795226820123,"
+			    "\"duration_s\":12.345}");
+		memset(&back, 'x', sizeof(back));
+		if (call_event_decode(out.data, out.length, &back, &err) == -1)
+			fail_msg("%s", err.message);
+		assert_string_equal(back.call_id, cases[i].call_id);
+		assert_string_equal(back.caller, cases[i].caller);
+		assert_string_equal(back.callee, cases[i].callee);
+		assert_true(back.started_ms == cases[i].started_ms);
+		assert_true(back.duration_ms == cases[i].duration_ms);
+	}
+	buffer_free(&out);
+}
+
+static void
+bad_calls_are_rejected_by_field(void **state)
+{
+#define CALL(id, caller, callee, started, duration)                    \
+	"{\"call_id\":" id ",\"caller\":" caller ",\"callee\":" callee \
+	",\"started_ms\":" started ",\"duration_s\":" duration "}"
+	static const struct {
+		const char *value, *message; /* NULL: it is good */
+	} cases[] = {
+	    {CALL("\"1\"", "\"a\"", "\"b\"", "5", "1"), NULL},
+	    {CALL("\"1\"", "\"a\"", "\"b\"", "5", "1.5e2"), NULL},
+	    {CALL("\"1\"", "\"a\"", "\"b\"", "5", "0.0010000001"), NULL},
+	    {CALL("1", "\"a\"", "\"b\"", "5", "1"),
+		"call_id: must be text, is a whole number"},
+	    {CALL("\"1\"", "\"\"", "\"b\"", "5", "1"),
+		"caller: must be 1 to 32 bytes"},
+	    {CALL("\"1\"", "\"123456789012345678901234567890123\"", "\"b\"",
+		 "5", "1"),
+		"caller: must be 1 to 32 bytes"},
+	    {CALL("\"1\"", "\"a\"", "\"b\\n\"", "5", "1"),
+		"callee: must be 1 to 32 bytes"},
+	    {CALL("\"1\"", "\"a\"", "\"b\"", "-1", "1"),
+		"started_ms: must be a whole number"},
+	    {CALL("\"1\"", "\"a\"", "\"b\"", "253402300800000", "1"),
+		"started_ms: must be a whole number"},
+	    {CALL("\"1\"", "\"a\"", "\"b\"", "5", "-0.001"),
+		"duration_s: must be from 0 to 604800"},
+	    {CALL("\"1\"", "\"a\"", "\"b\"", "5", "604800.001"),
+		"duration_s: must be from 0 to 604800"},
+	    {CALL("\"1\"", "\"a\"", "\"b\"", "5", "0.0015"),
+		"duration_s: must have at most three decimals"},
+	    {CALL("\"1\"", "\"a\"", "\"b\"", "5", "\"1\""),
+		"duration_s: must be a number, is text"},
+	};
+	struct call_event event;
+	struct mr_error err;
+	size_t i;
+	int rc;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		rc = call_event_decode(cases[i].value, strlen(cases[i].value),
+		    &event, &err);
+		if (cases[i].message == NULL) {
+			assert_int_equal(rc, 0);
+			continue;
+		}
+		if (rc == 0)
+			fail_msg("%s was taken", cases[i].value);
+		assert_int_equal(err.kind, MR_REJECT);
+		if (strncmp(err.message, cases[i].message,
+			strlen(cases[i].message)) != 0)
+			fail_msg("%s: %s", cases[i].value, err.message);
+	}
+#undef CALL
+}
+
+static void
 metrics_are_read_as_they_were_written(void **state)
 {
 	const struct metric_event event = {.host = "web-1",
@@ -782,6 +875,8 @@ main(void)
 	    cmocka_unit_test(prices_are_written_with_two_decimals),
 	    cmocka_unit_test(user_events_are_read_as_they_were_written),
 	    cmocka_unit_test(bad_user_events_are_rejected_by_field),
+	    cmocka_unit_test(calls_are_read_as_they_were_written),
+	    cmocka_unit_test(bad_calls_are_rejected_by_field),
 	    cmocka_unit_test(metrics_are_read_as_they_were_written),
 	    cmocka_unit_test(bad_metrics_are_rejected_by_field),
 	    cmocka_unit_test(log_lines_are_read_as_they_were_written),

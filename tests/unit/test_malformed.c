@@ -41,7 +41,7 @@
 
 /* ---- what takes JSON ---------------------------------------------------- */
 
-enum kind { TEXT, WHOLE, PRICE };
+enum kind { TEXT, WHOLE, PRICE, DURATION };
 
 struct subject {
 	const char *name; /* the event's type */
@@ -113,6 +113,18 @@ take_user(const struct subject *s, const void *value, size_t size,
 	(void)s;
 	return (
 	    refusal(user_event_decode(value, size, &event, &err), &err, why));
+}
+
+static int
+take_call(const struct subject *s, const void *value, size_t size,
+    char why[MR_ERROR_SIZE])
+{
+	struct mr_error err = {MR_OK, ""};
+	struct call_event event;
+
+	(void)s;
+	return (
+	    refusal(call_event_decode(value, size, &event, &err), &err, why));
 }
 
 /* The problem document that a refusal is; what it says of the fields. */
@@ -193,6 +205,11 @@ static const struct subject subjects[] = {
 	    {"event", TEXT, "\"purchase\""}, {"page", TEXT, "\"/checkout\""},
 	    {"amount_minor", WHOLE, "4999"}, {"currency", TEXT, "\"EUR\""},
 	    TS}},
+    {"call", take_call,
+	{{"call_id", TEXT, "\"1-7\""}, {"caller", TEXT, "\"+49301\""},
+	    {"callee", TEXT, "\"agent-3\""},
+	    {"started_ms", WHOLE, "1795226820123"},
+	    {"duration_s", DURATION, "12.345"}}},
     {"body", take_body, {ITEM, QUANTITY}},
 };
 
@@ -268,7 +285,8 @@ expect_field_refused(const struct subject *s, int field, const char *value)
 }
 
 /* Every field of every subject once, with those of ${kinds} (bits). */
-#define ALL_FIELDS (1 << TEXT | 1 << WHOLE | 1 << PRICE)
+#define NUMBERS (1 << WHOLE | 1 << PRICE | 1 << DURATION)
+#define ALL_FIELDS (1 << TEXT | NUMBERS)
 
 static void
 for_fields(int kinds,
@@ -364,8 +382,8 @@ a_field_of_another_type_is_named(void **state)
 	    {1 << TEXT, "\"\""},
 	    {1 << TEXT, "\"a\\u001fb\""},
 	    {1 << TEXT, "\"a\\u0085b\""},
-	    {1 << WHOLE | 1 << PRICE, "\"1\""},
-	    {1 << WHOLE | 1 << PRICE, "\"\""},
+	    {NUMBERS, "\"1\""},
+	    {NUMBERS, "\"\""},
 	    {1 << WHOLE, "1.5"},
 	    {1 << WHOLE, "1e-1"},
 	};
@@ -413,15 +431,18 @@ numbers_that_do_not_fit_are_refused(void **state)
 	    BYTES("1e309"),
 	    BYTES("-1e309"),
 	    BYTES("1e999999999999999999999"),
-	    BYTES("1e-999999999999999999999"),
 	    {digits, sizeof(digits)},
 	};
+	/* A call may be that short. */
+	static const struct bytes nearly_zero = BYTES(
+	    "1e-999999999999999999999");
 	size_t i;
 
 	(void)state;
 	memset(digits, '9', sizeof(digits));
 	for (i = 0; i < COUNT(cases); i++)
-		for_fields(1 << WHOLE | 1 << PRICE, replace_bytes, &cases[i]);
+		for_fields(NUMBERS, replace_bytes, &cases[i]);
+	for_fields(NUMBERS & ~(1 << DURATION), replace_bytes, &nearly_zero);
 }
 
 static void
