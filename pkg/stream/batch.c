@@ -660,6 +660,7 @@ transaction_done(struct stream *s, struct command *commands, int64_t began_us)
 		count++;
 	metric_add(s->m_commands, count);
 	command_answer_all(&s->commands, commands, NULL);
+	(void)FAILPOINT("batch.answered");
 	relay_leased(s);
 	if (s->emitted > 0)
 		relay_wake(s);

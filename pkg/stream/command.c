@@ -20,7 +20,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/failpoint.h"
 #include "stream/internal.h"
 
 static const char sql_key_find[] =
@@ -94,7 +93,6 @@ answer_thread(void *arg)
 			next = c->next; /* it is gone after this */
 			c->done(c, c->error.kind == MR_OK ? NULL : &c->error);
 		}
-		(void)FAILPOINT("batch.answered");
 		pthread_mutex_lock(&q->lock);
 	}
 	pthread_mutex_unlock(&q->lock);

@@ -7,6 +7,7 @@
 
 #include <limits.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +41,8 @@ struct life {
 	struct service_running running;
 	struct web_table table;
 	struct web_exchange exchange;
+	struct web_reader exchange_reader;
+	sem_t resumed; /* the exchange, if its handler deferred the answer */
 	char path[160];
 };
 
@@ -339,6 +342,14 @@ wrap(struct life *l)
 		l->svc.tick = wrapped_tick;
 }
 
+static void
+request_resumed(struct web_exchange *x)
+{
+
+	(void)x;
+	sem_post(&current->resumed);
+}
+
 struct life *
 life_start(const struct life_conf *conf)
 {
@@ -360,6 +371,10 @@ life_start(const struct life_conf *conf)
 	if (web_table_init(&l->table, &web, &l->err) == -1)
 		broken("%s", l->err.message);
 	web_exchange_init(&l->exchange, &l->table);
+	l->exchange.reader = &l->exchange_reader;
+	l->exchange.resume = request_resumed;
+	if (sem_init(&l->resumed, 0, 0) == -1)
+		broken("no semaphore for %s", l->svc.name);
 	service_gauges_register(conf->svc, l->path);
 	if (pthread_create(&l->thread, NULL, life_main, l) != 0)
 		broken("no thread for %s", l->svc.name);
@@ -388,6 +403,8 @@ life_stop(struct life *l)
 		broken("%s didn't drain: %s", l->svc.name, l->err.message);
 	service_gauges_register(NULL, NULL);
 	web_exchange_done(&l->exchange);
+	web_reader_close(&l->exchange_reader);
+	sem_destroy(&l->resumed);
 	store_close(l->reader);
 	stream_free(l->s);
 	free(l);
@@ -461,6 +478,8 @@ life_request(struct life *l, const struct step *step, size_t number)
 		buffer_add_text(&x->body, body);
 	machine_draw(number + 1);
 	web_answer(x);
+	while (x->deferred && sem_wait(&l->resumed) == -1)
+		;
 	machine_draw(0);
 	web_head(x);
 	must_live(l);

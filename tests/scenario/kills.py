@@ -34,8 +34,6 @@ def plan_of(instance, rng, passes):
     for name in failpoints_named("stream", "store"):
         if name.startswith("store.migrate."):
             continue  # at the first start only
-        if name == "batch.answered" and instance != "orders":
-            continue  # nobody asks the others anything
         if name == "record.applied" and instance not in INPUTS:
             continue
         if instance == "price-producer" or instance in ("orders",
