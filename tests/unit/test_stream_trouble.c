@@ -296,6 +296,40 @@ stopping_is_bounded_while_the_broker_is_away(void **state)
 	driver_stop(d);
 }
 
+static atomic_int drains;
+
+static void
+note_drain(void)
+{
+
+	atomic_fetch_add(&drains, 1);
+}
+
+/* Whoever waits for the end gives it its time from there on. */
+static void
+stopping_is_told_before_what_is_left_is_sent(void **state)
+{
+	struct stream_conf conf = driver_conf();
+	struct driven *d;
+
+	(void)state;
+	conf.drain_ms = 60000;
+	conf.on_drain = note_drain;
+	d = driver_run(&ledger_service, "one", &conf);
+	WAIT(driver_ready(d));
+	fake_reach(0);
+	assert_int_equal(call_now(d, LEDGER_WRITE, "a"), 201);
+	assert_int_equal(atomic_load(&drains), 0);
+	driver_ask(d);
+	WAIT(atomic_load(&drains) == 1);
+	assert_false(driver_over(d));
+	assert_int_equal(driver_number("SELECT count(*) FROM outbox"), 1);
+	fake_reach(1);
+	driver_stop(d);
+	assert_int_equal(atomic_load(&drains), 1);
+	assert_int_equal(outputs(), 1);
+}
+
 static void
 stopping_runs_the_commands_that_were_queued(void **state)
 {
@@ -408,6 +442,7 @@ main(void)
 	    LEDGER_TEST(service_cannot_end_the_transaction),
 	    LEDGER_TEST(stopping_relays_and_settles_what_is_there),
 	    LEDGER_TEST(stopping_is_bounded_while_the_broker_is_away),
+	    LEDGER_TEST(stopping_is_told_before_what_is_left_is_sent),
 	    LEDGER_TEST(stopping_runs_the_commands_that_were_queued),
 	    LEDGER_TEST(stopping_answers_the_commands_that_cannot_run),
 	    LEDGER_TEST(stopping_before_the_broker_was_ever_reached),
