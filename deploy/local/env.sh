@@ -15,6 +15,8 @@
 #			data/broker) or kafka (Apache Kafka, with data/kafka); by
 #			default the one that has data there, or else embedded
 #	KAFKA_PORT	9092: its port, either's
+#	KAFKA_METRICS_PORT  9404: where Apache Kafka's metrics are; 0 for
+#			nowhere, as where KAFKA_PORT is not 9092
 
 PATH=$PATH:/usr/sbin:/sbin
 LC_ALL=C
@@ -53,9 +55,14 @@ if [ -z "$BROKER" ]; then
 fi
 KAFKA_PORT=${KAFKA_PORT:-$(kept KAFKA_PORT)}
 KAFKA_PORT=${KAFKA_PORT:-9092}
+KAFKA_METRICS_PORT=${KAFKA_METRICS_PORT:-$(kept KAFKA_METRICS_PORT)}
+if [ -z "$KAFKA_METRICS_PORT" ]; then
+	KAFKA_METRICS_PORT=0
+	[ "$KAFKA_PORT" = 9092 ] && KAFKA_METRICS_PORT=9404
+fi
 KAFKA_DATA=$DATA/kafka
 KAFKA_RUN=$RUN/kafka
-export KAFKA_PORT KAFKA_DATA KAFKA_RUN
+export KAFKA_PORT KAFKA_METRICS_PORT KAFKA_DATA KAFKA_RUN
 
 # The table's lines without comments: program, urls, flags.
 table() {

@@ -116,6 +116,7 @@ class System:
         ports = set()
         self.kafka_port = free_port(ports)
         self.controller_port = free_port(ports)
+        self.kafka_metrics_port = free_port(ports)
         self.web_port = free_port(ports)
         self.kafka_data = os.path.join(self.base, "kafka-data")
         self.kafka_process = None
@@ -166,6 +167,7 @@ class System:
         return dict(
             os.environ, KAFKA_PORT=str(self.kafka_port),
             KAFKA_CONTROLLER_PORT=str(self.controller_port),
+            KAFKA_METRICS_PORT=str(self.kafka_metrics_port),
             KAFKA_DATA=self.kafka_data,
             KAFKA_RUN=os.path.join(self.base, "kafka-run"),
             KAFKA_HEAP="256m")
@@ -221,6 +223,7 @@ class System:
                     MILLRACE_DATA=self.data,
                     MILLRACE_PORT=str(self.web_port),
                     MILLRACE_BUILD=os.path.dirname(self.settings.bin),
+                    KAFKA_METRICS_PORT=str(self.kafka_metrics_port),
                     BROKER=self.settings.broker)
 
     def nginx_conf(self, scale=None):
