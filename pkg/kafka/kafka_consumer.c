@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -1099,6 +1100,38 @@ kafka_consumer_commit_failures(const struct kafka_consumer *consumer)
 	return (consumer->commit_failures);
 }
 
+static int
+coordinator_is_away(rd_kafka_resp_err_t code)
+{
+
+	return (code == RD_KAFKA_RESP_ERR_NOT_COORDINATOR ||
+	    code == RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE ||
+	    code == RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS);
+}
+
+/* Asked again while the group's coordinator moves or loads what it has, as it
+ * does when a broker has started. */
+static rd_kafka_resp_err_t
+ask_committed(struct kafka_consumer *consumer,
+    rd_kafka_topic_partition_list_t *list, int timeout_ms)
+{
+	const struct timespec pause = {.tv_nsec = 100000000};
+	int64_t left_ms = timeout_ms,
+		until_us = clock_mono_us() + 1000 * left_ms;
+	rd_kafka_resp_err_t code;
+
+	for (;;) {
+		code = rd_kafka_committed(consumer->client, list, (int)left_ms);
+		if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+			code = list->elems[0].err;
+		left_ms = (until_us - clock_mono_us()) / 1000;
+		if (!coordinator_is_away(code) || left_ms <= 100)
+			return (code);
+		nanosleep(&pause, NULL);
+		left_ms -= 100;
+	}
+}
+
 int
 kafka_consumer_committed(struct kafka_consumer *consumer, const char *topic,
     int partition, int64_t *offset, char *metadata, size_t metadata_size,
@@ -1115,9 +1148,7 @@ kafka_consumer_committed(struct kafka_consumer *consumer, const char *topic,
 	list = rd_kafka_topic_partition_list_new(1);
 	rd_kafka_topic_partition_list_add(list, topic, partition);
 	entry = &list->elems[0];
-	code = rd_kafka_committed(consumer->client, list, timeout_ms);
-	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-		code = entry->err;
+	code = ask_committed(consumer, list, timeout_ms);
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
 		*offset = entry->offset >= 0 ? entry->offset : -1;
 		length = entry->metadata != NULL ? entry->metadata_size : 0;

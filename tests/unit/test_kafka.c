@@ -24,6 +24,7 @@
 
 #define API_PRODUCE 0 /* numbers of Kafka's protocol */
 #define API_FETCH 1
+#define API_OFFSET_FETCH 9
 #define DEADLINE_US (INT64_C(20) * 1000 * 1000)
 #define MOST 512
 
@@ -944,6 +945,15 @@ a_member_reads_from_where_it_says_and_not_what_it_must_not(void **state)
 				     0, 10000, &err),
 		    0);
 	}
+	/* A coordinator that moves is asked again. */
+	member.seen_committed = -5;
+	rd_kafka_mock_push_request_errors(mock, API_OFFSET_FETCH, 2,
+	    RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+	    RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS);
+	assert_int_equal(kafka_consumer_committed(member.consumer, "placed", 0,
+			     &member.seen_committed, NULL, 0, 10000, &err),
+	    0);
+	assert_int_equal(member.seen_committed, 77);
 	assert_int_equal(kafka_consumer_commit_failures(member.consumer), 0);
 	kafka_consumer_free(member.consumer);
 	assert_int_equal(member.revoked, 2);
