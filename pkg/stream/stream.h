@@ -17,7 +17,8 @@
  * names the command that accepts what happened.
  *
  * One thread, the one in stream_run, owns the only writing connection and
- * calls all of a service's functions.  stream_call and the status calls are for any thread.
+ * calls all of a service's functions.  stream_call,
+ * stream_submit and the status calls are for any thread.
  */
 #ifndef MR_STREAM_H
 #define MR_STREAM_H

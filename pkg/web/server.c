@@ -171,8 +171,9 @@ visit_give_back(struct visit *v)
 	pthread_mutex_lock(&server->lock);
 	v->next = server->idle;
 	server->idle = v;
-	if (server->idle_visits++ == 0)
-		pthread_cond_signal(&server->returned);
+	server->idle_visits++;
+	/* Each for one thread: who was signalled may not have come yet. */
+	pthread_cond_signal(&server->returned);
 	if (all_is_over(server))
 		pthread_cond_signal(&server->ended);
 	pthread_mutex_unlock(&server->lock);

@@ -145,7 +145,7 @@ get_gate(struct web_request *req, struct web_response *res)
 }
 
 /* Answered when the test says so; "now" before its handler has returned. */
-#define LATER_MOST 16
+#define LATER_MOST 260 /* as many as may be under way with 4 threads */
 static struct {
 	struct web_request *req;
 	struct web_response *res;
@@ -1474,6 +1474,35 @@ test_deferred_requests_hold_no_thread(void **state)
 	buffer_free(&answer);
 }
 
+/* All threads wait for a request to end, and many end at once: all go on. */
+static void
+test_threads_go_on_when_many_deferred_requests_end(void **state)
+{
+	struct buffer answer = {.data = NULL};
+	int fds[LATER_MOST], gates[4], i;
+	char uri[32];
+
+	(void)state;
+	for (i = 0; i < LATER_MOST; i++) {
+		snprintf(uri, sizeof(uri), "/later/%d", i);
+		fds[i] = defer(uri, 0);
+	}
+	resume_all();
+	for (i = 0; i < LATER_MOST; i++) {
+		assert_int_equal(take_answer(fds[i], &answer), 0);
+		close(fds[i]);
+	}
+	atomic_store(&gate_open, 0);
+	for (i = 0; i < 4; i++)
+		gates[i] = enter_gate(i + 1);
+	atomic_store(&gate_open, 1);
+	for (i = 0; i < 4; i++) {
+		assert_int_equal(take_answer(gates[i], &answer), 0);
+		close(gates[i]);
+	}
+	buffer_free(&answer);
+}
+
 static void
 test_a_request_may_be_resumed_before_its_handler_returns(void **state)
 {
@@ -1792,6 +1821,7 @@ main(void)
 	    SERVED(test_a_client_that_left_harms_nobody),
 	    SERVED(test_a_kept_connection_takes_one_request_after_another),
 	    SERVED(test_deferred_requests_hold_no_thread),
+	    SERVED(test_threads_go_on_when_many_deferred_requests_end),
 	    SERVED(test_a_request_may_be_resumed_before_its_handler_returns),
 	    SERVED(test_a_kept_connection_goes_on_after_a_deferred_answer),
 	    cmocka_unit_test(test_stop_waits_for_deferred_requests),
