@@ -20,7 +20,7 @@
 #include "testing/internal.h"
 
 #define NUDGE INT_MAX /* a kind of command, ours */
-#define PATIENCE_US 10000000
+#define PATIENCE_US 30000000
 #define PEEK_US 100
 #define NUDGE_AFTER_US 20000
 #define FLAGS_MOST 64

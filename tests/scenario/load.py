@@ -30,7 +30,7 @@ def post_until(system, instance, path, body, key, seconds, method="POST",
                given_up=None, web=False):
     """Ask, the service or (web) nginx, until there is an answer that isn't
     a 503, and that got out before the power failed."""
-    deadline = time.monotonic() + seconds * system.settings.slow
+    deadline = time.monotonic() + seconds * system.settings.patience
     headers = {"Idempotency-Key": key} if key else {}
     last = None
     while time.monotonic() < deadline:
@@ -38,7 +38,7 @@ def post_until(system, instance, path, body, key, seconds, method="POST",
         try:
             answer = system.web(method, path, body, headers) if web else \
                 clients.fcgi(system.socket_of(instance), method, path, body,
-                             headers, 20 * system.settings.slow)
+                             headers, 20 * system.settings.patience)
             if answer.status != 503 and cuts == system.power_cuts:
                 return answer
             last = answer
@@ -48,7 +48,7 @@ def post_until(system, instance, path, body, key, seconds, method="POST",
             break
         time.sleep(0.02)
     raise Failure("%s %s: no answer within %d s (last: %r)" % (
-        method, path, seconds * system.settings.slow, last))
+        method, path, seconds * system.settings.patience, last))
 
 
 class Ledger:

@@ -168,7 +168,7 @@ def a_service_manager_is_told(context):
     with tempfile.TemporaryDirectory() as folder:
         manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         manager.bind(os.path.join(folder, "notify"))
-        manager.settimeout(30 * context.settings.slow)
+        manager.settimeout(30 * context.settings.patience)
         process = subprocess.Popen(
             [os.path.join(context.settings.bin, "broker"), "--data",
              os.path.join(folder, "data"), "--listen", "127.0.0.1:%d" %
@@ -188,8 +188,8 @@ def a_service_manager_is_told(context):
             while told == b"WATCHDOG=1":
                 told = manager.recv(99)
             expect(told == b"STOPPING=1", "%s", told)
-            expect(process.wait(30 * context.settings.slow) == 0, "status %s",
-                   process.returncode)
+            expect(process.wait(30 * context.settings.patience) == 0,
+                   "status %s", process.returncode)
         finally:
             process.kill()
             process.wait()

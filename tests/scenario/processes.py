@@ -171,7 +171,7 @@ def upgraded_underneath(context):
         [os.path.join(system.settings.bin, "inventory"), "--brokers",
          "127.0.0.1:%d" % system.kafka_port, "--db",
          system.db_of("inventory"), "--instance", "old"],
-        20 * system.settings.slow)
+        20 * system.settings.patience)
     expect(refused.returncode > 0 and "newer" in refused.stderr +
            refused.stdout, "the old version on the new file: %r", refused)
     adds_up(context)

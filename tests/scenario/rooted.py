@@ -60,7 +60,7 @@ class Root:
     def run(self, program, *arguments, text=None):
         return subprocess.run(
             self.argv(program, *arguments), input=text, capture_output=True,
-            text=True, timeout=60 * self.system.settings.slow, env={
+            text=True, timeout=60 * self.system.settings.patience, env={
                 "PATH": os.environ["PATH"], "TMPDIR": "/data"})
 
     def start(self, program, *arguments):
@@ -148,7 +148,7 @@ def empty_root(context):
         process = system.services[name]
         process.signal(15)
         try:
-            status = process.popen.wait(20 * system.settings.slow)
+            status = process.popen.wait(20 * system.settings.patience)
         except subprocess.TimeoutExpired:
             raise Failure("%s doesn't stop" % name)
         expect(status == 0, "%s: status %d after SIGTERM", name, status)

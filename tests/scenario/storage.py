@@ -155,7 +155,7 @@ def fill(path):
 def post(system):
     return clients.fcgi(system.socket_of("orders"), "POST", "/orders",
                         {"item": "Laptop", "quantity": 1}, {},
-                        30 * system.settings.slow)
+                        30 * system.settings.patience)
 
 
 @scenario(kind="own", small=False)

@@ -40,7 +40,12 @@ class Skip(Exception):
 
 
 class Settings:
-    """What the runner was told; ``slow`` stretches every deadline."""
+    """What the runner was told.
+
+    ``slow`` stretches what the scenarios make last, sessions and pauses, and
+    ``patience`` how long they wait for what has to come: it may come late on
+    a busy machine, and costs nothing where it comes in time.
+    """
 
     def __init__(self, bin_dir, failpoints_dir, slow, small, keep,
                  broker="embedded"):
@@ -48,6 +53,7 @@ class Settings:
         self.bin = bin_dir
         self.failpoints_bin = failpoints_dir
         self.slow = slow
+        self.patience = 3 * slow
         self.small = small
         self.keep = keep
 
@@ -143,7 +149,7 @@ class System:
     def wait_for(self, what, condition, seconds=30, every=0.05):
         """Until condition() is true; returns what it returned.  Errors of
         files and sockets count as not yet."""
-        deadline = time.monotonic() + seconds * self.settings.slow
+        deadline = time.monotonic() + seconds * self.settings.patience
         last = None
         while True:
             try:
@@ -154,7 +160,7 @@ class System:
                 last = error
             if time.monotonic() > deadline:
                 raise Failure("%s: not within %d s (last: %r)" %
-                              (what, seconds * self.settings.slow, last))
+                              (what, seconds * self.settings.patience, last))
             time.sleep(every)
 
     # -- Kafka ------------------------------------------------------------
@@ -259,7 +265,7 @@ class System:
 
     def web(self, method, path, body=None, headers=None):
         return clients.web(self.web_port, method, path, body, headers,
-                           30 * self.settings.slow)
+                           30 * self.settings.patience)
 
     # -- services ---------------------------------------------------------
 
@@ -388,7 +394,7 @@ class System:
 
     def call(self, instance, method, path, body=b"", headers=None):
         return clients.fcgi(self.socket_of(instance), method, path, body,
-                            headers, 30 * self.settings.slow)
+                            headers, 30 * self.settings.patience)
 
     def readiness(self, instance):
         """(ready, the reason given)."""

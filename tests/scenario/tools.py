@@ -22,7 +22,7 @@ def state(system, *words, status=0, brokers=True):
            if not k.startswith("MILLRACE_")}
     done = subprocess.run(argv, capture_output=True, text=True, env=env,
                           stdin=subprocess.DEVNULL,
-                          timeout=120 * system.settings.slow)
+                          timeout=120 * system.settings.patience)
     expect(done.returncode == status, "%s: status %d, not %d: %s%s",
            " ".join(words), done.returncode, status, done.stdout,
            done.stderr)

@@ -233,7 +233,7 @@ def run_checker(system, ledger):
         [program, "state", "verify", "--data", system.data, "--brokers",
          "127.0.0.1:%d" % system.kafka_port, "--acknowledged", acknowledged,
          "--settled"], capture_output=True, text=True,
-        timeout=120 * system.settings.slow)
+        timeout=120 * system.settings.patience)
     if done.returncode != 0:
         raise Failure("the checker says (status %d):\n%s%s" % (
             done.returncode, done.stdout, done.stderr))

@@ -19,7 +19,7 @@
 
 #define DRIVEN_MOST 8
 #define PENS_MOST 8
-#define WAIT_S 20
+#define WAIT_S 60
 
 struct driven {
 	struct stream *s;

@@ -25,7 +25,7 @@
 #include "service/service_internal.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-#define WAIT_MS 10000
+#define WAIT_MS 30000
 
 /* ---- in place of the stream --------------------------------------------- */
 
