@@ -487,19 +487,9 @@ sender_sleep(struct sender *x)
 static void *
 relay_main(void *arg)
 {
-	struct relay *r = arg;
-	struct sender *x;
+	struct sender *x = arg;
 
-	if ((x = calloc(1, sizeof(*x))) == NULL) {
-		relay_trouble(r, "out of memory");
-		return (NULL);
-	}
-	x->relay = r;
-	x->s = r->s;
-	x->limit.per_second = x->limit.burst = r->s->conf
-						   ->log_records_per_second;
-	x->watch_at_us = clock_mono_us() + 1000 * (int64_t)WATCH_MS;
-	while (!atomic_load(&r->stop)) {
+	while (!atomic_load(&x->relay->stop)) {
 		sender_work(x);
 		watch(x);
 		sender_sleep(x);
@@ -514,16 +504,26 @@ int
 relay_start(struct stream *s, struct mr_error *err)
 {
 	struct relay *r = &s->relay;
+	struct sender *x;
 	pthread_attr_t attr;
 	int status;
 
+	if ((x = calloc(1, sizeof(*x))) == NULL)
+		return (mr_error_set(err, MR_FATAL,
+		    "starting the relay's thread: out of memory"));
+	x->relay = r;
+	x->s = s;
+	x->limit.per_second = x->limit.burst = s->conf->log_records_per_second;
+	x->watch_at_us = clock_mono_us() + 1000 * (int64_t)WATCH_MS;
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	status = pthread_create(&r->thread, &attr, relay_main, r);
+	status = pthread_create(&r->thread, &attr, relay_main, x);
 	pthread_attr_destroy(&attr);
-	if (status != 0)
+	if (status != 0) {
+		free(x);
 		return (mr_error_set(err, MR_FATAL,
 		    "starting the relay's thread: %s", strerror(status)));
+	}
 	pthread_setname_np(r->thread, "relay");
 	r->started = 1;
 	return (0);

@@ -22,7 +22,15 @@ void *__wrap_realloc(void *p, size_t size);
 char *__wrap_strdup(const char *text);
 
 static _Atomic int64_t to_go; /* until the one that fails; 0: none does */
+static int64_t chosen; /* its number, for messages */
 static __thread int exempt;
+
+static void
+fail_nth(int64_t n)
+{
+	chosen = n;
+	atomic_store(&to_go, n);
+}
 
 static int
 gone(void)
@@ -132,7 +140,9 @@ call_until_answered(struct driven *d, const char *text)
 			fail_msg("%s: %d, %d: %s", text, status, answer.status,
 			    err.message);
 		if (driver_late(until_us))
-			fail_msg("%s is never answered: %s", text, err.message);
+			fail_msg("%s is never answered: %s (allocation %lld "
+				 "failed)",
+			    text, err.message, (long long)chosen);
 	}
 	if (answer.body.length != strlen(wanted) ||
 	    memcmp(answer.body.data, wanted, answer.body.length) != 0)
@@ -173,8 +183,9 @@ settle(struct driven *d, int64_t turns)
 	    driver_number("SELECT count(*) FROM outbox") > 0 ||
 	    read_outputs(0) + read_outputs(1) < 2 * turns) {
 		if (driver_late(until_us))
-			fail_msg("turn %lld doesn't come to an end",
-			    (long long)turns);
+			fail_msg("turn %lld, in which allocation %lld failed, "
+				 "doesn't come to an end",
+			    (long long)turns, (long long)chosen);
 		d = alive(d);
 		driver_pass_ms(20);
 	}
@@ -194,7 +205,7 @@ turn(struct driven **d, int64_t turns, int64_t n)
 
 	snprintf(value, sizeof(value), "emit:k:r%lld", (long long)turns);
 	snprintf(text, sizeof(text), "c%lld", (long long)turns);
-	atomic_store(&to_go, n);
+	fail_nth(n);
 	fake_put(INPUT, (int)(turns % 2), value);
 	*d = call_until_answered(*d, text);
 	*d = settle(*d, turns);
@@ -233,7 +244,7 @@ life(int64_t turns, int64_t n, int64_t *used)
 	snprintf(value, sizeof(value), "emit:k:r%lld", (long long)turns);
 	snprintf(text, sizeof(text), "c%lld", (long long)turns);
 	fake_put(INPUT, (int)(turns % 2), value);
-	atomic_store(&to_go, n);
+	fail_nth(n);
 	driver_begin(d);
 	d = call_until_answered(d, text);
 	d = settle(d, turns);
@@ -290,7 +301,7 @@ any_allocation_of_opening_may_fail(void **state)
 	conf.db_path = driver.path;
 	while (s == NULL) {
 		memset(&err, 0, sizeof(err));
-		atomic_store(&to_go, ++n);
+		fail_nth(++n);
 		exempt = 0;
 		s = stream_new(&ledger_service, &conf, &err);
 		exempt = 1;
