@@ -126,10 +126,17 @@ copy_pages(struct store *st, const char *partial, int gently,
     struct mr_error *err)
 {
 	sqlite3 *copy = NULL;
-	int rc;
+	int rc, summed = 0;
 
 	rc = sqlite3_open_v2(partial, &copy,
 	    SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+	/* Its first page, which says so, may be written late. */
+	if (rc == SQLITE_OK &&
+	    sqlite3_file_control(st->db, NULL, STORE_FCNTL_SUMS_ASK, &summed) ==
+		SQLITE_OK &&
+	    summed)
+		rc = sqlite3_file_control(copy, NULL, STORE_FCNTL_SUMS_KEEP,
+		    NULL);
 	if (rc == SQLITE_OK)
 		rc = copy_pinned(st, copy, gently);
 	if (rc == SQLITE_OK)

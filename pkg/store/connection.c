@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +15,11 @@
 
 #define BUSY_TIMEOUT_MS 5000
 #define PATIENCE_MS 5000
+#define CHECK_MOST_BYTES ((int64_t)1 << 30)
 #define PROGRESS_STEPS 1000 /* of SQLite's machine, about 20 us */
 
 static pthread_once_t first_once = PTHREAD_ONCE_INIT;
+static atomic_int connections; /* of this process, to whatever file */
 
 static const char sql_common[] = "PRAGMA temp_store = MEMORY;"
 				 "PRAGMA mmap_size = 0;"
@@ -46,12 +49,17 @@ static int
 connect_file(struct store *st, int flags, int64_t busy_timeout_ms,
     struct mr_error *err)
 {
-	int rc;
+	int rc, spare = STORE_SUM_SIZE;
 
 	rc = sqlite3_open_v2(st->path, &st->db,
 	    flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+	if (st->db != NULL)
+		atomic_fetch_add(&connections, 1);
 	if (rc != SQLITE_OK)
 		return (store_fail(st, err, rc, "open"));
+	/* Of a new file; one that is there is as its header says. */
+	(void)sqlite3_file_control(st->db, NULL, SQLITE_FCNTL_RESERVE_BYTES,
+	    &spare);
 	(void)sqlite3_busy_timeout(st->db, (int)busy_timeout_ms);
 	(void)sqlite3_db_config(st->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	(void)sqlite3_db_config(st->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0,
@@ -67,7 +75,7 @@ first_use(void)
 {
 
 	store_log_init();
-	store_watch_syncs();
+	store_vfs_install();
 }
 
 static struct store *
@@ -102,6 +110,7 @@ disconnect(struct store *st)
 		log_error("close failed", "path", st->path, "reason",
 		    sqlite3_errmsg(st->db));
 	st->db = NULL;
+	atomic_fetch_sub(&connections, 1);
 }
 
 /* ---- opening for writing ------------------------------------------------ */
@@ -184,12 +193,40 @@ checkpoint(struct store *st, int alone, struct mr_error *err)
 	return (store_fail(st, err, rc, "checkpoint"));
 }
 
+/* Closing its index would drop the locks of a connection to the same file. */
+static int
+check_log(const char *path, struct mr_error *err)
+{
+	return (store_check_log(path, atomic_load(&connections) == 0, err));
+}
+
+/*
+ * A page that changed is found when it is read; this finds more, the rules of
+ * tables and the structure of the whole, and costs 5 s a gigabyte.
+ */
+static int
+check_after_crash(struct store *st, struct mr_error *err)
+{
+	int64_t start_us = clock_mono_us(), bytes = size_of(st->path, "");
+
+	if (bytes > CHECK_MOST_BYTES) {
+		log_info("too large to be checked after an unclean exit",
+		    "path", st->path, "bytes", log_i64(bytes));
+		return (0);
+	}
+	if (store_check_damage(st, err) != 0)
+		return (-1);
+	log_info("checked after an unclean exit", "path", st->path, "took_ms",
+	    log_i64((clock_mono_us() - start_us) / 1000));
+	return (0);
+}
+
 /* With the pen in hand. */
 static int
 open_held(struct store *st, const struct store_options *options,
     struct mr_error *err)
 {
-	int64_t application = 0, start_us;
+	int64_t application = 0;
 	int alone = pen_alone(st->pen), unclean;
 
 	if (store_check_replaced(st->path, err) != 0)
@@ -197,7 +234,8 @@ open_held(struct store *st, const struct store_options *options,
 	unclean = alone &&
 	    (size_of(st->path, "-wal") > 0 ||
 		size_of(st->path, "-journal") > 0);
-	if (make_file(st->path, err) != 0 ||
+	if ((alone && check_log(st->path, err) != 0) ||
+	    make_file(st->path, err) != 0 ||
 	    connect_file(st, SQLITE_OPEN_READWRITE,
 		options->busy_timeout_ms > 0 ? options->busy_timeout_ms :
 					       BUSY_TIMEOUT_MS,
@@ -208,13 +246,8 @@ open_held(struct store *st, const struct store_options *options,
 		return (-1);
 	if (application != 0 && application != STORE_APPLICATION_ID)
 		return (store_migrate(st, options, err));
-	if (unclean) {
-		start_us = clock_mono_us();
-		if (store_check_damage(st, err) != 0)
-			return (-1);
-		log_info("checked after an unclean exit", "path", st->path,
-		    "took_ms", log_i64((clock_mono_us() - start_us) / 1000));
-	}
+	if (unclean && check_after_crash(st, err) != 0)
+		return (-1);
 	if (to_wal(st, err) != 0 || store_exec(st, sql_writer, err) != 0 ||
 	    store_prepare_own(st, err) != 0 ||
 	    store_migrate(st, options, err) != 0 ||
@@ -269,6 +302,7 @@ open_as_is(struct store *st, struct mr_error *err)
 	int64_t application = 0;
 
 	if (store_check_replaced(st->path, err) != 0 ||
+	    check_log(st->path, err) != 0 ||
 	    connect_file(st, SQLITE_OPEN_READWRITE, BUSY_TIMEOUT_MS, err) !=
 		0 ||
 	    store_find(st, err, &application, sql_application) != 1)

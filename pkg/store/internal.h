@@ -70,11 +70,35 @@ int store_bug(struct store *st, struct mr_error *err, const char *what,
 /* store_log_init -- SQLite's own log goes to ours; before its first use. */
 void store_log_init(void);
 
-/* ---- sync.c ------------------------------------------------------------- */
+/* ---- vfs.c -------------------------------------------------------------- */
 
-/* store_watch_syncs -- put how long syncs take into the metrics, from the
- * next file that is opened.  Once a process. */
-void store_watch_syncs(void);
+/*
+ * store_vfs_install -- measure syncs and keep sums of pages, from the next
+ * file that is opened.  Once a process.  A new file has sums if its header
+ * leaves room, see SQLITE_FCNTL_RESERVE_BYTES; a page read that differs from
+ * what was written is SQLITE_CORRUPT.
+ */
+void store_vfs_install(void);
+#define STORE_SUM_SIZE 8 /* bytes that each page leaves free */
+/*
+ * For sqlite3_file_control: does this file have sums (an int)?  Keep them in
+ * this one, whose first page isn't written yet (nothing).
+ */
+#define STORE_FCNTL_SUMS_ASK 0x4d6901
+#define STORE_FCNTL_SUMS_KEEP 0x4d6902
+
+/* ---- wal.c -------------------------------------------------------------- */
+
+/*
+ * store_check_log -- is the write-ahead log as it was written?
+ *
+ * SQLite takes a log up to its first bad frame, as the last thing that was
+ * written before a crash may be torn.  This tells such an end, which nobody
+ * was answered for, from damage to what was committed, by the log's index, too
+ * (${and_index}), which takes that this process has no connection to the file.
+ * Nobody may be writing.  0, or -1: FATAL if it is damaged, with what to do.
+ */
+int store_check_log(const char *path, int and_index, struct mr_error *err);
 
 /* ---- check.c ------------------------------------------------------------ */
 

@@ -22,6 +22,11 @@
  * the call was a programming error.  Whatever goes wrong in a transaction
  * and isn't a REJECT is remembered until it ends, see store_trouble.
  *
+ * Each page of a file that was made since there are sums has one, compared
+ * when it is read from the file: what changed on disk is FATAL, and the
+ * message says to put a backup back.  Another program's writes look the same
+ * once it has checkpointed them, but for pages that it made anew (VACUUM).
+ *
  * Times are milliseconds since the epoch.  In builds with failpoints:
  * store.begin, store.commit.before (error: a full disk), store.commit.after,
  * store.migrate.sql, store.migrate.done.
@@ -66,7 +71,8 @@ struct store_options {
  * Refuses network and FUSE file systems, files of another application, of
  * another service or of a newer version, schemas with deferred constraints
  * or without NOT NULL primary keys, and, after an unclean exit (a log was
- * left behind and no other process has the file), files that fail
+ * left behind and no other process has the file), logs of which a committed
+ * transaction is damaged or missing, and files of up to 1 GiB that fail
  * quick_check; each message names the path and what to do.
  *
  * Each migration and its version bump are one transaction, with foreign keys

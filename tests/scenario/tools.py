@@ -151,6 +151,7 @@ def make_older(system, service):
         own.execute("DELETE FROM schema_versions WHERE component = 'core'"
                     " AND version = 2")
         own.execute("PRAGMA user_version = %d" % (version - 1))
+    own.execute("VACUUM")  # or its pages would have no more their sums
     return version - 1
 
 

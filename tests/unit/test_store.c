@@ -2013,6 +2013,35 @@ open_keeping(const struct store_migration *own, int64_t keep,
 	return (store_open(&options, err));
 }
 
+/* As made before pages had sums: their last bytes are data. */
+static void
+file_without_sums_stays_so_and_is_copied(void **state)
+{
+	unsigned char header[100];
+	struct mr_error err = {0};
+	struct store *st;
+	FILE *file;
+
+	(void)state;
+	meddle("PRAGMA journal_mode = WAL");
+	st = must_open(own_1);
+	add_item(st, "a");
+	must(store_begin(st, &err));
+	must(store_run(st, &err,
+	    "INSERT INTO thing (b) VALUES (randomblob(100000))"));
+	must(store_commit(st, &err));
+	must(store_backup(st, beside(".copy"), &err));
+	store_close(st);
+	assert_non_null(file = fopen(path, "r"));
+	assert_int_equal(fread(header, 1, 100, file), 100);
+	(void)fclose(file);
+	assert_int_equal(header[20], 0);
+	assert_int_equal(rename(beside(".copy"), path), 0);
+	st = must_open(own_1);
+	assert_int_equal(count_items(st), 1);
+	store_close(st);
+}
+
 static void
 upgrade_is_preceded_by_a_backup(void **state)
 {
@@ -2455,6 +2484,7 @@ main(void)
 	    TEST(reader_sees_what_is_committed_and_nothing_else),
 	    TEST(reader_is_interrupted_at_its_deadline),
 	    TEST(backup_is_whole_and_does_not_overwrite),
+	    TEST(file_without_sums_stays_so_and_is_copied),
 	    TEST(upgrade_is_preceded_by_a_backup),
 	    TEST(so_many_upgrade_backups_are_kept_and_no_more),
 	    TEST(without_room_for_a_backup_nothing_is_migrated),

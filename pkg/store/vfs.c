@@ -1,0 +1,305 @@
+/*
+ * vfs -- what is put between SQLite and its own file system.
+ *
+ * It is a copy of that with another xOpen, and its files are the original's,
+ * with a copy of their methods and some bytes behind them.  Two things differ
+ * from it.  How long syncs take is measured.  And each page of a database has
+ * a sum over it in its last eight bytes, which is made when the page is
+ * written into the file and compared when it is read from there: a byte that
+ * changed on disk is SQLITE_CORRUPT, and never an answer.
+ *
+ * SQLite keeps these bytes free when the header says so, at offset 20; who
+ * knows nothing of sums can read the file.  Pages in the write-ahead log
+ * carry old ones, but the log has sums of its own, which wal.c looks at.
+ * A sum of zero is none: what another program writes anew has that.
+ */
+#include <endian.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "metrics/metrics.h"
+#include "store/internal.h"
+
+#define METHODS_MOST 8 /* SQLite's unix system has one table a way to lock */
+#define PAGE_SIZE 4096 /* of files with sums; SQLite's default */
+#define SUM_SIZE STORE_SUM_SIZE
+#define HEADER_SIZE 100 /* of a database, as read when it is opened */
+#define AT_PAGE_SIZE 16
+#define AT_SPARE 20
+
+static sqlite3_vfs watched;
+static int (*open_plainly)(sqlite3_vfs *vfs, const char *name,
+    sqlite3_file *file, int flags, int *out_flags);
+static struct metric *seconds;
+static int plain_size; /* of a file of SQLite's own */
+
+/* Guards adding; what is there stays. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct watched_methods {
+	sqlite3_io_methods methods; /* the first: a file's points here */
+	const sqlite3_io_methods *plain;
+} known[METHODS_MOST];
+static int known_count;
+
+/* Behind SQLite's own part of a file. */
+struct extra {
+	const char *name;
+	int is_database;
+	enum { SUMS_UNKNOWN, SUMS_NONE, SUMS_KEPT, SUMS_SPOILT } sums;
+};
+
+static const sqlite3_io_methods *
+plain_of(const sqlite3_file *file)
+{
+	const struct watched_methods *own = (const void *)file->pMethods;
+
+	return (own->plain);
+}
+
+static struct extra *
+extra_of(sqlite3_file *file)
+{
+	return ((struct extra *)(void *)((char *)file + plain_size));
+}
+
+static int
+sync_watched(sqlite3_file *file, int flags)
+{
+	int64_t began_us = clock_mono_us();
+	int rc = plain_of(file)->xSync(file, flags);
+
+	metric_observe_us(seconds, clock_mono_us() - began_us);
+	return (rc);
+}
+
+/* ---- sums --------------------------------------------------------------- */
+
+/*
+ * Two sums of 32 bits as in SQLite's log, where a change of any one word
+ * shows in both or one; begun with the page's number, for a page that was
+ * written to another one's place.
+ */
+static uint64_t
+sum_of(const unsigned char *page, int64_t number)
+{
+	uint32_t a = (uint32_t)number, b = 0x4d696c72, words[2];
+	size_t i;
+
+	for (i = 0; i < PAGE_SIZE - SUM_SIZE; i += sizeof(words)) {
+		memcpy(words, page + i, sizeof(words));
+		a += le32toh(words[0]) + b;
+		b += le32toh(words[1]) + a;
+	}
+	return (((uint64_t)b << 32 | a) | (a == 0 && b == 0));
+}
+
+static uint64_t
+sum_in(const unsigned char *page)
+{
+	uint64_t sum;
+
+	memcpy(&sum, page + PAGE_SIZE - SUM_SIZE, sizeof(sum));
+	return (le64toh(sum));
+}
+
+/* The header says whether there are sums. */
+static void
+learn(struct extra *x, const unsigned char *header)
+{
+	int size = header[AT_PAGE_SIZE] << 8 | header[AT_PAGE_SIZE + 1];
+
+	if (memcmp(header, "SQLite format 3", 16) != 0)
+		return; /* SQLite says so */
+	if (header[AT_SPARE] == 0)
+		x->sums = SUMS_NONE;
+	else
+		x->sums = header[AT_SPARE] == SUM_SIZE && size == PAGE_SIZE ?
+		    SUMS_KEPT :
+		    SUMS_SPOILT;
+}
+
+static int
+is_page(int size, sqlite3_int64 offset)
+{
+	return (size == PAGE_SIZE && offset % PAGE_SIZE == 0);
+}
+
+/*
+ * If what is damaged is the byte that says whether there are sums, then the
+ * first page's is right with the byte put right.
+ */
+static int
+lost_its_sums(const unsigned char *page)
+{
+	unsigned char copy[PAGE_SIZE];
+
+	memcpy(copy, page, PAGE_SIZE);
+	copy[AT_SPARE] = SUM_SIZE;
+	return (page[AT_SPARE] == 0 && sum_in(page) == sum_of(copy, 1));
+}
+
+static int
+is_damaged(const struct extra *x, const unsigned char *page,
+    sqlite3_int64 offset)
+{
+	if (x->sums == SUMS_SPOILT)
+		return (1);
+	if (x->sums == SUMS_NONE)
+		return (offset == 0 && lost_its_sums(page));
+	return (x->sums == SUMS_KEPT && sum_in(page) != 0 &&
+	    sum_in(page) != sum_of(page, offset / PAGE_SIZE + 1));
+}
+
+/* The file ends within this page; what isn't there reads as zeros, and SQLite
+ * would make do with it. */
+static int
+is_cut(const struct extra *x, const unsigned char *page)
+{
+	return (x->sums == SUMS_KEPT &&
+	    (page[0] != 0 || memcmp(page, page + 1, PAGE_SIZE - 1) != 0));
+}
+
+static int
+read_compared(sqlite3_file *file, void *bytes, int size, sqlite3_int64 offset)
+{
+	struct extra *x = extra_of(file);
+	int rc = plain_of(file)->xRead(file, bytes, size, offset);
+
+	if (rc == SQLITE_OK && x->is_database && offset == 0 &&
+	    size >= HEADER_SIZE)
+		learn(x, bytes);
+	if (!x->is_database || !is_page(size, offset))
+		return (rc);
+	if (rc == SQLITE_IOERR_SHORT_READ ?
+		!is_cut(x, bytes) :
+		rc != SQLITE_OK || !is_damaged(x, bytes, offset))
+		return (rc);
+	sqlite3_log(SQLITE_CORRUPT, "page %lld of %s isn't what was written",
+	    (long long)(offset / PAGE_SIZE + 1), x->name);
+	return (SQLITE_CORRUPT);
+}
+
+/* A file that was empty when it was opened has a header by now, or this is
+ * its first page. */
+static void
+learn_to_write(struct extra *x, sqlite3_file *file, const void *bytes, int size,
+    sqlite3_int64 offset)
+{
+	unsigned char header[HEADER_SIZE];
+
+	if (offset == 0 && size >= HEADER_SIZE)
+		learn(x, bytes);
+	else if (x->sums == SUMS_UNKNOWN &&
+	    plain_of(file)->xRead(file, header, sizeof(header), 0) == SQLITE_OK)
+		learn(x, header);
+}
+
+static int
+write_summed(sqlite3_file *file, const void *bytes, int size,
+    sqlite3_int64 offset)
+{
+	struct extra *x = extra_of(file);
+	unsigned char page[PAGE_SIZE];
+	uint64_t sum;
+
+	if (x->is_database)
+		learn_to_write(x, file, bytes, size, offset);
+	if (!x->is_database || x->sums != SUMS_KEPT || !is_page(size, offset))
+		return (plain_of(file)->xWrite(file, bytes, size, offset));
+	memcpy(page, bytes, PAGE_SIZE - SUM_SIZE);
+	sum = htole64(sum_of(page, offset / PAGE_SIZE + 1));
+	memcpy(page + PAGE_SIZE - SUM_SIZE, &sum, SUM_SIZE);
+	return (plain_of(file)->xWrite(file, page, size, offset));
+}
+
+/* Pages are read whole, or their sums could not be compared. */
+static int
+characteristics_whole(sqlite3_file *file)
+{
+	return (plain_of(file)->xDeviceCharacteristics(file) &
+	    ~SQLITE_IOCAP_SUBPAGE_READ);
+}
+
+static int
+control_sums(sqlite3_file *file, int op, void *arg)
+{
+	struct extra *x = extra_of(file);
+
+	if (op == STORE_FCNTL_SUMS_ASK) {
+		*(int *)arg = x->sums == SUMS_KEPT;
+		return (SQLITE_OK);
+	}
+	if (op == STORE_FCNTL_SUMS_KEEP) {
+		x->sums = SUMS_KEPT;
+		return (SQLITE_OK);
+	}
+	return (plain_of(file)->xFileControl(file, op, arg));
+}
+
+/* ---- files -------------------------------------------------------------- */
+
+/* The watched copy of a table of methods; NULL if there are too many. */
+static const sqlite3_io_methods *
+watch(const sqlite3_io_methods *plain)
+{
+	const sqlite3_io_methods *found = NULL;
+	int i;
+
+	pthread_mutex_lock(&lock);
+	for (i = 0; i < known_count && known[i].plain != plain; i++)
+		;
+	if (i == known_count && i < METHODS_MOST) {
+		known[i].methods = *plain;
+		known[i].methods.xSync = sync_watched;
+		known[i].methods.xRead = read_compared;
+		known[i].methods.xWrite = write_summed;
+		known[i].methods.xFileControl = control_sums;
+		known[i].methods.xDeviceCharacteristics = characteristics_whole;
+		known[i].plain = plain;
+		known_count++;
+	}
+	if (i < known_count)
+		found = &known[i].methods;
+	pthread_mutex_unlock(&lock);
+	return (found);
+}
+
+static int
+open_watched(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags,
+    int *out_flags)
+{
+	int rc = open_plainly(vfs, name, file, flags, out_flags);
+	const sqlite3_io_methods *methods;
+
+	if (rc != SQLITE_OK || file->pMethods == NULL)
+		return (rc);
+	if ((methods = watch(file->pMethods)) == NULL) {
+		(void)file->pMethods->xClose(file);
+		file->pMethods = NULL;
+		return (SQLITE_CANTOPEN);
+	}
+	file->pMethods = methods;
+	*extra_of(file) = (struct extra){.name = name,
+	    .is_database = (flags & SQLITE_OPEN_MAIN_DB) != 0};
+	return (SQLITE_OK);
+}
+
+void
+store_vfs_install(void)
+{
+	const sqlite3_vfs *plain = sqlite3_vfs_find(NULL);
+
+	if (plain == NULL)
+		return; /* opening will say why */
+	seconds = metrics_histogram("millrace_fsync_duration_seconds", NULL,
+	    "Time that each sync of a state file to disk took.");
+	open_plainly = plain->xOpen;
+	plain_size = (plain->szOsFile + 15) & ~15;
+	watched = *plain;
+	watched.zName = "millrace";
+	watched.szOsFile = plain_size + (int)sizeof(struct extra);
+	watched.pNext = NULL;
+	watched.xOpen = open_watched;
+	(void)sqlite3_vfs_register(&watched, 1);
+}

@@ -1,0 +1,615 @@
+/*
+ * store: a byte that changed in a file at rest is found, and the restore
+ * named, or it changes nothing: neither a crash nor another answer.
+ *
+ * A small file with all kinds of pages is made once, closed or killed with a
+ * log.  Each trial puts it back, changes a byte, opens it, reads all rows and
+ * writes one.  The headers' bytes are changed in turn, of the others FLIPS
+ * (300; "all": each one) drawn by SEED.
+ */
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/log.h"
+#include "store/store.h"
+
+#define FLIPS 300
+#define PAGE 4096
+#define FRAME (24 + PAGE)
+
+/* This test's power doesn't fail. */
+int __wrap_fdatasync(int fd);
+int __wrap_fsync(int fd);
+
+int
+__wrap_fdatasync(int fd)
+{
+	(void)fd;
+	return (0);
+}
+
+int
+__wrap_fsync(int fd)
+{
+	(void)fd;
+	return (0);
+}
+
+/* ---- the file ----------------------------------------------------------- */
+
+static const char sql_schema[] =
+    "CREATE TABLE item (name TEXT NOT NULL PRIMARY KEY,"
+    " quantity INTEGER NOT NULL, note TEXT UNIQUE) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE thing (id INTEGER PRIMARY KEY, r REAL, b BLOB) STRICT;"
+    "CREATE INDEX thing_by_r ON thing (r);"
+    "CREATE TABLE gone (id INTEGER PRIMARY KEY, b BLOB) STRICT;"
+    "CREATE VIRTUAL TABLE word USING fts5(body);";
+static const struct store_migration core[] =
+    {{1, "core", "CREATE TABLE core (id INTEGER PRIMARY KEY) STRICT"}, {0}};
+static const struct store_migration own[] = {{1, "tables", sql_schema}, {0}};
+
+static const char sql_item[] =
+    "INSERT INTO item (name, quantity, note) VALUES (?1, ?2, ?1 || '!')";
+static const char sql_thing[] = "INSERT INTO thing (r, b) VALUES (?1, ?2)";
+static const char sql_gone[] = "INSERT INTO gone (b) VALUES (zeroblob(9000))";
+static const char sql_word[] = "INSERT INTO word (body) VALUES (?1)";
+static const char sql_checkpoint[] = "PRAGMA wal_checkpoint(PASSIVE)";
+static const char sql_small_cache[] = "PRAGMA cache_size = 8";
+/* All that a reader could be told, by table and by index. */
+static const char sql_all[] =
+    "SELECT name || quantity || note FROM item"
+    " UNION ALL SELECT note FROM (SELECT note FROM item ORDER BY note)"
+    " UNION ALL SELECT id || ',' || r || ',' || hex(b) FROM thing"
+    " UNION ALL SELECT r FROM (SELECT r FROM thing WHERE r > 0 ORDER BY r)"
+    " UNION ALL SELECT body FROM word"
+    " UNION ALL SELECT rowid FROM word WHERE word MATCH 'common'"
+    " UNION ALL SELECT count(*) || ',' || sum(length(b)) FROM gone"
+    " UNION ALL SELECT service FROM store_identity"
+    " UNION ALL SELECT component || version || name FROM schema_versions"
+    " UNION ALL SELECT name || sql FROM sqlite_schema WHERE sql IS NOT NULL";
+
+static char folder[PATH_MAX];
+static char path[PATH_MAX + 16];
+
+enum part { FILE_ITSELF, FILE_LOG, FILE_INDEX, PARTS };
+static const char *const suffixes[PARTS] = {"", "-wal", "-shm"};
+
+/* What is put back before each trial, and what a reader is told of it. */
+static struct kept {
+	unsigned char *bytes[PARTS];
+	size_t sizes[PARTS]; /* 0: there is none */
+	uint64_t told;
+	unsigned seed;
+} kept;
+
+static const char *
+name_of(enum part part)
+{
+	static char names[PARTS][PATH_MAX + 32];
+
+	(void)snprintf(names[part], sizeof(names[part]), "%s%s", path,
+	    suffixes[part]);
+	return (names[part]);
+}
+
+static struct store *
+open_file(struct mr_error *err)
+{
+	const struct store_options options = {.path = path,
+	    .service = "damaged",
+	    .core = core,
+	    .own = own};
+
+	return (store_open(&options, err));
+}
+
+#define demand(x)                                                          \
+	do {                                                               \
+		if (!(x)) {                                                \
+			(void)fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, \
+			    __LINE__, #x, err.message);                    \
+			_exit(99);                                         \
+		}                                                          \
+	} while (0)
+
+static void
+add_rows(struct store *st, int from, int count)
+{
+	struct mr_error err = {0};
+	static char filler[9000];
+	char name[64];
+	int i;
+
+	memset(filler, 'f', sizeof(filler));
+	demand(store_begin(st, &err) == 0);
+	for (i = from; i < from + count; i++) {
+		(void)snprintf(name, sizeof(name), "name %d common", i);
+		demand(store_run(st, &err, sql_item, store_text(name),
+			   store_i64(i)) == 1);
+		demand(store_run(st, &err, sql_word, store_text(name)) == 1);
+		demand(store_run(st, &err, sql_thing, store_f64(i + 0.5),
+			   store_blob(filler, i % 10 == 0 ? 9000 : 30)) == 1);
+	}
+	demand(store_commit(st, &err) == 0);
+}
+
+/* A transaction of many pages, of which most are in the log already. */
+static void
+roll_back_much(struct store *st)
+{
+	struct mr_error err = {0};
+	int i;
+
+	demand(store_run(st, &err, sql_small_cache) != -1);
+	demand(store_begin(st, &err) == 0);
+	for (i = 0; i < 40; i++)
+		demand(store_run(st, &err, sql_gone) == 1);
+	store_rollback(st);
+}
+
+struct making {
+	int killed; /* with the log, or closed */
+	int rolled_back;
+	int commits; /* of a row, after the checkpoint */
+};
+
+static void
+make(const struct making *how)
+{
+	struct mr_error err = {0};
+	struct store *st = open_file(&err);
+	int i;
+
+	demand(st != NULL);
+	add_rows(st, 0, 60);
+	demand(store_begin(st, &err) == 0);
+	for (i = 0; i < 4; i++)
+		demand(store_run(st, &err, sql_gone) == 1);
+	demand(store_commit(st, &err) == 0);
+	demand(store_begin(st, &err) == 0);
+	demand(store_run(st, &err, "DELETE FROM gone WHERE id > 1") == 3);
+	demand(store_commit(st, &err) == 0);
+	/* What follows is a log begun anew, before frames of the old one. */
+	demand(store_run(st, &err, sql_checkpoint) != -1);
+	if (how->rolled_back)
+		roll_back_much(st);
+	for (i = 0; i < how->commits; i++)
+		add_rows(st, 100 + i, 1);
+	if (how->killed)
+		(void)raise(SIGKILL);
+	store_close(st);
+	_exit(0);
+}
+
+/* ---- what is read from it ----------------------------------------------- */
+
+static void
+hash_on(uint64_t *hash, const void *bytes, size_t length)
+{
+	const unsigned char *p = bytes;
+
+	for (; length > 0; length--, p++)
+		*hash = (*hash ^ *p) * 0x100000001b3;
+}
+
+/* A number for all rows.  0 or -1. */
+static int
+read_all(struct store *st, uint64_t *told, struct mr_error *err)
+{
+	struct store_rows *rows = store_query(st, err, sql_all);
+	const void *bytes;
+	size_t length;
+	int more;
+
+	*told = 0xcbf29ce484222325;
+	if (rows == NULL)
+		return (-1);
+	while ((more = store_next(rows, err)) == 1) {
+		bytes = store_get_blob(rows, 0, &length);
+		hash_on(told, bytes, length);
+		hash_on(told, "\n", 1);
+	}
+	store_rows_done(rows);
+	return (more);
+}
+
+static void
+put_file(enum part part, const unsigned char *bytes, size_t size)
+{
+	int fd = open(name_of(part), O_RDWR | O_CREAT | O_TRUNC, 0660);
+
+	assert_int_not_equal(fd, -1);
+	assert_int_equal(write(fd, bytes, size), size);
+	(void)close(fd);
+}
+
+static void
+put_back(void)
+{
+	enum part part;
+
+	for (part = 0; part < PARTS; part++) {
+		(void)unlink(name_of(part));
+		if (kept.sizes[part] > 0)
+			put_file(part, kept.bytes[part], kept.sizes[part]);
+	}
+}
+
+static void
+keep(enum part part)
+{
+	struct stat file;
+	int fd = open(name_of(part), O_RDONLY);
+
+	free(kept.bytes[part]);
+	kept.bytes[part] = NULL;
+	kept.sizes[part] = 0;
+	if (fd == -1)
+		return;
+	assert_int_equal(fstat(fd, &file), 0);
+	kept.sizes[part] = (size_t)file.st_size;
+	kept.bytes[part] = malloc(kept.sizes[part] + 1);
+	assert_non_null(kept.bytes[part]);
+	assert_int_equal(read(fd, kept.bytes[part], kept.sizes[part]),
+	    kept.sizes[part]);
+	(void)close(fd);
+}
+
+static void
+make_and_keep(const struct making *how)
+{
+	struct mr_error err = {0};
+	struct store *st;
+	enum part part;
+	pid_t pid;
+	int status;
+
+	for (part = 0; part < PARTS; part++)
+		(void)unlink(name_of(part));
+	assert_int_not_equal(pid = fork(), -1);
+	if (pid == 0)
+		make(how);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(how->killed ? WIFSIGNALED(status) : status == 0);
+	for (part = 0; part < PARTS; part++)
+		keep(part);
+	assert_true(kept.sizes[FILE_ITSELF] > (size_t)20 * PAGE);
+	assert_true(how->killed ? kept.sizes[FILE_LOG] > (size_t)20 * FRAME :
+				  kept.sizes[FILE_LOG] == 0);
+	if ((st = open_file(&err)) == NULL)
+		fail_msg("as it was made: %s", err.message);
+	assert_int_equal(read_all(st, &kept.told, &err), 0);
+	store_close(st);
+}
+
+/* ---- a trial ------------------------------------------------------------ */
+
+static int found, harmless;
+
+static void
+check_reason(const char *what, const struct mr_error *err)
+{
+	if (err->kind != MR_FATAL ||
+	    strstr(err->message, "millrace state restore") == NULL)
+		fail_msg("SEED=%u: %s: %s: %s", kept.seed, what,
+		    mr_error_kind_name(err->kind), err->message);
+	found++;
+}
+
+/* All rows as they were, another one, and the end; or a good reason. */
+static void
+use(struct store *st, const char *what)
+{
+	struct mr_error err = {0};
+	uint64_t told;
+
+	if (read_all(st, &told, &err) != 0) {
+		check_reason(what, &err);
+		return;
+	}
+	if (told != kept.told)
+		fail_msg("SEED=%u: %s: other rows than were written", kept.seed,
+		    what);
+	if (store_begin(st, &err) != 0 ||
+	    store_run(st, &err, sql_item, store_text("last"), store_i64(1)) ==
+		-1 ||
+	    store_commit(st, &err) != 0) {
+		store_rollback(st);
+		check_reason(what, &err);
+		return;
+	}
+	harmless++;
+}
+
+static void
+flip(enum part part, size_t offset, unsigned char mask)
+{
+	struct mr_error err = {0};
+	struct store *st;
+	char what[96];
+
+	put_back();
+	kept.bytes[part][offset] ^= mask;
+	put_file(part, kept.bytes[part], kept.sizes[part]);
+	kept.bytes[part][offset] ^= mask;
+	(void)snprintf(what, sizeof(what), "byte %zu of x%s ^ 0x%02x", offset,
+	    suffixes[part], mask);
+	if ((st = open_file(&err)) == NULL)
+		check_reason(what, &err);
+	else
+		use(st, what);
+	store_close(st);
+}
+
+static unsigned char
+mask_drawn(unsigned *seed)
+{
+	unsigned drawn = (unsigned)rand_r(seed);
+
+	/* A single bit as often as any other change. */
+	return ((unsigned char)(drawn % 2 ? 1u << (drawn / 2 % 8) :
+					    1 + drawn / 2 % 255));
+}
+
+static void
+flip_range(enum part part, size_t from, size_t to, unsigned *seed)
+{
+	for (; from < to && from < kept.sizes[part]; from++)
+		flip(part, from, mask_drawn(seed));
+}
+
+static void
+flip_all(unsigned *seed)
+{
+	enum part part;
+
+	for (part = 0; part < PARTS; part++)
+		flip_range(part, 0, kept.sizes[part], seed);
+}
+
+/* The headers, and some of all. */
+static void
+flip_some(int count, unsigned *seed)
+{
+	size_t at, all = 0, i;
+	enum part part;
+	int n;
+
+	flip(FILE_ITSELF, 20, 8); /* whether there are sums */
+	flip_range(FILE_ITSELF, 0, 108, seed);
+	flip_range(FILE_LOG, 0, 32, seed);
+	for (i = 32; i < kept.sizes[FILE_LOG]; i += (size_t)5 * FRAME)
+		flip_range(FILE_LOG, i, i + 24, seed);
+	flip_range(FILE_INDEX, 0, 136, seed);
+	for (part = 0; part < PARTS; part++)
+		all += kept.sizes[part];
+	for (n = 0; n < count; n++) {
+		at = ((size_t)rand_r(seed) << 16 ^ (size_t)rand_r(seed)) % all;
+		for (part = 0; at >= kept.sizes[part]; part++)
+			at -= kept.sizes[part];
+		flip(part, at, mask_drawn(seed));
+	}
+}
+
+static void
+flip_many(const struct making *how)
+{
+	const char *given = getenv("SEED"), *count = getenv("FLIPS");
+	unsigned seed = given != NULL ? (unsigned)strtoul(given, NULL, 10) :
+					(unsigned)time(NULL);
+
+	found = harmless = 0;
+	kept.seed = seed;
+	make_and_keep(how);
+	if (count != NULL && strcmp(count, "all") == 0)
+		flip_all(&seed);
+	else
+		flip_some(count != NULL ? atoi(count) : FLIPS, &seed);
+	print_message("# SEED=%u: %d found, %d harmless\n", kept.seed, found,
+	    harmless);
+}
+
+/* ---- the tests ---------------------------------------------------------- */
+
+static void
+a_changed_byte_of_a_closed_file_is_found(void **state)
+{
+	static const struct making how = {0, 0, 3};
+
+	(void)state;
+	flip_many(&how);
+	assert_true(found > 100);
+	/* Pages that nobody reads, of which there are few. */
+	assert_true(harmless * 2 < found);
+}
+
+static void
+a_changed_byte_beside_a_log_is_found_or_harmless(void **state)
+{
+	static const struct making how = {1, 0, 5};
+
+	(void)state;
+	flip_many(&how);
+	assert_true(found > 100);
+	assert_true(harmless > 20); /* the index, and frames of an old log */
+}
+
+/* Whatever a transaction that came to nothing has left in the log. */
+static void
+rolled_back_frames_are_no_damage(void **state)
+{
+	static const struct making cases[] = {{1, 1, 0}, {1, 1, 1}, {1, 1, 4}};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		make_and_keep(&cases[i]);
+}
+
+/* Frames that hold the last transaction, of which there are five. */
+static size_t
+log_end(void)
+{
+	size_t at, end = 32;
+
+	for (at = 32; at + FRAME <= kept.sizes[FILE_LOG]; at += FRAME) {
+		if (memcmp(kept.bytes[FILE_LOG] + at + 8,
+			kept.bytes[FILE_LOG] + 16, 8) != 0)
+			break;
+		end = at + FRAME;
+	}
+	return (end);
+}
+
+/*
+ * Power fails in the last transaction: some of its frames aren't there, and
+ * the index is of no use.  It is the end of the log.
+ */
+static void
+a_torn_last_transaction_is_no_damage(void **state)
+{
+	static const struct making how = {1, 0, 5};
+	struct mr_error err = {0};
+	struct store *st;
+	int64_t count;
+	size_t end;
+
+	(void)state;
+	make_and_keep(&how);
+	put_back();
+	end = log_end();
+	assert_true(end > (size_t)10 * FRAME);
+	(void)unlink(name_of(FILE_INDEX));
+	/* The last frame but one, which is of the same transaction. */
+	memset(kept.bytes[FILE_LOG] + end - 2 * FRAME, 0, FRAME);
+	put_file(FILE_LOG, kept.bytes[FILE_LOG], kept.sizes[FILE_LOG]);
+	if ((st = open_file(&err)) == NULL)
+		fail_msg("%s", err.message);
+	assert_int_equal(store_find(st, &err, &count,
+			     "SELECT count(*) FROM item WHERE name >"
+			     " 'name 100' AND name < 'name 11'"),
+	    1);
+	assert_int_equal(count, 4);
+	store_close(st);
+}
+
+/* The next one was written when this one was on disk. */
+static void
+a_changed_frame_before_the_last_transaction_is_found(void **state)
+{
+	static const struct making how = {1, 0, 5};
+	struct mr_error err = {0};
+	size_t at, end, last = 0;
+
+	(void)state;
+	found = 0;
+	make_and_keep(&how);
+	end = log_end();
+	for (at = 32; at + FRAME < end; at += FRAME)
+		if (memcmp(kept.bytes[FILE_LOG] + at + 4, "\0\0\0", 4) != 0)
+			last = at; /* the end of the last transaction but one */
+	for (at = 32; at <= last; at += FRAME) {
+		put_back();
+		(void)unlink(name_of(FILE_INDEX));
+		kept.bytes[FILE_LOG][at + FRAME / 2] ^= 1;
+		put_file(FILE_LOG, kept.bytes[FILE_LOG], kept.sizes[FILE_LOG]);
+		kept.bytes[FILE_LOG][at + FRAME / 2] ^= 1;
+		assert_null(open_file(&err));
+		check_reason("a changed frame", &err);
+	}
+	assert_true(found > 10);
+}
+
+/* With the index it is known to be missing. */
+static void
+a_log_cut_short_is_found(void **state)
+{
+	static const struct making how = {1, 0, 5};
+	struct mr_error err = {0};
+	size_t end, size;
+
+	(void)state;
+	found = 0;
+	make_and_keep(&how);
+	end = log_end();
+	for (size = FRAME; size < end; size += FRAME / 2) {
+		put_back();
+		put_file(FILE_LOG, kept.bytes[FILE_LOG], size);
+		assert_null(open_file(&err));
+		check_reason("a log cut short", &err);
+	}
+	assert_true(found > 10);
+}
+
+static void
+a_file_cut_short_is_found(void **state)
+{
+	static const struct making how = {0, 0, 3};
+	struct mr_error err;
+	struct store *st;
+	size_t size;
+
+	(void)state;
+	found = harmless = 0;
+	make_and_keep(&how);
+	for (size = 1000; size < kept.sizes[FILE_ITSELF]; size += 3000) {
+		put_back();
+		put_file(FILE_ITSELF, kept.bytes[FILE_ITSELF], size);
+		memset(&err, 0, sizeof(err));
+		if ((st = open_file(&err)) == NULL)
+			check_reason("a file cut short", &err);
+		else
+			use(st, "a file cut short");
+		store_close(st);
+	}
+	assert_true(found > 10);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_changed_byte_of_a_closed_file_is_found),
+	    cmocka_unit_test(a_changed_byte_beside_a_log_is_found_or_harmless),
+	    cmocka_unit_test(rolled_back_frames_are_no_damage),
+	    cmocka_unit_test(a_torn_last_transaction_is_no_damage),
+	    cmocka_unit_test(
+		a_changed_frame_before_the_last_transaction_is_found),
+	    cmocka_unit_test(a_log_cut_short_is_found),
+	    cmocka_unit_test(a_file_cut_short_is_found),
+	};
+	char name[PATH_MAX + 32];
+	enum part part;
+	int status;
+
+	log_init("test", LOG_LOGFMT, LOG_ERROR + 1);
+	(void)snprintf(folder, sizeof(folder), "/tmp/millrace-damage-XXXXXX");
+	if (mkdtemp(folder) == NULL)
+		return (EXIT_FAILURE);
+	(void)snprintf(path, sizeof(path), "%s/x.db", folder);
+	status = cmocka_run_group_tests(tests, NULL, NULL);
+	for (part = 0; part < PARTS; part++) {
+		(void)unlink(name_of(part));
+		free(kept.bytes[part]);
+	}
+	(void)snprintf(name, sizeof(name), "%s.writer", path);
+	(void)unlink(name);
+	(void)rmdir(folder);
+	return (status);
+}
