@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "score/score.h"
 #include "service/service.h"
 
 #include "rollups.h"

@@ -37,21 +37,4 @@ extern int64_t rollups_keep_minutes_ms;
 extern int64_t rollups_keep_hours_ms;
 extern int64_t rollups_ahead_ms;
 
-/* ---- what is unusual ---------------------------------------------------------- */
-
-#define SCORE_WINDOW 60 /* points before the one that is judged */
-#define SCORE_LEAST 12 /* fewer than these say nothing */
-#define SCORE_UNUSUAL 8
-
-/*
- * score_last -- how unusual the last of ${count} numbers is, of up to
- * SCORE_WINDOW + 1.  It is the robust z-score: its distance from the median
- * of those before it, by their median absolute deviation times 1.4826, which
- * is a normal distribution's standard deviation (Iglewicz and Hoaglin, How to
- * Detect and Handle Outliers, 1993).  That scale is taken to be at least a
- * fiftieth of the median and a tenth, so that what hardly moves isn't an
- * alarm when it does.  1 and *score; 0 if there are too few before it.
- */
-int score_last(const double *numbers, int count, double *score);
-
 #endif

@@ -390,6 +390,50 @@ metric_event_encode(const struct metric_event *event, struct buffer *out)
 	json_object_close(&w);
 }
 
+static void
+member_f64(struct json_writer *w, const char *name, double x)
+{
+
+	json_key(w, name);
+	json_f64(w, x);
+}
+
+void
+alert_event_encode(const struct alert_event *event, struct buffer *out)
+{
+	struct json_writer w;
+
+	json_init(&w, out);
+	json_object_open(&w);
+	json_member_text(&w, "fingerprint", event->fingerprint);
+	json_member_i64(&w, "alert_id", event->alert_id);
+	json_member_text(&w, "rule", event->rule);
+	json_member_text(&w, "kind", event->kind);
+	json_member_text(&w, "severity", event->severity);
+	if (event->summary[0] != '\0')
+		json_member_text(&w, "summary", event->summary);
+	json_member_text(&w, "state", event->state);
+	if (event->reason[0] != '\0')
+		json_member_text(&w, "reason", event->reason);
+	if (event->service[0] != '\0') {
+		json_member_text(&w, "service", event->service);
+	} else {
+		json_member_text(&w, "host", event->host);
+		json_member_text(&w, "metric", event->metric);
+	}
+	member_f64(&w, "value", event->value);
+	if (event->scored)
+		member_f64(&w, "score", event->score);
+	member_f64(&w, "bound", event->bound);
+	json_member_i64(&w, "started_ms", event->started_ms);
+	if (event->fired_ms != 0)
+		json_member_i64(&w, "fired_ms", event->fired_ms);
+	if (event->resolved_ms != 0)
+		json_member_i64(&w, "resolved_ms", event->resolved_ms);
+	json_member_i64(&w, "ts_ms", event->ts_ms);
+	json_object_close(&w);
+}
+
 /* ---- Decoding ---- */
 
 /*

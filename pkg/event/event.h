@@ -39,6 +39,8 @@
 #define EVENT_CURRENCY_SIZE 4 /* three of A-Z */
 #define EVENT_DURATION_MOST_MS INT64_C(604800000) /* a week */
 #define EVENT_METRIC_MOST INT64_C(1000000000000) /* a metric's value */
+#define EVENT_SUMMARY_SIZE 201
+#define EVENT_FINGERPRINT_SIZE 17 /* 16 of 0-9 a-f */
 #define EVENT_VALUE_MOST_BYTES 65536
 #define EVENT_DEPTH_MOST 8
 
@@ -144,6 +146,34 @@ struct metric_event {
 	int64_t ts_ms;
 };
 
+/*
+ * alerts, key: rule/subject/metric; types alert.pending, alert.firing and
+ * alert.resolved.  {"fingerprint":"9f86d081884c7d65","alert_id":7,"rule":
+ * "cpu-high","kind":"threshold","severity":"critical","summary":"...",
+ * "state":"firing","host":"web-1","metric":"cpu_percent","value":97.2,"bound":
+ * 90,"started_ms":...,"fired_ms":...,"ts_ms":...}  The same transition has the
+ * same fingerprint, whoever computes it again.  No program here reads these
+ * records, so there is no decoder.
+ */
+struct alert_event {
+	char fingerprint[EVENT_FINGERPRINT_SIZE];
+	int64_t alert_id;
+	char rule[EVENT_NAME_SIZE];
+	char kind[EVENT_NAME_SIZE];
+	char severity[EVENT_NAME_SIZE];
+	char summary[EVENT_SUMMARY_SIZE]; /* "": none */
+	char state[EVENT_NAME_SIZE]; /* "pending", "firing" or "resolved" */
+	char reason[EVENT_NAME_SIZE]; /* why it is resolved; "": it isn't */
+	char service[EVENT_NAME_SIZE]; /* "": about a host */
+	char host[EVENT_NAME_SIZE], metric[EVENT_NAME_SIZE]; /* likewise */
+	double value, bound;
+	int scored; /* 1: there is a score, and the bound is of that */
+	double score;
+	int64_t started_ms;
+	int64_t fired_ms, resolved_ms; /* 0: never */
+	int64_t ts_ms; /* of the transition */
+};
+
 const char *order_event_type_text(enum order_event_type type);
 const char *inventory_event_type_text(enum inventory_event_type type);
 /* "click", "purchase", "signup" */
@@ -162,6 +192,7 @@ void call_event_encode(const struct call_event *event, struct buffer *out);
 void log_event_encode(const struct log_event *event, struct buffer *out);
 void user_event_encode(const struct user_event *event, struct buffer *out);
 void metric_event_encode(const struct metric_event *event, struct buffer *out);
+void alert_event_encode(const struct alert_event *event, struct buffer *out);
 
 /*
  * ${type} is the ce_type header's text, NULL if the record has none; that and

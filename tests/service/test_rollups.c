@@ -19,7 +19,6 @@ int rollups_main(int argc, char **argv);
 #undef main
 #include "../../cmd/rollups/api.c" /* NOLINT(bugprone-suspicious-include) */
 #include "../../cmd/rollups/rollups.c" /* NOLINT(bugprone-suspicious-include) */
-#include "../../cmd/rollups/score.c" /* NOLINT(bugprone-suspicious-include) */
 
 static const char topic[] = "system-metrics";
 
@@ -227,32 +226,6 @@ a_series_is_forgotten_with_its_last_hour(void **state)
 	testing_close(t);
 }
 
-static void
-what_is_unusual_is_told_from_noise(void **state)
-{
-	double numbers[SCORE_WINDOW + 1], score;
-	int i;
-
-	(void)state;
-	for (i = 0; i < SCORE_WINDOW; i++)
-		numbers[i] = 50 + i % 5 - 2; /* 48 to 52, its MAD is 1 */
-	numbers[SCORE_WINDOW] = 53;
-	assert_int_equal(score_last(numbers, SCORE_WINDOW + 1, &score), 1);
-	assert_true(fabs(score - 3 / 1.4826) < 1e-9);
-	numbers[SCORE_WINDOW] = 97;
-	numbers[7] = numbers[8] = 1e6; /* other outliers don't hide it */
-	assert_int_equal(score_last(numbers, SCORE_WINDOW + 1, &score), 1);
-	assert_true(score > SCORE_UNUSUAL);
-	for (i = 0; i < SCORE_WINDOW; i++)
-		numbers[i] = 100;
-	numbers[SCORE_WINDOW] = 101; /* it never moved, but a hundredth */
-	assert_int_equal(score_last(numbers, SCORE_WINDOW + 1, &score), 1);
-	assert_true(fabs(score - 0.5) < 1e-9);
-	assert_int_equal(score_last(numbers, SCORE_LEAST, &score), 0);
-	assert_int_equal(score_last(numbers, SCORE_LEAST + 1, &score), 1);
-	assert_int_equal(score_last(numbers, 1, &score), 0);
-}
-
 int
 main(void)
 {
@@ -262,7 +235,6 @@ main(void)
 	    cmocka_unit_test(ranges_and_steps_are_what_was_asked_for),
 	    cmocka_unit_test(each_level_is_kept_for_its_time),
 	    cmocka_unit_test(a_series_is_forgotten_with_its_last_hour),
-	    cmocka_unit_test(what_is_unusual_is_told_from_noise),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

@@ -1,0 +1,568 @@
+/*
+ * alerts, driven: rules are read or refused, states follow from judgements,
+ * and whatever dies when, the same alerts come out, each transition once.
+ */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "testing/testing.h"
+
+int alerts_main(int argc, char **argv);
+#define main alerts_main
+#include "../../cmd/alerts/main.c" /* NOLINT(bugprone-suspicious-include) */
+#undef main
+#include "../../cmd/alerts/alerts.c" /* NOLINT(bugprone-suspicious-include) */
+#undef COLUMNS
+#include "../../cmd/alerts/api.c" /* NOLINT(bugprone-suspicious-include) */
+#include "../../cmd/alerts/judge.c" /* NOLINT(bugprone-suspicious-include) */
+#undef COUNT
+#undef HOUR_MS
+#include "../../cmd/alerts/rules.c" /* NOLINT(bugprone-suspicious-include) */
+#undef COUNT
+#undef METRICS
+#include "../../cmd/alerts/track.c" /* NOLINT(bugprone-suspicious-include) */
+#define insert transition_insert
+#define emit transition_emit
+#define take transition_take
+#include "../../cmd/alerts/transition.c" /* NOLINT(bugprone-suspicious-include) */
+#undef take
+#include "../../cmd/metric-producer/fleet.c" /* NOLINT(bugprone-suspicious-include) */
+#include "../../cmd/metric-producer/sample.c" /* NOLINT(bugprone-suspicious-include) */
+
+#define AT_MS TESTING_START_MS /* a full hour */
+
+/* ---- rules ---------------------------------------------------------------- */
+
+#define RULES(text) "{\"rules\":[" text "]}"
+#define CPU                                                                    \
+	"{\"name\":\"cpu\",\"kind\":\"threshold\",\"metric\":\"cpu_percent\"," \
+	"\"above\":90"
+
+static void
+what_is_wrong_with_rules_is_said_with_its_place(void **state)
+{
+	static const struct {
+		const char *text, *why;
+	} bad[] = {
+	    {"", "f:1:0: is no JSON: "},
+	    {"{\"rules\":[\n  {]}", "f:2:4: is no JSON: "},
+	    {"{}", "f: must be {\"rules\":[...]} with 1 to 64 rules"},
+	    {RULES(""), "f: must be {\"rules\":[...]} with 1 to 64 rules"},
+	    {RULES("7"), "f: rule 1 (no name): must be an object"},
+	    {RULES("{\"name\":\"x\"}"),
+		"f: rule 1 (x): kind: must be error_rate, threshold, zscore or "
+		"seasonal"},
+	    {RULES(CPU "}," CPU "}"),
+		"f: rule 2 (cpu): name: must be another one, there is a rule "
+		"of it already"},
+	    {RULES(CPU ",\"for_s\":\"5m\"}"),
+		"f: rule 1 (cpu): for_s: must be a whole number from 0 to "
+		"604800"},
+	    {RULES(CPU ",\"every_s\":0.5}"),
+		"f: rule 1 (cpu): every_s: must be a whole number from 1 to "
+		"3600"},
+	    {RULES(CPU ",\"below\":1}"),
+		"f: rule 1 (cpu): above: one of above and below must be given"},
+	    {RULES(CPU ",\"abov\":1}"),
+		"f: rule 1 (cpu): abov: is no field of kind threshold: name, "
+		"kind, summary, severity, every_s, for_s, cooldown_s, "
+		"silent_s, host, metric, above, below"},
+	    {RULES(CPU ",\"name\":\"y\"}"), "is no JSON: duplicate object key"},
+	    {RULES(CPU ",\"severity\":\"\"}"), "severity: must be 1 to 64"},
+	    {RULES(CPU ",\"silent_s\":59}"),
+		"silent_s: must be at least every_s"},
+	    {RULES("{\"name\":\"x\",\"kind\":\"threshold\",\"above\":1}"),
+		"f: rule 1 (x): metric: must be given"},
+	    {RULES("{\"kind\":\"zscore\"}"),
+		"f: rule 1 (no name): name: must be given"},
+	    {RULES("{\"name\":\"x\",\"kind\":\"error_rate\",\"above\":2}"),
+		"f: rule 1 (x): above: must be a number from 0 to 1"},
+	    {RULES("{\"name\":\"x\",\"kind\":\"error_rate\",\"above\":0.1,"
+		   "\"every_s\":45}"),
+		"window_s: must be 1 to 1000 times every_s"},
+	    {RULES("{\"name\":\"x\",\"kind\":\"error_rate\",\"above\":0.1,"
+		   "\"level\":\"loud\"}"),
+		"level: must be debug, info, warn, error or fatal"},
+	    {RULES("{\"name\":\"x\",\"kind\":\"zscore\",\"points\":61}"),
+		"points: must be a whole number from 12 to 60"},
+	};
+	static struct rules rules;
+	struct mr_error err;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		err = (struct mr_error){0};
+		if (rules_parse(bad[i].text, strlen(bad[i].text), "f", &rules,
+			&err) != -1 ||
+		    err.kind != MR_FATAL ||
+		    strstr(err.message, bad[i].why) == NULL)
+			fail_msg("%s: %s, not %s", bad[i].text, err.message,
+			    bad[i].why);
+	}
+	assert_int_equal(rules_read("/nowhere/rules.json", &rules, &err), -1);
+	assert_non_null(strstr(err.message,
+	    "could not open the rules at /nowhere/rules.json (--rules)"));
+}
+
+static void
+rules_of_the_program_are_good(void **state)
+{
+	static struct rules rules;
+	const struct rule *rule;
+	struct mr_error err;
+
+	(void)state;
+	assert_int_equal(rules_read(NULL, &rules, &err), 0);
+	assert_int_equal(rules.count, 4);
+	assert_non_null(rule = rule_find(&rules, "error-rate"));
+	assert_int_equal(rule->every_ms, 30000);
+	assert_int_equal(rule->level, LOG_EVENT_ERROR);
+	assert_true(rule_fits(rule, INPUT_LOGS, "web", ""));
+	assert_false(rule_fits(rule, INPUT_METRICS, "web", "cpu_percent"));
+	assert_non_null(rule = rule_find(&rules, "cpu-high"));
+	assert_true(rule_fits(rule, INPUT_METRICS, "h", "cpu_percent"));
+	assert_false(rule_fits(rule, INPUT_METRICS, "h", "load1"));
+}
+
+/* ---- states ---------------------------------------------------------------- */
+
+static void
+states_follow_from_judgements(void **state)
+{
+	static const struct rule rule = {.for_ms = 20, .cooldown_ms = 50};
+	static const struct {
+		int64_t at_ms;
+		int truth;
+		enum track_state entered;
+	} steps[] = {
+	    {10, 0, TRACK_NONE}, {20, 1, TRACK_PENDING},
+	    {30, 0, TRACK_RESOLVED}, /* not for long enough: no cool-down */
+	    {40, 1, TRACK_PENDING}, {50, 1, TRACK_NONE}, {60, 1, TRACK_FIRING},
+	    {70, 1, TRACK_NONE}, /* said once */
+	    {80, 0, TRACK_RESOLVED}, {90, 0, TRACK_NONE},
+	    {100, 1, TRACK_NONE}, /* cooling down */
+	    {129, 1, TRACK_NONE}, {130, 1, TRACK_PENDING},
+	    {200, 1, TRACK_FIRING}, /* after a gap */
+	};
+	static const struct rule at_once = {.cooldown_ms = 0};
+	struct track track = {0};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
+		if (track_step(&track, &rule, steps[i].at_ms, steps[i].truth) !=
+		    steps[i].entered)
+			fail_msg("at %lld", (long long)steps[i].at_ms);
+	assert_int_equal(track.started_ms, 130);
+	track = (struct track){0};
+	assert_int_equal(track_step(&track, &at_once, 1, 1), TRACK_FIRING);
+	assert_int_equal(track_step(&track, &at_once, 2, 0), TRACK_RESOLVED);
+	assert_int_equal(track_step(&track, &at_once, 3, 1), TRACK_FIRING);
+}
+
+/* ---- the service ----------------------------------------------------------- */
+
+static char rules_path[64];
+static char rules_flag[80];
+
+static void
+write_rules(const char *text)
+{
+	FILE *file = fopen(rules_path, "w");
+
+	assert_non_null(file);
+	assert_true(fputs(text, file) >= 0);
+	assert_int_equal(fclose(file), 0);
+}
+
+static int
+make_rules_file(void **state)
+{
+	int fd;
+
+	(void)state;
+	snprintf(rules_path, sizeof(rules_path), "/tmp/test_alerts.XXXXXX");
+	if ((fd = mkstemp(rules_path)) == -1)
+		return (-1);
+	snprintf(rules_flag, sizeof(rules_flag), "--rules=%s", rules_path);
+	return (close(fd));
+}
+
+static int
+drop_rules_file(void **state)
+{
+
+	(void)state;
+	return (unlink(rules_path));
+}
+
+/* ${at_ms} is counted from AT_MS. */
+static void
+feed_metric(struct testing *t, const char *host, const char *metric,
+    const char *value, int64_t at_ms)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text),
+	    "{\"host\":\"%s\",\"metric\":\"%s\",\"value\":%s,\"ts_ms\":%lld}",
+	    host, metric, value, (long long)(AT_MS + at_ms));
+	testing_feed(t, "system-metrics", "metric.sampled", host, text);
+}
+
+static void
+feed_lines(struct testing *t, const char *service, const char *level, int count,
+    int64_t at_ms)
+{
+	char text[256];
+
+	while (count-- > 0) {
+		snprintf(text, sizeof(text),
+		    "{\"service\":\"%s\",\"level\":\"%s\",\"message\":\"m\","
+		    "\"ts_ms\":%lld}",
+		    service, level, (long long)(AT_MS + at_ms));
+		testing_feed(t, "application-logs", "log.written", service,
+		    text);
+	}
+}
+
+static void
+expect(struct testing *t, const char *method, const char *target, int status,
+    const char *part)
+{
+	const struct testing_answer *answer;
+
+	answer = testing_request(t, method, target, NULL);
+	if (answer->status != status || strstr(answer->body, part) == NULL)
+		fail_msg("%s: %d %s, not %s", target, answer->status,
+		    answer->body, part);
+}
+
+/* "cpu/h1 pending 20, ...": all transitions, seconds from AT_MS. */
+static const char sql_all_transitions[] =
+    "SELECT coalesce(group_concat(a.rule || '/' || a.service || a.host || ' '"
+    " || t.state || ' ' || ((t.at_ms - 1800000000000) / 1000) ||"
+    " iif(t.reason = '', '', ' ' || t.reason), ', '), 'none') FROM"
+    " (SELECT * FROM transitions ORDER BY seq) AS t"
+    " JOIN alerts AS a ON a.id = t.alert";
+
+static void
+expect_transitions(struct testing *t, const char *wanted)
+{
+	const char *found = testing_text(t, sql_all_transitions);
+
+	if (strcmp(found, wanted) != 0)
+		fail_msg("%s, not %s", found, wanted);
+}
+
+#define CPU_RULE                                                       \
+	"{\"name\":\"cpu\",\"kind\":\"threshold\",\"metric\":\"cpu\"," \
+	"\"above\":90,\"every_s\":10,\"for_s\":20,\"cooldown_s\":60,"  \
+	"\"silent_s\":120}"
+#define ERRORS_RULE                                                    \
+	"{\"name\":\"errors\",\"kind\":\"error_rate\",\"every_s\":10," \
+	"\"window_s\":30,\"above\":0.5,\"least\":3,\"cooldown_s\":0}"
+
+/* Threshold and error rate, out of order, late, repeated and broken. */
+static void
+feed_story(struct testing *t)
+{
+	feed_metric(t, "h1", "cpu", "95", 1000);
+	feed_metric(t, "h1", "cpu", "91", 8000);
+	feed_metric(t, "h1", "cpu", "99.5", 12000);
+	testing_repeat(t, "system-metrics", 2);
+	feed_metric(t, "h2", "cpu", "20", 14000);
+	feed_metric(t, "h1", "cpu", "92", 9999); /* out of order, in time */
+	feed_metric(t, "h1", "cpu", "93", 15000); /* ends the first step */
+	feed_metric(t, "h1", "cpu", "1", 9999); /* late */
+	feed_metric(t, "h1", "cpu", "97", 24000);
+	feed_metric(t, "h1", "cpu", "97", 35000); /* 10 to 30: it fires */
+	feed_metric(t, "h1", "cpu", "10", 41000);
+	feed_metric(t, "h1", "cpu", "high", 41000);
+	feed_metric(t, "h1", "cpu", "1", INT64_C(90000000)); /* 25 h ahead */
+	feed_metric(t, "h1", "cpu", "99", 59000);
+	/* Then the lines: what waits in two topics may come in any order. */
+	testing_request(t, "GET", "/alerts", NULL);
+	feed_lines(t, "pay", "error", 2, 1000);
+	feed_lines(t, "pay", "fatal", 1, 12000);
+	feed_lines(t, "pay", "info", 1, 12000);
+	feed_lines(t, "pay", "info", 2, 34000); /* the first two are out */
+	feed_lines(t, "pay", "info", 1, 47000);
+}
+
+static const char story[] =
+    "cpu/h1 pending 10, cpu/h1 firing 30, cpu/h1 resolved 50 cleared, "
+    "errors/pay firing 20, errors/pay resolved 40 cleared";
+
+static void
+each_transition_comes_once_wherever_it_dies(void **state)
+{
+	const char *const flags[] = {rules_flag, NULL};
+	const struct testing_record *record;
+	struct mr_error err = {0};
+	struct testing *t;
+	int crashes = 0;
+
+	(void)state;
+	write_rules("{\"rules\":[" CPU_RULE "," ERRORS_RULE "]}");
+	t = testing_open(&alerts, flags);
+	feed_story(t);
+	testing_request(t, "POST", "/alerts/1/acknowledge", NULL);
+	testing_advance(t, 2000);
+	expect_transitions(t, story);
+	assert_int_equal(testing_number(t,
+			     "SELECT sum(records) * 100 + sum(late)"
+			     " FROM progress"),
+	    1801);
+	assert_int_equal(testing_emitted(t, "alerts"), 5);
+	record = testing_record(t, "alerts", 1);
+	assert_string_equal(record->type, "alert.firing");
+	assert_string_equal(record->key, "cpu/h1/cpu");
+	assert_non_null(strstr(record->value,
+	    "\"alert_id\":1,\"rule\":\"cpu\",\"kind\":\"threshold\","
+	    "\"severity\":\"warning\",\"state\":\"firing\",\"host\":\"h1\","
+	    "\"metric\":\"cpu\",\"value\":97,\"bound\":90,\"started_ms\":"
+	    "1800000010000,\"fired_ms\":1800000030000,\"ts_ms\":1800000030000"
+	    "}"));
+	record = testing_record(t, "alerts", 3);
+	assert_non_null(strstr(record->value,
+	    "\"service\":\"pay\",\"value\":0.75,\"bound\":0.5,"));
+	assert_int_equal(testing_emitted(t, "alerts.dead-letter"), 2);
+	assert_non_null(
+	    strstr(testing_record(t, "alerts.dead-letter", 0)->reason,
+		"value: is no JSON"));
+	assert_non_null(
+	    strstr(testing_record(t, "alerts.dead-letter", 1)->reason,
+		"ts_ms: is more than 86400 s (--ahead)"));
+	if (testing_crashes(t, &crashes, &err) == -1 ||
+	    testing_deterministic(t, &err) == -1)
+		fail_msg("%s", err.message);
+	assert_true(crashes > 20);
+	testing_close(t);
+}
+
+static void
+silence_resolves_and_then_forgets(void **state)
+{
+	const char *const flags[] = {rules_flag, "--keep=1h", NULL};
+	struct testing *t;
+
+	(void)state;
+	write_rules("{\"rules\":[" CPU_RULE "]}");
+	t = testing_open(&alerts, flags);
+	feed_metric(t, "h1", "cpu", "95", 1000);
+	feed_metric(t, "h2", "cpu", "95", 1000);
+	feed_metric(t, "h2", "cpu", "95", 31000);
+	feed_metric(t, "h2", "cpu", "95", 46000);
+	/* h1 has said nothing since 10, h2 was judged at 60 for the last time. */
+	feed_metric(t, "h3", "cpu", "1", 134999);
+	expect_transitions(t,
+	    "cpu/h1 pending 10, cpu/h2 pending 10, cpu/h2 firing 40");
+	feed_metric(t, "h3", "cpu", "1", 135000);
+	expect_transitions(t,
+	    "cpu/h1 pending 10, cpu/h2 pending 10, cpu/h2 firing 40, "
+	    "cpu/h1 resolved 130 silent");
+	feed_metric(t, "h3", "cpu", "1", 170000);
+	feed_metric(t, "h3", "cpu", "1", 185000);
+	expect_transitions(t,
+	    "cpu/h1 pending 10, cpu/h2 pending 10, cpu/h2 firing 40, "
+	    "cpu/h1 resolved 130 silent, cpu/h2 resolved 170 silent");
+	assert_int_equal(testing_number(t, "SELECT count(*) FROM series"), 3);
+	feed_metric(t, "h3", "cpu", "1", 3600000 + 134999);
+	assert_int_equal(testing_number(t, "SELECT count(*) FROM series"), 3);
+	feed_metric(t, "h2", "cpu", "95", 3600000 + 175000); /* comes back */
+	assert_string_equal(testing_text(t,
+				"SELECT group_concat(subject) FROM series"),
+	    "h2,h3");
+	testing_close(t);
+}
+
+static void
+a_rule_that_changes_begins_anew(void **state)
+{
+	const char *const flags[] = {rules_flag, NULL};
+	struct testing *t;
+
+	(void)state;
+	write_rules("{\"rules\":[" CPU_RULE "," ERRORS_RULE "]}");
+	t = testing_open(&alerts, flags);
+	feed_metric(t, "h1", "cpu", "95", 1000);
+	feed_metric(t, "h1", "cpu", "95", 11000);
+	feed_lines(t, "pay", "error", 4, 1000);
+	feed_lines(t, "pay", "error", 4, 18000);
+	expect_transitions(t, "errors/pay firing 10");
+	feed_metric(t, "h1", "cpu", "95", 15000);
+	testing_restart(t); /* nothing changes */
+	expect_transitions(t, "errors/pay firing 10, cpu/h1 pending 10");
+	write_rules("{\"rules\":[" ERRORS_RULE "]}");
+	testing_restart(t);
+	testing_advance(t, 1000);
+	expect_transitions(t,
+	    "errors/pay firing 10, cpu/h1 pending 10, "
+	    "cpu/h1 resolved 15 rule changed");
+	assert_int_equal(testing_emitted(t, "alerts"), 3);
+	assert_int_equal(testing_number(t,
+			     "SELECT (SELECT count(*) FROM series) * 100 +"
+			     " (SELECT count(*) FROM steps)"),
+	    101);
+	expect(t, "GET", "/alerts/rules", 200,
+	    "{\"rules\":[{\"above\":0.5,\"cooldown_s\":0,");
+	testing_close(t);
+}
+
+static void
+alerts_are_found_and_acknowledged(void **state)
+{
+	const char *const flags[] = {rules_flag, "--keep=2m", NULL};
+	const struct testing_answer *answer;
+	char etag[64];
+	struct testing *t;
+
+	(void)state;
+	write_rules("{\"rules\":[" CPU_RULE "," ERRORS_RULE "]}");
+	t = testing_open(&alerts, flags);
+	expect(t, "GET", "/alerts", 200,
+	    "{\"alerts\":[],\"pending\":0,\"firing\":0,\"records\":0,"
+	    "\"next_after\":null,\"poll_ms\":");
+	feed_story(t);
+	expect(t, "GET", "/alerts", 200,
+	    "{\"alerts\":[{\"id\":2,\"rule\":\"errors\",\"kind\":\"error_rate\","
+	    "\"severity\":\"warning\",\"service\":\"pay\",\"state\":"
+	    "\"resolved\",\"value\":0.25,\"score\":null,\"bound\":0.5,"
+	    "\"started_ms\":1800000020000,\"fired_ms\":1800000020000,"
+	    "\"resolved_ms\":1800000040000,\"acknowledged_ms\":null},"
+	    "{\"id\":1,\"rule\":\"cpu\"");
+	expect(t, "GET", "/alerts?limit=1", 200, "\"next_after\":2");
+	expect(t, "GET", "/alerts?after=2", 200, "{\"alerts\":[{\"id\":1,");
+	expect(t, "GET", "/alerts?rule=cpu", 200, "{\"alerts\":[{\"id\":1,");
+	expect(t, "GET", "/alerts?rule=cpu&state=firing", 200,
+	    "{\"alerts\":[],");
+	expect(t, "GET", "/alerts?state=resolved", 200, "\"id\":1,");
+	expect(t, "GET", "/alerts?state=none", 422, "pending, firing or");
+	expect(t, "GET", "/alerts?since=1", 422, "since");
+	expect(t, "GET", "/alerts/1", 200,
+	    "\"acknowledged_ms\":null,\"transitions\":[{\"seq\":1,\"state\":"
+	    "\"pending\",\"at_ms\":1800000010000,\"value\":92.66666666666667,"
+	    "\"score\":null,\"fingerprint\":\"");
+	expect(t, "GET", "/alerts/1", 200, "\"reason\":\"cleared\"");
+	expect(t, "GET", "/alerts/3", 404, "no alert of this id");
+	expect(t, "GET", "/alerts/x", 404, "no alert's id");
+	answer = testing_request(t, "GET", "/alerts", NULL);
+	snprintf(etag, sizeof(etag), "%s", answer->etag);
+	expect(t, "POST", "/alerts/1/acknowledge", 200,
+	    "{\"id\":1,\"acknowledged_ms\":1800000000000}");
+	testing_advance(t, 5000);
+	expect(t, "POST", "/alerts/1/acknowledge", 200,
+	    "{\"id\":1,\"acknowledged_ms\":1800000000000}");
+	expect(t, "POST", "/alerts/3/acknowledge", 404, "no alert of this id");
+	expect(t, "GET", "/alerts/1", 200, "\"acknowledged_ms\":1800000000000");
+	answer = testing_request(t, "GET", "/alerts", NULL);
+	assert_string_not_equal(etag, answer->etag);
+	testing_advance(t, 150000);
+	expect(t, "GET", "/alerts/1", 200,
+	    "\"id\":1"); /* it was resolved at 50 */
+	testing_advance(t, 60000);
+	expect(t, "GET", "/alerts", 200, "{\"alerts\":[],");
+	assert_int_equal(testing_number(t, "SELECT count(*) FROM transitions"),
+	    0);
+	testing_close(t);
+}
+
+/* ---- planted anomalies ------------------------------------------------------ */
+
+#define PLANTED_RULE                                                \
+	"{\"name\":\"unusual\",\"kind\":\"zscore\",\"every_s\":60," \
+	"\"score\":8,\"cooldown_s\":0}"
+#define SPANS 8
+#define SPAN_MS (2 * HOUR_MS)
+
+static const struct fleet_settings fleet = {.hosts = 1,
+    .every_ms = 60000,
+    .anomaly_every_ms = SPAN_MS,
+    .seed = 7};
+
+static void
+feed_fleet(struct testing *t)
+{
+	char value[32];
+	int64_t at_ms;
+	int kind;
+
+	for (at_ms = 0; at_ms < SPANS * SPAN_MS; at_ms += fleet.every_ms)
+		for (kind = 0; kind < METRICS; kind++) {
+			snprintf(value, sizeof(value), "%.3f",
+			    (double)fleet_value(&fleet, 1,
+				(enum metric_kind)kind, AT_MS + at_ms) /
+				1000);
+			feed_metric(t, "host-1", metric_names[kind], value,
+			    at_ms);
+		}
+}
+
+/* An alert of the metric fires within the anomaly: 1 or 0. */
+static int
+found_within(struct testing *t, const struct fleet_anomaly *a)
+{
+	char sql[256];
+
+	snprintf(sql, sizeof(sql),
+	    "SELECT count(*) FROM alerts WHERE metric = '%s' AND fired_ms >"
+	    " %lld AND fired_ms <= %lld",
+	    metric_names[a->kind], (long long)a->from_ms,
+	    (long long)a->to_ms + 60000);
+	return (testing_number(t, sql) > 0);
+}
+
+static void
+planted_anomalies_are_found(void **state)
+{
+	const char *const flags[] = {rules_flag, "--ahead=30d", NULL};
+	struct fleet_anomaly anomaly;
+	int planted = 0, found = 0;
+	struct testing *t;
+	int64_t at_ms;
+
+	(void)state;
+	write_rules("{\"rules\":[" PLANTED_RULE "]}");
+	t = testing_open(&alerts, flags);
+	feed_fleet(t);
+	/* In the first span there is too little before. */
+	for (at_ms = SPAN_MS; at_ms < SPANS * SPAN_MS; at_ms += SPAN_MS) {
+		if (!fleet_anomaly(&fleet, 1, AT_MS + at_ms, &anomaly))
+			continue;
+		planted++;
+		found += found_within(t, &anomaly);
+	}
+	/* The fourth falls to next to nothing where the noise is a fifth. */
+	assert_int_equal(planted, 4);
+	assert_int_equal(found, 3);
+	/* And the first span's, and one for nothing in 7680 judgements. */
+	assert_int_equal(testing_number(t, "SELECT count(*) FROM alerts"), 5);
+	testing_close(t);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(what_is_wrong_with_rules_is_said_with_its_place),
+	    cmocka_unit_test(rules_of_the_program_are_good),
+	    cmocka_unit_test(states_follow_from_judgements),
+	    cmocka_unit_test(each_transition_comes_once_wherever_it_dies),
+	    cmocka_unit_test(silence_resolves_and_then_forgets),
+	    cmocka_unit_test(a_rule_that_changes_begins_anew),
+	    cmocka_unit_test(alerts_are_found_and_acknowledged),
+	    cmocka_unit_test(planted_anomalies_are_found),
+	};
+
+	return (
+	    cmocka_run_group_tests(tests, make_rules_file, drop_rules_file));
+}
