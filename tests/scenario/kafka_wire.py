@@ -178,7 +178,7 @@ class Kafka:
             out += got
         return bytes(out)
 
-    def _ask(self, api, version, body):
+    def _send(self, api, version, body):
         self.correlation += 1
         request = struct.pack(">hhi", api, version, self.correlation) + \
             _string("scenario") + body
@@ -187,6 +187,12 @@ class Kafka:
                 self.sock = socket.create_connection(
                     ("127.0.0.1", self.port), self.timeout)
             self.sock.sendall(struct.pack(">i", len(request)) + request)
+        except OSError:
+            self.close()
+            raise
+
+    def _answer(self):
+        try:
             size, = struct.unpack(">i", self._read(4))
             answer = self._read(size)
         except OSError:
@@ -197,6 +203,10 @@ class Kafka:
             self.close()
             raise KafkaError("an answer to another request")
         return r
+
+    def _ask(self, api, version, body):
+        self._send(api, version, body)
+        return self._answer()
 
     def partitions(self, topic):
         """How many partitions the topic has; 0 if it isn't there."""
@@ -245,9 +255,16 @@ class Kafka:
 
     def fetch(self, topic, partition, offset):
         """Some records at the offset and behind it, committed ones."""
-        r = self._ask(FETCH, 4, struct.pack(
+        self.fetch_ask(topic, partition, offset)
+        return self.fetch_answer(topic, partition, offset)
+
+    def fetch_ask(self, topic, partition, offset):
+        self._send(FETCH, 4, struct.pack(
             ">iiiibi", -1, 100, 1, 8 << 20, 1, 1) + _string(topic) +
             struct.pack(">iiqi", 1, partition, offset, 8 << 20))
+
+    def fetch_answer(self, topic, partition, offset):
+        r = self._answer()
         r.take("i"), r.take("i"), r.string(), r.take("i"), r.take("i")
         code = r.take("h")
         if code:

@@ -13,6 +13,7 @@ import urllib.parse
 import urllib.request
 
 import clients
+from kafka_wire import Kafka
 from scenario import scenario
 from system import ROOT, Skip, expect, free_port
 
@@ -162,17 +163,33 @@ def systemd_takes_the_units(context):
                  "--threshold=15", unit])
 
 
+SIZE = 1000000  # of a record; four are more than sockets take unread
+
+
+def ask_and_not_read(port):
+    """A reader whose answer is under way, and can't be written whole."""
+    kafka = Kafka(port)
+    kafka.create_topic("large", 1)
+    for _ in range(4):
+        kafka.send("large", 0, b"x" * SIZE)
+    kafka.fetch_ask("large", 0, 0)
+    expect(kafka.sock.recv(4, socket.MSG_PEEK), "no answer")
+    return kafka
+
+
 @scenario(kind=None)
 def a_service_manager_is_told(context):
-    """READY=1 when it serves, WATCHDOG=1 while it lives, STOPPING=1."""
+    """READY=1 when it serves, WATCHDOG=1 while it lives, and STOPPING=1 while
+    requests are still being answered."""
     with tempfile.TemporaryDirectory() as folder:
         manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         manager.bind(os.path.join(folder, "notify"))
         manager.settimeout(30 * context.settings.patience)
+        port = free_port(set())
         process = subprocess.Popen(
             [os.path.join(context.settings.bin, "broker"), "--data",
              os.path.join(folder, "data"), "--listen", "127.0.0.1:%d" %
-             free_port(set()), "--fcgi", "unix:" +
+             port, "--drain-ms", "1m", "--fcgi", "unix:" +
              os.path.join(folder, "sock")],
             stderr=subprocess.DEVNULL,
             env=dict(os.environ, NOTIFY_SOCKET=manager.getsockname(),
@@ -183,11 +200,15 @@ def a_service_manager_is_told(context):
                                 "/livez").status == 200, "not alive")
             for _ in range(3):
                 expect(manager.recv(99) == b"WATCHDOG=1", "no WATCHDOG=1")
+            reader = ask_and_not_read(port)
             process.terminate()
             told = manager.recv(99)
             while told == b"WATCHDOG=1":
                 told = manager.recv(99)
             expect(told == b"STOPPING=1", "%s", told)
+            records = reader.fetch_answer("large", 0, 0)
+            expect(len(records) == 4, "only %d records", len(records))
+            reader.close()
             expect(process.wait(30 * context.settings.patience) == 0,
                    "status %s", process.returncode)
         finally:
