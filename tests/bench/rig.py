@@ -56,6 +56,13 @@ def wait_for(what, condition, seconds=60, every=0.05):
         time.sleep(every)
 
 
+def cpu_s(pid):
+    """CPU time of all of a process's threads, in seconds; a tick is 10 ms."""
+    with open("/proc/%d/stat" % pid) as f:
+        fields = f.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
 def fcgi_record(kind, content):
     return (bytes((1, kind, 0, 1)) + len(content).to_bytes(2, "big") +
             b"\0\0" + content)
@@ -120,10 +127,7 @@ class Process:
             return "".join(f.readlines()[-8:])
 
     def cpu_s(self):
-        """CPU time of all its threads, in seconds; a tick is 10 ms."""
-        with open("/proc/%d/stat" % self.pid) as f:
-            fields = f.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return cpu_s(self.pid)
 
     def memory_kib(self):
         """Resident memory in KiB: {total, anonymous, of files}."""
@@ -242,7 +246,9 @@ class Rig:
     # -- programs ---------------------------------------------------------
 
     def socket_of(self, program):
-        return os.path.join(self.run, program + ".sock")
+        # The broker has the name that nginx passes to it by.
+        return os.path.join(self.run, {"broker": "kafka"}.get(
+            program, program) + ".sock")
 
     def db_of(self, program):
         return os.path.join(self.data, program + ".db")
