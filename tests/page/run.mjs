@@ -771,6 +771,16 @@ check("calls: sums, both charts and long calls are shown", async ({ page, stub, 
 	assert.equal(await page.locator("#pages a[aria-current=page]").innerText(), "Calls");
 });
 
+check("calls: durations are rounded once", async ({ page, stub, base }) => {
+	const shown = [[119400, "119.4 s"], [179600, "3 min 0 s"], [7199600, "2 h 0 min"]];
+
+	for (const [ms] of shown)
+		stub.calls.add(1795658820000, ms);
+	await page.goto(`${base}/ui/calls`);
+	await until("long calls", async () => await page.locator("#long-table tr").count() === shown.length);
+	assert.deepEqual(await page.locator("#long-table tr > :nth-child(2)").allTextContents(), shown.map(([, said]) => said).reverse());
+});
+
 check("calls: new ones move the page, and nothing new is answered 304", async ({ page, stub, base }) => {
 	await openCalls(page, stub, base);
 	await until("a 304", () => stub.log.some((e) => e.path === "/calls" && e.status === 304));

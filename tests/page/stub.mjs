@@ -203,8 +203,7 @@ class Calls {
 		this.long = [];
 	}
 
-	add(startedMs) {
-		const ms = Math.round(-30000 * Math.log(1 - this.rng()));
+	add(startedMs, ms = Math.round(-30000 * Math.log(1 - this.rng()))) {
 		const minute = startedMs - startedMs % 60000;
 		const sums = this.minutes.get(minute) ?? { start_ms: minute, calls: 0, ms: 0 };
 

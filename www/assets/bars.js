@@ -72,7 +72,7 @@ export function createBars(container, { time, onCursor }) {
 		plot?.destroy();
 		plot = new uPlot({
 			...size(),
-			padding: [12, 8, 0, 0],
+			padding: [12, 20, 0, 0], // half of the last label is beyond the columns
 			legend: { show: false },
 			cursor: { y: false, drag: { x: false, y: false, setScale: false }, points: { show: false } },
 			scales: {

@@ -22,9 +22,14 @@ const isLongCall = (c) => Number.isFinite(c?.seq) && Number.isFinite(c?.started_
 function formatDuration(s) {
 	if (s < 120)
 		return `${decimal.format(s)} s`;
-	if (s < 7200)
-		return `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;
-	return `${formatWhole(Math.floor(s / 3600))} h ${Math.floor((s % 3600) / 60)} min`;
+	if (s < 7199.5) {
+		const whole = Math.round(s);
+
+		return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+	}
+	const wholeMinutes = Math.round(s / 60);
+
+	return `${formatWhole(Math.floor(wholeMinutes / 60))} h ${wholeMinutes % 60} min`;
 }
 
 /* Every minute from the first to the last, also those without a call. */
