@@ -359,7 +359,8 @@ KAFKA_PACKAGES = $(filter kafka,$(BROKER))
 # make test runs all on the broker of this tree; what depends on the broker is
 # run on Apache Kafka, too, by make test-kafka.
 
-.PHONY: test test-built test-kafka test-kafka-built test-fresh soak unit lint
+.PHONY: test test-built test-kafka test-kafka-built test-fresh test-compose \
+    soak unit lint
 UNDER := $(if $(findstring thread,$(SAN)),setarch -R)
 RUN_UNIT := tests/run-unit $(if $(SAN),-t 900)
 # The longest first; what has nothing built in it is run once.
@@ -402,6 +403,12 @@ test-kafka-built: all tests
 test-fresh:
 	@deploy/local/packages fresh
 	@tests/fresh/run $(DEBIAN)
+
+# docker compose on an engine that the test starts; what it lacks it says.
+test-compose: all
+	@deploy/local/packages build kafka compose || true
+	@deploy/local/kafka libs
+	@tests/compose/run $(COMPOSE)
 
 # An hour by itself; SOAK_S=600 for ten minutes.
 soak: all
@@ -583,6 +590,7 @@ help:
 #:   make unit           the C unit tests only
 #:   make test-fresh     lay a minimal Debian and follow the README in it;
 #:                       DEBIAN=13, or DEBIAN='12 13'
+#:   make test-compose   docker compose for real, on an engine of its own
 #:   make soak           an hour of load and random faults: does anything
 #:                       creep?  SOAK_S=600: ten minutes
 #:   make fuzz           look for inputs that break it; FUZZ=event: one target,
