@@ -2,8 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
+#include "base/json_read.h"
 #include "base/utf8.h"
 #include "event/event.h"
 
@@ -436,33 +435,6 @@ alert_event_encode(const struct alert_event *event, struct buffer *out)
 
 /* ---- Decoding ---- */
 
-/*
- * jansson reports some failed allocations as broken input ("invalid token"),
- * and after others goes on with a text cut short; but a good record must not
- * become a dead letter because memory was short.  So its allocations are
- * watched.  free(3) gives them back as ever,
- * whoever else uses jansson.
- */
-static _Thread_local int out_of_memory;
-
-static void *
-watched_malloc(size_t size)
-{
-	void *p;
-
-	if ((p = malloc(size)) == NULL)
-		out_of_memory = 1;
-	return (p);
-}
-
-/* Before main, so that no thread can be in jansson. */
-__attribute__((constructor)) static void
-watch_jansson(void)
-{
-
-	json_set_alloc_funcs(watched_malloc, free);
-}
-
 /* Whether brackets outside of texts nest no deeper than we allow. */
 static int
 is_shallow(const char *p, size_t size)
@@ -499,6 +471,7 @@ parse_object(const void *value, size_t size, struct mr_error *err)
 {
 	json_error_t why;
 	json_t *root;
+	int out_of_memory;
 
 	if (value == NULL || size == 0) {
 		mr_error_set(err, MR_REJECT, "value: is empty");
@@ -520,12 +493,11 @@ parse_object(const void *value, size_t size, struct mr_error *err)
 		    "value: nests deeper than %d levels", EVENT_DEPTH_MOST);
 		return (NULL);
 	}
-	out_of_memory = 0;
-	root = json_loadb(value, size, JSON_REJECT_DUPLICATES, &why);
+	root = json_read(value, size, JSON_REJECT_DUPLICATES, &why,
+	    &out_of_memory);
 	if (out_of_memory) {
 		mr_error_set(err, MR_RETRY,
 		    "value: out of memory while parsing");
-		json_decref(root);
 		return (NULL);
 	}
 	if (root == NULL) {

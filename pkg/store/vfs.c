@@ -2,11 +2,13 @@
  * vfs -- what is put between SQLite and its own file system.
  *
  * It is a copy of that with another xOpen, and its files are the original's,
- * with a copy of their methods and some bytes behind them.  Two things differ
- * from it.  How long syncs take is measured.  And each page of a database has
- * a sum over it in its last eight bytes, which is made when the page is
- * written into the file and compared when it is read from there: a byte that
- * changed on disk is SQLITE_CORRUPT, and never an answer.
+ * with a copy of their methods and some bytes behind them.  Three things
+ * differ from it.  How long syncs take is measured.  A sync that failed fails
+ * from then on, of the database and its log: the kernel may have dropped what
+ * it could not write, and would say yes the next time.  And each page of a
+ * database has a sum over it in its last eight bytes, which is made when the
+ * page is written into the file and compared when it is read from there: a
+ * byte that changed on disk is SQLITE_CORRUPT, and never an answer.
  *
  * SQLite keeps these bytes free when the header says so, at offset 20; who
  * knows nothing of sums can read the file.  Pages in the write-ahead log
@@ -14,6 +16,7 @@
  * A sum of zero is none: what another program writes anew has that.
  */
 #include <endian.h>
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -45,7 +48,9 @@ static int known_count;
 /* Behind SQLite's own part of a file. */
 struct extra {
 	const char *name;
+	sqlite3_file *database; /* whose log this is, or itself */
 	int is_database;
+	int sync_errno; /* of the first sync that failed */
 	enum { SUMS_UNKNOWN, SUMS_NONE, SUMS_KEPT, SUMS_SPOILT } sums;
 };
 
@@ -63,12 +68,23 @@ extra_of(sqlite3_file *file)
 	return ((struct extra *)(void *)((char *)file + plain_size));
 }
 
+/*
+ * A checkpoint's failed sync is kept from those who commit; with this the
+ * next commit fails.
+ */
 static int
 sync_watched(sqlite3_file *file, int flags)
 {
+	struct extra *x = extra_of(extra_of(file)->database);
 	int64_t began_us = clock_mono_us();
-	int rc = plain_of(file)->xSync(file, flags);
+	int rc;
 
+	if (x->sync_errno != 0) {
+		errno = x->sync_errno;
+		return (SQLITE_IOERR_FSYNC);
+	}
+	if ((rc = plain_of(file)->xSync(file, flags)) != SQLITE_OK)
+		x->sync_errno = errno != 0 ? errno : EIO;
 	metric_observe_us(seconds, clock_mono_us() - began_us);
 	return (rc);
 }
@@ -281,6 +297,9 @@ open_watched(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags,
 	}
 	file->pMethods = methods;
 	*extra_of(file) = (struct extra){.name = name,
+	    .database = flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_JOURNAL) ?
+		sqlite3_database_file_object(name) :
+		file,
 	    .is_database = (flags & SQLITE_OPEN_MAIN_DB) != 0};
 	return (SQLITE_OK);
 }

@@ -2,10 +2,10 @@
  * json_body -- a JSON object into a handler's variables.
  */
 #include <assert.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/json_read.h"
 #include "web/web_internal.h"
 
 #define DEPTH_MOST 32
@@ -44,6 +44,7 @@ parse(const struct web_request *req, struct web_response *res)
 {
 	json_error_t why;
 	json_t *root;
+	int out_of_memory;
 
 	/* jansson overlooks one that follows a number. */
 	if (memchr(req->body, '\0', req->body_size) != NULL) {
@@ -55,14 +56,15 @@ parse(const struct web_request *req, struct web_response *res)
 		    DEPTH_MOST);
 		return (NULL);
 	}
-	root = json_loadb(req->body, req->body_size, JSON_REJECT_DUPLICATES,
-	    &why);
-	if (root == NULL &&
+	root = json_read(req->body, req->body_size, JSON_REJECT_DUPLICATES,
+	    &why, &out_of_memory);
+	if (root == NULL && !out_of_memory &&
 	    json_error_code(&why) == json_error_numeric_overflow)
-		root = json_loadb(req->body, req->body_size,
-		    JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &why);
+		root = json_read(req->body, req->body_size,
+		    JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &why,
+		    &out_of_memory);
 	if (root == NULL) {
-		if (json_error_code(&why) == json_error_out_of_memory) {
+		if (out_of_memory) {
 			web_problem(res, 503, "out of memory");
 			res->retry_after_s = 1;
 		} else if (json_error_code(&why) == json_error_duplicate_key) {

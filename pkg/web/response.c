@@ -301,7 +301,8 @@ web_head(struct web_exchange *x)
 
 	if (res->body.failed) {
 		log_error("an answer didn't fit in memory", "path", x->path);
-		web_problem(res, 500, "the answer is too large");
+		web_problem(res, 503, "the answer didn't fit in memory");
+		res->retry_after_s = 1;
 	}
 	if (res->status < 200 || res->status > 599) {
 		log_error("a handler gave no HTTP status", "path", x->path,
