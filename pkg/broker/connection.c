@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <errno.h>
 #include <stdio.h>
@@ -21,6 +22,8 @@
 #include "broker/measure.h"
 
 #define SENDFILE_MOST ((size_t)1024 * 1024) /* a connection and turn */
+#define READ_MOST ((size_t)512 * 1024) /* likewise, about */
+#define READ_AHEAD ((size_t)4096) /* behind a large request */
 #define OUTSTANDING_MOST 64
 #define ACCEPT_PAUSE_MS 1000 /* without descriptors */
 #define HOST_SIZE 64
@@ -318,9 +321,10 @@ take_frame(struct connection *conn)
 	return (0);
 }
 
-/* The length is there: memory for what follows.  0, or -1: close. */
+/* The length is there: memory for the ${follows} bytes that are, too.  0, or
+ * -1: close. */
 static int
-begin_frame(struct connection *conn)
+begin_frame(struct connection *conn, size_t follows)
 {
 	uint32_t size = (uint32_t)conn->length[0] << 24 |
 	    (uint32_t)conn->length[1] << 16 | (uint32_t)conn->length[2] << 8 |
@@ -335,8 +339,9 @@ begin_frame(struct connection *conn)
 	}
 	conn->frame_size = size;
 	conn->frame_have = 0;
-	conn->frame_capacity = size < BROKER_SCRATCH_SIZE ? size :
-							    BROKER_SCRATCH_SIZE;
+	conn->frame_capacity = follows < FRAME_LEAST ? FRAME_LEAST : follows;
+	if (conn->frame_capacity > size)
+		conn->frame_capacity = size;
 	conn->frame = malloc(conn->frame_capacity);
 	return (conn->frame != NULL ? 0 : -1);
 }
@@ -351,7 +356,8 @@ take_bytes(struct connection *conn, const uint8_t *p, size_t n)
 		if (conn->frame == NULL) {
 			conn->length[conn->length_have++] = *p++;
 			n--;
-			if (conn->length_have == 4 && begin_frame(conn) == -1)
+			if (conn->length_have == 4 &&
+			    begin_frame(conn, n) == -1)
 				return (-1);
 			continue;
 		}
@@ -409,43 +415,45 @@ may_read(const struct connection *conn)
 	    conn->outstanding < OUTSTANDING_MOST && !conn->broker->stopping);
 }
 
-static void
-read_some(struct connection *conn)
+/*
+ * What a socket has, up to the end of the frame at hand and a little of the next
+ * one: the bytes of a large frame are put where they stay.  1: there may be
+ * more, 0: not now, -1: close.
+ */
+static int
+read_once(struct connection *conn, size_t *budget)
 {
 	struct broker *b = conn->broker;
-	uint8_t *to = b->scratch;
-	size_t most = BROKER_SCRATCH_SIZE;
+	struct iovec to[2] = {{NULL, 0}, {b->scratch, BROKER_SCRATCH_SIZE}};
+	struct msghdr message = {.msg_iov = to, .msg_iovlen = 2};
+	size_t got;
 	ssize_t n;
-	int room;
 
-	if (!may_read(conn) || (room = make_room(conn)) == 0)
-		return;
-	if (room == -1) {
-		log_trouble(conn, "connection closed", "out of memory");
-		connection_close(conn);
-		return;
-	}
 	if (conn->frame != NULL) {
-		to = conn->frame + conn->frame_have;
-		most = conn->frame_size - conn->frame_have;
+		to[0].iov_base = conn->frame + conn->frame_have;
+		to[0].iov_len = conn->frame_size - conn->frame_have;
+		to[1].iov_len = READ_AHEAD;
 	}
-	n = recv(conn->fd, to, most, 0);
+	n = recvmsg(conn->fd, &message, 0);
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0) {
-		connection_close(conn);
-		return;
-	}
+		return (0);
+	if (n <= 0)
+		return (-1);
+	got = (size_t)n;
 	conn->active_ms = b->now_ms;
-	measure_received((size_t)n);
-	if (to == b->scratch) {
-		if (take_bytes(conn, to, (size_t)n) == -1)
-			connection_close(conn);
-		return;
+	measure_received(got);
+	*budget -= got < *budget ? got : *budget;
+	if (conn->frame != NULL) {
+		n = (ssize_t)(got < to[0].iov_len ? got : to[0].iov_len);
+		conn->frame_have += (size_t)n;
+		got -= (size_t)n;
+		if (conn->frame_have == conn->frame_size &&
+		    take_frame(conn) == -1)
+			return (-1);
 	}
-	conn->frame_have += (size_t)n;
-	if (conn->frame_have == conn->frame_size && take_frame(conn) == -1)
-		connection_close(conn);
+	if (take_bytes(conn, b->scratch, got) == -1)
+		return (-1);
+	return (got == to[1].iov_len || conn->frame != NULL);
 }
 
 /* ---- working ------------------------------------------------------------ */
@@ -472,6 +480,25 @@ work(struct connection *conn)
 		req->began_us = clock_mono_us();
 		request_start(req);
 	}
+}
+
+/* Read, and start what was read, for as long as the turn has time for it. */
+static void
+read_some(struct connection *conn)
+{
+	size_t budget = READ_MOST;
+	int rc = 1;
+
+	while (rc == 1 && budget > 0 && may_read(conn)) {
+		if ((rc = make_room(conn)) == 1)
+			rc = read_once(conn, &budget);
+		else if (rc == -1)
+			log_trouble(conn, "connection closed", "out of memory");
+		if (rc != -1)
+			work(conn);
+	}
+	if (rc == -1)
+		connection_close(conn);
 }
 
 /* ---- writing ------------------------------------------------------------ */

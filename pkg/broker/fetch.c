@@ -273,6 +273,12 @@ answer(struct request *req)
 		request_abandon(req, "out of memory");
 		return;
 	}
+	/*
+	 * Answers of tens of megabytes are slower: who reads them waits for a
+	 * whole one, and has fresh memory made for it.
+	 */
+	if (left > b->conf.answer_most)
+		left = b->conf.answer_most;
 	wire_defaults(wire_fetch_response_layout(), &out);
 	for (i = 0; i < f->count; i++)
 		fill_part(b, &f->parts[i], &left, count == 0, spans, &count);

@@ -43,6 +43,7 @@ struct broker {
 	int64_t accept_at_ms; /* not before */
 	int64_t now_ms; /* steady, as of this turn */
 	int64_t next_tick_ms, next_slow_tick_ms;
+	int signalled; /* the signals' descriptor is readable */
 	int stopping;
 	struct mr_error fatal; /* kind not MR_OK: end */
 

@@ -195,7 +195,9 @@ take_event(struct broker *b, const struct epoll_event *event)
 	} else if (is_listener(b, event->data.ptr)) {
 		connection_accept(b,
 		    ((const struct listener *)event->data.ptr)->fd);
-	} else if (event->data.ptr != &b->lock_fd) {
+	} else if (event->data.ptr == &b->lock_fd) {
+		b->signalled = 1;
+	} else {
 		connection_event(b, event->data.ptr, event->events);
 	}
 }
@@ -290,7 +292,8 @@ broker_run(struct broker *b, int signal_fd, struct mr_error *err)
 	atomic_store(&b->is_ready, 1);
 	while (!stop && b->fatal.kind == MR_OK) {
 		turn(b);
-		stop = signals_take(signal_fd);
+		stop = b->signalled && signals_take(signal_fd);
+		b->signalled = 0;
 	}
 	atomic_store(&b->is_ready, 0);
 	(void)epoll_ctl(b->epoll_fd, EPOLL_CTL_DEL, signal_fd, NULL);

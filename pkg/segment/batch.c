@@ -59,16 +59,33 @@ read_varint(const uint8_t *at, const uint8_t *end, int bits, int64_t *out)
 	return (NULL);
 }
 
+/* Most numbers of a record are small: one byte, or two. */
+static inline const uint8_t *
+read_small(const uint8_t *at, const uint8_t *end, int32_t *out)
+{
+	uint32_t n;
+
+	if (at == end)
+		return (NULL);
+	n = at[0];
+	if ((n & 0x80) != 0) {
+		if (end - at < 2 || (at[1] & 0x80) != 0)
+			return (NULL);
+		n = (n & 0x7f) | (uint32_t)at[1] << 7;
+		at++;
+	}
+	*out = (int32_t)(n >> 1) ^ -(int32_t)(n & 1);
+	return (at + 1);
+}
+
 static inline const uint8_t *
 read_i32(const uint8_t *at, const uint8_t *end, int32_t *out)
 {
+	const uint8_t *behind = read_small(at, end, out);
 	int64_t n;
 
-	/* Most numbers of a record are small: one byte. */
-	if (at < end && (*at & 0x80) == 0) {
-		*out = (int32_t)(*at >> 1) ^ -(int32_t)(*at & 1);
-		return (at + 1);
-	}
+	if (behind != NULL)
+		return (behind);
 	if ((at = read_varint(at, end, 35, &n)) == NULL || n < INT32_MIN ||
 	    n > INT32_MAX)
 		return (NULL);
@@ -76,8 +93,20 @@ read_i32(const uint8_t *at, const uint8_t *end, int32_t *out)
 	return (at);
 }
 
+static inline const uint8_t *
+read_i64(const uint8_t *at, const uint8_t *end, int64_t *out)
+{
+	int32_t small;
+	const uint8_t *behind = read_small(at, end, &small);
+
+	if (behind == NULL)
+		return (read_varint(at, end, 70, out));
+	*out = small;
+	return (behind);
+}
+
 /* A length and that many bytes; -1 is null where ${null} allows it. */
-static const uint8_t *
+static inline const uint8_t *
 read_bytes(const uint8_t *at, const uint8_t *end, int null,
     const uint8_t **bytes, int32_t *length)
 {
@@ -105,7 +134,7 @@ batch_record_next(const uint8_t **at, const uint8_t *end,
 	end = p + length;
 	r->size = (size_t)(end - r->start);
 	p++; /* attributes, none of which exists */
-	if ((p = read_varint(p, end, 70, &r->timestamp_delta)) == NULL ||
+	if ((p = read_i64(p, end, &r->timestamp_delta)) == NULL ||
 	    (p = read_i32(p, end, &r->offset_delta)) == NULL ||
 	    (p = read_bytes(p, end, 1, &r->key, &r->key_length)) == NULL ||
 	    (p = read_bytes(p, end, 1, &ignored, &r->value_length)) == NULL ||

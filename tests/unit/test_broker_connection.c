@@ -364,6 +364,7 @@ who_holds_memory_for_too_long_is_closed(void **state)
 /* ---- slow readers ------------------------------------------------------- */
 
 #define LARGE_BYTES 200000
+#define ANSWER_MOST (8 << 20) /* --answer-most */
 
 static int64_t
 fill(struct client *c, int batches)
@@ -413,9 +414,11 @@ a_slow_reader_holds_up_nobody(void **state)
 	for (i = 0; i < 50; i++)
 		(void)produce_one(&c, "t", "k", 10, clock_wall_ms());
 	assert_true(clock_mono_us() - began < 5000000);
-	/* And it gets all that it asked for in the end. */
+	/* And it gets its answer in the end, as large as one may be. */
 	assert_int_equal(client_receive(&slow, WIRE_API_Fetch, 11, &out), 1);
-	assert_int_equal(only_partition(&out)->records.length, bytes);
+	assert_true(bytes > ANSWER_MOST);
+	assert_in_range(only_partition(&out)->records.length,
+	    ANSWER_MOST - LARGE_BYTES, ANSWER_MOST);
 	client_close(&slow);
 	client_close(&c);
 }
