@@ -47,8 +47,8 @@ struct connection {
 	size_t length_have;
 	uint8_t *frame; /* being read */
 	size_t frame_size, frame_have, frame_capacity;
-	int reserved; /* frame_size is counted */
-	int64_t reserved_ms; /* since when */
+	size_t counted; /* of the frame, in the broker's memory */
+	int64_t counted_ms; /* since when */
 
 	struct request *first, **last;
 	struct request *next_new; /* the first that isn't worked on */
@@ -91,21 +91,24 @@ touch_all(struct broker *b)
 
 /* ---- memory ------------------------------------------------------------- */
 
+/* What is counted of something is another size from now on. */
 static void
-reserve(struct broker *b, size_t size)
+count(struct broker *b, size_t *counted, size_t size)
 {
 
-	b->memory += (int64_t)size;
+	b->memory += (int64_t)size - (int64_t)*counted;
+	if (size < *counted)
+		b->gave_back = 1;
+	*counted = size;
 	measure_memory(b->memory);
 }
 
-static void
-give_back(struct broker *b, size_t size)
+/* Half of it is taken: what nobody has to read is left in the sockets. */
+static int
+is_short(const struct broker *b)
 {
 
-	b->memory -= (int64_t)size;
-	b->gave_back = 1;
-	measure_memory(b->memory);
+	return (b->memory > b->conf.memory_most / 2);
 }
 
 /* ---- requests ----------------------------------------------------------- */
@@ -140,7 +143,7 @@ request_free(struct request *req)
 	wire_splices_free(&req->splices);
 	buffer_free(&req->out);
 	wire_arena_clear(&req->arena);
-	give_back(req->broker, req->frame_size);
+	count(req->broker, &req->counted, 0);
 	free(req->frame);
 	free(req);
 }
@@ -166,6 +169,17 @@ request_wait(struct request *req, int64_t deadline_ms,
 		b->deadline_ms = deadline_ms;
 }
 
+/* The answer takes memory for as long as its reader takes time. */
+static void
+keep_answer_only(struct request *req)
+{
+
+	wire_arena_clear(&req->arena);
+	free(req->frame);
+	req->frame = NULL;
+	count(req->broker, &req->counted, req->out.capacity);
+}
+
 /* Answered: it stays until it is written, or goes if nobody waits for it. */
 static void
 answered(struct request *req)
@@ -174,6 +188,9 @@ answered(struct request *req)
 	stop_waiting(req);
 	req->cancel = NULL;
 	req->state = REQUEST_ANSWERED;
+	req->answered_ms = req->broker->now_ms;
+	if (req->conn != NULL && !req->conn->closed)
+		keep_answer_only(req);
 	if (req->header.api != NULL)
 		measure_request(req->header.api->key,
 		    clock_mono_us() - req->began_us);
@@ -299,10 +316,10 @@ take_frame(struct connection *conn)
 	req->broker = conn->broker;
 	req->frame = conn->frame;
 	req->frame_size = conn->frame_size;
-	if (!conn->reserved)
-		reserve(conn->broker, conn->frame_size);
+	req->counted = conn->counted;
+	count(conn->broker, &req->counted, conn->frame_size);
 	conn->frame = NULL;
-	conn->reserved = 0;
+	conn->counted = 0;
 	conn->length_have = 0;
 	if (wire_header_read(req->frame, req->frame_size, &req->header, &err) ==
 	    -1) {
@@ -342,8 +359,11 @@ begin_frame(struct connection *conn, size_t follows)
 	conn->frame_capacity = follows < FRAME_LEAST ? FRAME_LEAST : follows;
 	if (conn->frame_capacity > size)
 		conn->frame_capacity = size;
-	conn->frame = malloc(conn->frame_capacity);
-	return (conn->frame != NULL ? 0 : -1);
+	if ((conn->frame = malloc(conn->frame_capacity)) == NULL)
+		return (-1);
+	count(conn->broker, &conn->counted, conn->frame_capacity);
+	conn->counted_ms = conn->broker->now_ms;
+	return (0);
 }
 
 /* Bytes that were read.  0, or -1: close. */
@@ -376,24 +396,29 @@ take_bytes(struct connection *conn, const uint8_t *p, size_t n)
 }
 
 /*
- * Make the rest of a large frame fit, if there is memory for it.  1 if so; 0
- * if it has to wait; -1: close.
+ * Is there memory for another request, or for the rest of the one at hand?  Who
+ * has all that is taken may take more.  1 if so, and then there is room for
+ * the whole frame; 0 if it has to wait; -1: close.
  */
 static int
 make_room(struct connection *conn)
 {
 	struct broker *b = conn->broker;
+	size_t more = conn->frame == NULL ? 1 :
+					    conn->frame_size - conn->counted;
 	uint8_t *frame;
 
-	if (conn->frame == NULL || conn->reserved)
+	if (more == 0)
 		return (1);
-	if (b->memory > 0 &&
-	    b->memory + (int64_t)conn->frame_size > b->conf.memory_most) {
+	if (b->memory > (int64_t)conn->counted &&
+	    b->memory + (int64_t)more > b->conf.memory_most) {
 		if (!conn->starved)
 			b->starved++;
 		conn->starved = 1;
 		return (0);
 	}
+	if (conn->frame == NULL)
+		return (1);
 	if (conn->frame_size > conn->frame_capacity) {
 		frame = realloc(conn->frame, conn->frame_size);
 		if (frame == NULL)
@@ -401,9 +426,8 @@ make_room(struct connection *conn)
 		conn->frame = frame;
 		conn->frame_capacity = conn->frame_size;
 	}
-	reserve(b, conn->frame_size);
-	conn->reserved = 1;
-	conn->reserved_ms = b->now_ms;
+	count(b, &conn->counted, conn->frame_size);
+	conn->counted_ms = b->now_ms;
 	return (1);
 }
 
@@ -432,8 +456,9 @@ read_once(struct connection *conn, size_t *budget)
 	if (conn->frame != NULL) {
 		to[0].iov_base = conn->frame + conn->frame_have;
 		to[0].iov_len = conn->frame_size - conn->frame_have;
-		to[1].iov_len = READ_AHEAD;
 	}
+	if (conn->frame != NULL || is_short(b))
+		to[1].iov_len = READ_AHEAD;
 	n = recvmsg(conn->fd, &message, 0);
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
 		return (0);
@@ -479,6 +504,9 @@ work(struct connection *conn)
 		req->state = REQUEST_BUSY;
 		req->began_us = clock_mono_us();
 		request_start(req);
+		if (req->state == REQUEST_BUSY)
+			count(req->broker, &req->counted,
+			    req->frame_size + req->arena.total);
 	}
 }
 
@@ -632,8 +660,7 @@ connection_free(struct connection *conn)
 	}
 	if (conn->starved)
 		b->starved--;
-	if (conn->reserved)
-		give_back(b, conn->frame_size);
+	count(b, &conn->counted, 0);
 	free(conn->frame);
 	if (conn->prev != NULL)
 		conn->prev->next = conn->next;
@@ -739,23 +766,40 @@ connections_overdue(struct broker *b)
 	}
 }
 
+/* Who has had memory for too long that others wait for, and how. */
+static const char *
+holds_up(const struct connection *conn, int64_t before_ms)
+{
+	const struct request *req = conn->first;
+
+	if (conn->counted > 0 && conn->counted_ms < before_ms)
+		return ("a request comes too slowly, and others wait for its "
+			"memory");
+	/* Records take time, and no memory. */
+	if (req != NULL && req->state == REQUEST_ANSWERED &&
+	    (req->span_count > 0 ? conn->active_ms : req->answered_ms) <
+		before_ms)
+		return ("an answer is read too slowly, and others wait for its "
+			"memory");
+	return (NULL);
+}
+
 void
 connections_idle(struct broker *b)
 {
 	struct connection *conn;
+	const char *why = NULL;
 
 	for (conn = b->connections; conn != NULL; conn = conn->next) {
 		if (conn->closed)
 			continue;
-		if (b->now_ms - conn->active_ms > b->conf.idle_ms) {
+		if (b->starved > 0)
+			why = holds_up(conn, b->now_ms - b->conf.request_ms);
+		if (why != NULL)
+			log_trouble(conn, "connection closed", why);
+		if (why != NULL ||
+		    b->now_ms - conn->active_ms > b->conf.idle_ms)
 			connection_close(conn);
-		} else if (b->starved > 0 && conn->reserved &&
-		    b->now_ms - conn->reserved_ms > b->conf.request_ms) {
-			log_trouble(conn, "connection closed",
-			    "a request comes too slowly, and others wait for "
-			    "its memory");
-			connection_close(conn);
-		}
 	}
 }
 

@@ -35,6 +35,7 @@ struct request {
 	struct wire_header header;
 	uint8_t *frame;
 	size_t frame_size;
+	size_t counted; /* its bytes in the broker's memory */
 	struct wire_arena arena;
 	void *body; /* as header.api's request layout has it */
 
@@ -48,7 +49,8 @@ struct request {
 	void *waits_for; /* the handler's */
 	int64_t began_us;
 
-	/* The answer. */
+	/* The answer.  With it, what was asked is gone. */
+	int64_t answered_ms;
 	struct buffer out;
 	struct wire_splices splices;
 	struct span *spans; /* one for each splice */

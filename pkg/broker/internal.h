@@ -76,7 +76,7 @@ struct broker {
 	struct connection *connections;
 	struct connection *touched;
 	int64_t connection_count;
-	int64_t memory; /* of frames */
+	int64_t memory; /* of requests and answers */
 	int64_t starved; /* connections that wait for memory */
 	int gave_back; /* some memory, since they were last looked at */
 	struct request *waiting; /* with a deadline */
