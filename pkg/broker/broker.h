@@ -37,7 +37,7 @@ struct broker_conf {
 	int64_t connections_most;
 	int64_t request_most; /* bytes */
 	int64_t answer_most; /* bytes of records in an answer to a fetch */
-	int64_t memory_most; /* bytes of requests under way */
+	int64_t memory_most; /* bytes of requests and answers */
 	int64_t request_ms; /* for one to arrive, while memory is short */
 	int64_t idle_ms; /* then a connection is closed */
 	int64_t drain_ms;

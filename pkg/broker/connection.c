@@ -896,6 +896,8 @@ connection_new(struct broker *b, int fd)
 void
 connection_accept(struct broker *b, int listen_fd)
 {
+	static struct log_limit full = {.per_second = 1};
+	int64_t left_out;
 	int fd;
 
 	while (b->connection_count < b->conf.connections_most) {
@@ -914,4 +916,8 @@ connection_accept(struct broker *b, int listen_fd)
 		if (connection_new(b, fd) == -1)
 			close(fd);
 	}
+	if (log_limit_take(&full, &left_out))
+		log_warn("as many connections as there may be: more wait",
+		    "connections", log_i64(b->connection_count), "left_out",
+		    log_i64(left_out));
 }

@@ -49,7 +49,8 @@ static const struct config_option options[] = {
 	.fallback = "64m",
 	.least = 1048576,
 	.most = 0,
-	.help = "of requests under way; more wait in their sockets"},
+	.help = "of requests under way and answers not read yet; more wait "
+		"in their sockets"},
     {.name = "request-ms",
 	.kind = CONFIG_DURATION,
 	.target = &set.request_ms,

@@ -22,6 +22,8 @@ static const char *const hasty[] = {"--idle-ms", "1s", NULL};
 static const char *const roomy[] = {"--request-most", "16m", "--message-most",
     "16m", NULL};
 
+static const char *const unread[] = {"--memory-most", "16m", "--request-ms",
+    "1100ms", NULL};
 static const char *const hurried[] = {"--memory-most", "1m", "--request-ms",
     "1100ms", NULL};
 
@@ -49,6 +51,15 @@ begin_roomy(void **state)
 
 	(void)state;
 	broker_begin(roomy);
+	return (0);
+}
+
+static int
+begin_unread(void **state)
+{
+
+	(void)state;
+	broker_begin(unread);
 	return (0);
 }
 
@@ -423,6 +434,59 @@ a_slow_reader_holds_up_nobody(void **state)
 	client_close(&c);
 }
 
+#define MANY 3000 /* of those, in one answer */
+
+/* Ask for megabytes: a topic's settings, many times over. */
+static void
+ask_for_much(struct client *c)
+{
+	struct wire_describe_configs_request in;
+	static struct wire_describe_configs_request_resource list[MANY];
+	size_t i;
+
+	wire_defaults(wire_describe_configs_request_layout(), &in);
+	for (i = 0; i < MANY; i++) {
+		list[i].resource_type = 2;
+		list[i].resource_name = wire_text("t");
+		list[i].configuration_keys.at = NULL;
+		list[i].configuration_keys.count = -1;
+	}
+	in.resources.at = list;
+	in.resources.count = MANY;
+	in.include_synonyms = 1;
+	in.include_documentation = 1;
+	client_send(c, WIRE_API_DescribeConfigs, 4, &in);
+}
+
+static void
+answers_that_nobody_reads_are_bounded_by_the_memory_limit(void **state)
+{
+	enum { READERS = 16 };
+	struct wire_describe_configs_response out;
+	struct client c = client_connect(), readers[READERS];
+	int i, given = 0;
+
+	(void)state;
+	assert_int_equal(make_topic(&c, "t", 1, NULL), WIRE_NONE);
+	client_close(&c);
+	for (i = 0; i < READERS; i++)
+		readers[i] = connect_with(4096);
+	while (given < READERS) {
+		ask_for_much(&readers[given]);
+		if (!is_answered_within(&readers[given], 5 * SHORT_MS))
+			break;
+		given++;
+	}
+	assert_in_range(given, 1, READERS / 2);
+	/* Who reads nothing goes, so that who came later gets an answer. */
+	assert_int_equal(client_receive(&readers[given],
+			     WIRE_API_DescribeConfigs, 4, &out),
+	    1);
+	assert_int_equal(out.resources.count, MANY);
+	for (i = 0; i < READERS; i++)
+		client_close(&readers[i]);
+}
+
 static void
 who_goes_while_it_is_written_to_is_forgotten(void **state)
 {
@@ -506,6 +570,9 @@ main(void)
 		who_holds_memory_for_too_long_is_closed, begin_hurried, end),
 	    cmocka_unit_test_setup_teardown(a_slow_reader_holds_up_nobody,
 		begin_roomy, end),
+	    cmocka_unit_test_setup_teardown(
+		answers_that_nobody_reads_are_bounded_by_the_memory_limit,
+		begin_unread, end),
 	    cmocka_unit_test_setup_teardown(
 		who_goes_while_it_is_written_to_is_forgotten, begin_roomy, end),
 	    cmocka_unit_test_setup_teardown(a_folder_or_port_in_use_is_refused,
