@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "alerts.h"
+#include "deliver.h"
 
 #define DUE_A_RECORD 64 /* steps and silences that a record may bring about */
 #define DUE_A_TICK 500
@@ -88,7 +89,8 @@ static const char sql_partitions[] =
 /* Never before it was delivered. */
 static const char sql_expired[] =
     "SELECT id FROM alerts WHERE state = 'resolved' AND resolved_ms < ?1"
-    " AND last_seq <= coalesce((SELECT min(seq) FROM deliveries), last_seq)"
+    " AND (fired_ms IS NULL OR last_seq <="
+    "  coalesce((SELECT min(seq) FROM deliveries), last_seq))"
     " ORDER BY resolved_ms, id LIMIT 1";
 static const char sql_drop_transitions[] =
     "DELETE FROM transitions WHERE alert = ?1";
@@ -149,7 +151,15 @@ alerts_open(struct stream *s, struct mr_error *err)
 			store_text(alerts_rules.list[i].name),
 			store_text(alerts_rules.list[i].definition)) == -1)
 			return (-1);
-	return (found);
+	return (found == 0 ? deliver_open(s, err) : -1);
+}
+
+void
+alerts_close(struct stream *s)
+{
+
+	(void)s;
+	deliver_close();
 }
 
 /* Resolve alerts whose rules are no more, ${most} at the most; 0 or -1. */
@@ -199,39 +209,39 @@ find_due(struct store *st, int64_t until_ms, struct due *due,
 	return (found);
 }
 
-/* The series, and its rule: which there is, or alerts_open had ended it. */
-static int
+/* The series, and its rule: which there is, or alerts_open had ended it.
+ * NULL on error. */
+static const struct rule *
 load_series(struct store *st, const struct due *due, struct series *series,
-    const struct rule **rule, struct mr_error *err)
+    struct mr_error *err)
 {
+	const struct rule *rule = NULL;
 	struct store_rows *rows;
 	int found;
 
+	*series = (struct series){.id = due->series,
+	    .input = due->input,
+	    .partition = due->partition};
 	if ((rows = store_query(st, err, sql_series, store_i64(due->series))) ==
 	    NULL)
-		return (-1);
-	*rule = NULL;
+		return (NULL);
 	if ((found = store_next(rows, err)) == 1) {
-		*rule = rule_find(&alerts_rules, store_get_text(rows, 0));
-		*series = (struct series){.id = due->series,
-		    .input = due->input,
-		    .partition = due->partition,
-		    .track = {(enum track_state)store_get_i64(rows, 3),
-			store_get_i64(rows, 5), store_get_i64(rows, 6)},
-		    .alert = store_get_i64(rows, 4)};
+		rule = rule_find(&alerts_rules, store_get_text(rows, 0));
 		snprintf(series->subject, sizeof(series->subject), "%s",
 		    store_get_text(rows, 1));
 		snprintf(series->metric, sizeof(series->metric), "%s",
 		    store_get_text(rows, 2));
+		series->track = (struct track){(enum track_state)
+						   store_get_i64(rows, 3),
+		    store_get_i64(rows, 5), store_get_i64(rows, 6)};
+		series->alert = store_get_i64(rows, 4);
 	}
 	store_rows_done(rows);
-	if (found == -1)
-		return (-1);
-	if (*rule == NULL)
-		return (mr_error_set(err, MR_FATAL,
+	if (found != -1 && rule == NULL)
+		mr_error_set(err, MR_FATAL,
 		    "the file has a series of a rule that this instance "
-		    "hasn't: give all instances the same --rules, and restart"));
-	return (0);
+		    "hasn't: give all instances the same --rules, and restart");
+	return (rule);
 }
 
 /* A judgement, or none, and what follows; and when it is due again. */
@@ -289,7 +299,7 @@ work_off(struct stream *s, const struct due *due, struct mr_error *err)
 	const struct rule *rule;
 	struct series series;
 
-	if (load_series(st, due, &series, &rule, err) == -1)
+	if ((rule = load_series(st, due, &series, err)) == NULL)
 		return (-1);
 	if (due->count == 0) {
 		if (series.alert == 0)
@@ -497,6 +507,9 @@ alerts_command(struct stream *s, const struct stream_command *command,
 	case ALERTS_ACKNOWLEDGE:
 		memcpy(&id, command->input, sizeof(id));
 		return (acknowledge(s, id, command->now_ms, answer, err));
+	case ALERTS_DELIVER:
+		return (deliver_note(stream_store(s), command->input,
+		    command->now_ms, err));
 	}
 	return (mr_error_set(err, MR_REJECT, "no such command"));
 }

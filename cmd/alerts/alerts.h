@@ -29,7 +29,10 @@
 #include "rules.h"
 #include "track.h"
 
-enum alerts_command { ALERTS_ACKNOWLEDGE }; /* input: int64_t, its id */
+enum alerts_command {
+	ALERTS_ACKNOWLEDGE, /* input: int64_t, its id */
+	ALERTS_DELIVER /* input: struct deliver_outcome */
+};
 
 int alerts_open(struct stream *s, struct mr_error *err);
 int alerts_apply(struct stream *s, const struct stream_record *record,
@@ -37,6 +40,7 @@ int alerts_apply(struct stream *s, const struct stream_record *record,
 int alerts_command(struct stream *s, const struct stream_command *command,
     struct stream_answer *answer, struct mr_error *err);
 int alerts_tick(struct stream *s, int64_t now_ms, struct mr_error *err);
+void alerts_close(struct stream *s);
 
 /* ---- alerts and their transitions ------------------------------------------- */
 

@@ -28,6 +28,9 @@ static const char sql_transitions[] =
     " FROM transitions WHERE alert = ?1 ORDER BY seq";
 static const char sql_rules[] =
     "SELECT name, definition FROM rules ORDER BY name";
+static const char sql_deliveries[] =
+    "SELECT target, seq, delivered, failed, attempts, error FROM deliveries"
+    " ORDER BY target";
 static const char sql_counts[] =
     "SELECT count(*) FILTER (WHERE state = 'pending'),"
     " count(*) FILTER (WHERE state = 'firing') FROM alerts"
@@ -290,10 +293,13 @@ post_acknowledge(struct web_request *req, struct web_response *res)
 static void
 get_rules(struct web_request *req, struct web_response *res)
 {
+	static const char *const known[] = {NULL};
 	struct store_rows *rows;
 	struct mr_error err;
 	int more, count = 0;
 
+	if (web_query_only(req, res, known) != 0)
+		return;
 	if ((rows = store_query(req->reader, &err, sql_rules)) == NULL) {
 		web_problem_error(res, &err);
 		return;
@@ -309,9 +315,19 @@ get_rules(struct web_request *req, struct web_response *res)
 		web_problem_error(res, &err);
 }
 
+static void
+get_deliveries(struct web_request *req, struct web_response *res)
+{
+	static const char *const known[] = {NULL};
+
+	if (web_query_only(req, res, known) == 0)
+		service_rows(req, res, "deliveries", NULL, sql_deliveries);
+}
+
 const struct web_route alerts_routes[] = {
     {"GET", "/alerts", get_alerts},
     {"GET", "/alerts/rules", get_rules},
+    {"GET", "/alerts/deliveries", get_deliveries},
     {"GET", "/alerts/{id}", get_alert},
     {"POST", "/alerts/{id}/acknowledge", post_acknowledge},
     {NULL, NULL, NULL},

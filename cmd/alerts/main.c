@@ -5,6 +5,7 @@
 #include "service/service.h"
 
 #include "alerts.h"
+#include "deliver.h"
 
 static const struct config_option options[] = {
     {.name = "rules",
@@ -36,6 +37,23 @@ static const struct config_option options[] = {
 	.least = 0,
 	.most = 3e12,
 	.help = "a record's time may be so far ahead of Kafka's"},
+    {.name = "webhook",
+	.kind = CONFIG_TEXT,
+	.target = &deliver_urls[DELIVER_WEBHOOK],
+	.help = "where alerts that fire or are resolved are posted to, as "
+		"http://host:port/path"},
+    {.name = "alertmanager",
+	.kind = CONFIG_TEXT,
+	.target = &deliver_urls[DELIVER_ALERTMANAGER],
+	.help = "an Alertmanager that is to know of them, as "
+		"http://host:port"},
+    {.name = "deliver-timeout-ms",
+	.kind = CONFIG_DURATION,
+	.target = &deliver_timeout_ms,
+	.fallback = "10s",
+	.least = 10,
+	.most = 600000,
+	.help = "how long either may take to answer, before it is tried again"},
     {.name = NULL},
 };
 
@@ -49,6 +67,7 @@ static const struct stream_service stream = {
     .command = alerts_command,
     .tick = alerts_tick,
     .tick_ms = 1000,
+    .close = alerts_close,
 };
 
 static const struct service_gauge gauges[] = {
@@ -68,6 +87,15 @@ static const struct service_gauge gauges[] = {
     {"millrace_alerts_watermark_seconds",
 	"The time that all partitions have passed, since the epoch.",
 	"SELECT min(watermark_ms) / 1000 FROM progress"},
+    {"millrace_alerts_delivered", "Transitions that were delivered.",
+	"SELECT sum(delivered) FROM deliveries"},
+    {"millrace_alerts_failed_deliveries", "Attempts that failed.",
+	"SELECT sum(failed) FROM deliveries"},
+    {"millrace_alerts_undelivered",
+	"Transitions that have yet to be delivered.",
+	"SELECT count(*) FROM deliveries AS d JOIN transitions AS t"
+	" ON t.seq > d.seq JOIN alerts AS a ON a.id = t.alert"
+	" WHERE t.state <> 'pending' AND a.fired_ms IS NOT NULL"},
     {0},
 };
 
@@ -86,10 +114,12 @@ static const struct service alerts = {
 	"  GET  /alerts/{id}              one, with its transitions\n"
 	"  POST /alerts/{id}/acknowledge  somebody has seen it\n"
 	"  GET  /alerts/rules             the rules in force\n"
+	"  GET  /alerts/deliveries        how far they were delivered, and what\n"
+	"                                 went wrong last\n"
 	"\n"
 	"Examples:\n"
 	"  alerts --brokers localhost:9092 --fcgi unix:run/alerts.sock\n"
-	"  alerts --rules alerts.json --grace 30s\n"
+	"  alerts --rules alerts.json --alertmanager http://localhost:9093\n"
 	"  curl 'localhost:8000/alerts?state=firing'\n"
 	"  curl -X POST localhost:8000/alerts/7/acknowledge\n"
 	"  sqlite3 -readonly data/alerts.db 'select * from alert limit 5'\n",

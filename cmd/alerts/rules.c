@@ -13,7 +13,7 @@
 
 #include "rules.h"
 
-#define FILE_MOST_BYTES (1024 * 1024)
+#define FILE_MOST_BYTES 1048576
 #define WINDOW_STEPS_MOST 1000
 
 const char rules_builtin[] =
@@ -267,7 +267,7 @@ define(struct rule *rule, const json_t *object, struct mr_error *err)
 		    "must be at most %zu bytes as JSON",
 		    sizeof(rule->definition) - 1);
 	else
-		strcpy(rule->definition, text);
+		memcpy(rule->definition, text, strlen(text) + 1);
 	free(text);
 	return (status);
 }

@@ -21,7 +21,7 @@ RULES = os.path.join(ROOT, "deploy/monitoring/rules/*.yml")
 DASHBOARDS = os.path.join(ROOT, "deploy/monitoring/grafana/dashboards")
 PROGRAMS = ("promtool", "prometheus", "prometheus-alertmanager")
 OTHERS = ("calls", "call-producer", "logs", "log-producer", "event-producer",
-          "analytics", "metric-producer", "rollups")
+          "analytics", "metric-producer", "rollups", "alerts")
 INSTANCES = ("kafka", "orders", "inventory", "notifications",
              "notifications-2", "prices", "price-producer") + OTHERS
 # A family's name, as it is in a query or in the reference.

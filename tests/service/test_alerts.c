@@ -22,6 +22,8 @@ int alerts_main(int argc, char **argv);
 #include "../../cmd/alerts/alerts.c" /* NOLINT(bugprone-suspicious-include) */
 #undef COLUMNS
 #include "../../cmd/alerts/api.c" /* NOLINT(bugprone-suspicious-include) */
+#include "../../cmd/alerts/deliver.c" /* NOLINT(bugprone-suspicious-include) */
+#undef IDLE_MS
 #include "../../cmd/alerts/judge.c" /* NOLINT(bugprone-suspicious-include) */
 #undef COUNT
 #undef HOUR_MS
