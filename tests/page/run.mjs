@@ -995,6 +995,89 @@ check("logs: fits a phone and a wide window", async ({ page, stub, base }) => {
 	}
 });
 
+/* -- alerts --------------------------------------------------------------- */
+
+async function openAlerts(page, stub, base, search = "") {
+	stub?.alerts.fill(9, 1795658820000);
+	await page.goto(`${base}/ui/alerts${search}`);
+	await until("alerts live", async () => await page.getAttribute("#alerts-feed", "data-state") === "live");
+}
+
+const alertsShown = (page) => page.locator("#alerts .alert-what").allInnerTexts();
+
+check("alerts: what fires and why, by state and rule, kept in the address", async ({ page, stub, base }) => {
+	await openAlerts(page, stub, base);
+	await until("all", async () => (await alertsShown(page)).length === 9);
+	assert.equal(await text(page, "#sum-firing"), "3");
+	assert.equal(await text(page, "#sum-pending"), "3");
+	assert.equal(await text(page, "#sum-records"), "900");
+	assert.deepEqual((await alertsShown(page)).slice(0, 2), ["cpu-high: cpu_percent of web-1", "error-rate: payments"]);
+	assert.deepEqual((await page.locator("#alerts .alert-why").allInnerTexts()).slice(0, 2),
+	    ["97.3 % (bound 90 %) · alert <b>no 9</b>", "63 % errors (alert above 20 %) · alert <b>no 8</b>"]);
+	await page.selectOption("#state", "firing");
+	await until("those that fire", async () => (await alertsShown(page)).length === 3);
+	assert.equal(await page.locator("#alerts [data-state=firing]").count(), 3);
+	await page.selectOption("#rule", "cpu-high");
+	await until("of one rule", async () => (await alertsShown(page)).length === 2);
+	assert.match(page.url(), /\?state=firing&rule=cpu-high$/);
+	await page.goto(`${base}/ui/alerts?rule=error-rate`);
+	await until("from the address", async () => (await alertsShown(page)).length === 4 && await page.inputValue("#rule") === "error-rate");
+	assert.equal(await page.locator("#pages a[aria-current=page]").innerText(), "Alerts");
+});
+
+check("alerts: new ones come, older ones on demand, and the focus stays", async ({ page, stub, base }) => {
+	await openAlerts(page, stub, base, "?state=firing");
+	await until("three", async () => (await alertsShown(page)).length === 3);
+	await page.locator("#alerts button").nth(1).focus();
+	stub.alerts.fill(3, 1795658920000);
+	await until("one more", async () => (await alertsShown(page)).length === 4);
+	assert.match(await page.evaluate(() => document.activeElement.getAttribute("aria-label")), /^Acknowledge /);
+	stub.alerts.fill(400, 1795658920000);
+	await until("a page", async () => (await alertsShown(page)).length === 100);
+	await page.click("#older");
+	await until("all", async () => (await alertsShown(page)).length === stub.alerts.answer(new URLSearchParams("state=firing&limit=1000"), 1).alerts.length);
+	assert.equal(await page.isHidden("#older"), true);
+});
+
+check("alerts: one is acknowledged by keyboard, once, and a failure is said", async ({ page, stub, base }) => {
+	await openAlerts(page, stub, base, "?state=firing");
+	await until("three", async () => (await alertsShown(page)).length === 3);
+	stub.faults["POST alerts"] = 503;
+	await page.locator("#alerts button").first().focus();
+	await page.keyboard.press("Enter");
+	await until("what went wrong", async () => /could not be acknowledged/.test(await text(page, "#alerts-error")));
+	delete stub.faults["POST alerts"];
+	await page.locator("#alerts button").first().focus();
+	await page.keyboard.press("Enter");
+	await until("it is", async () => /acknowledged/.test(await text(page, "#alerts li:first-child .entry-head")));
+	assert.equal(await page.locator("#alerts button").count(), 2);
+	assert.equal(await page.isHidden("#alerts-error"), true);
+	assert.equal(stub.alerts.alerts.filter((a) => a.acknowledged_ms !== null).length, 1);
+});
+
+check("alerts: without any, and without an answer, the page says so", async ({ page, stub, base }) => {
+	await page.goto(`${base}/ui/alerts`);
+	await until("nothing to judge", async () => /Nothing to judge yet.*SERVICE=log-producer/s.test(await text(page, "#alerts-empty")));
+	stub.alerts.records = 7;
+	await until("all is well", async () => /No alerts.*alerts --rules FILE/s.test(await text(page, "#alerts-empty")));
+	await page.selectOption("#state", "firing");
+	await until("none fits", async () => /No alert fits/.test(await text(page, "#alerts-empty")));
+	stub.faults.alerts = 502;
+	await until("stale", async () => /No answer for \d+ s.*retrying/.test(await text(page, "#alerts-feed .feed-text")));
+	delete stub.faults.alerts;
+	stub.alerts.fill(3, 1795658820000);
+	await retryNow(page, "#alerts-feed");
+	await until("one", async () => (await alertsShown(page)).length === 1);
+});
+
+check("alerts: fits a phone and a wide window", async ({ page, stub, base }) => {
+	await openAlerts(page, stub, base);
+	for (const width of [320, 390, 820, 1280, 1920]) {
+		await page.setViewportSize({ width, height: 900 });
+		await until(`no scrolling sideways at ${width}`, () => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth));
+	}
+});
+
 /* -- the run -------------------------------------------------------------- */
 
 function watch(page, name, list) {

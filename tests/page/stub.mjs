@@ -98,6 +98,39 @@ class Prices {
 }
 
 /* Lines of which every fifth is an error with a stack trace. */
+class Alerts {
+	constructor() {
+		this.alerts = [];
+		this.records = 0;
+	}
+
+	/* Of every three one fires, one is pending, one is over. */
+	fill(count, startMs) {
+		this.records += 100 * count;
+		for (let i = 0; i < count; i++) {
+			const id = this.alerts.length + 1;
+			const state = ["resolved", "firing", "pending"][id % 3];
+			const started = startMs + id * 1000;
+
+			this.alerts.push({ id, rule: id % 2 ? "cpu-high" : "error-rate", severity: "critical", state, summary: `alert <b>no ${id}</b>`,
+				...(id % 2 ? { kind: "threshold", host: "web-1", metric: "cpu_percent", value: 97.25, bound: 90 } :
+					{ kind: "error_rate", service: "payments", value: 0.625, bound: 0.2 }),
+				score: null, started_ms: started, fired_ms: state === "pending" ? null : started,
+				resolved_ms: state === "resolved" ? started + 90000 : null, acknowledged_ms: null });
+		}
+	}
+
+	answer(query, pollMs) {
+		const limit = Number(query.get("limit") ?? 100);
+		const fits = (a) => (query.get("state") ?? a.state) === a.state && (query.get("rule") ?? a.rule) === a.rule;
+		const page = this.alerts.filter(fits).reverse().slice(0, limit);
+		const count = (state) => this.alerts.filter((a) => a.state === state).length;
+
+		return { alerts: page, pending: count("pending"), firing: count("firing"), records: this.records,
+			next_after: page.length === limit ? page.at(-1).id : null, poll_ms: pollMs };
+	}
+}
+
 class Logs {
 	constructor() {
 		this.entries = [];
@@ -312,6 +345,18 @@ function answer(stub, method, url, body, headers) {
 		orders.stock[parts[1]] = (orders.stock[parts[1]] ?? 0) + body.quantity;
 		return [200, { item: parts[1], on_hand: orders.stock[parts[1]] }];
 	}
+	if (url.pathname === "/alerts")
+		return [200, stub.alerts.answer(query, pollMs)];
+	if (url.pathname === "/alerts/rules")
+		return [200, { rules: [{ name: "cpu-high", kind: "threshold" }, { name: "error-rate", kind: "error_rate" }] }];
+	if (parts[0] === "alerts" && parts[2] === "acknowledge" && method === "POST") {
+		const alert = stub.alerts.alerts.find((a) => a.id === Number(parts[1]));
+
+		if (alert === undefined)
+			return problem(404, "there is no alert of this id");
+		alert.acknowledged_ms ??= 1795658999000;
+		return [200, { id: alert.id, acknowledged_ms: alert.acknowledged_ms }];
+	}
 	if (url.pathname === "/logs/services")
 		return [200, { services: stub.logs.services(), poll_ms: pollMs }];
 	if (url.pathname === "/logs" && query.get("q") === "\"")
@@ -404,7 +449,7 @@ async function readBody(req) {
  *   live(ms)    prices move every ms; live(0) stops
  */
 export async function startStub({ port = 0, pollMs = 1000, seed = 7, history = 900, symbols = SYMBOLS } = {}) {
-	const stub = { pollMs, decideMs: 600, noteMs: 250, faults: {}, log: [], refuseCancel: false, prices: new Prices(seed, symbols), calls: new Calls(seed), analytics: new Analytics(), metrics: new Metrics(), logs: new Logs() };
+	const stub = { pollMs, decideMs: 600, noteMs: 250, faults: {}, log: [], refuseCancel: false, prices: new Prices(seed, symbols), calls: new Calls(seed), analytics: new Analytics(), metrics: new Metrics(), logs: new Logs(), alerts: new Alerts() };
 	let timer = null;
 
 	stub.orders = new Orders(stub);
@@ -414,7 +459,7 @@ export async function startStub({ port = 0, pollMs = 1000, seed = 7, history = 9
 		const url = new URL(req.url, "http://stub");
 		const first = url.pathname.split("/")[1];
 
-		if (!["prices", "orders", "notifications", "stock", "calls", "analytics", "metrics-history", "logs"].includes(first)) {
+		if (!["prices", "orders", "notifications", "stock", "calls", "analytics", "metrics-history", "logs", "alerts"].includes(first)) {
 			await sendFile(res, url.pathname);
 			return;
 		}

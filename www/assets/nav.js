@@ -11,6 +11,7 @@ const PAGES = [
 	{ href: "/ui/analytics", label: "Analytics" },
 	{ href: "/ui/metrics", label: "Metrics" },
 	{ href: "/ui/logs", label: "Logs" },
+	{ href: "/ui/alerts", label: "Alerts" },
 	{ href: "/ui/calls", label: "Calls" },
 ];
 
