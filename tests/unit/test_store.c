@@ -70,16 +70,28 @@ struck(void)
 	return (fault == FAULT_ERROR);
 }
 
+#define PIECE 2048
+
+/* Each piece counts: a transaction's pages come in one write. */
 static ssize_t
 fault_pwrite(int fd, const void *bytes, size_t size, off_t offset)
 {
-	if (struck())
-		return (-1);
-	if (fault == FAULT_TEAR && fault_calls == fault_at) {
-		if (pwrite(fd, bytes, size / 2, offset) != -1)
-			(void)raise(SIGKILL);
+	size_t done, part;
+
+	for (done = 0; done < size; done += part) {
+		part = size - done < PIECE ? size - done : PIECE;
+		if (struck())
+			return (-1);
+		if (fault == FAULT_TEAR && fault_calls == fault_at) {
+			if (pwrite(fd, (const char *)bytes + done, part / 2,
+				offset + (off_t)done) != -1)
+				(void)raise(SIGKILL);
+		}
+		if (pwrite(fd, (const char *)bytes + done, part,
+			offset + (off_t)done) != (ssize_t)part)
+			return (-1);
 	}
-	return (pwrite(fd, bytes, size, offset));
+	return ((ssize_t)size);
 }
 
 static int
@@ -887,6 +899,91 @@ full_disk_is_remembered_though_swallowed(void **state)
 	assert_int_equal(store_trouble(st, &err), 0);
 	must(store_run(st, &err, sql_big));
 	must(store_commit(st, &err));
+	store_close(st);
+}
+
+/* What doesn't fit into the cache goes to the log before its end, is read back
+ * from there and written over. */
+static void
+big_transaction(void *arg)
+{
+	struct mr_error err = {0};
+	struct store *st = open_as(own_1, &err);
+	const int *commit = arg;
+	int64_t n;
+	int i;
+
+	demand(st != NULL, &err);
+	demand(store_begin(st, &err) == 0, &err);
+	demand(store_run(st, &err,
+		   "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL"
+		   " SELECT i + 1 FROM n WHERE i < 3000)"
+		   " INSERT INTO thing (id, i, b)"
+		   " SELECT i, 0, zeroblob(4000) FROM n") == 3000,
+	    &err);
+	for (i = 1; i <= 3; i++) {
+		demand(store_run(st, &err, "UPDATE thing SET i = i + id") ==
+			3000,
+		    &err);
+		demand(store_find(st, &err, &n, "SELECT sum(i) FROM thing") ==
+			1,
+		    &err);
+		demand(n == INT64_C(3000) * 3001 / 2 * i, &err);
+	}
+	if (*commit)
+		demand(store_commit(st, &err) == 0, &err);
+	_exit(0); /* as after a kill */
+}
+
+static void
+transaction_beyond_the_cache_is_whole(void **state)
+{
+	struct mr_error err = {0};
+	int64_t n = -1;
+	struct store *st;
+	int commit;
+
+	(void)state;
+	for (commit = 0; commit < 2; commit++) {
+		assert_int_equal(wait_for(child(big_transaction, &commit)), 0);
+		st = must_open(own_1);
+		must(store_find(st, &err, &n, "SELECT count(*) FROM thing"));
+		assert_int_equal(n, 3000 * commit);
+		must(store_find(st, &err, &n,
+		    "SELECT coalesce(sum(i), 0) FROM thing"));
+		assert_int_equal(n, INT64_C(3) * 3000 * 3001 / 2 * commit);
+		must(store_find(st, &err, &n,
+		    "SELECT count(*) FROM pragma_integrity_check"
+		    " WHERE integrity_check = 'ok'"));
+		assert_int_equal(n, 1);
+		store_close(st);
+	}
+}
+
+/* Whoever looks finds what is committed, though nobody synced. */
+static void
+commit_without_a_sync_is_seen(void **state)
+{
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1), *reader;
+	int64_t n;
+	int i;
+
+	(void)state;
+	assert_int_equal(sqlite3_exec(st->db, "PRAGMA synchronous = OFF", NULL,
+			     NULL, NULL),
+	    SQLITE_OK);
+	for (i = 1; i <= 20; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "n%d", i);
+		add_item(st, name);
+		reader = store_open_reader(path, 0, &err);
+		assert_non_null(reader);
+		must(store_find(reader, &err, &n, sql_count));
+		assert_int_equal(n, i);
+		store_close(reader);
+	}
 	store_close(st);
 }
 
@@ -2460,6 +2557,8 @@ main(void)
 	    TEST(guard_keeps_statements_from_a_service),
 	    TEST(transaction_that_ended_itself_lets_nothing_through),
 	    TEST(full_disk_is_remembered_though_swallowed),
+	    TEST(transaction_beyond_the_cache_is_whole),
+	    TEST(commit_without_a_sync_is_seen),
 	    TEST(what_commit_says_is_what_the_file_has),
 	    TEST(kill_at_any_write_of_a_commit_leaves_all_or_nothing),
 	    TEST(kill_at_any_write_of_a_migration_leaves_old_or_new),
