@@ -298,6 +298,7 @@ feed_story(struct testing *t)
 	feed_lines(t, "pay", "info", 1, 12000);
 	feed_lines(t, "pay", "info", 2, 34000); /* the first two are out */
 	feed_lines(t, "pay", "info", 1, 47000);
+	feed_lines(t, "pay", "loud", 1, 47000);
 }
 
 static const char story[] =
@@ -337,13 +338,16 @@ each_transition_comes_once_wherever_it_dies(void **state)
 	record = testing_record(t, "alerts", 3);
 	assert_non_null(strstr(record->value,
 	    "\"service\":\"pay\",\"value\":0.75,\"bound\":0.5,"));
-	assert_int_equal(testing_emitted(t, "alerts.dead-letter"), 2);
+	assert_int_equal(testing_emitted(t, "alerts.dead-letter"), 3);
 	assert_non_null(
 	    strstr(testing_record(t, "alerts.dead-letter", 0)->reason,
 		"value: is no JSON"));
 	assert_non_null(
 	    strstr(testing_record(t, "alerts.dead-letter", 1)->reason,
 		"ts_ms: is more than 86400 s (--ahead)"));
+	assert_non_null(
+	    strstr(testing_record(t, "alerts.dead-letter", 2)->reason,
+		"level: must be debug, info, warn, error or fatal"));
 	if (testing_crashes(t, &crashes, &err) == -1 ||
 	    testing_deterministic(t, &err) == -1)
 		fail_msg("%s", err.message);
