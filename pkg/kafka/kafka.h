@@ -111,7 +111,9 @@ int kafka_admin_describe(struct kafka_admin *admin,
     struct kafka_topic_state *states, int count, int timeout_ms,
     struct mr_error *err);
 /* Create what is missing of the declared topics ${names}, with min(3, brokers)
- * replicas, and wait until they can be seen; existing ones are left alone.
+ * replicas or what the brokers' default.replication.factor says if that is
+ * more, and wait until they can be seen; existing ones are left alone.  RETRY
+ * while fewer brokers are up than that.
  * REJECT names what isn't declared or not allowed. */
 int kafka_admin_ensure(struct kafka_admin *admin, const char *const *names,
     int count, int timeout_ms, struct mr_error *err);

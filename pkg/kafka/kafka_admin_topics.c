@@ -11,20 +11,143 @@
 #define REPLICAS_MAX 3
 #define PARTITIONS "partitions"
 
-static int
-count_brokers(struct kafka_admin *admin, int *brokers, int timeout_ms,
+/* ---- settings -------------------------------------------------------------- */
+
+/* One resource, a topic or a broker, asked about or changed. */
+static rd_kafka_ConfigResource_t *
+resource_new(rd_kafka_ResourceType_t type, const char *name,
     struct mr_error *err)
 {
+	rd_kafka_ConfigResource_t *resource = rd_kafka_ConfigResource_new(type,
+	    name);
+
+	if (resource == NULL)
+		mr_error_set(err, MR_FATAL, "out of memory");
+	return (resource);
+}
+
+/* The only answer about ${what} ("the settings of t"), if it isn't an error. */
+static const rd_kafka_ConfigResource_t *
+resource_answer(const rd_kafka_ConfigResource_t **answers, size_t count,
+    const char *what, struct mr_error *err)
+{
+	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__BAD_MSG;
+	const char *why = "the broker's answer is about something else";
+
+	if (count == 1) {
+		code = rd_kafka_ConfigResource_error(answers[0]);
+		why = rd_kafka_ConfigResource_error_string(answers[0]);
+	}
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return (answers[0]);
+	mr_error_set(err, client_error_kind(code), "can't %s: %s", what,
+	    why != NULL ? why : rd_kafka_err2str(code));
+	return (NULL);
+}
+
+static const char *
+setting_of(const rd_kafka_ConfigResource_t *resource, const char *name)
+{
+	const rd_kafka_ConfigEntry_t **entries;
+	size_t i, count = 0;
+
+	entries = rd_kafka_ConfigResource_configs(resource, &count);
+	for (i = 0; i < count; i++)
+		if (strcmp(rd_kafka_ConfigEntry_name(entries[i]), name) == 0)
+			return (rd_kafka_ConfigEntry_value(entries[i]));
+	return (NULL);
+}
+
+/*
+ * Ask for a resource's settings ("the settings of t") and have ${take} look at
+ * them; what that returns, or -1.
+ */
+static int
+ask_settings(struct kafka_admin *admin, rd_kafka_ResourceType_t type,
+    const char *name,
+    int (*take)(const rd_kafka_ConfigResource_t *answer, void *arg), void *arg,
+    int timeout_ms, struct mr_error *err)
+{
+	rd_kafka_ConfigResource_t *resource;
+	const rd_kafka_ConfigResource_t **answers, *answer;
+	struct admin_request req = {0};
+	char what[KAFKA_TOPIC_MAX + 40];
+	size_t count = 0;
+	int status = -1;
+
+	snprintf(what, sizeof(what), "ask for the settings of %.*s",
+	    KAFKA_TOPIC_MAX, name);
+	if ((resource = resource_new(type, name, err)) == NULL)
+		return (-1);
+	if (admin_request_init(&req, admin, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS,
+		timeout_ms, err) != 0)
+		goto done;
+	rd_kafka_DescribeConfigs(admin->client, &resource, 1, req.options,
+	    req.queue);
+	if (admin_request_wait(&req, timeout_ms, what, err) != 0)
+		goto done;
+	answers = rd_kafka_DescribeConfigs_result_resources(
+	    rd_kafka_event_DescribeConfigs_result(req.event), &count);
+	if ((answer = resource_answer(answers, count, what, err)) != NULL)
+		status = take(answer, arg);
+done:
+	admin_request_done(&req);
+	rd_kafka_ConfigResource_destroy(resource);
+	return (status);
+}
+
+/* ---- making them ----------------------------------------------------------- */
+
+static int
+take_replicas(const rd_kafka_ConfigResource_t *answer, void *arg)
+{
+	const char *value = setting_of(answer, "default.replication.factor");
+	long count = value == NULL ? 0 : strtol(value, NULL, 10);
+
+	(void)arg;
+	return (count > 0 && count <= INT16_MAX ? (int)count : 0);
+}
+
+/*
+ * How many replicas new topics get: min(3, brokers), or what brokers give by
+ * default if that is more.  A cluster whose brokers are still starting has few,
+ * and refuses what it can't give yet.  0 or -1.
+ */
+static int
+count_replicas(struct kafka_admin *admin, int *replicas, int timeout_ms,
+    struct mr_error *err)
+{
+	int64_t deadline = clock_mono_us() + (int64_t)timeout_ms * 1000;
 	const struct rd_kafka_metadata *metadata;
 	rd_kafka_resp_err_t code;
+	struct mr_error unknown = {MR_OK, ""};
+	char broker[16] = "";
+	int by_default;
 
 	code = rd_kafka_metadata(admin->client, 0, NULL, &metadata, timeout_ms);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return (mr_error_set(err, client_error_kind(code),
 		    "can't ask Kafka for its brokers: %s",
 		    rd_kafka_err2str(code)));
-	*brokers = metadata->broker_cnt;
+	*replicas = metadata->broker_cnt < REPLICAS_MAX ? metadata->broker_cnt :
+							  REPLICAS_MAX;
+	if (metadata->broker_cnt > 0)
+		snprintf(broker, sizeof(broker), "%d",
+		    (int)metadata->brokers[0].id);
 	rd_kafka_metadata_destroy(metadata);
+	if (*replicas == 0) {
+		*replicas = 1;
+		return (0);
+	}
+	by_default = ask_settings(admin, RD_KAFKA_RESOURCE_BROKER, broker,
+	    take_replicas, NULL, admin_ms_left(deadline), &unknown);
+	/* Not everybody may ask, and not every broker answers that. */
+	if (by_default == -1 && unknown.kind == MR_RETRY) {
+		*err = unknown;
+		return (-1);
+	}
+	if (by_default > *replicas)
+		*replicas = by_default;
 	return (0);
 }
 
@@ -54,17 +177,16 @@ declared_settings(const struct kafka_topic *topic,
 }
 
 static rd_kafka_NewTopic_t *
-describe_new_topic(const struct kafka_topic *topic, int brokers,
+describe_new_topic(const struct kafka_topic *topic, int replicas,
     struct mr_error *err)
 {
 	struct kafka_difference settings[KAFKA_DIFFERENCES_MAX];
 	rd_kafka_NewTopic_t *new_topic;
-	int replicas = brokers < REPLICAS_MAX ? brokers : REPLICAS_MAX;
 	int i, count = declared_settings(topic, settings);
 	char why[160];
 
 	new_topic = rd_kafka_NewTopic_new(topic->name, topic->partitions,
-	    replicas > 0 ? replicas : 1, why, sizeof(why));
+	    replicas, why, sizeof(why));
 	if (new_topic == NULL) {
 		mr_error_set(err, MR_REJECT, "can't create topic %s: %s",
 		    topic->name, why);
@@ -86,9 +208,10 @@ create_missing(struct kafka_admin *admin,
 	rd_kafka_NewTopic_t **list;
 	struct admin_request req = {0};
 	size_t i, missing = 0, result_count = 0;
-	int brokers = 0, status = -1;
+	int64_t deadline = clock_mono_us() + (int64_t)timeout_ms * 1000;
+	int replicas = 1, status = -1;
 
-	if (count_brokers(admin, &brokers, timeout_ms, err) != 0)
+	if (count_replicas(admin, &replicas, timeout_ms, err) != 0)
 		return (-1);
 	if ((list = calloc((size_t)count, sizeof(rd_kafka_NewTopic_t *))) ==
 	    NULL)
@@ -98,11 +221,12 @@ create_missing(struct kafka_admin *admin,
 			continue;
 		list[missing] = describe_new_topic(kafka_topic_find(
 						       states[i].name),
-		    brokers, err);
+		    replicas, err);
 		if (list[missing] == NULL)
 			goto done;
 		missing++;
 	}
+	timeout_ms = admin_ms_left(deadline);
 	if (admin_request_init(&req, admin, RD_KAFKA_ADMIN_OP_CREATETOPICS,
 		timeout_ms, err) != 0)
 		goto done;
@@ -198,59 +322,21 @@ done:
 
 /* ---- what differs ----------------------------------------------------------- */
 
-/* One resource, a topic, asked about or changed. */
-static rd_kafka_ConfigResource_t *
-topic_resource(const char *name, struct mr_error *err)
-{
-	rd_kafka_ConfigResource_t *resource =
-	    rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, name);
+struct declared {
+	struct kafka_difference *list;
+	int count;
+};
 
-	if (resource == NULL)
-		mr_error_set(err, MR_FATAL, "out of memory");
-	return (resource);
-}
-
-/* The only answer about ${what} ("the settings of t"), if it isn't an error. */
-static const rd_kafka_ConfigResource_t *
-resource_answer(const rd_kafka_ConfigResource_t **answers, size_t count,
-    const char *what, struct mr_error *err)
-{
-	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__BAD_MSG;
-	const char *why = "the broker's answer is about something else";
-
-	if (count == 1) {
-		code = rd_kafka_ConfigResource_error(answers[0]);
-		why = rd_kafka_ConfigResource_error_string(answers[0]);
-	}
-	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-		return (answers[0]);
-	mr_error_set(err, client_error_kind(code), "can't %s: %s", what,
-	    why != NULL ? why : rd_kafka_err2str(code));
-	return (NULL);
-}
-
-static const char *
-setting_of(const rd_kafka_ConfigResource_t *resource, const char *name)
-{
-	const rd_kafka_ConfigEntry_t **entries;
-	size_t i, count = 0;
-
-	entries = rd_kafka_ConfigResource_configs(resource, &count);
-	for (i = 0; i < count; i++)
-		if (strcmp(rd_kafka_ConfigEntry_name(entries[i]), name) == 0)
-			return (rd_kafka_ConfigEntry_value(entries[i]));
-	return (NULL);
-}
-
-/* Keep those of ${list} that the cluster has otherwise; returns how many. */
+/* Keep those that the cluster has otherwise; returns how many. */
 static int
-keep_differences(const rd_kafka_ConfigResource_t *resource,
-    struct kafka_difference *list, int count)
+keep_differences(const rd_kafka_ConfigResource_t *resource, void *arg)
 {
+	const struct declared *declared = arg;
+	struct kafka_difference *list = declared->list;
 	const char *actual;
 	int i, kept = 0;
 
-	for (i = 0; i < count; i++) {
+	for (i = 0; i < declared->count; i++) {
 		actual = setting_of(resource, list[i].name);
 		if (actual != NULL && strcmp(actual, list[i].declared) == 0)
 			continue;
@@ -263,39 +349,6 @@ keep_differences(const rd_kafka_ConfigResource_t *resource,
 	return (kept);
 }
 
-static int
-compare_settings(struct kafka_admin *admin, const struct kafka_topic *topic,
-    struct kafka_difference *list, int timeout_ms, struct mr_error *err)
-{
-	rd_kafka_ConfigResource_t *resource;
-	const rd_kafka_ConfigResource_t **answers, *answer;
-	struct admin_request req = {0};
-	char what[KAFKA_TOPIC_MAX + 40];
-	size_t count = 0;
-	int status = -1;
-
-	snprintf(what, sizeof(what), "ask for the settings of %.*s",
-	    KAFKA_TOPIC_MAX, topic->name);
-	if ((resource = topic_resource(topic->name, err)) == NULL)
-		return (-1);
-	if (admin_request_init(&req, admin, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS,
-		timeout_ms, err) != 0)
-		goto done;
-	rd_kafka_DescribeConfigs(admin->client, &resource, 1, req.options,
-	    req.queue);
-	if (admin_request_wait(&req, timeout_ms, what, err) != 0)
-		goto done;
-	answers = rd_kafka_DescribeConfigs_result_resources(
-	    rd_kafka_event_DescribeConfigs_result(req.event), &count);
-	if ((answer = resource_answer(answers, count, what, err)) != NULL)
-		status = keep_differences(answer, list,
-		    declared_settings(topic, list));
-done:
-	admin_request_done(&req);
-	rd_kafka_ConfigResource_destroy(resource);
-	return (status);
-}
-
 int
 kafka_admin_compare(struct kafka_admin *admin, const struct kafka_topic *topic,
     struct kafka_difference list[KAFKA_DIFFERENCES_MAX], int timeout_ms,
@@ -303,6 +356,7 @@ kafka_admin_compare(struct kafka_admin *admin, const struct kafka_topic *topic,
 {
 	int64_t deadline = clock_mono_us() + (int64_t)timeout_ms * 1000;
 	struct kafka_topic_state state = {0};
+	struct declared declared;
 	int differing = 0, count;
 
 	snprintf(state.name, sizeof(state.name), "%s", topic->name);
@@ -320,8 +374,10 @@ kafka_admin_compare(struct kafka_admin *admin, const struct kafka_topic *topic,
 		if (state.partitions == 0)
 			return (1);
 	}
-	count = compare_settings(admin, topic, list + differing,
-	    admin_ms_left(deadline), err);
+	declared.list = list + differing;
+	declared.count = declared_settings(topic, declared.list);
+	count = ask_settings(admin, RD_KAFKA_RESOURCE_TOPIC, topic->name,
+	    keep_differences, &declared, admin_ms_left(deadline), err);
 	return (count == -1 ? -1 : differing + count);
 }
 
@@ -382,7 +438,8 @@ set_settings(struct kafka_admin *admin, const struct kafka_topic *topic,
 
 	snprintf(what, sizeof(what), "change the settings of %.*s",
 	    KAFKA_TOPIC_MAX, topic->name);
-	if ((resource = topic_resource(topic->name, err)) == NULL)
+	if ((resource = resource_new(RD_KAFKA_RESOURCE_TOPIC, topic->name,
+		 err)) == NULL)
 		return (-1);
 	for (i = 0; i < count; i++) {
 		error = rd_kafka_ConfigResource_add_incremental_config(resource,
