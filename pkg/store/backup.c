@@ -19,8 +19,10 @@
 
 static const char sql_check[] = "PRAGMA integrity_check(1)";
 static const char sql_pin[] = "SELECT count(*) FROM sqlite_schema";
-/* One file by itself, which can be read where nothing can be written. */
-static const char sql_alone[] = "PRAGMA journal_mode = DELETE";
+/* One file by itself, which can be read where nothing can be written, and
+ * which nobody has open: STORE_APPLICATION_ID. */
+static const char sql_alone[] = "PRAGMA application_id = 0x4d696c72;"
+				"PRAGMA journal_mode = DELETE";
 
 static int
 backup_fail(const char *path, int rc, sqlite3 *db, struct mr_error *err)

@@ -45,6 +45,15 @@ store_exec(struct store *st, const char *sql, struct mr_error *err)
 
 /* ---- a connection ------------------------------------------------------- */
 
+/* Or have it taken in and deleted when the last connection is closed: only
+ * once the file says that it is closed, or if there was none. */
+static void
+keep_log(struct store *st, int on)
+{
+	(void)sqlite3_db_config(st->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, on,
+	    NULL);
+}
+
 static int
 connect_file(struct store *st, int flags, int64_t busy_timeout_ms,
     struct mr_error *err)
@@ -130,6 +139,37 @@ size_of(const char *path, const char *suffix)
 		bytes = file.st_size;
 	free(name);
 	return (bytes);
+}
+
+static int
+log_exists(const char *path)
+{
+	size_t size = strlen(path) + sizeof("-wal");
+	char *name = malloc(size);
+	int exists = 1;
+
+	if (name == NULL)
+		return (exists); /* opening fails for that, too */
+	(void)snprintf(name, size, "%s-wal", path);
+	exists = access(name, F_OK) == 0 || errno != ENOENT;
+	free(name);
+	return (exists);
+}
+
+/* Looked for before SQLite makes one, which must not be taken for it later. */
+static int
+check_has_log(struct store *st, int64_t application, int has_log,
+    struct mr_error *err)
+{
+	if (application != STORE_APPLICATION_ID_OPEN || has_log) {
+		keep_log(st, 1);
+		return (0);
+	}
+	return (mr_error_set(err, MR_FATAL,
+	    "%.60s was copied while it was open, or has lost its log, "
+	    "%.60s-wal, with its last transactions: bring that, or put a "
+	    "backup back with millrace state restore",
+	    st->path, st->path));
 }
 
 /*
@@ -221,13 +261,27 @@ check_after_crash(struct store *st, struct mr_error *err)
 	return (0);
 }
 
+/* SQLite would fill up the last page with zeros, once it writes. */
+static int
+check_whole(struct store *st, struct mr_error *err)
+{
+	int summed = 0;
+
+	(void)sqlite3_file_control(st->db, NULL, STORE_FCNTL_SUMS_ASK, &summed);
+	if (!summed || size_of(st->path, "") % STORE_PAGE_SIZE == 0)
+		return (0);
+	return (mr_error_set(err, MR_FATAL,
+	    "%s is cut short: put a backup back with millrace state restore",
+	    st->path));
+}
+
 /* With the pen in hand. */
 static int
 open_held(struct store *st, const struct store_options *options,
     struct mr_error *err)
 {
 	int64_t application = 0;
-	int alone = pen_alone(st->pen), unclean;
+	int alone = pen_alone(st->pen), has_log = log_exists(st->path), unclean;
 
 	if (store_check_replaced(st->path, err) != 0)
 		return (-1);
@@ -241,17 +295,22 @@ open_held(struct store *st, const struct store_options *options,
 					       BUSY_TIMEOUT_MS,
 		err) != 0)
 		return (-1);
+	keep_log(st, has_log);
 	/* Before anything is written: is it ours? */
 	if (store_find(st, err, &application, sql_application) != 1)
 		return (-1);
-	if (application != 0 && application != STORE_APPLICATION_ID)
+	if (application != 0 && !store_is_ours(application))
 		return (store_migrate(st, options, err));
-	if (unclean && check_after_crash(st, err) != 0)
+	if (check_has_log(st, application, has_log, err) != 0)
+		return (-1);
+	if (unclean ? check_after_crash(st, err) != 0 :
+		      check_whole(st, err) != 0)
 		return (-1);
 	if (to_wal(st, err) != 0 || store_exec(st, sql_writer, err) != 0 ||
 	    store_prepare_own(st, err) != 0 ||
-	    store_migrate(st, options, err) != 0 ||
-	    checkpoint(st, alone, err) != 0)
+	    store_migrate(st, options, err) != 0)
+		return (-1);
+	if (store_mark(st, 1, err) != 0 || checkpoint(st, alone, err) != 0)
 		return (-1);
 	return (pen_attend(st->pen, err));
 }
@@ -299,18 +358,21 @@ static const char sql_version[] = "PRAGMA user_version";
 static int
 open_as_is(struct store *st, struct mr_error *err)
 {
+	int has_log = log_exists(st->path);
 	int64_t application = 0;
 
 	if (store_check_replaced(st->path, err) != 0 ||
 	    check_log(st->path, err) != 0 ||
-	    connect_file(st, SQLITE_OPEN_READWRITE, BUSY_TIMEOUT_MS, err) !=
-		0 ||
-	    store_find(st, err, &application, sql_application) != 1)
+	    connect_file(st, SQLITE_OPEN_READWRITE, BUSY_TIMEOUT_MS, err) != 0)
 		return (-1);
-	if (application != STORE_APPLICATION_ID)
+	keep_log(st, has_log);
+	if (store_find(st, err, &application, sql_application) != 1)
+		return (-1);
+	if (!store_is_ours(application))
 		return (mr_error_set(err, MR_FATAL,
 		    "open %s: not a service's file", st->path));
-	if (store_check_damage(st, err) != 0 || to_wal(st, err) != 0 ||
+	if (check_has_log(st, application, has_log, err) != 0 ||
+	    store_check_damage(st, err) != 0 || to_wal(st, err) != 0 ||
 	    store_exec(st, sql_writer, err) != 0 ||
 	    store_prepare_own(st, err) != 0 ||
 	    store_find(st, err, &st->version, sql_version) != 1)
@@ -383,7 +445,7 @@ open_reader(struct store *st, struct mr_error *err)
 	    store_exec(st, sql_reader, err) != 0 ||
 	    store_find(st, err, &application, sql_application) != 1)
 		return (-1);
-	if (application != STORE_APPLICATION_ID)
+	if (!store_is_ours(application))
 		return (
 		    mr_error_set(err, application == 0 ? MR_RETRY : MR_FATAL,
 			"open %s for reading: %s", st->path,
@@ -414,15 +476,24 @@ store_open_reader(const char *path, int64_t deadline_ms, struct mr_error *err)
 
 /* ---- closing ------------------------------------------------------------ */
 
-/* Statistics for the planner, if nobody has to be waited for. */
+/*
+ * Statistics for the planner, if nobody has to be waited for; and the last to
+ * leave says so, or keeps the log.
+ */
 static void
-optimise(struct store *st)
+leave(struct store *st)
 {
-	if (st->pen == NULL || st->broken || !pen_try(st->pen))
+	struct mr_error err;
+
+	if (st->pen == NULL || st->broken)
 		return;
 	(void)sqlite3_busy_timeout(st->db, 0);
-	(void)sqlite3_exec(st->db, sql_optimize, NULL, NULL, NULL);
-	pen_drop(st->pen);
+	if (pen_try(st->pen)) {
+		(void)sqlite3_exec(st->db, sql_optimize, NULL, NULL, NULL);
+		if (pen_other(st->pen) == -1 && store_mark(st, 0, &err) == 0)
+			keep_log(st, 0);
+		pen_drop(st->pen);
+	}
 }
 
 void
@@ -432,7 +503,7 @@ store_close(struct store *st)
 		return;
 	store_rollback(st);
 	store_finish_rows(st, 0);
-	optimise(st);
+	leave(st);
 	disconnect(st);
 	pen_close(st->pen);
 	free(st->path);

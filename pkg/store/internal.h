@@ -79,6 +79,7 @@ void store_log_init(void);
  * what was written is SQLITE_CORRUPT.
  */
 void store_vfs_install(void);
+#define STORE_PAGE_SIZE 4096 /* of files with sums; SQLite's default */
 #define STORE_SUM_SIZE 8 /* bytes that each page leaves free */
 /*
  * For sqlite3_file_control: does this file have sums (an int)?  Keep them in
@@ -118,6 +119,16 @@ int store_defers(const char *sql);
  */
 int store_migrate(struct store *st, const struct store_options *options,
     struct mr_error *err);
+
+/* store_is_ours -- 1 if an application_id is a service's file's. */
+int store_is_ours(int64_t application);
+/*
+ * store_mark -- say in the file whether a process has it open.
+ *
+ * Said before anything else is committed, and taken back last, so that a copy
+ * made meanwhile is known to lack its log.  The pen is held.  0 or -1.
+ */
+int store_mark(struct store *st, int open, struct mr_error *err);
 
 /* ---- backup.c ----------------------------------------------------------- */
 

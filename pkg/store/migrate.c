@@ -50,6 +50,33 @@ set_pragma(struct store *st, const char *pragma, int64_t value,
 	return (store_exec(st, sql, err));
 }
 
+/* ---- whether it is open --------------------------------------------------- */
+
+int
+store_is_ours(int64_t application)
+{
+	return (application == STORE_APPLICATION_ID ||
+	    application == STORE_APPLICATION_ID_OPEN);
+}
+
+int
+store_mark(struct store *st, int open, struct mr_error *err)
+{
+	int64_t wanted = open ? STORE_APPLICATION_ID_OPEN :
+				STORE_APPLICATION_ID;
+	int64_t application = 0;
+
+	if (store_begin_held(st, err) != 0)
+		return (-1);
+	if (store_find(st, err, &application, sql_application) != 1 ||
+	    (application != wanted &&
+		set_pragma(st, "application_id", wanted, err) != 0)) {
+		store_rollback_held(st);
+		return (-1);
+	}
+	return (store_commit_held(st, err));
+}
+
 /* ---- a new file --------------------------------------------------------- */
 
 static int
@@ -84,7 +111,7 @@ is_new(struct store *st, struct mr_error *err)
 	if (store_find(st, err, &application, sql_application) == -1 ||
 	    store_find(st, err, &count, sql_empty) == -1)
 		return (-1);
-	if (application == STORE_APPLICATION_ID)
+	if (store_is_ours(application))
 		return (0);
 	if (application == 0 && count == 0)
 		return (1);

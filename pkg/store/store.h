@@ -50,6 +50,8 @@ struct store_migration {
 };
 
 #define STORE_APPLICATION_ID 0x4d696c72 /* "Milr" */
+/* "Milo": a process has it open, or had when it died; there is a log. */
+#define STORE_APPLICATION_ID_OPEN 0x4d696c6f
 
 struct store_options {
 	const char *path; /* its folder must exist */
@@ -73,7 +75,8 @@ struct store_options {
  * or without NOT NULL primary keys, and, after an unclean exit (a log was
  * left behind and no other process has the file), logs of which a committed
  * transaction is damaged or missing, and files of up to 1 GiB that fail
- * quick_check; each message names the path and what to do.
+ * quick_check, and files that were open when they were copied without their
+ * log; each message names the path and what to do.
  *
  * Each migration and its version bump are one transaction, with foreign keys
  * off in it and checked at its end; it may hold many statements, but none

@@ -33,7 +33,7 @@
 #include "store/internal.h"
 
 #define METHODS_MOST 8 /* SQLite's unix system has one table a way to lock */
-#define PAGE_SIZE 4096 /* of files with sums; SQLite's default */
+#define PAGE_SIZE STORE_PAGE_SIZE
 #define SUM_SIZE STORE_SUM_SIZE
 #define HEADER_SIZE 100 /* of a database, as read when it is opened */
 #define AT_PAGE_SIZE 16
@@ -278,10 +278,12 @@ is_damaged(const struct extra *x, const unsigned char *page,
 /* The file ends within this page; what isn't there reads as zeros, and SQLite
  * would make do with it. */
 static int
-is_cut(const struct extra *x, const unsigned char *page)
+is_cut(sqlite3_file *file, const struct extra *x, sqlite3_int64 offset)
 {
+	sqlite3_int64 end = 0;
+
 	return (x->sums == SUMS_KEPT &&
-	    (page[0] != 0 || memcmp(page, page + 1, PAGE_SIZE - 1) != 0));
+	    plain_of(file)->xFileSize(file, &end) == SQLITE_OK && end > offset);
 }
 
 static int
@@ -299,7 +301,7 @@ file_read(sqlite3_file *file, void *bytes, int size, sqlite3_int64 offset)
 	if (!x->is_database || !is_page(size, offset))
 		return (rc);
 	if (rc == SQLITE_IOERR_SHORT_READ ?
-		!is_cut(x, bytes) :
+		!is_cut(file, x, offset) :
 		rc != SQLITE_OK || !is_damaged(x, bytes, offset))
 		return (rc);
 	sqlite3_log(SQLITE_CORRUPT, "page %lld of %s isn't what was written",

@@ -1202,6 +1202,37 @@ kill_at_any_write_of_a_migration_leaves_old_or_new(void **state)
 }
 
 static void
+close_and_die(void *arg)
+{
+	const struct trial *trial = arg;
+	struct store *st = must_open(own_1);
+
+	add_item(st, "a");
+	plant(trial->fault, 0, trial->at, 0);
+	store_close(st);
+}
+
+static void
+kill_at_any_write_of_closing_leaves_what_was_committed(void **state)
+{
+	struct trial trial = {.fault = FAULT_KILL};
+	struct store *st;
+	int status = -1;
+
+	(void)state;
+	for (trial.at = 1; status != 0; trial.at++) {
+		remove_files();
+		store_close(must_open(own_1));
+		status = wait_for(child(close_and_die, &trial));
+		assert_true(status == 0 || WIFSIGNALED(status));
+		st = must_open(own_1);
+		assert_int_equal(count_items(st), 1);
+		store_close(st);
+	}
+	assert_true(trial.at > 5);
+}
+
+static void
 make_and_die(void *arg)
 {
 	const struct trial *trial = arg;
@@ -1376,7 +1407,7 @@ connection_has_the_settings_it_should(void **state)
 	    {"PRAGMA journal_size_limit", 64 << 20},
 	    {"PRAGMA cell_size_check", 1},
 	    {"PRAGMA cache_size", -4096},
-	    {"PRAGMA application_id", STORE_APPLICATION_ID},
+	    {"PRAGMA application_id", STORE_APPLICATION_ID_OPEN},
 	    {"PRAGMA user_version", 2},
 	    {"SELECT journal_mode = 'wal' FROM pragma_journal_mode", 1},
 	};
@@ -2563,6 +2594,7 @@ main(void)
 	    TEST(kill_at_any_write_of_a_commit_leaves_all_or_nothing),
 	    TEST(kill_at_any_write_of_a_migration_leaves_old_or_new),
 	    TEST(kill_at_any_write_of_a_new_file_is_made_good),
+	    TEST(kill_at_any_write_of_closing_leaves_what_was_committed),
 	    TEST(bad_migrations_are_refused_and_undone),
 	    TEST(a_migration_alters_a_table_with_rows),
 	    TEST(good_tables_are_let_in),

@@ -557,25 +557,57 @@ a_log_cut_short_is_found(void **state)
 	assert_true(found > 10);
 }
 
+/* Of a process that lives, or died: its log has what the copy lacks. */
+static void
+a_copy_of_an_open_file_without_its_log_is_found(void **state)
+{
+	static const struct making how = {1, 0, 5};
+	struct mr_error err = {0};
+	struct store *st;
+
+	(void)state;
+	make_and_keep(&how);
+	put_back();
+	(void)unlink(name_of(FILE_LOG));
+	(void)unlink(name_of(FILE_INDEX));
+	assert_null(open_file(&err));
+	check_reason("a copy without its log", &err);
+	assert_null(store_open_alone(path, &err));
+	check_reason("a copy without its log", &err);
+	/* With it, it is whole, and once closed the file by itself is. */
+	put_back();
+	if ((st = open_file(&err)) == NULL)
+		fail_msg("%s", err.message);
+	store_close(st);
+	assert_int_not_equal(access(name_of(FILE_LOG), F_OK), 0);
+	if ((st = open_file(&err)) == NULL)
+		fail_msg("%s", err.message);
+	store_close(st);
+}
+
 static void
 a_file_cut_short_is_found(void **state)
 {
 	static const struct making how = {0, 0, 3};
 	struct mr_error err;
 	struct store *st;
+	char what[64];
 	size_t size;
 
 	(void)state;
 	found = harmless = 0;
 	make_and_keep(&how);
-	for (size = 1000; size < kept.sizes[FILE_ITSELF]; size += 3000) {
+	/* Some bytes of a page are left, or all but some. */
+	for (size = 1004; size < kept.sizes[FILE_ITSELF]; size += 1546) {
+		(void)snprintf(what, sizeof(what), "cut to %zu of %zu", size,
+		    kept.sizes[FILE_ITSELF]);
 		put_back();
 		put_file(FILE_ITSELF, kept.bytes[FILE_ITSELF], size);
 		memset(&err, 0, sizeof(err));
 		if ((st = open_file(&err)) == NULL)
-			check_reason("a file cut short", &err);
+			check_reason(what, &err);
 		else
-			use(st, "a file cut short");
+			use(st, what);
 		store_close(st);
 	}
 	assert_true(found > 10);
@@ -592,6 +624,7 @@ main(void)
 	    cmocka_unit_test(
 		a_changed_frame_before_the_last_transaction_is_found),
 	    cmocka_unit_test(a_log_cut_short_is_found),
+	    cmocka_unit_test(a_copy_of_an_open_file_without_its_log_is_found),
 	    cmocka_unit_test(a_file_cut_short_is_found),
 	};
 	char name[PATH_MAX + 32];
