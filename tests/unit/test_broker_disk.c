@@ -21,6 +21,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t opened = PTHREAD_COND_INITIALIZER;
 static int gate_closed; /* under the lock */
+static int passes; /* likewise: so many may go through it all the same */
 static int syncs, waiting; /* likewise: of the syncer */
 static _Atomic int sync_errno, write_errno; /* 0: none */
 
@@ -48,10 +49,12 @@ __wrap_fdatasync(int fd)
 		return (__real_fdatasync(fd));
 	pthread_mutex_lock(&lock);
 	syncs++;
-	while (gate_closed) {
+	while (gate_closed && passes == 0) {
 		waiting = 1;
 		pthread_cond_wait(&opened, &lock);
 	}
+	if (gate_closed)
+		passes--;
 	waiting = 0;
 	pthread_mutex_unlock(&lock);
 	if ((errno = atomic_load(&sync_errno)) != 0)
@@ -83,6 +86,18 @@ gate(int closed)
 
 	pthread_mutex_lock(&lock);
 	gate_closed = closed;
+	pthread_cond_broadcast(&opened);
+	pthread_mutex_unlock(&lock);
+}
+
+/* Let ${n} flushes of files through, and no more. */
+static void
+gate_pass(int n)
+{
+
+	pthread_mutex_lock(&lock);
+	passes = n;
+	waiting = 0;
 	pthread_cond_broadcast(&opened);
 	pthread_mutex_unlock(&lock);
 }
@@ -214,6 +229,46 @@ what_comes_during_a_flush_shares_the_next(void **state)
 }
 
 static void
+a_flush_that_comes_short_of_the_records_answers_nobody(void **state)
+{
+	/* A flush takes eight segments; the last record is in the twelfth. */
+	enum { ROUND = 8, SEGMENTS = 12 };
+	static const char *const settings[] = {"segment.ms", "1", NULL};
+	struct client all = client_connect(), one = client_connect();
+	int64_t at_ms;
+	int i;
+
+	(void)state;
+	assert_int_equal(delete_topic(&all, "t"), WIRE_NONE);
+	assert_int_equal(make_topic(&all, "t", 1, settings), WIRE_NONE);
+	gate(1);
+	produce_send(&one, 0, -1);
+	wait_at_gate();
+	for (i = 1; i < SEGMENTS; i++) {
+		for (at_ms = clock_wall_ms(); clock_wall_ms() - at_ms < 2;)
+			(void)poll(NULL, 0, 1);
+		produce_send(i + 1 < SEGMENTS ? &one : &all, 0,
+		    i + 1 < SEGMENTS ? 1 : -1);
+		/* The first one's answer comes before the others'. */
+		if (i + 1 == SEGMENTS)
+			assert_false(is_answered_within(&all, SHORT_MS));
+	}
+	gate_pass(1);
+	for (i = 0; i + 1 < SEGMENTS; i++)
+		assert_int_equal(produce_receive(&one), i);
+	wait_at_gate();
+	gate_pass(ROUND);
+	/* The next flush begins when what the last one brought is answered. */
+	wait_at_gate();
+	assert_false(is_answered_within(&all, SHORT_MS));
+	assert_int_equal(list_offset(&one, "t", LATEST), 1 + ROUND);
+	gate(0);
+	assert_int_equal(produce_receive(&all), SEGMENTS - 1);
+	client_close(&one);
+	client_close(&all);
+}
+
+static void
 a_flush_that_fails_ends_it_without_an_answer(void **state)
 {
 	struct client c = client_connect();
@@ -327,6 +382,9 @@ main(void)
 		acks_all_waits_for_the_disk_and_readers_do_too, begin, end),
 	    cmocka_unit_test_setup_teardown(
 		what_comes_during_a_flush_shares_the_next, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		a_flush_that_comes_short_of_the_records_answers_nobody, begin,
+		end),
 	    cmocka_unit_test_setup_teardown(
 		a_flush_that_fails_ends_it_without_an_answer, begin, end),
 	    cmocka_unit_test_setup_teardown(
