@@ -10,10 +10,12 @@
 #include <cmocka.h>
 
 #include <sys/file.h>
+#include <sys/resource.h>
 
 #include "broker_fixture.h"
 
 #define SHORT_MS 100
+#define IDLE_MS 2500
 
 static const char *const limits[] = {"--connections-most", "4",
     "--request-most", "1m", "--memory-most", "1m", "--message-most", "1m",
@@ -547,6 +549,51 @@ a_folder_or_port_in_use_is_refused(void **state)
 	check_alive();
 }
 
+static void
+it_listens_to_this_machine_alone_unless_told_otherwise(void **state)
+{
+	static char name[] = "broker";
+	char *argv[] = {name, NULL};
+	struct broker_conf conf;
+	const struct config_option *const tables[] = {broker_options(&conf),
+	    NULL};
+	const struct config_program program = {.name = "broker",
+	    .summary = "A broker.",
+	    .tables = tables};
+	struct mr_error err;
+
+	(void)state;
+	(void)unsetenv("MILLRACE_LISTEN");
+	assert_int_not_equal(config_parse(1, argv, &program, &err), -1);
+	assert_int_equal(conf.listen.count, 2);
+	assert_string_equal(conf.listen.items[0], "127.0.0.1:9092");
+	assert_string_equal(conf.listen.items[1], "[::1]:9092");
+}
+
+static void
+with_nothing_to_do_it_sleeps(void **state)
+{
+	struct client c = client_connect(), waits = client_connect();
+	struct rusage before, after;
+	struct fetch_ask ask;
+
+	(void)state;
+	assert_int_equal(make_topic(&c, "t", 1, NULL), WIRE_NONE);
+	/* A reader that waits is no work, either. */
+	(void)fetch_ask(&ask, "t", 0, 0);
+	ask.in.max_wait_ms = PATIENCE_S * 1000;
+	ask.in.min_bytes = 1;
+	client_send(&waits, WIRE_API_Fetch, 11, &ask.in);
+	check_alive();
+	assert_int_equal(getrusage(RUSAGE_SELF, &before), 0);
+	assert_false(is_answered_within(&waits, IDLE_MS));
+	assert_int_equal(getrusage(RUSAGE_SELF, &after), 0);
+	/* All threads of the process: a tick a second, and this one. */
+	assert_in_range(after.ru_nvcsw - before.ru_nvcsw, 1, 20);
+	client_close(&waits);
+	client_close(&c);
+}
+
 int
 main(void)
 {
@@ -575,6 +622,10 @@ main(void)
 		begin_unread, end),
 	    cmocka_unit_test_setup_teardown(
 		who_goes_while_it_is_written_to_is_forgotten, begin_roomy, end),
+	    cmocka_unit_test(
+		it_listens_to_this_machine_alone_unless_told_otherwise),
+	    cmocka_unit_test_setup_teardown(with_nothing_to_do_it_sleeps,
+		begin_roomy, end),
 	    cmocka_unit_test_setup_teardown(a_folder_or_port_in_use_is_refused,
 		begin_roomy, end),
 	};

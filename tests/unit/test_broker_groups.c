@@ -245,6 +245,34 @@ offsets_and_groups_are_deleted_for_good(void **state)
 	client_close(&c);
 }
 
+static void
+offsets_expire_for_good(void **state)
+{
+	struct client c = begin_commits();
+	int64_t until = clock_mono_us() + (int64_t)PATIENCE_S * 1000000;
+	int64_t kept_ms = served.conf.offsets_retention_ms;
+
+	(void)state;
+	client_close(&c);
+	assert_int_equal(broker_down(), 0);
+	served.conf.offsets_retention_ms = 1;
+	broker_up();
+	c = client_connect();
+	while (count_committed(&c, "g") + count_committed(&c, "h") > 0 &&
+	    clock_mono_us() < until)
+		(void)poll(NULL, 0, 1);
+	assert_int_equal(committed(&c, "g", 0), -1);
+	assert_int_equal(count_committed(&c, "h"), 0);
+	client_close(&c);
+	assert_int_equal(broker_down(), 0);
+	served.conf.offsets_retention_ms = kept_ms;
+	broker_up();
+	c = client_connect();
+	assert_int_equal(count_committed(&c, "g"), 0);
+	assert_int_equal(count_committed(&c, "h"), 0);
+	client_close(&c);
+}
+
 /* ---- members ------------------------------------------------------------ */
 
 static void
@@ -426,6 +454,8 @@ main(void)
 	    cmocka_unit_test_setup_teardown(offsets_are_kept_or_refused, begin,
 		end),
 	    cmocka_unit_test_setup_teardown(offsets_go_with_their_topic, begin,
+		end),
+	    cmocka_unit_test_setup_teardown(offsets_expire_for_good, begin,
 		end),
 	    cmocka_unit_test_setup_teardown(
 		offsets_and_groups_are_deleted_for_good, begin, end),
