@@ -85,7 +85,7 @@ client_end(rd_kafka_t *rk, const char *topic, int32_t partition)
 	for (tries = 0; rd_kafka_query_watermark_offsets(rk, topic, partition,
 			    &low, &high, 1000) != RD_KAFKA_RESP_ERR_NO_ERROR;
 	     tries++) {
-		if (tries == 100)
+		if (tries == 600)
 			die(topic, "no watermarks");
 		usleep(100000);
 	}
