@@ -9,8 +9,9 @@
  * What SQLite takes ends before the first frame whose salt or sum is wrong.
  * That is the end of the log, or a last transaction that was torn when the
  * power failed.  It is damage to committed transactions if
- * - a mark comes later, and a frame with that salt behind it: a transaction
- *   is on disk as a whole before the next one is written;
+ * - a mark comes later, and behind it a frame whose sum goes on from there: a
+ *   transaction is on disk as a whole before the next one is written.  What
+ *   transactions left behind that failed has marks, but nothing goes on;
  * - the index beside the log (-shm) has more frames: they are counted there
  *   once they are on disk.  The index outlives a process, not always a
  *   machine, and an older one says less.
@@ -99,66 +100,76 @@ read_header(struct log *log)
 
 /* Frames count from 1, as in SQLite's. */
 static int
-read_frame(struct log *log, int64_t number, size_t size)
+read_frame(struct log *log, int64_t number)
 {
-	off_t offset = HEADER_SIZE +
-	    (number - 1) * (off_t)(FRAME_SIZE + log->page_size);
+	size_t size = FRAME_SIZE + log->page_size;
+	off_t offset = HEADER_SIZE + (number - 1) * (off_t)size;
 
 	return (pread(log->fd, log->frame, size, offset) == (ssize_t)size);
 }
 
-/* 1 if the frame at hand has this log's salt. */
+/* 1 if the frame at hand ends a transaction of this log. */
 static int
-is_of_log(const struct log *log)
+is_mark(const struct log *log)
 {
-	return (memcmp(log->frame + 8, log->salt, sizeof(log->salt)) == 0);
+	return (memcmp(log->frame + 8, log->salt, sizeof(log->salt)) == 0 &&
+	    word_at(log->frame + 4) != 0);
 }
 
+/* 1 if the frame at hand is of this log and goes on from ${sums}, which
+ * become those that it should have. */
 static int
-is_marked(const struct log *log)
+goes_on_from(const struct log *log, uint32_t sums[2])
 {
-	return (word_at(log->frame + 4) != 0);
+	sum_on(log->big, log->frame, 8, sums);
+	sum_on(log->big, log->frame + FRAME_SIZE, log->page_size, sums);
+	return (memcmp(log->frame + 8, log->salt, sizeof(log->salt)) == 0 &&
+	    word_at(log->frame) != 0 && word_at(log->frame + 16) == sums[0] &&
+	    word_at(log->frame + 20) == sums[1]);
 }
 
 /* Until the first frame that isn't right. */
 static int
 take_frames(struct log *log)
 {
-	size_t size = FRAME_SIZE + log->page_size;
+	uint32_t sums[2] = {log->sums[0], log->sums[1]};
 
 	while (log->taken < log->frames) {
-		if (!read_frame(log, log->taken + 1, size))
+		if (!read_frame(log, log->taken + 1))
 			return (-1);
-		if (!is_of_log(log) || word_at(log->frame) == 0)
+		if (!goes_on_from(log, sums))
 			break;
-		sum_on(log->big, log->frame, 8, log->sums);
-		sum_on(log->big, log->frame + FRAME_SIZE, log->page_size,
-		    log->sums);
-		if (word_at(log->frame + 16) != log->sums[0] ||
-		    word_at(log->frame + 20) != log->sums[1])
-			break;
+		memcpy(log->sums, sums, sizeof(sums));
 		log->taken++;
-		if (is_marked(log))
+		if (is_mark(log))
 			log->committed = log->taken;
 	}
 	return (0);
 }
 
-/* 1 if a transaction behind these was followed by another. */
+/*
+ * 1 if a transaction behind these was followed by another.  Of the first frame
+ * behind them, the damage may be in the sum that it has, or elsewhere.
+ */
 static int
 goes_on(struct log *log)
 {
+	uint32_t made[2] = {log->sums[0], log->sums[1]}, told[2] = {0, 0};
 	int64_t number;
 	int marked = 0;
 
 	for (number = log->taken + 1; number <= log->frames; number++) {
-		if (!read_frame(log, number, FRAME_SIZE))
+		if (!read_frame(log, number))
 			return (-1);
-		if (!is_of_log(log))
-			continue;
-		if (marked)
+		if (marked && goes_on_from(log, told))
 			return (1);
-		marked = is_marked(log);
+		if (goes_on_from(log, made) && marked)
+			return (1);
+		marked = is_mark(log);
+		told[0] = word_at(log->frame + 16);
+		told[1] = word_at(log->frame + 20);
+		if (number > log->taken + 1)
+			memcpy(made, told, sizeof(made));
 	}
 	return (0);
 }

@@ -509,22 +509,59 @@ a_torn_last_transaction_is_no_damage(void **state)
 	store_close(st);
 }
 
+/* Where the last transaction begins. */
+static size_t
+last_begins(size_t end)
+{
+	size_t at, begin = 32;
+
+	for (at = 32; at + FRAME < end; at += FRAME)
+		if (memcmp(kept.bytes[FILE_LOG] + at + 4, "\0\0\0", 4) != 0)
+			begin = at + FRAME;
+	return (begin);
+}
+
+/* Processes that died in a commit left theirs, marks and all. */
+static void
+two_transactions_that_failed_are_no_damage(void **state)
+{
+	static const struct making how = {1, 0, 5};
+	struct mr_error err = {0};
+	struct store *st;
+	unsigned char *log;
+	size_t begin, end;
+
+	(void)state;
+	make_and_keep(&how);
+	end = log_end();
+	begin = last_begins(end);
+	log = malloc(3 * end);
+	assert_non_null(log);
+	memcpy(log, kept.bytes[FILE_LOG], end);
+	memcpy(log + end, log + begin, end - begin);
+	memcpy(log + end + (end - begin), log + begin, end - begin);
+	put_back();
+	(void)unlink(name_of(FILE_INDEX));
+	put_file(FILE_LOG, log, end + 2 * (end - begin));
+	free(log);
+	if ((st = open_file(&err)) == NULL)
+		fail_msg("%s", err.message);
+	store_close(st);
+}
+
 /* The next one was written when this one was on disk. */
 static void
 a_changed_frame_before_the_last_transaction_is_found(void **state)
 {
 	static const struct making how = {1, 0, 5};
 	struct mr_error err = {0};
-	size_t at, end, last = 0;
+	size_t at, end;
 
 	(void)state;
 	found = 0;
 	make_and_keep(&how);
-	end = log_end();
-	for (at = 32; at + FRAME < end; at += FRAME)
-		if (memcmp(kept.bytes[FILE_LOG] + at + 4, "\0\0\0", 4) != 0)
-			last = at; /* the end of the last transaction but one */
-	for (at = 32; at <= last; at += FRAME) {
+	end = last_begins(log_end());
+	for (at = 32; at < end; at += FRAME) {
 		put_back();
 		(void)unlink(name_of(FILE_INDEX));
 		kept.bytes[FILE_LOG][at + FRAME / 2] ^= 1;
@@ -621,6 +658,7 @@ main(void)
 	    cmocka_unit_test(a_changed_byte_beside_a_log_is_found_or_harmless),
 	    cmocka_unit_test(rolled_back_frames_are_no_damage),
 	    cmocka_unit_test(a_torn_last_transaction_is_no_damage),
+	    cmocka_unit_test(two_transactions_that_failed_are_no_damage),
 	    cmocka_unit_test(
 		a_changed_frame_before_the_last_transaction_is_found),
 	    cmocka_unit_test(a_log_cut_short_is_found),
