@@ -162,7 +162,7 @@ check_has_log(struct store *st, int64_t application, int has_log,
     struct mr_error *err)
 {
 	if (application != STORE_APPLICATION_ID_OPEN || has_log) {
-		keep_log(st, 1);
+		keep_log(st, application == STORE_APPLICATION_ID_OPEN);
 		return (0);
 	}
 	return (mr_error_set(err, MR_FATAL,
@@ -310,6 +310,7 @@ open_held(struct store *st, const struct store_options *options,
 	    store_prepare_own(st, err) != 0 ||
 	    store_migrate(st, options, err) != 0)
 		return (-1);
+	keep_log(st, 1);
 	if (store_mark(st, 1, err) != 0 || checkpoint(st, alone, err) != 0)
 		return (-1);
 	return (pen_attend(st->pen, err));
