@@ -24,8 +24,8 @@
  *
  * Each page of a file that was made since there are sums has one, compared
  * when it is read from the file: what changed on disk is FATAL, and the
- * message says to put a backup back.  Another program's writes look the same
- * once it has checkpointed them, but for pages that it made anew (VACUUM).
+ * message says to put a backup back.  Another program's changes look the same,
+ * but for pages that it made anew (VACUUM).
  *
  * Times are milliseconds since the epoch.  In builds with failpoints:
  * store.begin, store.commit.before (error: a full disk), store.commit.after,

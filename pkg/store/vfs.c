@@ -13,9 +13,9 @@
  * a page, whose calls cost more than their bytes.
  *
  * SQLite keeps these bytes free when the header says so, at offset 20; who
- * knows nothing of sums can read the file.  Pages in the write-ahead log
- * carry old ones, but the log has sums of its own, which wal.c looks at.
- * A sum of zero is none: what another program writes anew has that.
+ * knows nothing of sums can read the file.  A sum of zero is none.  Pages in
+ * memory have none, and so those in the write-ahead log, which has sums of its
+ * own (wal.c looks at them): another program may take them into the file.
  *
  * Nothing is held back when a commit returns: the frame that ends a transaction
  * says so in its header (www.sqlite.org/fileformat2.html, "The Write-Ahead
@@ -301,12 +301,16 @@ file_read(sqlite3_file *file, void *bytes, int size, sqlite3_int64 offset)
 	if (!x->is_database || !is_page(size, offset))
 		return (rc);
 	if (rc == SQLITE_IOERR_SHORT_READ ?
-		!is_cut(file, x, offset) :
-		rc != SQLITE_OK || !is_damaged(x, bytes, offset))
-		return (rc);
-	sqlite3_log(SQLITE_CORRUPT, "page %lld of %s isn't what was written",
-	    (long long)(offset / PAGE_SIZE + 1), x->name);
-	return (SQLITE_CORRUPT);
+		is_cut(file, x, offset) :
+		rc == SQLITE_OK && is_damaged(x, bytes, offset)) {
+		sqlite3_log(SQLITE_CORRUPT,
+		    "page %lld of %s isn't what was written",
+		    (long long)(offset / PAGE_SIZE + 1), x->name);
+		return (SQLITE_CORRUPT);
+	}
+	if (rc == SQLITE_OK && x->sums == SUMS_KEPT)
+		memset((char *)bytes + PAGE_SIZE - SUM_SIZE, 0, SUM_SIZE);
+	return (rc);
 }
 
 /* A file that was empty when it was opened has a header by now, or this is

@@ -1708,6 +1708,32 @@ foreign_writer_makes_begin_retry(void **state)
 	store_close(st);
 }
 
+/* It knows nothing of sums, and takes into the file what is in the log. */
+static void
+checkpoint_of_another_program_does_no_harm(void **state)
+{
+	struct store *st = must_open(own_1);
+	sqlite3 *db = NULL;
+
+	(void)state;
+	add_item(st, "a");
+	store_close(st);
+	st = must_open(own_1); /* pages come from the file */
+	add_item(st, "b");
+	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE,
+			     "unix"),
+	    SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "PRAGMA wal_checkpoint(TRUNCATE)",
+			     NULL, NULL, NULL),
+	    SQLITE_OK);
+	(void)sqlite3_close(db);
+	store_close(st);
+	st = must_open(own_1);
+	assert_int_equal(count_items(st), 2);
+	add_item(st, "c");
+	store_close(st);
+}
+
 /* ---- the pen ------------------------------------------------------------ */
 
 static void
@@ -2606,6 +2632,7 @@ main(void)
 	    TEST(second_writer_in_a_process_is_refused_and_harmless),
 	    TEST(what_happens_to_the_file_underneath_is_found),
 	    TEST(foreign_writer_makes_begin_retry),
+	    TEST(checkpoint_of_another_program_does_no_harm),
 	    TEST(three_writers_get_as_much_of_the_pen),
 	    TEST(stopped_holder_is_killed_and_the_waiter_goes_on),
 	    TEST(stopped_holder_is_killed_from_sandbox_to_sandbox),
