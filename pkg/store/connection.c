@@ -156,14 +156,26 @@ log_exists(const char *path)
 	return (exists);
 }
 
-/* Looked for before SQLite makes one, which must not be taken for it later. */
+/*
+ * Looked for before SQLite makes one, which must not be taken for it later.
+ * 1 if there was one that another program has taken into the file, as sqlite3
+ * does when it is the last to leave; a copy is another file.
+ */
 static int
 check_has_log(struct store *st, int64_t application, int has_log,
     struct mr_error *err)
 {
-	if (application != STORE_APPLICATION_ID_OPEN || has_log) {
-		keep_log(st, application == STORE_APPLICATION_ID_OPEN);
+	int open = store_is_ours(application) &&
+	    application != STORE_APPLICATION_ID;
+
+	if (!open || has_log) {
+		keep_log(st, open);
 		return (0);
+	}
+	if (application == store_open_mark(st->path)) {
+		log_warn("another program has taken the log in", "path",
+		    st->path, "advice", "look into it with sqlite3 -readonly");
+		return (1);
 	}
 	return (mr_error_set(err, MR_FATAL,
 	    "%.60s was copied while it was open, or has lost its log, "
@@ -281,7 +293,8 @@ open_held(struct store *st, const struct store_options *options,
     struct mr_error *err)
 {
 	int64_t application = 0;
-	int alone = pen_alone(st->pen), has_log = log_exists(st->path), unclean;
+	int alone = pen_alone(st->pen), has_log = log_exists(st->path);
+	int unclean, taken_in;
 
 	if (store_check_replaced(st->path, err) != 0)
 		return (-1);
@@ -301,10 +314,10 @@ open_held(struct store *st, const struct store_options *options,
 		return (-1);
 	if (application != 0 && !store_is_ours(application))
 		return (store_migrate(st, options, err));
-	if (check_has_log(st, application, has_log, err) != 0)
+	if ((taken_in = check_has_log(st, application, has_log, err)) == -1)
 		return (-1);
-	if (unclean ? check_after_crash(st, err) != 0 :
-		      check_whole(st, err) != 0)
+	if (unclean || taken_in ? check_after_crash(st, err) != 0 :
+				  check_whole(st, err) != 0)
 		return (-1);
 	if (to_wal(st, err) != 0 || store_exec(st, sql_writer, err) != 0 ||
 	    store_prepare_own(st, err) != 0 ||
@@ -372,7 +385,7 @@ open_as_is(struct store *st, struct mr_error *err)
 	if (!store_is_ours(application))
 		return (mr_error_set(err, MR_FATAL,
 		    "open %s: not a service's file", st->path));
-	if (check_has_log(st, application, has_log, err) != 0 ||
+	if (check_has_log(st, application, has_log, err) == -1 ||
 	    store_check_damage(st, err) != 0 || to_wal(st, err) != 0 ||
 	    store_exec(st, sql_writer, err) != 0 ||
 	    store_prepare_own(st, err) != 0 ||

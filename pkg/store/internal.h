@@ -123,6 +123,13 @@ int store_migrate(struct store *st, const struct store_options *options,
 /* store_is_ours -- 1 if an application_id is a service's file's. */
 int store_is_ours(int64_t application);
 /*
+ * store_open_mark -- the application_id of this file while it is open.
+ *
+ * Its lower half is drawn from the file's number and the time it was made, so
+ * that a copy has another one, up to one in 65,536.
+ */
+int64_t store_open_mark(const char *path);
+/*
  * store_mark -- say in the file whether a process has it open.
  *
  * Said before anything else is committed, and taken back last, so that a copy

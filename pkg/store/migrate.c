@@ -1,3 +1,6 @@
+#include <sys/stat.h>
+
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -55,14 +58,32 @@ set_pragma(struct store *st, const char *pragma, int64_t value,
 int
 store_is_ours(int64_t application)
 {
-	return (application == STORE_APPLICATION_ID ||
-	    application == STORE_APPLICATION_ID_OPEN);
+	return ((application & ~INT64_C(0xffff)) == STORE_APPLICATION_ID_OPEN);
+}
+
+int64_t
+store_open_mark(const char *path)
+{
+	struct statx file;
+	uint64_t sum;
+
+	if (statx(AT_FDCWD, path, 0, STATX_INO | STATX_BTIME, &file) != 0)
+		return (STORE_APPLICATION_ID_OPEN);
+	sum = file.stx_ino * UINT64_C(0x9e3779b97f4a7c15);
+	if (file.stx_mask & STATX_BTIME)
+		sum ^= ((uint64_t)file.stx_btime.tv_sec * 1000000000 +
+			   file.stx_btime.tv_nsec) *
+		    UINT64_C(0xc2b2ae3d27d4eb4f);
+	sum >>= 48;
+	if (sum == (STORE_APPLICATION_ID & 0xffff))
+		sum = 1;
+	return (STORE_APPLICATION_ID_OPEN | (int64_t)sum);
 }
 
 int
 store_mark(struct store *st, int open, struct mr_error *err)
 {
-	int64_t wanted = open ? STORE_APPLICATION_ID_OPEN :
+	int64_t wanted = open ? store_open_mark(st->path) :
 				STORE_APPLICATION_ID;
 	int64_t application = 0;
 

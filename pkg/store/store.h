@@ -50,8 +50,8 @@ struct store_migration {
 };
 
 #define STORE_APPLICATION_ID 0x4d696c72 /* "Milr" */
-/* "Milo": a process has it open, or had when it died; there is a log. */
-#define STORE_APPLICATION_ID_OPEN 0x4d696c6f
+/* "Mi" and which file it is: a process has it open, or had when it died. */
+#define STORE_APPLICATION_ID_OPEN 0x4d690000
 
 struct store_options {
 	const char *path; /* its folder must exist */

@@ -455,14 +455,21 @@ driver_exec(const char *sql)
 	sqlite3_close(db);
 }
 
+/* A backup says that nobody has it open. */
 void
 driver_save(void)
 {
+	sqlite3 *saved = NULL;
 	char sql[200];
 
 	(void)unlink(driver.saved);
 	snprintf(sql, sizeof(sql), "VACUUM INTO '%s'", driver.saved);
 	driver_exec(sql);
+	snprintf(sql, sizeof(sql), "PRAGMA application_id = %d",
+	    STORE_APPLICATION_ID);
+	assert_int_equal(sqlite3_open(driver.saved, &saved), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(saved, sql, NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(saved);
 }
 
 static void

@@ -1396,7 +1396,9 @@ deferred_constraints_are_found_in_sql(void **state)
 static void
 connection_has_the_settings_it_should(void **state)
 {
-	static const struct {
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+	const struct {
 		const char *sql;
 		int64_t value;
 	} cases[] = {
@@ -1407,12 +1409,10 @@ connection_has_the_settings_it_should(void **state)
 	    {"PRAGMA journal_size_limit", 64 << 20},
 	    {"PRAGMA cell_size_check", 1},
 	    {"PRAGMA cache_size", -4096},
-	    {"PRAGMA application_id", STORE_APPLICATION_ID_OPEN},
+	    {"PRAGMA application_id", store_open_mark(path)},
 	    {"PRAGMA user_version", 2},
 	    {"SELECT journal_mode = 'wal' FROM pragma_journal_mode", 1},
 	};
-	struct mr_error err = {0};
-	struct store *st = must_open(own_1);
 	struct stat file;
 	int64_t value;
 	size_t i;

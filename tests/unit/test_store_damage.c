@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <sqlite3.h>
 
 #include "base/log.h"
 #include "store/store.h"
@@ -272,10 +273,8 @@ keep(enum part part)
 }
 
 static void
-make_and_keep(const struct making *how)
+make_anew(const struct making *how)
 {
-	struct mr_error err = {0};
-	struct store *st;
 	enum part part;
 	pid_t pid;
 	int status;
@@ -287,6 +286,16 @@ make_and_keep(const struct making *how)
 		make(how);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(how->killed ? WIFSIGNALED(status) : status == 0);
+}
+
+static void
+make_and_keep(const struct making *how)
+{
+	struct mr_error err = {0};
+	struct store *st;
+	enum part part;
+
+	make_anew(how);
 	for (part = 0; part < PARTS; part++)
 		keep(part);
 	assert_true(kept.sizes[FILE_ITSELF] > (size_t)20 * PAGE);
@@ -604,6 +613,7 @@ a_copy_of_an_open_file_without_its_log_is_found(void **state)
 
 	(void)state;
 	make_and_keep(&how);
+	(void)unlink(path);
 	put_back();
 	(void)unlink(name_of(FILE_LOG));
 	(void)unlink(name_of(FILE_INDEX));
@@ -619,6 +629,34 @@ a_copy_of_an_open_file_without_its_log_is_found(void **state)
 	assert_int_not_equal(access(name_of(FILE_LOG), F_OK), 0);
 	if ((st = open_file(&err)) == NULL)
 		fail_msg("%s", err.message);
+	store_close(st);
+}
+
+/* After a crash, sqlite3 takes the log in and deletes it when it leaves. */
+static void
+a_log_that_another_program_took_in_is_not_missed(void **state)
+{
+	static const struct making how = {1, 0, 5};
+	struct mr_error err = {0};
+	sqlite3 *db = NULL;
+	struct store *st;
+	uint64_t told = 0;
+
+	(void)state;
+	make_and_keep(&how);
+	make_anew(&how);
+	assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE,
+			     "unix"),
+	    SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "SELECT * FROM item", NULL, NULL,
+			     NULL),
+	    SQLITE_OK);
+	assert_int_equal(sqlite3_close(db), SQLITE_OK);
+	assert_int_not_equal(access(name_of(FILE_LOG), F_OK), 0);
+	if ((st = open_file(&err)) == NULL)
+		fail_msg("%s", err.message);
+	assert_int_equal(read_all(st, &told, &err), 0);
+	assert_true(told == kept.told);
 	store_close(st);
 }
 
@@ -663,6 +701,7 @@ main(void)
 		a_changed_frame_before_the_last_transaction_is_found),
 	    cmocka_unit_test(a_log_cut_short_is_found),
 	    cmocka_unit_test(a_copy_of_an_open_file_without_its_log_is_found),
+	    cmocka_unit_test(a_log_that_another_program_took_in_is_not_missed),
 	    cmocka_unit_test(a_file_cut_short_is_found),
 	};
 	char name[PATH_MAX + 32];
