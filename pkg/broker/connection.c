@@ -487,8 +487,8 @@ static int
 is_produce(const struct request *req)
 {
 
-	return (
-	    req->header.supported && req->header.api_key == WIRE_API_Produce);
+	return (req != NULL && req->header.supported &&
+	    req->header.api_key == WIRE_API_Produce);
 }
 
 /* Start what may be started now. */
