@@ -647,13 +647,13 @@ partition_committed(struct stream *s, struct partition *p)
 }
 
 static void
-transaction_done(struct stream *s, struct command *commands, int64_t began_us)
+transaction_done(struct stream *s, struct command *commands, int64_t applied_us)
 {
 	struct command *c;
 	int64_t count = 0;
 	int i;
 
-	metric_observe_us(s->m_commit, clock_mono_us() - began_us);
+	metric_observe_us(s->m_commit, clock_mono_us() - applied_us);
 	metric_add(s->m_transactions, 1);
 	metric_add(s->m_emitted, s->emitted);
 	for (c = commands; c != NULL; c = c->next)
@@ -718,11 +718,12 @@ static int
 transaction_run(struct stream *s, struct command **commands,
     struct mr_error *err)
 {
-	int64_t began_us;
+	int64_t began_us, applied_us;
 
 	transaction_reset(s);
 	if (store_begin(s->st, err) == -1)
 		return (-1);
+	began_us = clock_mono_us();
 	s->in_batch = 1;
 	(void)FAILPOINT("batch.begun");
 	if (transaction_fill(s, commands, err) == -1) {
@@ -733,7 +734,7 @@ transaction_run(struct stream *s, struct command **commands,
 	}
 	s->in_batch = 0;
 	(void)FAILPOINT("commit.before");
-	began_us = clock_mono_us();
+	applied_us = clock_mono_us();
 	if (store_commit(s->st, err) == -1) {
 		/* Of unknown outcome: nobody hears anything from us. */
 		if (err->kind == MR_FATAL) {
@@ -744,7 +745,8 @@ transaction_run(struct stream *s, struct command **commands,
 		return (-1);
 	}
 	(void)FAILPOINT("commit.after");
-	transaction_done(s, *commands, began_us);
+	metric_observe_us(s->m_apply, applied_us - began_us);
+	transaction_done(s, *commands, applied_us);
 	(void)FAILPOINT("batch.done");
 	return (0);
 }

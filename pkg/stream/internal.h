@@ -402,6 +402,7 @@ struct stream {
 	int connected;
 	int assigned_once;
 
+	struct metric *m_apply;
 	struct metric *m_commit;
 	struct metric *m_transactions;
 	struct metric *m_outbox_depth;

@@ -274,6 +274,9 @@ metrics_register(struct stream *s)
 	}
 	s->m_emitted = metrics_counter("millrace_messages_emitted_total", NULL,
 	    "Records committed to the outbox.");
+	s->m_apply = metrics_histogram("millrace_apply_duration_seconds", NULL,
+	    "Time that a transaction's records, commands and ticks took to "
+	    "apply, COMMIT not included.");
 	s->m_commit = metrics_histogram("millrace_commit_duration_seconds",
 	    NULL, "Time that COMMIT took, fsync included.");
 	s->m_transactions = metrics_counter("millrace_transactions_total", NULL,
