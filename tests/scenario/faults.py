@@ -154,7 +154,7 @@ def stopped_and_woken(context):
     system.stop("inventory-2")
 
 
-@scenario()
+@scenario(small=False)
 def stopped_in_a_transaction(context):
     """One stopped inside a transaction is killed by the waiter, one outside
     does no harm."""
