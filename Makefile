@@ -351,8 +351,9 @@ $(SQLITE_STAMP): | node_modules/.package-lock.json
 	@ar rcsD $(DEPS)/lib/libsqlite3.a $(DEPS)/src/sqlite3.o
 	@touch $@
 
-# Apache Kafka's, if that is the broker; the broker of this tree needs none.
-KAFKA_PACKAGES = $(filter kafka,$(BROKER))
+# Apache Kafka's, if that is the broker, as it is where there are to be three;
+# the broker of this tree needs none.
+KAFKA_PACKAGES = $(if $(filter kafka,$(BROKER))$(filter 3,$(BROKERS)),kafka)
 
 # ---- Testing and checking -------------------------------------------------
 #
@@ -488,7 +489,7 @@ fuzz:
 
 .PHONY: run status logs start stop restart scale reset kafka kafka-stop \
     monitoring monitoring-stop
-CTL = BROKER='$(BROKER)' MILLRACE_BUILD=$(abspath $(BUILD)) deploy/local/ctl
+CTL = BROKER='$(BROKER)' BROKERS='$(BROKERS)' MILLRACE_BUILD=$(abspath $(BUILD)) deploy/local/ctl
 COMMA_LIST = $(subst $(space),$(comma),$(strip $(1)))
 space := $(subst ,, )
 
@@ -578,6 +579,9 @@ help:
 #:                       run three instances of a service
 #:   make reset          stop, then delete state and topics (asks; YES=1 doesn't)
 #:   make kafka          the broker alone, on port 9092; make kafka-stop
+#:   make kafka BROKERS=3
+#:                       a cluster of three of Apache Kafka, a replica on each,
+#:                       on ports 9092 to 9094; make run BROKER=kafka uses it
 #:   make monitoring     Prometheus and Alertmanager beside it;
 #:                       make monitoring-stop
 #:

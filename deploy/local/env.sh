@@ -14,9 +14,12 @@
 #	BROKER		which is started here: embedded (build/bin/broker, with
 #			data/broker) or kafka (Apache Kafka, with data/kafka); by
 #			default the one that has data there, or else embedded
+#	BROKERS		3: three of Apache Kafka, on the ports from KAFKA_PORT on; by
+#			default as many as have data there, or else 1
 #	KAFKA_PORT	9092: its port, either's
 #	KAFKA_METRICS_PORT  9404: where Apache Kafka's metrics are; 0 for
-#			nowhere, as where KAFKA_PORT is not 9092
+#			nowhere, as where KAFKA_PORT is not 9092; the next ports are
+#			the other brokers'
 
 PATH=$PATH:/usr/sbin:/sbin
 LC_ALL=C
@@ -45,11 +48,17 @@ DATA=$(absolute "${MILLRACE_DATA:-$(kept MILLRACE_DATA)}")
 PORT=${MILLRACE_PORT:-$(kept MILLRACE_PORT)}
 PORT=${PORT:-8000}
 HOSTS=${MILLRACE_HOSTS:-$(kept MILLRACE_HOSTS)}
-BROKERS=${MILLRACE_BROKERS:-$(kept MILLRACE_BROKERS)}
+CLUSTER=${MILLRACE_BROKERS:-$(kept MILLRACE_BROKERS)}
+KAFKA_BROKERS=${BROKERS:-$(kept KAFKA_BROKERS)}
+if [ -z "$KAFKA_BROKERS" ]; then
+	KAFKA_BROKERS=1
+	[ ! -e "$DATA/kafka/cluster-id" ] || KAFKA_BROKERS=3
+fi
 BROKER=${BROKER:-$(kept BROKER)}
 if [ -z "$BROKER" ]; then
 	BROKER=embedded
-	if [ -d "$DATA/kafka" ] && [ ! -d "$DATA/broker" ]; then
+	if [ "${BROKERS-}" = 3 ] || { [ -d "$DATA/kafka" ] &&
+	    [ ! -d "$DATA/broker" ]; }; then
 		BROKER=kafka
 	fi
 fi
@@ -62,7 +71,7 @@ if [ -z "$KAFKA_METRICS_PORT" ]; then
 fi
 KAFKA_DATA=$DATA/kafka
 KAFKA_RUN=$RUN/kafka
-export KAFKA_PORT KAFKA_METRICS_PORT KAFKA_DATA KAFKA_RUN
+export KAFKA_PORT KAFKA_METRICS_PORT KAFKA_DATA KAFKA_RUN KAFKA_BROKERS
 
 # The table's lines without comments: program, urls, flags.
 table() {
@@ -83,6 +92,20 @@ port_of() {
 	eval "port=\${PORT_$1:-\$(kept PORT_$1)}"
 	[ -n "$port" ] || { [ "$PORT" = 8000 ] && port=$1; }
 	echo "${port:-0}"
+}
+
+# The instances that are brokers: those that may be there, and those to start.
+ANY_KAFKA='kafka kafka-2 kafka-3'
+kafka_instances() {
+	[ "$BROKER-$KAFKA_BROKERS" = kafka-3 ] && echo "$ANY_KAFKA" || echo kafka
+}
+
+# kafka is node 1, kafka-2 node 2; the ports of each are one further.
+node_of() {
+	case $1 in
+	kafka)	echo 1 ;;
+	*)	echo "${1#kafka-}" ;;
+	esac
 }
 
 # How many instances of a program there are to be.
