@@ -6,7 +6,8 @@ def scenario(kind="shared", small=True, spoils=False, about_broker=False):
     new one with nothing started, None without any.  Not small: left out
     where the programs are slow.  One that spoils the system leaves a new
     one to the next; those that spoil it in the same way, a word, share it.
-    One about the broker shows what depends on it, and is run on each."""
+    One about the broker shows what depends on it, and is run on each; one
+    about "kafka" only with Apache Kafka."""
     def mark(function):
         function.kind = kind
         function.small = small
