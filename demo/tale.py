@@ -6,6 +6,7 @@ and compared.  A tale only tells: it starts nothing and knows nothing of Kafka.
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -56,10 +57,12 @@ class Tale:
             break_on_hyphens=False)
 
     def say(self, text, *args):
-        """A paragraph; blank lines in the text begin another."""
+        """Paragraphs, with blank lines between; *a new word* stands out."""
         for part in (text % args if args else text).split("\n\n"):
             self._print()
-            self._print(self._wrap(part, INDENT, INDENT))
+            self._print(re.sub(
+                r"\*(\w[^*]*)\*", lambda m: self._paint("bold", m.group(1)),
+                self._wrap(part, INDENT, INDENT)))
 
     def step(self, heading):
         self.steps += 1

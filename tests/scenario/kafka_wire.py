@@ -1,7 +1,8 @@
 """kafka_wire -- as much of Kafka's protocol as the tests need.
 
-Producing any bytes at all, reading topics whole, the ends of partitions, and
-making, widening, emptying and deleting topics, each over a connection of its own to a single broker.  Independent of
+Producing any bytes at all, reading topics whole, the ends of partitions,
+committing for a group, and making, widening, emptying and deleting topics,
+each over a connection of its own to a single broker.  Independent of
 librdkafka, so that what the services sent is read with other eyes.
 """
 
@@ -10,7 +11,8 @@ import socket
 import struct
 import time
 
-PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_FETCH = 0, 1, 2, 3, 9
+PRODUCE, FETCH, LIST_OFFSETS, METADATA = 0, 1, 2, 3
+OFFSET_COMMIT, OFFSET_FETCH = 8, 9
 CREATE_TOPICS, DELETE_TOPICS, DELETE_RECORDS, CREATE_PARTITIONS = 19, 20, 21, 37
 EARLIEST, LATEST = -2, -1
 UNKNOWN_TOPIC = 3
@@ -311,6 +313,15 @@ class Kafka:
                                  (group, code), code)
             out[partition] = (offset, metadata)
         return out
+
+    def group_commit(self, group, topic, partition, offset):
+        """Commit an offset for a group that has no members."""
+        r = self._ask(OFFSET_COMMIT, 2, _string(group) + struct.pack(
+            ">i", -1) + _string("") + struct.pack(">qi", -1, 1) +
+            _string(topic) + struct.pack(">iiq", 1, partition, offset) +
+            _string(""))
+        r.take("i"), r.string(), r.take("i"), r.take("i")
+        _expect_taken(r, "committing for group " + group)
 
     def ends(self, topic):
         return [self.offset(topic, p) for p in range(self.partitions(topic))]
