@@ -370,7 +370,8 @@ SUITES = '?scenario=tests/scenario/run --broker embedded' \
     'service=$(UNDER) $(RUN_UNIT) $(SERVICE_TESTS)' \
     $(if $(SAN),,'page=node tests/page/run.mjs') \
     '?model=$(BUILD)/test/model' \
-    $(if $(SAN),,'own-service=tests/own-service/run $(BUILD) $(DEPS)' \
+    $(if $(SAN),,'?demo=demo/run --test' \
+    'own-service=tests/own-service/run $(BUILD) $(DEPS)' \
     'compose=tests/compose/check')
 KAFKA_SUITES = 'scenario=tests/scenario/run --broker kafka --about-broker' \
     'docs=tests/docs/run' \
@@ -531,6 +532,21 @@ monitoring:
 monitoring-stop:
 	@deploy/local/monitoring stop
 
+# ---- Demos ----------------------------------------------------------------
+#
+# make demo tells all, make demo-replay one of them; STAY=1 leaves what it has
+# started up until Enter is pressed.  make test holds them to what they claim.
+
+DEMOS = consumer-groups delivery compaction
+.PHONY: demo $(DEMOS:%=demo-%)
+demo:
+	@deploy/local/packages build run
+	@$(MAKE) all
+	@MILLRACE_BUILD=$(abspath $(BUILD)) demo/run $(if $(STAY),--stay) $(DEMOS)
+
+$(DEMOS:%=demo-%): demo-%:
+	@$(MAKE) demo DEMOS=$*
+
 # ---- A service of one's own ------------------------------------------------
 #
 # make install puts headers, libraries, programs, pages and man pages below
@@ -584,6 +600,11 @@ help:
 #:                       on ports 9092 to 9094; make run BROKER=kafka uses it
 #:   make monitoring     Prometheus and Alertmanager beside it;
 #:                       make monitoring-stop
+#:
+#: Kafka's patterns, told and checked on a broker of their own
+#:   make demo           all of them, in two minutes; STAY=1 leaves each up
+#:                       until Enter is pressed, to look at
+#:   make demo-NAME      one of them: consumer-groups, delivery, compaction
 #:
 #: Building and testing
 #:   make                build everything into build/
