@@ -5,7 +5,9 @@
  * from a struct kafka_conf; what isn't named there can be set by
  * `properties` ("key=value"), as in librdkafka's CONFIGURATION.md, except for those
  * that the guarantees rest on, which are refused by name.  Secrets are taken
- * from the properties file alone, which must not be readable by others.
+ * from the properties file alone, and from the key files that it names, none of
+ * which may be readable by others; a process that has read one leaves no core
+ * dump.
  * librdkafka's log lines become log lines of ours.
  *
  * A consumer or producer belongs to one thread.  Descriptors returned by

@@ -6,6 +6,30 @@
 #include "base/clock.h"
 #include "kafka/kafka_internal.h"
 
+/* Called from admin_trouble alone.  The library says once in a while why a
+ * broker can't be reached, and all the time that none can. */
+static void
+take_error(rd_kafka_t *client, int code, const char *reason, void *opaque)
+{
+	struct kafka_admin *admin = opaque;
+
+	(void)client;
+	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+		return;
+	memcpy(admin->trouble, ": ", 2);
+	client_tls_explain(reason, admin->trouble + 2,
+	    sizeof(admin->trouble) - 2);
+}
+
+const char *
+admin_trouble(struct kafka_admin *admin)
+{
+
+	while (rd_kafka_poll(admin->client, 0) > 0)
+		;
+	return (admin->trouble);
+}
+
 struct kafka_admin *
 kafka_admin_new(const struct kafka_conf *conf, struct mr_error *err)
 {
@@ -19,6 +43,7 @@ kafka_admin_new(const struct kafka_conf *conf, struct mr_error *err)
 	}
 	if ((settings = client_conf_new(conf, none, none, admin, err)) == NULL)
 		goto fail_admin;
+	rd_kafka_conf_set_error_cb(settings, take_error);
 	admin->client = client_new(RD_KAFKA_PRODUCER, settings, err);
 	if (admin->client == NULL)
 		goto fail_admin;
@@ -47,7 +72,9 @@ kafka_admin_cluster_id(struct kafka_admin *admin,
 
 	if ((text = rd_kafka_clusterid(admin->client, timeout_ms)) == NULL)
 		return (mr_error_set(err, MR_RETRY,
-		    "no cluster id from Kafka within %d ms", timeout_ms));
+		    "no answer from Kafka within %d ms%s", timeout_ms,
+		    admin_trouble(admin)));
+	admin->trouble[0] = '\0';
 	if (strlen(text) >= KAFKA_CLUSTER_ID_SIZE)
 		status = mr_error_set(err, MR_REJECT,
 		    "the cluster id %.80s is longer than %d characters", text,
@@ -65,6 +92,7 @@ admin_request_init(struct admin_request *req, struct kafka_admin *admin,
 	char why[160];
 
 	memset(req, 0, sizeof(*req));
+	req->admin = admin;
 	req->options = rd_kafka_AdminOptions_new(admin->client, op);
 	req->queue = rd_kafka_queue_new(admin->client);
 	if (rd_kafka_AdminOptions_set_request_timeout(req->options,
@@ -85,13 +113,16 @@ admin_request_wait(struct admin_request *req, int timeout_ms, const char *what,
 	req->event = rd_kafka_queue_poll(req->queue, timeout_ms + 1000);
 	if (req->event == NULL)
 		return (mr_error_set(err, MR_RETRY,
-		    "can't %s: no answer from Kafka within %d ms", what,
-		    timeout_ms));
+		    "can't %s: no answer from Kafka within %d ms%s", what,
+		    timeout_ms, admin_trouble(req->admin)));
 	code = rd_kafka_event_error(req->event);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return (
-		    mr_error_set(err, client_error_kind(code), "can't %s: %s",
-			what, rd_kafka_event_error_string(req->event)));
+		    mr_error_set(err, client_error_kind(code), "can't %s: %s%s",
+			what, rd_kafka_event_error_string(req->event),
+			code == RD_KAFKA_RESP_ERR__TIMED_OUT ?
+			    admin_trouble(req->admin) :
+			    ""));
 	return (0);
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -69,6 +70,13 @@ static const char *const secrets[] = {
     "ssl.keystore.password",
 };
 
+/* Properties that name a file with a secret. */
+static const char *const secret_files[] = {
+    "ssl.key.location",
+    "ssl.keystore.location",
+    "sasl.oauthbearer.assertion.private.key.file",
+};
+
 /* Every client's, before the user's own. */
 static const struct setting common[] = {
     {"reconnect.backoff.max.ms", "2000"},
@@ -93,8 +101,8 @@ kafka_options(struct kafka_conf *conf)
 		.help = "a librdkafka property, key=value; may be repeated"},
 	    {.name = "properties-file",
 		.kind = CONFIG_TEXT,
-		.help = "librdkafka properties, key=value lines, for TLS and "
-			"SASL; mode 0600"},
+		.help = "a file of librdkafka properties, key=value lines, for "
+			"TLS and SASL; mode 0600"},
 	    {.name = NULL},
 	};
 
@@ -142,6 +150,65 @@ trim(char *text)
 	return (text);
 }
 
+static int
+is_among(const char *name, const char *const *names, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		if (strcmp(name, names[i]) == 0)
+			return (1);
+	}
+	return (0);
+}
+#define IS_AMONG(name, names) \
+	is_among((name), (names), sizeof(names) / sizeof((names)[0]))
+
+/*
+ * What holds secrets must be its owner's alone; root's may be readable by a
+ * group that services run in.
+ */
+static int
+check_private(const char *path, const struct stat *sb, struct mr_error *err)
+{
+
+	if ((sb->st_mode & 077) == 0 ||
+	    (sb->st_uid == 0 && (sb->st_mode & 037) == 0))
+		return (0);
+	return (mr_error_set(err, MR_REJECT,
+	    "%s can be read or written by others (mode %04o): run chmod 600 on "
+	    "it (root's own may be 0640)",
+	    path, (unsigned int)(sb->st_mode & 07777)));
+}
+
+/* A file that isn't there is for librdkafka to complain of. */
+static int
+check_secret_file(const char *path, struct mr_error *err)
+{
+	struct stat sb;
+
+	return (stat(path, &sb) == 0 ? check_private(path, &sb, err) : 0);
+}
+
+/*
+ * No core dump has the secrets of a process that has some.  By the limit, and
+ * not by PR_SET_DUMPABLE, which makes root the owner of what is in /proc, by
+ * which a stopped instance is told from strangers (store's pen).  One byte and
+ * not none: where dumps are piped to a program the kernel takes that alone for
+ * a refusal (core(5)).  What may be set lower is.
+ */
+static void
+refuse_core_dumps(void)
+{
+	struct rlimit limit = {.rlim_cur = 1, .rlim_max = 1};
+
+	if (setrlimit(RLIMIT_CORE, &limit) == 0)
+		return;
+	limit.rlim_cur = limit.rlim_max = 0;
+	if (setrlimit(RLIMIT_CORE, &limit) != 0)
+		log_warn("can't refuse core dumps", "reason", strerror(errno));
+}
+
 /* Set "name=value", which is written into; ${from_file} if it came from one. */
 static int
 set_line(rd_kafka_conf_t *settings, char *line, int from_file,
@@ -165,21 +232,20 @@ set_line(rd_kafka_conf_t *settings, char *line, int from_file,
 			    "Kafka property %s can't be set: %s", name,
 			    refused[i].reason));
 	}
-	for (i = 0; !from_file && i < sizeof(secrets) / sizeof(secrets[0]);
-	     i++) {
-		if (strcmp(name, secrets[i]) == 0)
-			return (mr_error_set(err, MR_REJECT,
-			    "Kafka property %s is a secret: it belongs into "
-			    "the file named by --properties-file",
-			    name));
+	if (!from_file && IS_AMONG(name, secrets))
+		return (mr_error_set(err, MR_REJECT,
+		    "Kafka property %s is a secret: it belongs into the file "
+		    "named by --properties-file",
+		    name));
+	if (IS_AMONG(name, secret_files)) {
+		if (check_secret_file(value, err) != 0)
+			return (-1);
+		refuse_core_dumps();
 	}
 	return (set_property(settings, name, value, err));
 }
 
-/*
- * Read the whole file into ${text}.  It may hold passwords, so it must be
- * the owner's alone; root's may be readable by a group that services run in.
- */
+/* Read the whole file into ${text}. */
 static int
 read_properties(const char *path, char *text, size_t size, struct mr_error *err)
 {
@@ -201,14 +267,8 @@ read_properties(const char *path, char *text, size_t size, struct mr_error *err)
 		mr_error_set(err, MR_REJECT, "%s is no regular file", path);
 		goto done;
 	}
-	if ((sb.st_mode & 077) != 0 &&
-	    (sb.st_uid != 0 || (sb.st_mode & 037) != 0)) {
-		mr_error_set(err, MR_REJECT,
-		    "%s can be read or written by others (mode %04o): run "
-		    "chmod 600 on it (root's own may be 0640)",
-		    path, (unsigned int)(sb.st_mode & 07777));
+	if (check_private(path, &sb, err) != 0)
 		goto done;
-	}
 	while (length < size - 1 &&
 	    (n = read(fd, text + length, size - 1 - length)) != 0) {
 		if (n == -1 && errno == EINTR)
@@ -240,6 +300,7 @@ set_file(rd_kafka_conf_t *settings, const char *path, struct mr_error *err)
 	char *line, *next;
 	int number = 0, status = 0;
 
+	refuse_core_dumps();
 	if (read_properties(path, text, PROPERTIES_MAX, err) != 0)
 		status = -1;
 	for (line = text; status == 0 && line != NULL; line = next) {
@@ -321,7 +382,8 @@ client_conf_new(const struct kafka_conf *conf, const struct setting *defaults,
 	}
 	rd_kafka_conf_set_opaque(settings, opaque);
 	rd_kafka_conf_set_log_cb(settings, forward_log);
-	if (client_conf_set(settings, common, err) != 0 ||
+	if (client_tls_set(settings, err) != 0 ||
+	    client_conf_set(settings, common, err) != 0 ||
 	    client_conf_set(settings, defaults, err) != 0 ||
 	    (conf->properties_file != NULL &&
 		set_file(settings, conf->properties_file, err) != 0) ||

@@ -415,7 +415,7 @@ rebalance(rd_kafka_t *client, rd_kafka_resp_err_t code,
 static void
 take_error(rd_kafka_t *client, int code, const char *reason, void *opaque)
 {
-	char why[400];
+	char why[400], text[400];
 	int fatal = code == RD_KAFKA_RESP_ERR__FATAL;
 
 	/* Why each is down was told before, and librdkafka doesn't repeat that
@@ -424,7 +424,8 @@ take_error(rd_kafka_t *client, int code, const char *reason, void *opaque)
 		return;
 	if (fatal && rd_kafka_fatal_error(client, why, sizeof(why)) != 0)
 		reason = why;
-	tell_error(opaque, fatal, reason);
+	client_tls_explain(reason, text, sizeof(text));
+	tell_error(opaque, fatal, text);
 }
 
 static void

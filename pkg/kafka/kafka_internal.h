@@ -39,6 +39,17 @@ int client_conf_set(rd_kafka_conf_t *settings, const struct setting *table,
 rd_kafka_t *client_new(rd_kafka_type_t type, rd_kafka_conf_t *settings,
     struct mr_error *err);
 
+/*
+ * client_tls_set -- have the reasons for which certificates aren't accepted
+ * kept, and logged.  0 or -1.
+ *
+ * client_tls_explain -- what librdkafka gave as ${reason} of an error into
+ * ${text}, with the reason for which this process last didn't accept a
+ * certificate, if it is about one.  Any thread.
+ */
+int client_tls_set(rd_kafka_conf_t *settings, struct mr_error *err);
+void client_tls_explain(const char *reason, char *text, size_t size);
+
 /* client_error_kind -- what to do about an error of librdkafka's. */
 enum mr_error_kind client_error_kind(rd_kafka_resp_err_t code);
 
@@ -57,10 +68,16 @@ void client_watch(rd_kafka_queue_t *queue, int fd);
 
 struct kafka_admin {
 	rd_kafka_t *client;
+	char trouble[200]; /* why a broker can't be asked; "": none known */
 };
+
+/* admin_trouble -- what is known by now of why brokers don't answer, to be put
+ * behind a message: ": ..." or "". */
+const char *admin_trouble(struct kafka_admin *admin);
 
 /* What a request is sent with, and where its answer comes to. */
 struct admin_request {
+	struct kafka_admin *admin;
 	rd_kafka_AdminOptions_t *options;
 	rd_kafka_queue_t *queue;
 	rd_kafka_event_t *event;

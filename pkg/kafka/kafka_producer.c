@@ -164,7 +164,7 @@ static void
 take_error(rd_kafka_t *client, int code, const char *reason, void *opaque)
 {
 	struct kafka_producer *producer = opaque;
-	char why[240];
+	char why[240], text[400];
 	int64_t suppressed;
 
 	/* Why each is down was told before. */
@@ -175,8 +175,9 @@ take_error(rd_kafka_t *client, int code, const char *reason, void *opaque)
 		if (rd_kafka_fatal_error(client, why, sizeof(why)) != 0)
 			reason = why;
 	}
+	client_tls_explain(reason, text, sizeof(text));
 	if (log_limit_take(&producer->limit, &suppressed))
-		log_warn("kafka producer", "error", reason, "code",
+		log_warn("kafka producer", "error", text, "code",
 		    rd_kafka_err2name((rd_kafka_resp_err_t)code), "suppressed",
 		    log_i64(suppressed));
 }

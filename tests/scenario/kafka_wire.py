@@ -14,6 +14,10 @@ import time
 PRODUCE, FETCH, LIST_OFFSETS, METADATA = 0, 1, 2, 3
 OFFSET_COMMIT, OFFSET_FETCH = 8, 9
 CREATE_TOPICS, DELETE_TOPICS, DELETE_RECORDS, CREATE_PARTITIONS = 19, 20, 21, 37
+CREATE_ACLS = 30
+# Of access control lists: kinds of resources, and operations.
+TOPIC, GROUP, CLUSTER = 2, 3, 4
+READ, WRITE, CREATE, DESCRIBE = 3, 4, 5, 8
 EARLIEST, LATEST = -2, -1
 UNKNOWN_TOPIC = 3
 RETRIABLE = (3, 5, 6, 7, 8, 9, 13, 14, 15, 16)
@@ -338,6 +342,18 @@ class Kafka:
                       struct.pack(">ib", 20000, 0))
         r.take("i"), r.take("i"), r.string()
         _expect_taken(r, "creating " + topic)
+
+    def allow(self, user, kind, name, *operations):
+        """Let a user do so with the resource of that name."""
+        r = self._ask(CREATE_ACLS, 1, struct.pack(">i", len(operations)) +
+                      b"".join(struct.pack("b", kind) + _string(name) +
+                               struct.pack("b", 3) + _string("User:" + user) +
+                               _string("*") + struct.pack("bb", operation, 3)
+                               for operation in operations))
+        r.take("i"), r.take("i")
+        for _ in operations:
+            _expect_taken(r, "allowing " + user)
+            r.string()
 
     def delete_topic(self, topic):
         r = self._ask(DELETE_TOPICS, 1, struct.pack(">i", 1) +

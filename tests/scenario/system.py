@@ -125,6 +125,7 @@ class System:
         self.kafka_metrics_port = free_port(ports)
         self.web_port = free_port(ports)
         self.kafka_data = os.path.join(self.base, "kafka-data")
+        self.kafka_settings = {}  # for its environment
         self.kafka_process = None
         self.nginx_process = None
         self.lock = threading.RLock()
@@ -176,7 +177,7 @@ class System:
             KAFKA_METRICS_PORT=str(self.kafka_metrics_port),
             KAFKA_DATA=self.kafka_data,
             KAFKA_RUN=os.path.join(self.base, "kafka-run"),
-            KAFKA_HEAP="256m")
+            KAFKA_HEAP="256m", **self.kafka_settings)
 
     def kafka_start(self, wait=True, flags=()):
         """Flags are the embedded broker's."""

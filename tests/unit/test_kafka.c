@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -282,7 +283,12 @@ properties_files_must_be_private_and_errors_name_the_line(void **state)
 	    {"linger.ms=3\nacks=1\n", 0600, "line 2: Kafka property acks"},
 	    {"#\nnonsense\n", 0600, "line 2"},
 	    {"no.such=1\n", 0600, "line 1"},
+	    {"ssl.key.location=/proc/version\n", 0600, "can be read"},
+	    {"\nssl.keystore.location = /proc/version\n", 0600, "line 2"},
+	    {"ssl.key.location=/nonesuch\n", 0600, NULL},
+	    {"ssl.ca.location=/proc/version\n", 0600, NULL},
 	};
+	struct rlimit dumps = {0, 0};
 	struct kafka_conf with = {.brokers = "localhost:1",
 	    .client_id = "test"};
 	struct kafka_admin *admin;
@@ -324,6 +330,9 @@ properties_files_must_be_private_and_errors_name_the_line(void **state)
 	with.properties_file = "/tmp";
 	assert_null(kafka_admin_new(&with, &err));
 	assert_non_null(strstr(err.message, "no regular file"));
+	/* Secrets may be in memory: no core. */
+	assert_int_equal(getrlimit(RLIMIT_CORE, &dumps), 0);
+	assert_true(dumps.rlim_max <= 1);
 }
 
 /* ---- producing ---------------------------------------------------------- */
