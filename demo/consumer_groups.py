@@ -100,10 +100,8 @@ def tell_order(tale, sent, seen):
                   value for key, value in got if key == customer)))
     for key in CUSTOMERS:
         own = [value for k, value in got if k == key]
-        tale_of_key = [value for k, value in sent if k == key]
-        if own != tale_of_key:
-            tale.holds(False, "every customer's steps are read in order",
-                       otherwise="%s: %s" % (key, ", ".join(own)))
+        tale.must(own == [value for k, value in sent if k == key],
+                  "%s's steps are read in order" % key, ", ".join(own))
     tale.holds(True, "Every customer's %d steps were read in the order in"
                " which they were written: a key has one partition, and a"
                " partition is a log.", STEPS)

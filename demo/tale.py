@@ -100,14 +100,19 @@ class Tale:
         """Claim it, if it is so; else the demo ends here.  ${otherwise} says
         what was found."""
         claim = claim % args if args else claim
-        if not condition:
-            raise DoesNotHold(claim + (" (%s)" % otherwise
-                                       if otherwise else ""))
+        self.must(condition, claim, otherwise)
         self.claims += 1
         self._print()
         text = self._wrap(claim, INDENT + "  ", INDENT + "  ")
         self._print(INDENT[:-1] + self._paint(
             "good", " " + self.marks[2]) + " " + text.lstrip())
+
+    @staticmethod
+    def must(condition, claim, otherwise=""):
+        """Likewise, one of many that are claimed together in the end."""
+        if not condition:
+            raise DoesNotHold(claim + (" (%s)" % (otherwise,)
+                                       if otherwise else ""))
 
     @contextlib.contextmanager
     def waiting(self, what):
