@@ -537,7 +537,8 @@ monitoring-stop:
 # make demo tells all, make demo-replay one of them; STAY=1 leaves what it has
 # started up until Enter is pressed.  make test holds them to what they claim.
 
-DEMOS = consumer-groups delivery compaction
+DEMOS = events logs metrics consumer-groups replay delivery exactly-once \
+    compaction
 .PHONY: demo $(DEMOS:%=demo-%)
 demo:
 	@deploy/local/packages build run
@@ -604,7 +605,8 @@ help:
 #: Kafka's patterns, told and checked on a broker of their own
 #:   make demo           all of them, in two minutes; STAY=1 leaves each up
 #:                       until Enter is pressed, to look at
-#:   make demo-NAME      one of them: consumer-groups, delivery, compaction
+#:   make demo-NAME      one: events, logs, metrics, consumer-groups, replay,
+#:                       delivery, exactly-once, compaction
 #:
 #: Building and testing
 #:   make                build everything into build/

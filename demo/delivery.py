@@ -11,6 +11,7 @@ import time
 
 import worker
 from lossy import HOST, Lossy
+from stage import run_to_end
 from system import Failure
 from verify import sequences
 
@@ -37,23 +38,13 @@ def counted(ids, count):
 def produce(system, delivery):
     """Run the producer to its end, over a line that breaks; how often it did,
     before and after the broker had the records."""
-    instance = "event-producer"
-    db = os.path.join(system.data, delivery + ".db")
     line = Lossy(system.kafka_port, BREAKS_EVERY)
     try:
-        system.start(instance, brokers="%s:%d" % (HOST, system.kafka_port),
-                     db=db, flags=(
-                         "--delivery", delivery, "--count", str(EVENTS),
-                         "--rate", str(RATE), "--seed", str(SEEDS[delivery]),
-                         "--drain-ms", "60s", *QUICKLY))
-        with system.lock:
-            system.wanted.discard(instance)  # its end is no accident
-        process = system.process_of(instance)
-        system.wait_for("%s has sent all" % delivery,
-                        lambda: process.poll() is not None)
-        if process.poll() != 0 and delivery != "at-most-once":
-            raise Failure("event-producer ended with status %d" %
-                          process.poll())
+        run_to_end(system, "event-producer", "--delivery", delivery,
+                   "--count", str(EVENTS), "--rate", str(RATE),
+                   "--seed", str(SEEDS[delivery]), "--drain-ms", "60s",
+                   *QUICKLY, db=os.path.join(system.data, delivery + ".db"),
+                   brokers="%s:%d" % (HOST, system.kafka_port))
     finally:
         line.close()
     return line.before, line.after

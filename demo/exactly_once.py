@@ -5,20 +5,13 @@ import time
 
 import verify
 from load import ITEMS, Ledger, Load, restock
-from system import Failure
+from stage import ask
 
 TITLE = "Exactly once: a saga, while its services are killed"
 SERVICES = ("orders", "inventory", "notifications")
 KILLS = 12
 BROKER_AT = 6  # the kill that is the broker's
 SESSION_MS = 1500
-
-
-def ask(system, method, path, body=None):
-    answer = system.web(method, path, body)
-    if answer.status >= 400:
-        raise Failure("%s %s: %r" % (method, path, answer))
-    return answer.json()
 
 
 def on_hand(system, item):

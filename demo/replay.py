@@ -7,7 +7,7 @@ import time
 
 from kafka_wire import EARLIEST
 from load import ITEMS
-from system import Failure
+from stage import ask
 from tools import state
 from verify import CATALOGUE
 
@@ -65,12 +65,6 @@ class Shop:
         self.ids = []
         self.photos = []
 
-    def ask(self, method, path, body=None):
-        answer = self.system.web(method, path, body)
-        if answer.status >= 400:
-            raise Failure("%s %s: %r" % (method, path, answer))
-        return answer.json()
-
     def act(self, number):
         """One thing that somebody does."""
         if number % 4 == 3:
@@ -78,21 +72,21 @@ class Shop:
             good = [i for i, status in self.photos[-1][1].items()
                     if status == "CONFIRMED"]
             if good:
-                self.ask("DELETE", "/orders/" + self.rng.choice(good), b"")
+                ask(self.system, "DELETE", "/orders/" + self.rng.choice(good), b"")
                 return
         if number % 7 == 5:
-            self.ask("POST", "/stock/" + self.rng.choice(ITEMS),
+            ask(self.system, "POST", "/stock/" + self.rng.choice(ITEMS),
                      {"quantity": self.rng.randrange(1, 50)})
             return
         item = "Unobtainium" if number % 6 == 1 else self.rng.choice(ITEMS)
-        self.ids.append(self.ask("POST", "/orders", {
+        self.ids.append(ask(self.system, "POST", "/orders", {
             "item": item, "quantity": self.rng.randrange(1, 9)})["id"])
 
     def look(self):
         orders = {o["id"]: o["status"]
-                  for o in self.ask("GET", "/orders?limit=200")["orders"]}
+                  for o in ask(self.system, "GET", "/orders?limit=200")["orders"]}
         stock = {s["item"]: s["on_hand"]
-                 for s in self.ask("GET", "/stock")["stock"]}
+                 for s in ask(self.system, "GET", "/stock")["stock"]}
         return orders, stock
 
     def photograph(self):

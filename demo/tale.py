@@ -96,6 +96,27 @@ class Tale:
                 round(room * number / most), number > 0)), number, unit)
             for label, number in rows))
 
+    def curve(self, label, values):
+        """Values as heights, as many as there is room for."""
+        heights = "▁▂▃▄▅▆▇█" if self.fancy and self.marks[2] == "✓" \
+            else "0123456789"
+        room = min(len(values), self.width - len(label) - 8)
+        picked = [values[i * len(values) // room] for i in range(room)]
+        low, high = min(picked), max(picked)
+        self.show("%s  %s" % (label, self._paint("mark", "".join(
+            heights[int((v - low) / ((high - low) or 1) *
+                        (len(heights) - 1))] for v in picked))))
+
+    def marked(self, text, hits):
+        """The text with the places that were searched for standing out."""
+        out, at = "", 0
+        for begin, count in hits:
+            word = text[begin:begin + count]
+            out += text[at:begin] + (self._paint("head", word) if self.fancy
+                                     else "[%s]" % word)
+            at = begin + count
+        return out + text[at:]
+
     def holds(self, condition, claim, *args, otherwise=""):
         """Claim it, if it is so; else the demo ends here.  ${otherwise} says
         what was found."""
