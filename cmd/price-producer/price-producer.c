@@ -69,7 +69,29 @@ static const struct producer_source source = {
     .record = prices_record,
     .made = prices_made,
 };
-static struct producer producer = {.source = &source, .state = &walk};
+
+/* For --partitioner custom: symbols in turn as --symbols names them, so that no
+ * partition has two more than another; by hash it might have all of them. */
+static int
+by_place(const void *key, size_t key_size, int64_t turn, int partitions)
+{
+	const char *name = settings.walk.symbols;
+	size_t length;
+	int place;
+
+	(void)turn;
+	for (place = 0; *name != '\0'; place++) {
+		length = strcspn(name, ",");
+		if (length == key_size && memcmp(name, key, length) == 0)
+			return (place % partitions);
+		name += length + (name[length] == ',');
+	}
+	return (kafka_partition_of(key, key_size, partitions));
+}
+
+static struct producer producer = {.source = &source,
+    .state = &walk,
+    .partitioner = by_place};
 
 static int
 price_producer_open(struct stream *s, struct mr_error *err)

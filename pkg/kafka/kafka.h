@@ -38,6 +38,12 @@ struct kafka_conf {
 					 KAFKA_TRANSACTIONAL: what it goes on
 					 as, alone */
 	struct config_list properties; /* --property key=value */
+	/* of a producer: the partition, 0 to partitions - 1, of a record with
+	 * this key (NULL: none), which is the ${turn}-th one, from 0, that it is
+	 * asked about.  It may depend on nothing else, and any thread may call
+	 * it.  NULL: kafka_partition_of */
+	int (*partitioner)(const void *key, size_t key_size, int64_t turn,
+	    int partitions);
 };
 
 /* kafka_options -- the flags --brokers, --property, --properties-file, all
@@ -356,8 +362,9 @@ void kafka_producer_free(struct kafka_producer *producer);
 int kafka_producer_fd(const struct kafka_producer *producer);
 /*
  * kafka_producer_send -- hand over a copy of a record.  key NULL: none; value
- * NULL: a tombstone; at most 128 headers.  partition -1: by the key as
- * kafka_partition_of does it, at random without one.  ts_ms 0: now.  Returns 0; -1 with RETRY when
+ * NULL: a tombstone; at most 128 headers.  partition -1: as the partitioner
+ * says; without one by the key as kafka_partition_of does it, at random without
+ * a key.  ts_ms 0: now.  Returns 0; -1 with RETRY when
  * the queue is full (poll, then again), REJECT when this record can't be
  * sent, FATAL when the producer is spent.
  */

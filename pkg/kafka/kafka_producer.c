@@ -1,4 +1,5 @@
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,9 @@ struct kafka_producer {
 	void *arg;
 	struct log_limit limit;
 	struct client_stats stats;
+	int (*partitioner)(const void *key, size_t key_size, int64_t turn,
+	    int partitions);
+	_Atomic int64_t turn; /* records that it was asked about */
 };
 
 /*
@@ -192,6 +196,30 @@ take_stats(rd_kafka_t *client, char *text, size_t size, void *opaque)
 	return (0); /* librdkafka frees the text */
 }
 
+/* One that isn't there fails the record. */
+static int32_t
+take_partition(const rd_kafka_topic_t *topic, const void *key, size_t size,
+    int32_t partitions, void *opaque, void *tag)
+{
+	struct kafka_producer *producer = opaque;
+	int64_t turn = atomic_fetch_add(&producer->turn, 1);
+
+	(void)topic, (void)tag;
+	return (producer->partitioner(key, size, turn, partitions));
+}
+
+static void
+set_partitioner(struct kafka_producer *producer, rd_kafka_conf_t *settings)
+{
+	rd_kafka_topic_conf_t *topic;
+
+	if (producer->partitioner == NULL)
+		return;
+	topic = rd_kafka_conf_get_default_topic_conf(settings);
+	rd_kafka_topic_conf_set_opaque(topic, producer);
+	rd_kafka_topic_conf_set_partitioner_cb(topic, take_partition);
+}
+
 struct kafka_producer *
 kafka_producer_new(const struct kafka_conf *conf, enum kafka_delivery delivery,
     void (*on_report)(void *arg, const struct kafka_report *report), void *arg,
@@ -213,6 +241,7 @@ kafka_producer_new(const struct kafka_conf *conf, enum kafka_delivery delivery,
 	producer->delivery = delivery;
 	producer->on_report = on_report;
 	producer->arg = arg;
+	producer->partitioner = conf->partitioner;
 	producer->limit = (struct log_limit){.per_second = 1, .burst = 5};
 	if ((producer->fd = client_wake_new(err)) == -1)
 		goto fail_producer;
@@ -225,6 +254,7 @@ kafka_producer_new(const struct kafka_conf *conf, enum kafka_delivery delivery,
 		rd_kafka_conf_destroy(settings);
 		goto fail_fd;
 	}
+	set_partitioner(producer, settings);
 	rd_kafka_conf_set_dr_msg_cb(settings, take_report);
 	rd_kafka_conf_set_error_cb(settings, take_error);
 	rd_kafka_conf_set_stats_cb(settings, take_stats);

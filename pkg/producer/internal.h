@@ -30,6 +30,16 @@ int producer_pace_due(struct producer_pace *pace, int64_t now_ms,
     int64_t interval_ms, int64_t made);
 
 /*
+ * producer_partitioner -- the function for --partitioner, into *chosen: NULL for
+ * what Kafka's clients do by themselves.  0, or -1 FATAL if the settings don't
+ * go together.
+ */
+int producer_partitioner(const struct producer *p,
+    int (**chosen)(const void *key, size_t key_size, int64_t turn,
+	int partitions),
+    struct mr_error *err);
+
+/*
  * What was done, for the terminal and the summary.  Counters are metrics, so
  * any thread may count; the others are for the thread that makes records.
  */

@@ -8,6 +8,7 @@
 #define SECOND_MS 1000
 
 struct producer_settings producer_settings = {.rate = -1,
+    .partition = -1,
     .linger_ms = -1,
     .batch_bytes = -1,
     .compression = -1};
@@ -15,7 +16,8 @@ struct producer_settings producer_settings = {.rate = -1,
 /* In the order of their enums. */
 static const char *const deliveries[] = {"at-most-once", "at-least-once",
     "exactly-once", "transactional", NULL};
-static const char *const partitioners[] = {"key", "spread", NULL};
+static const char *const partitioners[] = {"key", "spread", "round-robin",
+    "sticky", "explicit", "custom", NULL};
 const char *const producer_compressions[] = {"none", "gzip", "snappy", "lz4",
     "zstd", NULL};
 
@@ -66,8 +68,15 @@ const struct config_option producer_paced_options[] = {
 	.fallback = "key",
 	.choices = partitioners,
 	.help =
-	    "a key's records in one partition, in order; or spread, without "
-	    "their keys"},
+	    "by key, a key's records in one partition, in order; or spread, "
+	    "without their keys; round-robin; sticky, a hundred to one; "
+	    "explicit, all to --partition; custom, the program's own"},
+    {.name = "partition",
+	.kind = CONFIG_INT,
+	.target = &producer_settings.partition,
+	.least = 0,
+	.most = KAFKA_PARTITIONS_MAX - 1,
+	.help = "where all records go, with --partitioner explicit"},
     {.name = "linger-ms",
 	.kind = CONFIG_DURATION,
 	.target = &producer_settings.linger_ms,

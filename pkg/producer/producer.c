@@ -48,6 +48,8 @@ struct direct {
 static struct direct direct;
 static struct producer_pace pace;
 static int opened;
+static int (*partitioner)(const void *key, size_t key_size, int64_t turn,
+    int partitions);
 
 /* Serve reports; first sleep, at most ${timeout_ms}, until there are some. */
 static void
@@ -365,6 +367,7 @@ direct_start(const struct producer *p, struct stream *s, struct mr_error *err)
 	snprintf(d->transactional_id, sizeof(d->transactional_id), "%s-%s",
 	    stream_name(s), stream_database_id(s));
 	kafka.transactional_id = d->transactional_id;
+	kafka.partitioner = partitioner;
 	if ((d->producer = kafka_producer_new(&kafka,
 		 (enum kafka_delivery)producer_settings.delivery, on_report, d,
 		 err)) == NULL)
@@ -443,6 +446,8 @@ producer_open(struct producer *p, struct stream *s, int64_t *tick_ms,
 		NULL :
 		producer_compressions[set->compression]};
 
+	if (producer_partitioner(p, &partitioner, err) != 0)
+		return (-1);
 	memset(&pace, 0, sizeof(pace));
 	kafka_producer_batching(&batching);
 	if (p->interval_ms == 0)
@@ -453,26 +458,44 @@ producer_open(struct producer *p, struct stream *s, int64_t *tick_ms,
 	return (exactly_once ? 0 : direct_start(p, s, err));
 }
 
+static int
+emit_record(const struct producer_source *source, struct stream *s,
+    const struct producer_record *record, struct mr_error *err)
+{
+	const int spread = producer_settings.partitioner == PRODUCER_SPREAD;
+	const struct stream_output output = {.topic = source->topic,
+	    .type = source->type,
+	    .key = spread ? NULL : record->key,
+	    .key_size = spread ? 0 : strlen(record->key),
+	    .value = buffer_text(&record->value),
+	    .value_size = record->value.length,
+	    .ts_ms = record->ts_ms,
+	    .partitioner = partitioner};
+
+	if (record->value.failed)
+		return (mr_error_set(err, MR_RETRY, "no memory for a record"));
+	return (stream_emit(s, &output, err));
+}
+
 /* Emit what the step made; 0 or -1. */
 static int
 emit_step(const struct producer *p, struct stream *s, int64_t now_ms,
     struct mr_error *err)
 {
 	const struct producer_source *source = p->source;
-	const int spread = producer_settings.partitioner == PRODUCER_SPREAD;
 	struct producer_record record;
 	int64_t bytes = 0;
-	int i, count = source->count(p->state);
+	int i, status = 0, count = source->count(p->state);
 
-	for (i = 0; i < count; i++) {
+	for (i = 0; i < count && status == 0; i++) {
 		memset(&record, 0, sizeof(record));
 		source->record(p->state, i, now_ms, &record);
 		bytes += (int64_t)record.value.length;
-		if (stream_emit_buffer(s, source->topic, source->type,
-			spread ? NULL : record.key, &record.value, record.ts_ms,
-			err) != 0)
-			return (-1);
+		status = emit_record(source, s, &record, err);
+		buffer_free(&record.value);
 	}
+	if (status != 0)
+		return (-1);
 	producer_report_made(count, bytes);
 	return (0);
 }

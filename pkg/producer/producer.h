@@ -35,8 +35,14 @@
 
 enum producer_partitioner {
 	PRODUCER_BY_KEY, /* as kafka_partition_of */
-	PRODUCER_SPREAD /* sent without a key: anywhere, in no order */
+	PRODUCER_SPREAD, /* sent without a key: anywhere, in no order */
+	/* These have their keys, which say nothing of where they go: */
+	PRODUCER_ROUND_ROBIN, /* each to the next partition */
+	PRODUCER_STICKY, /* PRODUCER_STICKY_RECORDS to one, then to the next */
+	PRODUCER_EXPLICIT, /* all to --partition */
+	PRODUCER_CUSTOM /* as struct producer's partitioner says */
 };
+#define PRODUCER_STICKY_RECORDS 100
 
 struct producer_settings {
 	double rate; /* records a second; 0: as fast as possible; below 0: not
@@ -47,6 +53,7 @@ struct producer_settings {
 	int delivery; /* enum kafka_delivery */
 	int one_by_one; /* produced directly: wait for each record */
 	int partitioner; /* enum producer_partitioner */
+	int64_t partition; /* for PRODUCER_EXPLICIT; below 0: not given */
 	/* see kafka_batching; below 0: not given */
 	int64_t linger_ms, batch_bytes;
 	int compression; /* index into the choices */
@@ -105,6 +112,9 @@ struct producer {
 	const struct producer_source *source;
 	void *state; /* the source's */
 	int64_t interval_ms; /* between steps; 0: as --rate needs it */
+	/* for --partitioner custom, as in struct kafka_conf; NULL: none */
+	int (*partitioner)(const void *key, size_t key_size, int64_t turn,
+	    int partitions);
 };
 
 /*

@@ -138,19 +138,26 @@ output_write_tails(struct stream *s, struct mr_error *err)
 	return (0);
 }
 
-/* The partition of a record, for ever: by key, or in turn without one. */
+/* The partition of a record, for ever: as its partitioner says, or by key, or in
+ * turn without one. */
 static int
 partition_choose(struct stream *s, struct output *o,
     const struct stream_output *out, int *partition, struct mr_error *err)
 {
-	if (out->key != NULL) {
+	if (out->key != NULL && out->partitioner == NULL) {
 		*partition = kafka_partition_of(out->key, out->key_size,
 		    o->partitions);
 		return (0);
 	}
 	if (tail_read(s, o->topic, -1, &o->turn, err) == -1)
 		return (-1);
-	*partition = (int)(o->turn % o->partitions);
+	*partition = out->partitioner == NULL ?
+	    (int)(o->turn % o->partitions) :
+	    out->partitioner(out->key, out->key_size, o->turn, o->partitions);
+	if (*partition < 0 || *partition >= o->partitions)
+		return (mr_error_set(err, MR_FATAL,
+		    "a record is to go to partition %d of %s, which has %d",
+		    *partition, o->topic, o->partitions));
 	o->turn_changed = 1;
 	return (tail_move(s, &o->turn, o->turn + 1, err));
 }

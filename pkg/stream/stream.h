@@ -67,6 +67,11 @@ struct stream_output {
 	const void *value; /* NULL: a tombstone */
 	size_t value_size;
 	int64_t ts_ms; /* the record's timestamp and ce_time */
+	/* as struct kafka_conf has it, and part of the transaction: it is asked
+	 * again with the same turn if that is undone.  FATAL if it names a
+	 * partition that isn't there.  NULL: by key, or in turn */
+	int (*partitioner)(const void *key, size_t key_size, int64_t turn,
+	    int partitions);
 };
 
 /*
@@ -176,8 +181,8 @@ int64_t *stream_note(struct stream *s);
 /*
  * stream_emit -- put a record into the outbox, with this transaction.
  *
- * The partition is chosen now and for ever: murmur2 of the key as in Java,
- * in turn without one.  REJECT for what is larger than 1,000,000 bytes in
+ * The partition is chosen now and for ever: as the record's partitioner says, or
+ * murmur2 of the key as in Java, in turn without one.  REJECT for what is larger than 1,000,000 bytes in
  * all, has no type or too long a one, or names a topic that isn't declared as
  * an output.  Returns 0 or -1.
  */

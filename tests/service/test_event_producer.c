@@ -74,6 +74,46 @@ spread_records_have_no_key(void **state)
 	testing_close(t);
 }
 
+/* What --partitioner= and --partition= say of the ${turn}-th record. */
+static void
+records_go_where_the_partitioner_says(void **state)
+{
+	static const struct {
+		const char *flags[4];
+		int divisor, add; /* turn / divisor + add, modulo 3 */
+	} cases[] = {
+	    {{"--rate=900", "--partitioner=round-robin", NULL}, 1, 0},
+	    {{"--rate=900", "--partitioner=sticky", NULL}, 100, 0},
+	    {{"--rate=900", "--partitioner=explicit", "--partition=2", NULL},
+		100000, 2},
+	};
+	const struct testing_record *record;
+	struct testing *t;
+	struct mr_error err;
+	size_t i;
+	int k, count, rejoined;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		t = testing_open(&event_producer, cases[i].flags);
+		testing_advance(t, 200);
+		testing_restart(t); /* turns are in the file */
+		rejoined = testing_emitted(t, topic);
+		testing_advance(t, 200);
+		count = testing_emitted(t, topic);
+		assert_true(rejoined > 100 && count > rejoined + 100);
+		for (k = 0; k < count; k++) {
+			record = testing_record(t, topic, k);
+			assert_non_null(record->key);
+			assert_int_equal(record->partition,
+			    (k / cases[i].divisor + cases[i].add) % 3);
+		}
+		if (testing_deterministic(t, &err) == -1)
+			fail_msg("%s", err.message);
+		testing_close(t);
+	}
+}
+
 /* ---- the shop --------------------------------------------------------------- */
 
 static struct shop one, other;
@@ -234,6 +274,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(events_come_once_wherever_it_dies),
 	    cmocka_unit_test(spread_records_have_no_key),
+	    cmocka_unit_test(records_go_where_the_partitioner_says),
 	    cmocka_unit_test(steps_of_any_size_make_the_same_stream),
 	    cmocka_unit_test(ranks_follow_zipfs_law),
 	    cmocka_unit_test(a_funnel_narrows_and_thinking_takes_its_time),

@@ -403,6 +403,51 @@ fill(const char *topic, int partition, int n)
 	kafka_producer_free(producer);
 }
 
+/* Two in a row to each partition, whatever the key; the ninth nowhere. */
+static int
+in_pairs(const void *key, size_t key_size, int64_t turn, int partitions)
+{
+
+	assert_int_equal(key_size, 3);
+	assert_memory_equal(key, "key", 3);
+	return (turn == 8 ? partitions : (int)(turn / 2 % partitions));
+}
+
+static void
+on_partition_report(void *arg, const struct kafka_report *report)
+{
+	int *partitions = arg;
+
+	partitions[(intptr_t)report->tag] = report->kind == MR_OK ?
+	    report->partition :
+	    -1;
+}
+
+static void
+a_partitioner_is_asked_about_each_record_in_turn(void **state)
+{
+	static const int expected[] = {0, 0, 1, 1, 2, 2, 0, 0, -1};
+	struct kafka_conf with = conf;
+	struct kafka_producer *producer;
+	struct mr_error err = {0};
+	int partitions[9] = {0}, i;
+
+	(void)state;
+	make_topic("partitioned", 3);
+	with.partitioner = in_pairs;
+	producer = kafka_producer_new(&with, KAFKA_AT_LEAST_ONCE,
+	    on_partition_report, partitions, &err);
+	assert_non_null(producer);
+	/* The ninth is refused at once where the topic is known by now. */
+	for (i = 0; i < 9; i++)
+		if (send_one(producer, "partitioned", -1, "value", i, &err) !=
+		    0)
+			partitions[i] = i == 8 ? -1 : -2;
+	assert_int_equal(kafka_producer_flush(producer, 20000, &err), 0);
+	assert_memory_equal(partitions, expected, sizeof(expected));
+	kafka_producer_free(producer);
+}
+
 static void
 reports_come_once_each_in_order_and_wake_the_descriptor(void **state)
 {
@@ -1318,6 +1363,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_partitioner_is_asked_about_each_record_in_turn),
 	    cmocka_unit_test(keys_go_to_the_partitions_that_java_chooses),
 	    cmocka_unit_test(
 		topics_are_declared_once_and_dead_letters_for_any_program),

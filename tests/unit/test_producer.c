@@ -104,6 +104,63 @@ a_rate_that_was_not_given_is_the_programs(void **state)
 	assert_true(producer_rate(10) == 0);
 }
 
+static int
+last(const void *key, size_t key_size, int64_t turn, int partitions)
+{
+
+	(void)key, (void)key_size, (void)turn;
+	return (partitions - 1);
+}
+
+static void
+partitioners_are_chosen_and_misuse_is_refused(void **state)
+{
+	static const struct {
+		enum producer_partitioner name;
+		int64_t partition;
+		int custom;
+		int expected; /* of the 250th record and 3 partitions; -1:
+				 the client's own; -2: refused */
+	} cases[] = {
+	    {PRODUCER_BY_KEY, -1, 1, -1},
+	    {PRODUCER_SPREAD, -1, 0, -1},
+	    {PRODUCER_ROUND_ROBIN, -1, 0, 1},
+	    {PRODUCER_STICKY, -1, 0, 2},
+	    {PRODUCER_EXPLICIT, 0, 0, 0},
+	    {PRODUCER_CUSTOM, -1, 1, 2},
+	    {PRODUCER_CUSTOM, -1, 0, -2},
+	    {PRODUCER_EXPLICIT, -1, 0, -2},
+	    {PRODUCER_STICKY, 1, 0, -2},
+	};
+	int (*chosen)(const void *key, size_t key_size, int64_t turn,
+	    int partitions);
+	struct producer p = {0};
+	struct mr_error err;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		producer_settings =
+		    (struct producer_settings){.partitioner = (int)cases[i]
+								  .name,
+			.partition = cases[i].partition};
+		p.partitioner = cases[i].custom ? last : NULL;
+		if (cases[i].expected == -2) {
+			assert_int_equal(producer_partitioner(&p, &chosen,
+					     &err),
+			    -1);
+			assert_int_equal(err.kind, MR_FATAL);
+			continue;
+		}
+		assert_int_equal(producer_partitioner(&p, &chosen, &err), 0);
+		if (cases[i].expected == -1)
+			assert_null(chosen);
+		else
+			assert_int_equal(chosen("k", 1, 250, 3),
+			    cases[i].expected);
+	}
+}
+
 int
 main(void)
 {
@@ -112,6 +169,7 @@ main(void)
 	    cmocka_unit_test(rates_add_up),
 	    cmocka_unit_test(a_step_that_is_late_catches_up_to_a_second),
 	    cmocka_unit_test(count_and_duration_end_it),
+	    cmocka_unit_test(partitioners_are_chosen_and_misuse_is_refused),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
