@@ -65,10 +65,17 @@ wall_shift_ms(void)
 int64_t
 clock_wall_ms(void)
 {
+
+	return (clock_wall_us() / 1000);
+}
+
+int64_t
+clock_wall_us(void)
+{
 	struct timespec ts = read_clock(CLOCK_REALTIME);
 
-	return (
-	    (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000 + wall_shift_ms());
+	return ((int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000 +
+	    1000 * wall_shift_ms());
 }
 
 int64_t

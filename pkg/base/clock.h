@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 int64_t clock_wall_ms(void); /* since 1970-01-01T00:00:00Z */
+int64_t clock_wall_us(void);
 int64_t clock_mono_us(void);
 int64_t clock_boot_ms(void);
 

@@ -24,18 +24,20 @@ id_random_bytes(void *bytes, size_t length)
 }
 
 void
-id_uuid_v7(int64_t wall_ms, char text[ID_UUID_SIZE])
+id_uuid_v7(int64_t wall_us, char text[ID_UUID_SIZE])
 {
 	static const char hex[] = "0123456789abcdef";
 	unsigned char bytes[16];
-	uint64_t ms = wall_ms < 0 ? 0 : (uint64_t)wall_ms;
+	uint64_t us = wall_us < 0 ? 0 : (uint64_t)wall_us, ms = us / 1000;
+	uint64_t fraction = us % 1000 * 4096 / 1000;
 	char *p = text;
 	int i;
 
-	id_random_bytes(bytes + 6, sizeof(bytes) - 6);
+	id_random_bytes(bytes + 8, sizeof(bytes) - 8);
 	for (i = 0; i < 6; i++)
 		bytes[i] = (unsigned char)(ms >> (40 - 8 * i));
-	bytes[6] = (unsigned char)((bytes[6] & 0x0F) | 0x70); /* version 7 */
+	bytes[6] = (unsigned char)(0x70 | fraction >> 8); /* version 7 */
+	bytes[7] = (unsigned char)fraction;
 	bytes[8] = (unsigned char)((bytes[8] & 0x3F) | 0x80); /* variant */
 	for (i = 0; i < 16; i++) {
 		if (i == 4 || i == 6 || i == 8 || i == 10)

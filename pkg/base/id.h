@@ -3,8 +3,10 @@
  *
  * id_random_bytes takes from getrandom(2) and aborts if the kernel has none
  * to give, since nothing sound can be done without.  id_uuid_v7 is RFC 9562
- * section 5.7: 48 bits of ${wall_ms}, then random bits, so ids sort by the
- * time they were made at to the millisecond.  Any thread may call.
+ * section 5.7 with method 3 of section 6.2: 48 bits of milliseconds, 12 of the
+ * fraction of one, then random bits, so ids sort by the microsecond that they
+ * were made at, and rows by id are added at the end.  ${wall_us} are
+ * microseconds since the epoch.  Any thread may call.
  */
 #ifndef MR_ID_H
 #define MR_ID_H
@@ -15,7 +17,7 @@
 #define ID_UUID_SIZE 37 /* 36 characters and NUL */
 
 void id_random_bytes(void *bytes, size_t length);
-void id_uuid_v7(int64_t wall_ms, char text[ID_UUID_SIZE]);
+void id_uuid_v7(int64_t wall_us, char text[ID_UUID_SIZE]);
 /* id_uuid_valid -- 1 for 8-4-4-4-12 lower case hexadecimal digits. */
 int id_uuid_valid(const char *text);
 

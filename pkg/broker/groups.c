@@ -66,7 +66,7 @@ make_id(void *arg, char *id, size_t size)
 	char uuid[ID_UUID_SIZE];
 
 	(void)arg;
-	id_uuid_v7(clock_wall_ms(), uuid);
+	id_uuid_v7(clock_wall_us(), uuid);
 	snprintf(id, size, "member-%s", uuid);
 }
 

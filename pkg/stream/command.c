@@ -271,11 +271,13 @@ answer_begin(struct stream_answer *answer)
 static int
 command_submit(struct stream *s, struct command *c, struct mr_error *err)
 {
+	int64_t now_us = clock_wall_us();
+
 	answer_begin(c->answer);
 	c->command.kind = c->call->kind;
 	c->command.input = c->call->input;
-	c->command.now_ms = clock_wall_ms();
-	id_uuid_v7(c->command.now_ms, c->command.id);
+	c->command.now_ms = now_us / 1000;
+	id_uuid_v7(now_us, c->command.id);
 	c->until_us = clock_mono_us() + c->call->deadline_ms * 1000;
 	return (command_queue_add(&s->commands, c, err));
 }

@@ -19,13 +19,14 @@ uuids_carry_the_time_the_version_and_the_variant(void **state)
 	(void)state;
 	/* The time is that of RFC 9562's example in appendix A.6. */
 	for (i = 0; i < 1000; i++) {
-		id_uuid_v7(INT64_C(0x017F22E279B0), a);
+		id_uuid_v7(INT64_C(0x017F22E279B0) * 1000 + i, a);
 		assert_memory_equal(a, "017f22e2-79b0-7", 15);
 		assert_true(strchr("89ab", a[19]) != NULL);
 		assert_int_equal(strlen(a), 36);
 		assert_true(id_uuid_valid(a));
 	}
-	id_uuid_v7(INT64_C(0x017F22E279B0), b);
+	id_uuid_v7(INT64_C(0x017F22E279B0) * 1000 + 999, b);
+	assert_memory_equal(a, b, 18);
 	assert_string_not_equal(a, b);
 }
 
@@ -33,13 +34,13 @@ static void
 uuids_sort_by_their_time(void **state)
 {
 	char a[ID_UUID_SIZE], b[ID_UUID_SIZE];
-	int64_t ms = 1795226820123;
+	int64_t us = 1795226820123456;
 	int i;
 
 	(void)state;
-	for (i = 0; i < 1000; i++, ms += 1 + i * 97) {
-		id_uuid_v7(ms, a);
-		id_uuid_v7(ms + 1, b);
+	for (i = 0; i < 1000; i++, us += 1 + i * 97) {
+		id_uuid_v7(us, a);
+		id_uuid_v7(us + 1, b);
 		assert_true(strcmp(a, b) < 0);
 	}
 }
