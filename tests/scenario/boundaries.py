@@ -3,15 +3,24 @@
 What a service writes, to its file, to sockets and to its own threads, while
 one order passes is watched first.  Then it is killed at each of these calls,
 told by its thread's name, the call's, and its number since the order came.
+And an upgrade, likewise, at each call by which its file is migrated.
 """
 
+import collections
 import contextlib
+import glob
+import os
+import re
+import shutil
+import signal
+import sqlite3
 import uuid
 
 import load
 from scenario import scenario
-from system import expect
-from traced import killed_at, places_in, threads_of, traced
+from system import Failure, Process, expect
+from traced import (calls_of_main, killed_at, places_in, threads_of, traced,
+                    tracer)
 from verify import settle_and_check
 
 SERVICES = ("orders", "inventory", "notifications")
@@ -95,3 +104,137 @@ def killed_at_boundaries(context):
         reached, sum(map(len, found.values())), ", ".join(
             "%s %d" % (s, len(found[s])) for s in SERVICES),
         len(context.ledger.orders)))
+
+
+class Upgrade:
+    """inventory's next version on a file of the present one's, no broker."""
+
+    def __init__(self, context):
+        self.system = context.system
+        self.old = os.path.join(self.system.settings.bin, "inventory")
+        self.new = os.path.join(os.path.dirname(self.system.settings.bin),
+                                "test/newer/inventory")
+        self.db = self.system.db_of("inventory")
+        self.count = 0
+
+    @contextlib.contextmanager
+    def running(self, program, before=()):
+        """The program and its log; it is killed in the end."""
+        self.count += 1
+        log = os.path.join(self.system.logs, "upgrade-%d" % self.count)
+        process = Process(list(before) + [
+            program, "--brokers", "127.0.0.1:1", "--db", self.db,
+            "--instance", "inventory"], log)
+        try:
+            yield process, log
+        finally:
+            process.end()
+
+    def says(self, log, what):
+        with open(log, errors="replace") as f:
+            return re.search(what, f.read())
+
+    def make_old(self):
+        """Files of the present version: one closed, one left open."""
+        for name, number in (("closed", signal.SIGTERM),
+                             ("killed", signal.SIGKILL)):
+            with self.running(self.old) as (process, log):
+                self.system.wait_for("the file is made", lambda: self.says(
+                    log, "name=catalogue"))
+                process.signal(number)
+                process.popen.wait()
+            os.mkdir(os.path.join(self.system.copies, name))
+            for path in glob.glob(self.db + "*"):
+                shutil.move(path, os.path.join(self.system.copies, name))
+
+    def put(self, name):
+        for path in glob.glob(self.db + "*"):
+            os.remove(path)
+        for path in glob.glob(os.path.join(self.system.copies, name, "*")):
+            shutil.copy(path, os.path.dirname(self.db))
+
+    def state(self):
+        """"old" or "new" and the stock, of a copy that is looked into."""
+        place = os.path.join(self.system.copies, "look")
+        shutil.rmtree(place, ignore_errors=True)
+        os.mkdir(place)
+        for path in glob.glob(self.db) + glob.glob(self.db + "-wal"):
+            shutil.copy(path, place)
+        db = sqlite3.connect(os.path.join(place, os.path.basename(self.db)))
+        with contextlib.closing(db):
+            whole = db.execute("PRAGMA integrity_check").fetchall()
+            expect(whole == [("ok",)], "the file: %r", whole[:3])
+            marks = [
+                db.execute("SELECT count(*) FROM schema_versions"
+                           " WHERE version = 900").fetchone(),
+                db.execute("SELECT count(*) FROM pragma_table_info("
+                           "'reservations') WHERE name = 'shelf'").fetchone(),
+                db.execute("SELECT count(*) FROM sqlite_schema WHERE name ="
+                           " 'reservations_by_shelf'").fetchone()]
+            expect(marks in ([(0,)] * 3, [(1,)] * 3), "between: %r", marks)
+            return ("new" if marks[0][0] else "old",
+                    db.execute("SELECT * FROM inventory").fetchall())
+
+    def wait_new(self, process, log):
+        """Until this start has the file as it should be, or is killed."""
+        def is_new():
+            if process.poll() is not None:
+                return "killed"
+            return self.says(log, "version=900") and "migrated"
+        return self.system.wait_for("the file is migrated", is_new)
+
+    def places(self, name):
+        """(call, number) of what the main thread does from opening the file
+        until it is migrated."""
+        self.put(name)
+        trace = os.path.join(self.system.logs, "strace-" + name)
+        with self.running(self.new, tracer(trace, "all")) as (process, log):
+            expect(self.wait_new(process, log) == "migrated", "it ended: %s",
+                   log)
+        found, counts, opened = [], collections.Counter(), False
+        for call, line in calls_of_main(trace):
+            counts[call] += 1
+            opened = opened or os.path.basename(self.db) + '"' in line
+            if opened:
+                found.append((call, counts[call]))
+            if "version=900" in line:
+                return found
+        raise Failure("no migration in " + trace)
+
+    def kill_at(self, name, call, number):
+        """Killed there; returns what the file was then, None: too late."""
+        self.put(name)
+        stock = self.state()[1]
+        with self.running(self.new, tracer(
+                os.devnull, call, "%s:signal=KILL:when=%d" % (
+                    call, number))) as (process, log):
+            killed = self.wait_new(process, log) == "killed"
+        was, left = self.state()
+        expect(left == stock, "the stock was %r, is %r", stock, left)
+        with self.running(self.new) as (process, log):
+            self.system.wait_for("the next start takes the file", lambda:
+                                 self.says(log, "version=900" if was == "old"
+                                           else "unclean exit|waiting for"))
+        expect(self.state() == ("new", stock), "the next start: %r",
+               self.state())
+        return was if killed else None
+
+
+@scenario(kind="own", small=False)
+def migration_killed_at_boundaries(context):
+    """kill -9 of an upgrade at the system calls by which it opens, copies and
+    migrates a file: some of them, all with --long."""
+    upgrade = Upgrade(context)
+    upgrade.make_old()
+    picks = [(name,) + place_ for name in ("closed", "killed")
+             for place_ in upgrade.places(name)]
+    found = len(picks)
+    context.rng.shuffle(picks)
+    seen = [upgrade.kill_at(*pick) for pick in
+            (picks if context.options.long else picks[:24])]
+    expect(seen.count(None) <= len(seen) / 10, "%d of %d calls weren't reached",
+           seen.count(None), len(seen))
+    if context.options.long:
+        expect({"old", "new"} <= set(seen), "only ever %r", set(seen))
+    context.say("%d calls of %d: %d times the old file, %d times the new" % (
+        len(seen), found, seen.count("old"), seen.count("new")))

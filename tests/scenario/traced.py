@@ -23,6 +23,14 @@ def threads_of(pid):
     return names
 
 
+def tracer(trace, calls, inject=None):
+    """strace, to be put before a command."""
+    if shutil.which("strace") is None:
+        raise Skip("no strace")
+    return ["strace", "-f", "-s", "300", "-o", trace, "-e", "trace=" + calls] + (
+        ["-e", "inject=" + inject] if inject else [])
+
+
 @contextlib.contextmanager
 def traced(system, instance, options, threads=()):
     """Run strace on a service, or the broker ("kafka"), on these threads of
@@ -81,6 +89,17 @@ def killed_at(system, instance, place):
     with injected(system, instance, "%s:signal=KILL:when=%d" % (
             call, number), tids):
         yield True
+
+
+def calls_of_main(path):
+    """(call, line) of a trace that are the first thread's."""
+    with open(path, errors="replace") as f:
+        lines = f.readlines()
+    main = lines[0].split()[0]
+    for line in lines:
+        found = re.match(r"(\d+) +([a-z0-9_]+)\(", line)
+        if found and found.group(1) == main:
+            yield found.group(2), line
 
 
 def calls_in(path):
