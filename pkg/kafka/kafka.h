@@ -197,7 +197,8 @@ struct kafka_record {
 	void *opaque; /* the module's own */
 };
 
-/* Look a header up; the last of that name wins.  1 if found, else 0. */
+/* Look a header up; the last of that name wins.  1 if found, else 0.  What it
+ * points to is there until a walk ends, or the record is freed. */
 int kafka_record_header(const struct kafka_record *record, const char *name,
     const void **value, size_t *size);
 /* The same of a record that was kept, for the two functions around this. */
@@ -205,7 +206,8 @@ int kafka_record_kept(const struct kafka_record *record, const char *name,
     const void **value, size_t *size);
 int kafka_record_kept_at(const struct kafka_record *record, size_t index,
     struct kafka_header *header);
-/* Walk the headers: 1 and the ${index}-th, or 0 past the last. */
+/* Walk the headers: 1 and the ${index}-th, or 0 past the last, which ends the
+ * walk: what headers pointed to is gone then. */
 int kafka_record_header_at(const struct kafka_record *record, size_t index,
     struct kafka_header *header);
 void kafka_record_free(struct kafka_record *record); /* zeroes *record */

@@ -965,9 +965,16 @@ kafka_record_header_at(const struct kafka_record *record, size_t index,
 	    rd_kafka_message_headers(record->opaque, &headers) !=
 		RD_KAFKA_RESP_ERR_NO_ERROR)
 		return (0);
-	return (
-	    rd_kafka_header_get_all(headers, index, &header->name,
-		&header->value, &header->size) == RD_KAFKA_RESP_ERR_NO_ERROR);
+	if (rd_kafka_header_get_all(headers, index, &header->name,
+		&header->value, &header->size) == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return (1);
+	/* The library parses them into an allocation each.  Given back now,
+	 * they are the next record's; with the record, hundreds of others are
+	 * in between.  It parses them again if it is asked again. */
+	if (rd_kafka_message_detach_headers(record->opaque, &headers) ==
+	    RD_KAFKA_RESP_ERR_NO_ERROR)
+		rd_kafka_headers_destroy(headers);
+	return (0);
 }
 
 void

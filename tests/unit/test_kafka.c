@@ -804,6 +804,10 @@ records_arrive_whole(void **state)
 		assert_string_equal(header.name, headers[i].name);
 	}
 	assert_false(kafka_record_header_at(&r[0], 3, &header));
+	/* The walk has ended; another one begins. */
+	assert_true(kafka_record_header(&r[0], "ce_id", &value, &size));
+	assert_int_equal(size, 1);
+	assert_false(kafka_record_header_at(&r[0], 3, &header));
 
 	assert_null(r[1].key);
 	assert_null(r[1].value);
