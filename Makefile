@@ -603,7 +603,7 @@ help:
 #:                       make monitoring-stop
 #:
 #: Kafka's patterns, told and checked on a broker of their own
-#:   make demo           all of them, in two minutes; STAY=1 leaves each up
+#:   make demo           all of them, in a minute; STAY=1 leaves each up
 #:                       until Enter is pressed, to look at
 #:   make demo-NAME      one: events, logs, metrics, consumer-groups, replay,
 #:                       delivery, exactly-once, compaction

@@ -7,8 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <jansson.h>
-
+#include "base/json_read.h"
 #include "score/score.h"
 
 #include "rules.h"
@@ -345,10 +344,13 @@ rules_parse(const char *text, size_t length, const char *name,
 {
 	json_error_t why;
 	json_t *root;
-	int status;
+	int status, no_memory;
 
-	if ((root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &why)) ==
-	    NULL)
+	root = json_read(text, length, JSON_REJECT_DUPLICATES, &why,
+	    &no_memory);
+	if (root == NULL && no_memory)
+		return (mr_error_set(err, MR_FATAL, "%s: out of memory", name));
+	if (root == NULL)
 		return (mr_error_set(err, MR_FATAL, "%s:%d:%d: is no JSON: %s",
 		    name, why.line, why.column, why.text));
 	status = take_rules(root, name, rules, err);
