@@ -165,13 +165,15 @@ class Upgrade:
             whole = db.execute("PRAGMA integrity_check").fetchall()
             expect(whole == [("ok",)], "the file: %r", whole[:3])
             marks = [
+                db.execute("SELECT user_version > 900"
+                           " FROM pragma_user_version").fetchone(),
                 db.execute("SELECT count(*) FROM schema_versions"
                            " WHERE version = 900").fetchone(),
                 db.execute("SELECT count(*) FROM pragma_table_info("
                            "'reservations') WHERE name = 'shelf'").fetchone(),
                 db.execute("SELECT count(*) FROM sqlite_schema WHERE name ="
                            " 'reservations_by_shelf'").fetchone()]
-            expect(marks in ([(0,)] * 3, [(1,)] * 3), "between: %r", marks)
+            expect(marks in ([(0,)] * 4, [(1,)] * 4), "between: %r", marks)
             return ("new" if marks[0][0] else "old",
                     db.execute("SELECT * FROM inventory").fetchall())
 
@@ -226,15 +228,16 @@ def migration_killed_at_boundaries(context):
     migrates a file: some of them, all with --long."""
     upgrade = Upgrade(context)
     upgrade.make_old()
-    picks = [(name,) + place_ for name in ("closed", "killed")
-             for place_ in upgrade.places(name)]
-    found = len(picks)
-    context.rng.shuffle(picks)
-    seen = [upgrade.kill_at(*pick) for pick in
-            (picks if context.options.long else picks[:24])]
+    places = [[(name,) + place_ for place_ in upgrade.places(name)]
+              for name in ("closed", "killed")]
+    found = sum(places, [])
+    # The migration itself is at the end.
+    picks = found if context.options.long else context.rng.sample(
+        found, 12) + context.rng.sample(sum((p[-80:] for p in places), []), 12)
+    seen = [upgrade.kill_at(*pick) for pick in picks]
     expect(seen.count(None) <= len(seen) / 10, "%d of %d calls weren't reached",
            seen.count(None), len(seen))
     if context.options.long:
         expect({"old", "new"} <= set(seen), "only ever %r", set(seen))
     context.say("%d calls of %d: %d times the old file, %d times the new" % (
-        len(seen), found, seen.count("old"), seen.count("new")))
+        len(seen), len(found), seen.count("old"), seen.count("new")))
