@@ -95,6 +95,15 @@ what_is_wrong_with_rules_is_said_with_its_place(void **state)
 		"level: must be debug, info, warn, error or fatal"},
 	    {RULES("{\"name\":\"x\",\"kind\":\"zscore\",\"points\":61}"),
 		"points: must be a whole number from 12 to 60"},
+	    {"{\"rules\":[" CPU "}],\"more\":1}",
+		"f: must be {\"rules\":[...]} with 1 to 64 rules"},
+	    {RULES(CPU ",\"every_s\":1.5}"),
+		"every_s: must be a whole number from 1 to 3600"},
+	    {RULES("{\"name\":7,\"kind\":\"zscore\"}"),
+		"f: rule 1 (no name): name: must be text"},
+	    {RULES("{\"name\":\"x\",\"kind\":\"error_rate\",\"above\":0.1,"
+		   "\"every_s\":1,\"window_s\":1001}"),
+		"window_s: must be 1 to 1000 times every_s"},
 	};
 	static struct rules rules;
 	struct mr_error err;
@@ -113,6 +122,50 @@ what_is_wrong_with_rules_is_said_with_its_place(void **state)
 	assert_int_equal(rules_read("/nowhere/rules.json", &rules, &err), -1);
 	assert_non_null(strstr(err.message,
 	    "could not open the rules at /nowhere/rules.json (--rules)"));
+}
+
+/* ${count} rules of different names, each with a summary of that length. */
+static void
+make_rules(struct buffer *text, int count, int summary_bytes)
+{
+	int i;
+
+	buffer_clear(text);
+	buffer_addf(text, "{\"rules\":[");
+	for (i = 0; i < count; i++)
+		buffer_addf(text,
+		    "%s{\"name\":\"r%d\",\"kind\":\"zscore\",\"summary\":"
+		    "\"%0*d\"}",
+		    i == 0 ? "" : ",", i, summary_bytes, 0);
+	buffer_addf(text, "]}");
+}
+
+static void
+rules_are_bounded(void **state)
+{
+	static struct rules rules;
+	struct buffer text = {0};
+	struct mr_error err;
+
+	(void)state;
+	make_rules(&text, RULES_MOST, EVENT_SUMMARY_SIZE - 1);
+	assert_int_equal(rules_parse(buffer_text(&text), text.length, "f",
+			     &rules, &err),
+	    0);
+	assert_int_equal(rules.count, RULES_MOST);
+	make_rules(&text, RULES_MOST + 1, 1);
+	assert_int_equal(rules_parse(buffer_text(&text), text.length, "f",
+			     &rules, &err),
+	    -1);
+	assert_string_equal(err.message,
+	    "f: must be {\"rules\":[...]} with 1 to 64 rules");
+	make_rules(&text, 1, EVENT_SUMMARY_SIZE);
+	assert_int_equal(rules_parse(buffer_text(&text), text.length, "f",
+			     &rules, &err),
+	    -1);
+	assert_non_null(
+	    strstr(err.message, "f: rule 1 (r0): summary: must be at most "));
+	buffer_free(&text);
 }
 
 static void
@@ -205,6 +258,27 @@ drop_rules_file(void **state)
 
 	(void)state;
 	return (unlink(rules_path));
+}
+
+static void
+a_file_of_rules_is_bounded(void **state)
+{
+	static char text[FILE_MOST_BYTES + 2];
+	static struct rules rules;
+	struct mr_error err;
+	size_t length;
+
+	(void)state;
+	/* Spaces behind the rules are good, until they are too many. */
+	length = (size_t)snprintf(text, sizeof(text), RULES(CPU "}"));
+	memset(text + length, ' ', FILE_MOST_BYTES - length);
+	write_rules(text);
+	if (rules_read(rules_path, &rules, &err) == -1)
+		fail_msg("%s", err.message);
+	text[FILE_MOST_BYTES] = ' ';
+	write_rules(text);
+	assert_int_equal(rules_read(rules_path, &rules, &err), -1);
+	assert_non_null(strstr(err.message, ": must be at most 1048576 bytes"));
 }
 
 /* ${at_ms} is counted from AT_MS. */
@@ -555,6 +629,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(what_is_wrong_with_rules_is_said_with_its_place),
+	    cmocka_unit_test(rules_are_bounded),
+	    cmocka_unit_test(a_file_of_rules_is_bounded),
 	    cmocka_unit_test(rules_of_the_program_are_good),
 	    cmocka_unit_test(states_follow_from_judgements),
 	    cmocka_unit_test(each_transition_comes_once_wherever_it_dies),
