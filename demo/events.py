@@ -6,7 +6,7 @@ import textwrap
 import time
 
 from platform_ import Shop, answers_agree, rows_agree
-from stage import ask, run_to_end
+from stage import ask, open_up, run_to_end
 from tools import state
 
 TITLE = "User events: one log, and views made of it (CQRS)"
@@ -103,10 +103,7 @@ def tell(tale, system, rng):
     tale.say("""A table that is written to in one way and asked in ten is good
         at none. Here what happens is written to a topic, as events, and the
         questions are answered from views that others make of it.""")
-    with tale.waiting("a broker, nginx and the programs start"):
-        system.nginx_start()
-        system.kafka_start()
-    kafka = system.kafka()
+    kafka = open_up(tale, system)
     partitions = tell_writing(tale, system, kafka)
     shop = Shop(partitions, GRACE_MS)
     with tale.waiting("analytics reads"):

@@ -6,9 +6,8 @@ import os
 import re
 import time
 
-from alerting import write_rules
 from platform_ import find_logs, page_through
-from stage import ask, run_to_end
+from stage import ask, open_up, run_to_end
 
 TITLE = "Logs: written once, searched, routed and watched"
 LINES = 2000
@@ -168,13 +167,7 @@ def tell(tale, system, rng):
         to be woken up, somebody to see errors alone, and next year there will
         be a fourth. With a topic in between, each of them is a reader of its
         own.""")
-    with tale.waiting("a broker, nginx and the programs start"):
-        system.nginx_start()
-        system.kafka_start()
-        system.start("logs")
-        system.start("alerts", flags=("--rules", write_rules(system, RULES)))
-        system.ready("logs", "alerts")
-    kafka = system.kafka()
+    kafka = open_up(tale, system, "logs", "alerts", rules=RULES)
     lines = tell_two_readers(tale, system, kafka)
     tell_search(tale, system, lines)
     tell_routes(tale, system, kafka, lines)

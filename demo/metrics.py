@@ -4,9 +4,8 @@ import collections
 import json
 import time
 
-from alerting import write_rules
 from platform_ import Samples
-from stage import ask, run_to_end
+from stage import ask, open_up, run_to_end
 
 TITLE = "Metrics: many small writers, one order each"
 HOSTS, METRICS, HOURS = 3, 8, 6
@@ -124,13 +123,7 @@ def tell(tale, system, rng):
         is, every minute. Each message is small and worth little; together
         they are a lot, and what matters is the order of one device's, and
         what they come to.""")
-    with tale.waiting("a broker, nginx and the programs start"):
-        system.nginx_start()
-        system.kafka_start()
-        system.start("rollups")
-        system.start("alerts", flags=("--rules", write_rules(system, RULES)))
-        system.ready("rollups", "alerts")
-    kafka = system.kafka()
+    kafka = open_up(tale, system, "rollups", "alerts", rules=RULES)
     start_ms = int(time.time() * 1000) - HOURS * Samples.HOUR
     partitions = tell_partitions(tale, system, kafka, start_ms)
     with tale.waiting("rollups reads"):

@@ -7,7 +7,7 @@ import time
 
 from kafka_wire import EARLIEST
 from load import ITEMS
-from stage import ask
+from stage import ask, open_up
 from tools import state
 from verify import CATALOGUE
 
@@ -227,16 +227,12 @@ def tell(tale, system, rng):
         up what had happened by then. Here orders and inventory are at work,
         nginx in front, and %d things happen: orders, orders that can't be
         had, cancellations, deliveries.""" % ACTIONS)
-    with tale.waiting("orders and inventory start"):
-        system.nginx_start()
-        system.kafka_start()
-        system.start_all(("orders", "inventory"))
+    kafka = open_up(tale, system, "orders", "inventory")
     shop = Shop(system, rng)
     with tale.waiting("things happen"):
         for number in range(ACTIONS):
             shop.act(number)
             shop.photograph()
-    kafka = system.kafka()
     system.wait_for("all is relayed", lambda: system.value(
         "inventory", "SELECT count(*) FROM outbox") == 0)
     events = events_of(kafka)

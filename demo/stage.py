@@ -1,6 +1,20 @@
 """stage -- what several demos do with the system that they run on."""
 
+from alerting import write_rules
 from system import Failure
+
+
+def open_up(tale, system, *services, rules=None):
+    """nginx, a broker, and services until they are ready; rules of alerts.
+    Returns a connection to the broker."""
+    with tale.waiting("a broker, nginx and the services start"):
+        system.nginx_start()
+        system.kafka_start()
+        for service in services:
+            system.start(service, flags=("--rules", write_rules(
+                system, rules)) if service == "alerts" else ())
+        system.ready(*services)
+    return system.kafka()
 
 
 def ask(system, method, path, body=None):
