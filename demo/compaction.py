@@ -85,7 +85,8 @@ def tell(tale, system, rng):
         (r.offset, r.key.decode(), "-" if r.value is None
          else r.value.decode()) for r in after])
     tale.holds(table_of(after) == wanted, "Of %d records %d are left: of"
-               " each item the latest.", len(before) + 1, len(after), otherwise="%r" % table_of(after))
+               " each item the latest.", len(before) + 1, len(after),
+               otherwise="%r" % table_of(after))
     tale.say("The tombstone stays for some time, a day by default, so that a"
              " reader that is on its way gets to know, too.")
     tale.holds(table_of(before) == {k: v for k, v in table_of(after).items()

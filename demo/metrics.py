@@ -58,8 +58,8 @@ def tell_rollups(tale, system, samples, start_ms):
                               start_ms + (HOURS + 1) * Samples.HOUR)
     day = ask(system, "GET", "/metrics-history?host=host-1&metric="
               "cpu_percent&step=1m&" + span)["points"]
-    tale.say("rollups keeps each metric by second, minute and hour, with least,"
-             " greatest, mean and percentiles. One host's processor, by minute"
+    tale.say("rollups keeps each metric by second, minute and hour, with"
+             " least, greatest, mean and percentiles. One host's processor, by minute"
              " and by hour:")
     tale.curve("cpu_percent", [p["mean"] for p in day])
     hours = ask(system, "GET", "/metrics-history?host=host-1&metric="

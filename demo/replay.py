@@ -72,7 +72,8 @@ class Shop:
             good = [i for i, status in self.photos[-1][1].items()
                     if status == "CONFIRMED"]
             if good:
-                ask(self.system, "DELETE", "/orders/" + self.rng.choice(good), b"")
+                ask(self.system, "DELETE",
+                    "/orders/" + self.rng.choice(good), b"")
                 return
         if number % 7 == 5:
             ask(self.system, "POST", "/stock/" + self.rng.choice(ITEMS),
@@ -83,11 +84,10 @@ class Shop:
             "item": item, "quantity": self.rng.randrange(1, 9)})["id"])
 
     def look(self):
-        orders = {o["id"]: o["status"]
-                  for o in ask(self.system, "GET", "/orders?limit=200")["orders"]}
-        stock = {s["item"]: s["on_hand"]
-                 for s in ask(self.system, "GET", "/stock")["stock"]}
-        return orders, stock
+        orders = ask(self.system, "GET", "/orders?limit=200")["orders"]
+        stock = ask(self.system, "GET", "/stock")["stock"]
+        return ({o["id"]: o["status"] for o in orders},
+                {s["item"]: s["on_hand"] for s in stock})
 
     def photograph(self):
         """Once nothing moves any more; nothing else happens in that
@@ -113,8 +113,8 @@ class Shop:
 
 def told(system):
     return sorted(system.select(
-        "notifications", "SELECT order_id, outcome, message, created_at_ms FROM"
-        " notifications"))
+        "notifications", "SELECT order_id, outcome, message, created_at_ms"
+        " FROM notifications"))
 
 
 def tell_life(tale, events, shop):
