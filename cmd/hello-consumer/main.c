@@ -13,13 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kafka/kafka.h"
-
 static const char usage[] =
     "usage: hello-consumer [--brokers HOST:PORT,...] [--group NAME]\n\n"
     "Prints what is in the topic hello and its group has not read yet, and waits\n"
-    "for more. MILLRACE_BROKERS stands in for --brokers,\n"
-    "MILLRACE_PROPERTIES_FILE names librdkafka's properties.\n\n"
+    "for more. MILLRACE_BROKERS stands in for --brokers.\n\n"
     "This is version " MR_VERSION ".\n";
 static volatile sig_atomic_t stopped;
 
@@ -63,9 +60,7 @@ main(int argc, char **argv)
 	    {"group", 1, 0, 'g'}, {"version", 0, 0, 'v'}, {"help", 0, 0, 'h'},
 	    {0}};
 	const char *group = "hello-consumer",
-		   *brokers = getenv("MILLRACE_BROKERS"),
-		   *file = getenv("MILLRACE_PROPERTIES_FILE");
-	struct mr_error err;
+		   *brokers = getenv("MILLRACE_BROKERS");
 	rd_kafka_topic_partition_list_t
 	    *list = rd_kafka_topic_partition_list_new(1);
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -88,10 +83,6 @@ main(int argc, char **argv)
 	rd_kafka_conf_set(conf, "group.id", group, NULL, 0);
 	rd_kafka_conf_set(conf, "auto.offset.reset", "earliest", NULL, 0);
 	rd_kafka_conf_set(conf, "enable.auto.commit", "false", NULL, 0);
-	/* For TLS and passwords: a file that others can't read. */
-	if (file && kafka_properties_read(conf, file, &err) != 0)
-		return (fprintf(stderr, "hello-consumer: %s\n", err.message),
-		    1);
 	rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
 	if (!(rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof(why))))
 		return (fprintf(stderr, "hello-consumer: %s\n", why), 1);

@@ -12,13 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kafka/kafka.h"
-
 static const char usage[] =
     "usage: hello-producer [--brokers HOST:PORT,...] [--key KEY] [TEXT...]\n\n"
     "Sends each TEXT, or else each line of its input, to the topic hello and\n"
-    "prints where it went. MILLRACE_BROKERS stands in for --brokers,\n"
-    "MILLRACE_PROPERTIES_FILE names librdkafka's properties.\n\n"
+    "prints where it went. MILLRACE_BROKERS stands in for --brokers.\n\n"
     "This is version " MR_VERSION ".\n";
 static int failed; /* records that Kafka didn't take */
 
@@ -66,8 +63,6 @@ main(int argc, char **argv)
 	    {"key", 1, 0, 'k'}, {"version", 0, 0, 'v'}, {"help", 0, 0, 'h'},
 	    {0}};
 	const char *key = NULL, *brokers = getenv("MILLRACE_BROKERS");
-	const char *file = getenv("MILLRACE_PROPERTIES_FILE");
-	struct mr_error err;
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	char line[65536];
 	rd_kafka_topic_t *topic;
@@ -86,10 +81,6 @@ main(int argc, char **argv)
 	/* A key's partition as Java's clients choose it; repeats are dropped. */
 	rd_kafka_conf_set(conf, "partitioner", "murmur2_random", NULL, 0);
 	rd_kafka_conf_set(conf, "enable.idempotence", "true", NULL, 0);
-	/* For TLS and passwords: a file that others can't read. */
-	if (file && kafka_properties_read(conf, file, &err) != 0)
-		return (fprintf(stderr, "hello-producer: %s\n", err.message),
-		    1);
 	rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
 	if (!(rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, line, sizeof(line))))
 		return (fprintf(stderr, "hello-producer: %s\n", line), 1);

@@ -61,14 +61,6 @@ int kafka_reads(const struct kafka_conf *conf,
     struct mr_error *err);
 
 /*
- * kafka_properties_read -- a properties file's settings into librdkafka's, for a
- * program that uses the library by itself.  0, or -1 REJECT as for every client.
- */
-struct rd_kafka_conf_s;
-int kafka_properties_read(struct rd_kafka_conf_s *settings, const char *path,
-    struct mr_error *err);
-
-/*
  * Topics, declared once for all programs: what is made at start, and what
  * `millrace topics` compares with.
  */

@@ -293,9 +293,8 @@ done:
 	return (status);
 }
 
-int
-kafka_properties_read(struct rd_kafka_conf_s *settings, const char *path,
-    struct mr_error *err)
+static int
+set_file(rd_kafka_conf_t *settings, const char *path, struct mr_error *err)
 {
 	static _Thread_local char text[PROPERTIES_MAX + 1];
 	char *line, *next;
@@ -387,8 +386,7 @@ client_conf_new(const struct kafka_conf *conf, const struct setting *defaults,
 	    client_conf_set(settings, common, err) != 0 ||
 	    client_conf_set(settings, defaults, err) != 0 ||
 	    (conf->properties_file != NULL &&
-		kafka_properties_read(settings, conf->properties_file, err) !=
-		    0) ||
+		set_file(settings, conf->properties_file, err) != 0) ||
 	    set_list(settings, &conf->properties, err) != 0 ||
 	    client_conf_set(settings, named, err) != 0 ||
 	    client_conf_set(settings, fixed, err) != 0)

@@ -183,29 +183,8 @@ def secured_cluster(context):
                   secured.certificate("notifications"))
     system.ready("orders", "inventory")
     missing_rights(secured)
-    hello(secured)
     no_secrets(context, secured)
     system.stop_all()
-
-
-def hello(secured):
-    """The pair that uses librdkafka by itself."""
-    kafka = secured.system.kafka()
-    kafka.allow("orders", wire.TOPIC, "hello", wire.READ, wire.WRITE,
-                wire.CREATE)
-    kafka.close()
-    path = secured.sasl("orders", "SCRAM-SHA-512")
-    for mode, status, says in ((0o644, 1, "chmod 600"),
-                               (0o600, 0, "offset 0: hi")):
-        os.chmod(path, mode)
-        done = subprocess.run(
-            [os.path.join(secured.system.settings.bin, "hello-producer"),
-             "hi"], capture_output=True, text=True, env={
-                 "MILLRACE_BROKERS": "127.0.0.1:%d" % secured.ports["SCRAM"],
-                 "MILLRACE_PROPERTIES_FILE": path},
-            timeout=60 * secured.system.settings.patience)
-        expect(done.returncode == status and says in
-               done.stdout + done.stderr, "hello-producer: %r", done)
 
 
 def wrong_identities(secured):
