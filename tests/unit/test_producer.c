@@ -135,7 +135,7 @@ partitioners_are_chosen_and_misuse_is_refused(void **state)
 	int (*chosen)(const void *key, size_t key_size, int64_t turn,
 	    int partitions);
 	struct producer p = {0};
-	struct mr_error err;
+	struct mr_error err = {0};
 	size_t i;
 
 	(void)state;
