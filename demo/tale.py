@@ -20,8 +20,10 @@ class DoesNotHold(Exception):
 
 
 class Tale:
-    def __init__(self, name, title, out=sys.stdout):
+    def __init__(self, name, title, stays=False, out=sys.stdout):
+        """${stays}: what it shows is left up behind it."""
         self.name = name
+        self.stays = stays
         self.out = out
         self.fancy = out.isatty() and "NO_COLOR" not in os.environ and \
             os.environ.get("TERM", "dumb") != "dumb"
@@ -163,6 +165,9 @@ class Tale:
     def look(self, *places):
         """(what, command or file) of where to see it with one's own eyes."""
         self.step("Where to look")
+        if not self.stays:
+            self.say("All of it goes when this ends; `make demo-%s STAY=1`"
+                     " leaves it up.", self.name)
         self._print()
         for what, where in places:
             self._print(INDENT + what + ":")
