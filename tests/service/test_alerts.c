@@ -97,6 +97,10 @@ what_is_wrong_with_rules_is_said_with_its_place(void **state)
 		"points: must be a whole number from 12 to 60"},
 	    {"{\"rules\":[" CPU "}],\"more\":1}",
 		"f: must be {\"rules\":[...]} with 1 to 64 rules"},
+	    {RULES("{\"name\":\"x\",\"kind\":\"threshold\",\"metric\":\"m\"}"),
+		"f: rule 1 (x): above: one of above and below must be given"},
+	    {RULES(CPU ",\"for_s\":-1}"),
+		"for_s: must be a whole number from 0 to 604800"},
 	    {RULES(CPU ",\"every_s\":1.5}"),
 		"every_s: must be a whole number from 1 to 3600"},
 	    {RULES("{\"name\":7,\"kind\":\"zscore\"}"),
@@ -146,6 +150,7 @@ rules_are_bounded(void **state)
 	static struct rules rules;
 	struct buffer text = {0};
 	struct mr_error err;
+	int i;
 
 	(void)state;
 	make_rules(&text, RULES_MOST, EVENT_SUMMARY_SIZE - 1);
@@ -165,6 +170,18 @@ rules_are_bounded(void **state)
 	    -1);
 	assert_non_null(
 	    strstr(err.message, "f: rule 1 (r0): summary: must be at most "));
+	/* A control character is written as six. */
+	buffer_clear(&text);
+	buffer_addf(&text, RULES(CPU ",\"summary\":\""));
+	text.length -= 2;
+	for (i = 0; i < EVENT_SUMMARY_SIZE - 1; i++)
+		buffer_addf(&text, "\\u0001");
+	buffer_addf(&text, "\"}]}");
+	assert_int_equal(rules_parse(buffer_text(&text), text.length, "f",
+			     &rules, &err),
+	    -1);
+	assert_string_equal(err.message,
+	    "f: rule 1 (cpu): must be at most 1023 bytes as JSON");
 	buffer_free(&text);
 }
 
@@ -180,12 +197,31 @@ rules_of_the_program_are_good(void **state)
 	assert_int_equal(rules.count, 4);
 	assert_non_null(rule = rule_find(&rules, "error-rate"));
 	assert_int_equal(rule->every_ms, 30000);
+	assert_int_equal(rule->for_ms, 0);
+	assert_int_equal(rule->cooldown_ms, 300000);
+	assert_int_equal(rule->silent_ms, 600000);
+	assert_string_equal(rule->severity, "warning");
 	assert_int_equal(rule->level, LOG_EVENT_ERROR);
 	assert_true(rule_fits(rule, INPUT_LOGS, "web", ""));
 	assert_false(rule_fits(rule, INPUT_METRICS, "web", "cpu_percent"));
 	assert_non_null(rule = rule_find(&rules, "cpu-high"));
 	assert_true(rule_fits(rule, INPUT_METRICS, "h", "cpu_percent"));
 	assert_false(rule_fits(rule, INPUT_METRICS, "h", "load1"));
+}
+
+static void
+rules_fit_whom_they_name(void **state)
+{
+	static const char text[] = RULES(CPU ",\"host\":\"h1\"}");
+	static struct rules rules;
+	struct mr_error err;
+
+	(void)state;
+	assert_int_equal(rules_parse(text, strlen(text), "f", &rules, &err), 0);
+	assert_true(
+	    rule_fits(&rules.list[0], INPUT_METRICS, "h1", "cpu_percent"));
+	assert_false(
+	    rule_fits(&rules.list[0], INPUT_METRICS, "h2", "cpu_percent"));
 }
 
 /* ---- states ---------------------------------------------------------------- */
@@ -632,6 +668,7 @@ main(void)
 	    cmocka_unit_test(rules_are_bounded),
 	    cmocka_unit_test(a_file_of_rules_is_bounded),
 	    cmocka_unit_test(rules_of_the_program_are_good),
+	    cmocka_unit_test(rules_fit_whom_they_name),
 	    cmocka_unit_test(states_follow_from_judgements),
 	    cmocka_unit_test(each_transition_comes_once_wherever_it_dies),
 	    cmocka_unit_test(silence_resolves_and_then_forgets),
