@@ -3,6 +3,7 @@
 #include <sys/un.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -11,8 +12,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "service/notify.h"
+
+#define QUEUE_WAIT_US INT64_C(2000000)
 
 static struct notify {
 	int fd; /* -1: nobody listens */
@@ -85,12 +89,30 @@ notify_open(void)
 	unsetenv("WATCHDOG_USEC");
 }
 
-static void
+/* 0, or -1 with errno. */
+static int
 tell(const char *text)
 {
 
-	if (notify.fd != -1)
-		(void)!send(notify.fd, text, strlen(text), MSG_NOSIGNAL);
+	if (notify.fd == -1)
+		return (0);
+	return (
+	    send(notify.fd, text, strlen(text), MSG_NOSIGNAL) == -1 ? -1 : 0);
+}
+
+/* What is said once: wait while the manager's queue is full. */
+static void
+tell_once(const char *text)
+{
+	struct pollfd queue = {.fd = notify.fd, .events = POLLOUT};
+	int64_t left_ms, until_us = clock_mono_us() + QUEUE_WAIT_US;
+
+	while (tell(text) == -1 && (errno == EAGAIN || errno == EINTR)) {
+		left_ms = (until_us - clock_mono_us()) / 1000;
+		if (left_ms <= 0)
+			return;
+		(void)poll(&queue, 1, (int)left_ms);
+	}
 }
 
 /* Wait half the watchdog's time; 1 if told to end before. */
@@ -126,7 +148,7 @@ watch(void *unused)
 	do {
 		if (notify.alive == NULL ||
 		    notify.alive(notify.arg, reason, sizeof(reason))) {
-			tell("WATCHDOG=1");
+			(void)tell("WATCHDOG=1");
 			told = 0;
 		} else if (!told) {
 			log_error("not alive: the watchdog isn't told",
@@ -144,7 +166,7 @@ notify_ready(int (*alive)(void *arg, char *reason, size_t reason_size),
 	pthread_condattr_t attr;
 
 	notify.stopping = 0;
-	tell("READY=1");
+	tell_once("READY=1");
 	if (notify.watchdog_us == 0)
 		return;
 	notify.alive = alive;
@@ -165,7 +187,7 @@ notify_draining(void)
 {
 
 	if (!notify.stopping)
-		tell("STOPPING=1");
+		tell_once("STOPPING=1");
 	notify.stopping = 1;
 }
 

@@ -3,9 +3,10 @@
  * lines of text in a datagram to the socket that NOTIFY_SOCKET names, as
  * sd_notify(3) and sd_watchdog_enabled(3) of systemd describe it.
  *
- * Without NOTIFY_SOCKET nothing is ever sent.  A message that can't be sent
- * is dropped: the manager's own deadlines say what follows.  One a process;
- * all calls are for the thread that main runs in.
+ * Without NOTIFY_SOCKET nothing is ever sent.  While the manager's queue is
+ * full, READY=1 and STOPPING=1 wait, for two seconds at most.  A message that
+ * can't be sent is dropped: the manager's own deadlines say what follows.  One
+ * a process; all calls are for the thread that main runs in.
  */
 #ifndef MR_SERVICE_NOTIFY_H
 #define MR_SERVICE_NOTIFY_H

@@ -2,6 +2,8 @@
  * The service manager's side of systemd's protocol, as sd_notify(3) says: a
  * datagram socket that the process is told of by its environment.
  */
+#include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -13,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -84,6 +87,59 @@ it_is_told_of_the_start_and_the_end(void **state)
 	close(manager);
 	unlink(name);
 	notify_stopping(); /* nobody listens: no harm */
+}
+
+/* As many datagrams as the manager's queue takes. */
+static void
+fill_queue(const char *name)
+{
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	assert_int_equal(connect(fd, (const struct sockaddr *)&address,
+			     (socklen_t)(offsetof(struct sockaddr_un,
+					     sun_path) +
+				 strlen(name))),
+	    0);
+	while (send(fd, "STATUS=", 7, MSG_DONTWAIT) == 7)
+		continue;
+	close(fd);
+}
+
+static void *
+drain(void *unused)
+{
+
+	(void)unused;
+	notify_draining();
+	return (NULL);
+}
+
+static void
+what_is_said_once_waits_for_a_full_queue(void **state)
+{
+	struct timespec until;
+	pthread_t drainer;
+	char name[64];
+
+	(void)state;
+	snprintf(name, sizeof(name), "@test-notify-full-%d", getpid());
+	listen_at(name);
+	notify_open();
+	notify_ready(NULL, NULL);
+	fill_queue(name);
+	assert_int_equal(pthread_create(&drainer, NULL, drain, NULL), 0);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += 100000000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	assert_int_equal(pthread_timedjoin_np(drainer, NULL, &until),
+	    ETIMEDOUT);
+	assert_string_equal(heard(), "READY=1");
+	while (strcmp(heard(), "STOPPING=1") != 0)
+		continue;
+	assert_int_equal(pthread_join(drainer, NULL), 0);
+	notify_stopping();
+	close(manager);
 }
 
 static atomic_int lives, asked;
@@ -176,6 +232,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(it_is_told_of_the_start_and_the_end),
+	    cmocka_unit_test(what_is_said_once_waits_for_a_full_queue),
 	    cmocka_unit_test(the_watchdog_hears_of_the_living_only),
 	    cmocka_unit_test(anothers_watchdog_is_left_alone),
 	    cmocka_unit_test(names_that_are_none_are_refused),
