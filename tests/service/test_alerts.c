@@ -461,6 +461,52 @@ each_transition_comes_once_wherever_it_dies(void **state)
 }
 
 static void
+each_kind_judges_by_its_bound(void **state)
+{
+	const char *const flags[] = {rules_flag, NULL};
+	struct testing *t;
+	int i;
+
+	(void)state;
+	write_rules("{\"rules\":["
+		    "{\"name\":\"low\",\"kind\":\"threshold\","
+		    "\"metric\":\"load\",\"below\":2,\"every_s\":10},"
+		    "{\"name\":\"high\",\"kind\":\"threshold\","
+		    "\"metric\":\"cpu\",\"above\":90,\"every_s\":10},"
+		    "{\"name\":\"few\",\"kind\":\"error_rate\","
+		    "\"every_s\":10,\"window_s\":10,\"above\":0.5,"
+		    "\"least\":3},"
+		    "{\"name\":\"drop\",\"kind\":\"zscore\","
+		    "\"metric\":\"rate\",\"every_s\":10,\"score\":8}]}");
+	t = testing_open(&alerts, flags);
+	feed_metric(t, "h1", "load", "1.999", 1000);
+	feed_metric(t, "h2", "load", "2", 1000);
+	feed_metric(t, "h1", "load", "2", 11000);
+	feed_metric(t, "h1", "cpu", "90", 21000);
+	feed_metric(t, "h2", "cpu", "90.001", 21000);
+	feed_metric(t, "h2", "cpu", "90", 31000);
+	/* A deviation is a fiftieth of 50 at least: these are 7 and 8. */
+	for (i = 4; i < 20; i++)
+		feed_metric(t, "h1", "rate", "50", 10000 * i);
+	feed_metric(t, "h1", "rate", "43", 200000);
+	feed_metric(t, "h1", "rate", "50", 210000);
+	feed_metric(t, "h1", "rate", "42", 220000);
+	feed_metric(t, "h1", "rate", "50", 230000);
+	feed_metric(t, "h1", "rate", "50", 245000);
+	testing_request(t, "GET", "/alerts", NULL);
+	feed_lines(t, "pay", "error", 2, 1000);
+	feed_lines(t, "web", "error", 3, 1000);
+	feed_lines(t, "web", "info", 3, 11000);
+	feed_lines(t, "web", "info", 1, 25000);
+	expect_transitions(t,
+	    "low/h1 firing 10, low/h1 resolved 20 cleared, "
+	    "high/h2 firing 30, high/h2 resolved 40 cleared, "
+	    "drop/h1 firing 230, drop/h1 resolved 240 cleared, "
+	    "few/web firing 10, few/web resolved 20 cleared");
+	testing_close(t);
+}
+
+static void
 silence_resolves_and_then_forgets(void **state)
 {
 	const char *const flags[] = {rules_flag, "--keep=1h", NULL};
@@ -671,6 +717,7 @@ main(void)
 	    cmocka_unit_test(rules_fit_whom_they_name),
 	    cmocka_unit_test(states_follow_from_judgements),
 	    cmocka_unit_test(each_transition_comes_once_wherever_it_dies),
+	    cmocka_unit_test(each_kind_judges_by_its_bound),
 	    cmocka_unit_test(silence_resolves_and_then_forgets),
 	    cmocka_unit_test(a_rule_that_changes_begins_anew),
 	    cmocka_unit_test(alerts_are_found_and_acknowledged),
