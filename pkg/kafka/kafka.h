@@ -30,6 +30,14 @@
 #define KAFKA_CLUSTER_ID_SIZE 64
 #define KAFKA_PARTITIONS_MAX 1024 /* of a topic, that we work with */
 
+/*
+ * kafka_partitioner -- the partition, 0 to ${partitions} - 1, of a record with
+ * this key (NULL: none), which is the ${turn}-th one, from 0, that it is asked
+ * about.  It may depend on nothing else, and any thread may call it.
+ */
+typedef int kafka_partitioner(const void *key, size_t key_size, int64_t turn,
+    int partitions);
+
 struct kafka_conf {
 	const char *brokers; /* "host:port,..." */
 	const char *client_id; /* the instance's name */
@@ -38,12 +46,8 @@ struct kafka_conf {
 					 KAFKA_TRANSACTIONAL: what it goes on
 					 as, alone */
 	struct config_list properties; /* --property key=value */
-	/* of a producer: the partition, 0 to partitions - 1, of a record with
-	 * this key (NULL: none), which is the ${turn}-th one, from 0, that it is
-	 * asked about.  It may depend on nothing else, and any thread may call
-	 * it.  NULL: kafka_partition_of */
-	int (*partitioner)(const void *key, size_t key_size, int64_t turn,
-	    int partitions);
+	/* of a producer; NULL: kafka_partition_of */
+	kafka_partitioner *partitioner;
 };
 
 /* kafka_options -- the flags --brokers, --property, --properties-file, all

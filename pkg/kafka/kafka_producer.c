@@ -23,8 +23,7 @@ struct kafka_producer {
 	void *arg;
 	struct log_limit limit;
 	struct client_stats stats;
-	int (*partitioner)(const void *key, size_t key_size, int64_t turn,
-	    int partitions);
+	kafka_partitioner *partitioner;
 	_Atomic int64_t turn; /* records that it was asked about */
 };
 

@@ -34,9 +34,7 @@ int producer_pace_due(struct producer_pace *pace, int64_t now_ms,
  * what Kafka's clients do by themselves.  0, or -1 FATAL if the settings don't
  * go together.
  */
-int producer_partitioner(const struct producer *p,
-    int (**chosen)(const void *key, size_t key_size, int64_t turn,
-	int partitions),
+int producer_partitioner(const struct producer *p, kafka_partitioner **chosen,
     struct mr_error *err);
 
 /*

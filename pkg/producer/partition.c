@@ -26,9 +26,7 @@ to_one(const void *key, size_t key_size, int64_t turn, int partitions)
 }
 
 int
-producer_partitioner(const struct producer *p,
-    int (**chosen)(const void *key, size_t key_size, int64_t turn,
-	int partitions),
+producer_partitioner(const struct producer *p, kafka_partitioner **chosen,
     struct mr_error *err)
 {
 	const int is_explicit = producer_settings.partitioner ==

@@ -48,8 +48,7 @@ struct direct {
 static struct direct direct;
 static struct producer_pace pace;
 static int opened;
-static int (*partitioner)(const void *key, size_t key_size, int64_t turn,
-    int partitions);
+static kafka_partitioner *partitioner;
 
 /* Serve reports; first sleep, at most ${timeout_ms}, until there are some. */
 static void

@@ -113,8 +113,7 @@ struct producer {
 	void *state; /* the source's */
 	int64_t interval_ms; /* between steps; 0: as --rate needs it */
 	/* for --partitioner custom, as in struct kafka_conf; NULL: none */
-	int (*partitioner)(const void *key, size_t key_size, int64_t turn,
-	    int partitions);
+	kafka_partitioner *partitioner;
 };
 
 /*

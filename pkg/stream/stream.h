@@ -70,8 +70,7 @@ struct stream_output {
 	/* as struct kafka_conf has it, and part of the transaction: it is asked
 	 * again with the same turn if that is undone.  FATAL if it names a
 	 * partition that isn't there.  NULL: by key, or in turn */
-	int (*partitioner)(const void *key, size_t key_size, int64_t turn,
-	    int partitions);
+	kafka_partitioner *partitioner;
 };
 
 /*

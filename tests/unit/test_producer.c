@@ -132,8 +132,7 @@ partitioners_are_chosen_and_misuse_is_refused(void **state)
 	    {PRODUCER_EXPLICIT, -1, 0, -2},
 	    {PRODUCER_STICKY, 1, 0, -2},
 	};
-	int (*chosen)(const void *key, size_t key_size, int64_t turn,
-	    int partitions);
+	kafka_partitioner *chosen;
 	struct producer p = {0};
 	struct mr_error err = {0};
 	size_t i;
