@@ -510,7 +510,8 @@ producer_tick(const struct producer *p, struct stream *s, int64_t now_ms,
 	if (source->load(p->state, stream_store(s), err) != 0)
 		return (-1);
 	if ((due = steps_due(p, now_ms)) == -1) {
-		stream_stop(s);
+		if (stream_unsent(s) == 0)
+			stream_stop(s);
 		return (0);
 	}
 	source->step(p->state, now_ms, due);

@@ -454,6 +454,18 @@ sandbox(const struct service *svc, struct mr_error *err)
 	return (0);
 }
 
+static void
+say_stopped(const struct stream *s)
+{
+	int64_t unsent = stream_unsent(s);
+
+	if (unsent == 0)
+		log_info("stopped", "drained", "yes");
+	else
+		log_warn("stopped before all was sent: the next start goes on",
+		    "drained", "no", "unsent", log_i64(unsent));
+}
+
 /* The stream, with HTTP in front, until it has drained.  0 or -1. */
 static int
 run(const struct service *svc, int signal_fd, struct mr_error *err)
@@ -491,6 +503,8 @@ run(const struct service *svc, int signal_fd, struct mr_error *err)
 		_Exit(EXIT_FAILURE);
 	}
 	service_gauges_register(NULL, NULL);
+	if (status == 0)
+		say_stopped(running.stream);
 	stream_free(running.stream);
 	return (status);
 }
@@ -520,6 +534,5 @@ service_main(int argc, char **argv, const struct service *svc)
 		log_error("stopped", "error", err.message);
 		return (EXIT_FAILURE);
 	}
-	log_info("stopped", "drained", "yes");
 	return (EXIT_SUCCESS);
 }

@@ -641,6 +641,17 @@ loop_work(struct stream *s, struct mr_error *err)
 	return (0);
 }
 
+int64_t
+stream_unsent(const struct stream *s)
+{
+	int64_t acked = atomic_load(&s->relay.acked);
+
+	if (s->outbox_last <= acked || atomic_load(&s->relay.epoch) == 0)
+		return (0);
+	return (s->outbox_last -
+	    (acked >= s->outbox_first ? acked : s->outbox_first - 1));
+}
+
 /*
  * Commands that were queued still run; then the relay has until the drain's
  * end to send what is in the outbox, and lets go of it.
@@ -668,10 +679,7 @@ drain(struct stream *s, struct mr_error *err)
 		s->tick_every_ms[0] = s->tick_every_ms[1] = 0;
 		if (batch_run(s, err) == -1 || loop_peek(s, err) == -1)
 			return (-1);
-		if (command_waiting(&s->commands) == 0 &&
-		    (s->outbox_last == 0 ||
-			atomic_load(&s->relay.acked) >= s->outbox_last ||
-			atomic_load(&s->relay.epoch) == 0))
+		if (command_waiting(&s->commands) == 0 && stream_unsent(s) == 0)
 			break;
 		poll(&(struct pollfd){s->relay.news_fd, POLLIN, 0}, 1, 50);
 		fd_drain(s->relay.news_fd);

@@ -256,6 +256,13 @@ int stream_submit(struct stream *s, const struct stream_call *call,
     void (*done)(void *arg, const struct mr_error *err), void *arg,
     struct mr_error *err);
 
+/*
+ * stream_unsent -- rows of the outbox that Kafka hasn't acknowledged, as of the
+ * last transaction; 0 while another instance is the one to send them.  For the
+ * loop's thread, and for who has seen stream_run end.
+ */
+int64_t stream_unsent(const struct stream *s);
+
 /* 1 when ready: file open, broker reached, first rebalance over, nothing
  * halted; else 0 with why. */
 int stream_ready(struct stream *s, char *reason, size_t reason_size);

@@ -3,11 +3,13 @@
 import collections
 import json
 import os
+import signal
 import subprocess
 import time
 
+import clients
 from scenario import scenario
-from system import expect
+from system import Process, expect
 
 
 def log_line(number, now_ms):
@@ -271,6 +273,47 @@ def analytics_equals_python(context):
     answers_agree(system, shop)
     context.say("%d events, %d late, %d sessions, %d kills" % (
         count, sum(shop.late.values()), len(shop.sessions), kills))
+
+
+@scenario(kind="own")
+def counted_producers_send_all(context):
+    """A producer that has made its --count ends once Kafka has all of it,
+    whatever time there is to drain; one told to stop says what it keeps."""
+    system = context.system
+    system.kafka_start()
+    count = 20000
+
+    def producer(*flags):
+        return [os.path.join(system.settings.bin, "event-producer"),
+                "--brokers", "127.0.0.1:%d" % system.kafka_port, "--db",
+                system.db_of("event-producer"), "--drain-ms", "0", *flags]
+    done = clients.run_to_end(producer("--rate", "0", "--count", str(count)),
+                              60 * system.settings.patience)
+    expect(done.returncode == 0 and "drained=yes" in done.stderr + done.stdout,
+           "its end: %d, %s", done.returncode, done.stderr[-300:])
+    kafka = system.kafka()
+    sent = sum(kafka.ends("user-events"))
+    kafka.close()
+    expect(sent == count, "%d of %d records arrived", sent, count)
+
+    log = os.path.join(system.logs, "told-to-stop")
+    process = Process(producer("--rate", "100"), log)
+    try:
+        def waiting():
+            return system.value("event-producer",
+                                "SELECT count(*) FROM outbox")
+        system.wait_for("it sends", lambda: system.value(
+            "event-producer", "SELECT events FROM shop") > count + 50)
+        system.kafka_kill()
+        system.wait_for("records wait for the broker", lambda: waiting() > 20)
+        process.signal(signal.SIGTERM)
+        status = process.popen.wait(30 * system.settings.patience)
+    finally:
+        process.end()
+    with open(log) as f:
+        said = f.read()
+    expect(status == 0 and "drained=no unsent=%d" % waiting() in said,
+           "%d wait; its end: %d, %s", waiting(), status, said[-300:])
 
 
 class Samples:

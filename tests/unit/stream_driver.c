@@ -44,9 +44,11 @@ static struct {
 int64_t __real_clock_mono_us(void);
 int64_t __real_clock_boot_ms(void);
 int64_t __real_clock_wall_ms(void);
+int64_t __real_clock_wall_us(void);
 int64_t __wrap_clock_mono_us(void);
 int64_t __wrap_clock_boot_ms(void);
 int64_t __wrap_clock_wall_ms(void);
+int64_t __wrap_clock_wall_us(void);
 /* NOLINTEND(bugprone-reserved-identifier,cert-dcl*) */
 
 static _Atomic int64_t leapt_ms;
@@ -67,6 +69,12 @@ int64_t
 __wrap_clock_wall_ms(void)
 {
 	return (__real_clock_wall_ms() + atomic_load(&leapt_ms));
+}
+
+int64_t
+__wrap_clock_wall_us(void)
+{
+	return (__real_clock_wall_us() + 1000 * atomic_load(&leapt_ms));
 }
 
 /* Whoever sleeps has another look at the clock. */

@@ -52,6 +52,7 @@ int __wrap_stream_run(struct stream *s, int signal_fd, struct mr_error *err);
 void __wrap_stream_free(struct stream *s);
 int __wrap_stream_ready(struct stream *s, char *reason, size_t reason_size);
 int __wrap_stream_alive(struct stream *s, char *reason, size_t reason_size);
+int64_t __wrap_stream_unsent(const struct stream *s);
 const char *__wrap_stream_db_path(const struct stream *s);
 
 int
@@ -148,6 +149,14 @@ __wrap_stream_alive(struct stream *s, char *reason, size_t reason_size)
 
 	(void)s;
 	snprintf(reason, reason_size, "stuck");
+	return (0);
+}
+
+int64_t
+__wrap_stream_unsent(const struct stream *s)
+{
+
+	(void)s;
 	return (0);
 }
 
