@@ -31,6 +31,12 @@ enum bare_statement {
 	BARE_MARK_WRITE,
 	BARE_POSITION_WRITE,
 	BARE_COMMIT,
+	BARE_TAIL,
+	BARE_EMIT,
+	BARE_SETTLE,
+	BARE_ENDS,
+	BARE_LEASE,
+	BARE_TAIL_WRITE,
 	BARE_OWN
 };
 
@@ -52,6 +58,19 @@ static const char *const bare_core[BARE_OWN] = {
 			    " ON CONFLICT DO UPDATE"
 			    " SET next_offset = excluded.next_offset",
     [BARE_COMMIT] = "COMMIT",
+    [BARE_TAIL] = "SELECT seq FROM output_tails"
+		  " WHERE topic = ?1 AND partition = ?2",
+    [BARE_EMIT] = "INSERT INTO outbox (database, topic, partition, type, key,"
+		  " value, ts_ms, predecessor, cause_topic, cause_partition,"
+		  " cause_offset, headers)"
+		  " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    [BARE_SETTLE] = "DELETE FROM outbox WHERE seq <= ?1",
+    [BARE_ENDS] = "SELECT (SELECT min(seq) FROM outbox),"
+		  " (SELECT max(seq) FROM outbox)",
+    [BARE_LEASE] = "SELECT owner, epoch, boot_id, renewed_boot_ms FROM relay",
+    [BARE_TAIL_WRITE] = "INSERT INTO output_tails (topic, partition, seq)"
+			" VALUES (?1, ?2, ?3)"
+			" ON CONFLICT DO UPDATE SET seq = excluded.seq",
 };
 
 static const char bare_topic_id[] = "AAAAAAAAAAAAAAAAAAAAAA";
@@ -188,6 +207,72 @@ bare_commit(const char *source, const char *topic, int partitions)
 		bare_run(BARE_POSITION_WRITE);
 	}
 	bare_run(BARE_COMMIT);
+}
+
+/* ---- a loop that emits -------------------------------------------------------- */
+
+struct bare_output {
+	const char *topic;
+	int partitions;
+	int64_t tails[BARE_PARTITIONS_MOST];
+	int64_t settled; /* what was emitted before this batch */
+	int64_t last;
+};
+
+/* What the core reads of an output before a batch. */
+static inline void
+bare_begin_output(struct bare_output *output)
+{
+	int i;
+
+	output->settled = output->last;
+	for (i = 0; i < output->partitions; i++) {
+		bare_text(BARE_TAIL, 1, output->topic);
+		bare_number(BARE_TAIL, 2, i);
+		bare_run(BARE_TAIL);
+	}
+}
+
+/* A record in the outbox; its cause is the next one of ${topic}'s ${from}. */
+static inline void
+bare_emit(struct bare_output *output, const char *type, const char *key,
+    const struct buffer *value, int64_t ts_ms, const char *topic, int from)
+{
+	const int to = kafka_partition_of(key, strlen(key), output->partitions);
+
+	bare_number(BARE_EMIT, 1, 1);
+	bare_text(BARE_EMIT, 2, output->topic);
+	bare_number(BARE_EMIT, 3, to);
+	bare_text(BARE_EMIT, 4, type);
+	sqlite3_bind_blob(bare_stmts[BARE_EMIT], 5, key, (int)strlen(key),
+	    SQLITE_STATIC);
+	sqlite3_bind_blob(bare_stmts[BARE_EMIT], 6, value->data,
+	    (int)value->length, SQLITE_STATIC);
+	bare_number(BARE_EMIT, 7, ts_ms);
+	bare_number(BARE_EMIT, 8, output->tails[to]);
+	bare_text(BARE_EMIT, 9, topic);
+	bare_number(BARE_EMIT, 10, from);
+	bare_number(BARE_EMIT, 11, bare_nexts[from]);
+	bare_run(BARE_EMIT);
+	output->last = output->tails[to] = sqlite3_last_insert_rowid(bare_db);
+}
+
+/* And what it writes after one: the batch before is acknowledged by now. */
+static inline void
+bare_end_output(const struct bare_output *output)
+{
+	int i;
+
+	bare_number(BARE_SETTLE, 1, output->settled);
+	bare_run(BARE_SETTLE);
+	bare_run(BARE_ENDS);
+	bare_run(BARE_LEASE);
+	for (i = 0; i < output->partitions; i++) {
+		bare_text(BARE_TAIL_WRITE, 1, output->topic);
+		bare_number(BARE_TAIL_WRITE, 2, i);
+		bare_number(BARE_TAIL_WRITE, 3, output->tails[i]);
+		bare_run(BARE_TAIL_WRITE);
+	}
 }
 
 /*
