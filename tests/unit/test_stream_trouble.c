@@ -23,9 +23,9 @@ static _Atomic int closings;
 void
 __wrap_command_queue_close(struct command_queue *q, const char *why)
 {
+	__real_command_queue_close(q, why);
 	if (strstr(why, "wait for Kafka") != NULL)
 		atomic_fetch_add(&closings, 1);
-	__real_command_queue_close(q, why);
 }
 
 /* ---- the outbox's ceiling ---------------------------------------------------- */
@@ -43,10 +43,13 @@ full_outbox_pauses_and_refuses_until_half_is_gone(void **state)
 	conf.batch_records = 10;
 	d = driver_run(&ledger_service, "one", &conf);
 	WAIT(driver_ready(d));
+	atomic_store(&closings, 0);
 	fake_fail_sends(OUTPUT, 0, -1, FAKE_STUCK);
 	for (i = 0; i < 100; i++)
 		fake_put(INPUT, i % 2, "emit:k:x");
 	WAIT(driver_says(d, "above --outbox-most"));
+	/* It says so before it refuses anybody. */
+	WAIT(atomic_load(&closings) > 0);
 	held = entries();
 	assert_in_range(held, 21, 30);
 	assert_int_equal(call_now(d, LEDGER_WRITE, "a"), 503);
