@@ -74,9 +74,10 @@ void store_log_init(void);
 
 /*
  * store_vfs_install -- from the next file that is opened: time syncs, and
- * believe none after one that failed; keep sums of pages.  Once a process.  A
- * new file has sums if its header leaves room, see SQLITE_FCNTL_RESERVE_BYTES;
- * a page read that differs from what was written is SQLITE_CORRUPT.
+ * believe none after one that failed; keep sums of pages; write what a commit
+ * appends to the log at once.  Once a process.  A new file has sums if its
+ * header leaves room, see SQLITE_FCNTL_RESERVE_BYTES; a page read that differs
+ * from what was written is SQLITE_CORRUPT.
  */
 void store_vfs_install(void);
 #define STORE_PAGE_SIZE 4096 /* of files with sums; SQLite's default */

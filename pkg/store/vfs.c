@@ -2,22 +2,30 @@
  * vfs -- what is put between SQLite and its own file system.
  *
  * It is a copy of that with another xOpen, and its files are the original's,
- * with a copy of their methods and some bytes behind them.  Three things
+ * with a copy of their methods and some bytes behind them.  Four things
  * differ from it.  How long syncs take is measured.  A sync that failed fails
  * from then on, of the database and its log: the kernel may have dropped what
  * it could not write, and would say yes the next time.  And each page of a
  * database has a sum over it in its last eight bytes, which is made when the
  * page is written into the file and compared when it is read from there: a
- * byte that changed on disk is SQLITE_CORRUPT, and never an answer.
+ * byte that changed on disk is SQLITE_CORRUPT, and never an answer.  And what
+ * a transaction appends to the log is written at once: SQLite makes two writes
+ * a page, whose calls cost more than their bytes.
  *
  * SQLite keeps these bytes free when the header says so, at offset 20; who
  * knows nothing of sums can read the file.  A sum of zero is none.  Pages in
  * memory have none, and so those in the write-ahead log, which has sums of its
  * own (wal.c looks at them): another program may take them into the file.
+ *
+ * Nothing is held back when a commit returns: the frame that ends a transaction
+ * says so in its header (www.sqlite.org/fileformat2.html, "The Write-Ahead
+ * Log"), and takes with it all before.  So other connections, which look only
+ * at what is committed, find it in the file, whether or not anybody syncs.
  */
 #include <endian.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -30,6 +38,8 @@
 #define HEADER_SIZE 100 /* of a database, as read when it is opened */
 #define AT_PAGE_SIZE 16
 #define AT_SPARE 20
+#define HELD_MOST 131072 /* bytes */
+#define FRAME_HEADER 24
 
 static sqlite3_vfs watched;
 static int (*open_plainly)(sqlite3_vfs *vfs, const char *name,
@@ -45,11 +55,22 @@ static struct watched_methods {
 } known[METHODS_MOST];
 static int known_count;
 
+/* What was written to a log and isn't in the file yet. */
+struct held {
+	unsigned char *bytes; /* NULL until there are any */
+	sqlite3_int64 offset; /* of the first one */
+	int length;
+	int last; /* the page that comes next ends a transaction */
+	sqlite3_int64 read_at; /* where was read last */
+};
+
 /* Behind SQLite's own part of a file. */
 struct extra {
 	const char *name;
 	sqlite3_file *database; /* whose log this is, or itself */
 	int is_database;
+	int is_log;
+	struct held held;
 	int sync_errno; /* of the first sync that failed */
 	enum { SUMS_UNKNOWN, SUMS_NONE, SUMS_KEPT, SUMS_SPOILT } sums;
 };
@@ -66,6 +87,89 @@ static struct extra *
 extra_of(sqlite3_file *file)
 {
 	return ((struct extra *)(void *)((char *)file + plain_size));
+}
+
+/* ---- a log's writes ------------------------------------------------------ */
+
+/* Whether it works or not, nothing is held afterwards: a write that failed is
+ * a transaction that did. */
+static int
+release(sqlite3_file *file)
+{
+	struct held *h = &extra_of(file)->held;
+	int length = h->length;
+
+	h->length = h->last = 0;
+	if (length == 0)
+		return (SQLITE_OK);
+	return (plain_of(file)->xWrite(file, h->bytes, length, h->offset));
+}
+
+static int
+ends_transaction(const unsigned char *header)
+{
+	/* The size of the database after it, if it is a commit's. */
+	return ((header[4] | header[5] | header[6] | header[7]) != 0);
+}
+
+/* Of headers that SQLite reads and writes again, any may be the last. */
+static int
+log_write(sqlite3_file *file, const void *bytes, int size, sqlite3_int64 offset)
+{
+	struct held *h = &extra_of(file)->held;
+	int rc, ends;
+
+	if ((h->length > 0 && offset != h->offset + h->length) ||
+	    size > HELD_MOST - h->length)
+		if ((rc = release(file)) != SQLITE_OK)
+			return (rc);
+	if (size > HELD_MOST || offset == h->read_at ||
+	    (h->bytes == NULL && (h->bytes = malloc(HELD_MOST)) == NULL))
+		return (plain_of(file)->xWrite(file, bytes, size, offset));
+	if (h->length == 0)
+		h->offset = offset;
+	memcpy(h->bytes + h->length, bytes, (size_t)size);
+	h->length += size;
+	ends = h->last;
+	h->last = size == FRAME_HEADER && ends_transaction(bytes);
+	return (ends ? release(file) : SQLITE_OK);
+}
+
+static int
+log_read(sqlite3_file *file, void *bytes, int size, sqlite3_int64 offset)
+{
+	int rc = release(file);
+
+	extra_of(file)->held.read_at = offset;
+	return (rc != SQLITE_OK ?
+		rc :
+		plain_of(file)->xRead(file, bytes, size, offset));
+}
+
+static int
+truncate_released(sqlite3_file *file, sqlite3_int64 size)
+{
+	int rc = release(file);
+
+	return (rc != SQLITE_OK ? rc : plain_of(file)->xTruncate(file, size));
+}
+
+static int
+size_released(sqlite3_file *file, sqlite3_int64 *size)
+{
+	int rc = release(file);
+
+	return (rc != SQLITE_OK ? rc : plain_of(file)->xFileSize(file, size));
+}
+
+static int
+close_released(sqlite3_file *file)
+{
+	int rc = release(file), closed = plain_of(file)->xClose(file);
+
+	free(extra_of(file)->held.bytes);
+	extra_of(file)->held.bytes = NULL;
+	return (rc != SQLITE_OK ? rc : closed);
 }
 
 /* ---- syncs --------------------------------------------------------------- */
@@ -85,6 +189,8 @@ file_sync(sqlite3_file *file, int flags)
 		errno = x->sync_errno;
 		return (SQLITE_IOERR_FSYNC);
 	}
+	if ((rc = release(file)) != SQLITE_OK)
+		return (rc);
 	if ((rc = plain_of(file)->xSync(file, flags)) != SQLITE_OK)
 		x->sync_errno = errno != 0 ? errno : EIO;
 	metric_observe_us(seconds, clock_mono_us() - began_us);
@@ -184,8 +290,11 @@ static int
 file_read(sqlite3_file *file, void *bytes, int size, sqlite3_int64 offset)
 {
 	struct extra *x = extra_of(file);
-	int rc = plain_of(file)->xRead(file, bytes, size, offset);
+	int rc;
 
+	if (x->is_log)
+		return (log_read(file, bytes, size, offset));
+	rc = plain_of(file)->xRead(file, bytes, size, offset);
 	if (rc == SQLITE_OK && x->is_database && offset == 0 &&
 	    size >= HEADER_SIZE)
 		learn(x, bytes);
@@ -227,6 +336,8 @@ file_write(sqlite3_file *file, const void *bytes, int size,
 	unsigned char page[PAGE_SIZE];
 	uint64_t sum;
 
+	if (x->is_log)
+		return (log_write(file, bytes, size, offset));
 	if (x->is_database)
 		learn_to_write(x, file, bytes, size, offset);
 	if (!x->is_database || x->sums != SUMS_KEPT || !is_page(size, offset))
@@ -278,6 +389,9 @@ watch(const sqlite3_io_methods *plain)
 		known[i].methods.xSync = file_sync;
 		known[i].methods.xRead = file_read;
 		known[i].methods.xWrite = file_write;
+		known[i].methods.xTruncate = truncate_released;
+		known[i].methods.xFileSize = size_released;
+		known[i].methods.xClose = close_released;
 		known[i].methods.xFileControl = control_sums;
 		known[i].methods.xDeviceCharacteristics = characteristics_whole;
 		known[i].plain = plain;
@@ -308,7 +422,8 @@ open_watched(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags,
 	    .database = flags & (SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_JOURNAL) ?
 		sqlite3_database_file_object(name) :
 		file,
-	    .is_database = (flags & SQLITE_OPEN_MAIN_DB) != 0};
+	    .is_database = (flags & SQLITE_OPEN_MAIN_DB) != 0,
+	    .is_log = (flags & SQLITE_OPEN_WAL) != 0};
 	return (SQLITE_OK);
 }
 
