@@ -258,8 +258,9 @@ int stream_submit(struct stream *s, const struct stream_call *call,
 
 /*
  * stream_unsent -- rows of the outbox that Kafka hasn't acknowledged, as of the
- * last transaction; 0 while another instance is the one to send them.  For the
- * loop's thread, and for who has seen stream_run end.
+ * last transaction; 0 while this instance isn't the one to send them: another
+ * is, or it hasn't reached the broker yet.  For the loop's thread, and for who
+ * has seen stream_run end.
  */
 int64_t stream_unsent(const struct stream *s);
 
