@@ -362,7 +362,8 @@ KAFKA_PACKAGES = $(if $(filter kafka,$(BROKER))$(filter 3,$(BROKERS)),kafka)
 
 .PHONY: test test-built test-kafka test-kafka-built test-fresh test-compose \
     soak unit lint
-UNDER := $(if $(findstring thread,$(SAN)),setarch -R)
+UNDER := $(if $(findstring thread,$(SAN)),setarch -R env \
+    TSAN_OPTIONS=suppressions=$(abspath tests/thread-sanitizer.supp))
 RUN_UNIT := tests/run-unit $(if $(SAN),-t 900)
 # The longest first; what has nothing built in it is run once.
 SUITES = '?scenario=tests/scenario/run --broker embedded' \
