@@ -745,6 +745,22 @@ check("a violation of the policy would have been noticed", async ({ page }) => {
 	await until("the report", () => planted.some((t) => t.includes("style-src")));
 }, { real: true, plants: true });
 
+/* -- each page's own ------------------------------------------------------ */
+
+/* At no width does the page scroll sideways, or the header hide where one is. */
+async function fitsAllWidths(page) {
+	for (const width of [320, 390, 820, 1280, 1920]) {
+		await page.setViewportSize({ width, height: 900 });
+		await until(`no scrolling sideways at ${width}`, () => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth));
+		await until(`the current page is named in the header at ${width}`, () => page.evaluate(() => {
+			const link = document.querySelector("#pages a[aria-current=page]").getBoundingClientRect();
+			const strip = document.querySelector(".pages").getBoundingClientRect();
+
+			return link.left >= strip.left && link.right <= strip.right;
+		}));
+	}
+}
+
 /* -- calls ---------------------------------------------------------------- */
 
 async function openCalls(page, stub, base) {
@@ -761,6 +777,8 @@ check("calls: sums, both charts and long calls are shown", async ({ page, stub, 
 	assert.match(await text(page, "#sum-mean"), /^(29|30|31)\.\d s$/);
 	assert.equal(await text(page, "#sum-minute"), "60");
 	assert.equal(await page.locator("#long-table tr").count(), 12);
+	/* The page can't know what the flag says. */
+	assert.match(await text(page, "#long-hint"), /^Longer than 60 s; .*\(--long-calls-log\), once\.$/);
 	const rows = await page.locator("#durations-table tr").evaluateAll((list) => list.map((row) => [...row.cells].map((cell) => cell.textContent)));
 	const [seconds, calls, expected] = rows[0];
 
@@ -803,10 +821,7 @@ check("calls: without any, and without an answer, the page says so", async ({ pa
 
 check("calls: fits a phone and a wide window, and takes the theme's colours", async ({ page, stub, base }) => {
 	await openCalls(page, stub, base);
-	for (const width of [320, 390, 820, 1280, 1920]) {
-		await page.setViewportSize({ width, height: 900 });
-		await until(`no scrolling sideways at ${width}`, () => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth));
-	}
+	await fitsAllWidths(page);
 	const before = await chartInk(page, "#durations");
 
 	await page.click("#theme");
@@ -852,10 +867,7 @@ check("analytics: without events, and without an answer, the page says so", asyn
 
 check("analytics: fits a phone and a wide window, and takes the theme's colours", async ({ page, stub, base }) => {
 	await openAnalytics(page, stub, base);
-	for (const width of [320, 390, 820, 1280, 1920]) {
-		await page.setViewportSize({ width, height: 900 });
-		await until(`no scrolling sideways at ${width}`, () => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth));
-	}
+	await fitsAllWidths(page);
 	const before = await chartInk(page, "#minutes");
 
 	await page.click("#theme");
@@ -915,10 +927,7 @@ check("metrics: without samples, and without an answer, the page says so", async
 check("metrics: fits a phone and a wide window, and takes the theme's colours", async ({ page, stub, base }) => {
 	await openMetrics(page, stub, base);
 	await until("a line", async () => (await chartInk(page, "#history")).drawn > 500);
-	for (const width of [320, 390, 820, 1280, 1920]) {
-		await page.setViewportSize({ width, height: 900 });
-		await until(`no scrolling sideways at ${width}`, () => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth));
-	}
+	await fitsAllWidths(page);
 	const before = await chartInk(page, "#history");
 
 	await page.click("#theme");
@@ -989,10 +998,7 @@ check("logs: without lines, with a bad search and without an answer, the page sa
 
 check("logs: fits a phone and a wide window", async ({ page, stub, base }) => {
 	await openLogs(page, stub, base);
-	for (const width of [320, 390, 820, 1280, 1920]) {
-		await page.setViewportSize({ width, height: 900 });
-		await until(`no scrolling sideways at ${width}`, () => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth));
-	}
+	await fitsAllWidths(page);
 });
 
 /* -- alerts --------------------------------------------------------------- */
@@ -1096,10 +1102,7 @@ check("alerts: without any, and without an answer, the page says so", async ({ p
 
 check("alerts: fits a phone and a wide window", async ({ page, stub, base }) => {
 	await openAlerts(page, stub, base);
-	for (const width of [320, 390, 820, 1280, 1920]) {
-		await page.setViewportSize({ width, height: 900 });
-		await until(`no scrolling sideways at ${width}`, () => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth));
-	}
+	await fitsAllWidths(page);
 });
 
 /* -- the run -------------------------------------------------------------- */

@@ -113,7 +113,7 @@ function showLongCalls({ long_call_s: limit, long_calls: list }) {
 	const shown = (Array.isArray(list) ? list : []).filter(isLongCall);
 
 	setText(byId("long-hint"), shown.length === 0 ? `No call was longer than ${limit} s yet.` :
-	    `Longer than ${limit} s; each is a line in data/long-calls.log, once.`);
+	    `Longer than ${limit} s; each is a line in the log of long calls (--long-calls-log), once.`);
 	byId("long-table").replaceChildren(...shown.map((call) => el("tr", {},
 	    el("th", { scope: "row" }, formatTime(call.started_ms)), el("td", {}, formatDuration(call.duration_s)),
 	    el("td", {}, String(call.caller)), el("td", {}, String(call.callee)))));

@@ -23,4 +23,16 @@ export function showPages(list, path) {
 			link.setAttribute("aria-current", "page");
 		return el("li", {}, link);
 	}));
+	/* Also when fonts come in, or the window is made narrower. */
+	new ResizeObserver(() => showCurrent(list)).observe(list.parentElement);
+}
+
+/* Where the header is too narrow for all, the page that one is on is in the middle. */
+function showCurrent(list) {
+	const link = list.querySelector("a[aria-current=page]");
+	const strip = list.parentElement;
+
+	if (link !== null)
+		strip.scrollLeft += link.getBoundingClientRect().left - strip.getBoundingClientRect().left -
+		    (strip.clientWidth - link.offsetWidth) / 2;
 }
