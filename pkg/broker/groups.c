@@ -398,6 +398,7 @@ add_to_change(struct change *change, const char *group, const struct topic *t,
 	o->offset = offset;
 	o->leader_epoch = -1;
 	o->metadata = "";
+	o->committed_ms = INT64_MAX; /* deletes whatever there is */
 	/* The topic may be deleted meanwhile: names live in the request. */
 	change->topics[change->count++] = t->name;
 }
@@ -849,24 +850,26 @@ finish_forget(struct worker_job *job, void *arg)
 }
 
 static void
-forgotten(void *arg, const char *group, const char *topic, int32_t partition)
+forgotten(void *arg, const char *group, const char *topic, int32_t partition,
+    int64_t committed_ms)
 {
-	struct forget_job *forget = calloc(1, sizeof(*forget));
 	struct broker *b = arg;
-	const struct topic *t = NULL;
+	const struct topic *t = catalog_find(b, wire_text(topic));
+	struct forget_job *forget;
 
-	if (topic != NULL && (t = catalog_find(b, wire_text(topic))) == NULL) {
-		free(forget);
+	if (t == NULL)
 		return;
-	}
 	/* Without memory it stays on disk, and expires again after a start. */
-	if (forget == NULL || (forget->group = strdup(group)) == NULL ||
-	    (t != NULL && (forget->topic_id = strdup(t->id_text)) == NULL)) {
+	if ((forget = calloc(1, sizeof(*forget))) == NULL ||
+	    (forget->group = strdup(group)) == NULL ||
+	    (forget->topic_id = strdup(t->id_text)) == NULL) {
 		if (forget != NULL)
 			free(forget->group);
 		free(forget);
 		return;
 	}
+	/* A commit that is on its way to the disk is younger, and stays. */
+	forget->offset.committed_ms = committed_ms;
 	forget->offset.group = forget->group;
 	forget->offset.topic_id = forget->topic_id;
 	forget->offset.partition = partition;

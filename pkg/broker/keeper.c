@@ -167,7 +167,7 @@ static const char sql_put_offset[] =
 
 static const char sql_delete_offset[] =
     "DELETE FROM group_offsets WHERE group_id = ?1 AND topic_id = ?2 AND "
-    "partition = ?3";
+    "partition = ?3 AND committed_at_ms <= ?4";
 
 static const char sql_delete_group[] =
     "DELETE FROM group_offsets WHERE group_id = ?1";
@@ -181,9 +181,9 @@ put_offset(struct store *st, const struct keeper_offset *o,
 		return (
 		    store_run(st, err, sql_delete_group, store_text(o->group)));
 	if (o->offset < 0)
-		return (
-		    store_run(st, err, sql_delete_offset, store_text(o->group),
-			store_text(o->topic_id), store_i64(o->partition)));
+		return (store_run(st, err, sql_delete_offset,
+		    store_text(o->group), store_text(o->topic_id),
+		    store_i64(o->partition), store_i64(o->committed_ms)));
 	return (store_run(st, err, sql_put_offset, store_text(o->group),
 	    store_text(o->topic_id), store_i64(o->partition),
 	    store_i64(o->offset), store_i64(o->leader_epoch),

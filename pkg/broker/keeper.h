@@ -33,7 +33,7 @@ struct keeper_offset {
 	const char *group; /* topic NULL: all of the group's */
 	const char *topic_id; /* as text */
 	int32_t partition;
-	int64_t offset; /* -1: delete */
+	int64_t offset; /* -1: delete what was committed by committed_ms */
 	int32_t leader_epoch;
 	const char *metadata;
 	int64_t committed_ms;

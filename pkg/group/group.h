@@ -51,10 +51,9 @@ struct group_conf {
 	    const struct wire_join_group_response *answer);
 	void (*synced)(void *arg, uint64_t ticket,
 	    const struct wire_sync_group_response *answer);
-	/* The group's offset there isn't kept any longer: forget it.  Topic NULL:
-	 * the whole group. */
+	/* The group's offset there, as committed then, isn't kept any longer. */
 	void (*forgotten)(void *arg, const char *group, const char *topic,
-	    int32_t partition);
+	    int32_t partition, int64_t committed_ms);
 };
 
 struct group_coordinator;
@@ -135,11 +134,14 @@ int group_next_offset(const struct group_coordinator *c,
     const char **topic, int32_t *partition, const struct group_offset **offset);
 
 /*
- * group_expire_offsets -- drop what is older than the retention, and groups
- * that have nothing left; each is told to `forgotten`.  ${wall_ms} is the time
- * of day, as in committed_ms.  The offsets of a group that had members are kept
- * from when it was first seen here without them.
+ * group_expire_offsets -- drop offsets that are older than the retention, each
+ * told to `forgotten`, and groups that have been seen here with neither members
+ * nor offsets for GROUP_SPENT_MS: until then they can be described and deleted,
+ * as in Kafka, which looks every ten minutes.  ${wall_ms} is the time of day, as
+ * in committed_ms.  The offsets of a group that had members are kept from when
+ * it was first seen here without them.
  */
+#define GROUP_SPENT_MS 600000
 void group_expire_offsets(struct group_coordinator *c, int64_t wall_ms);
 
 /*

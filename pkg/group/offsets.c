@@ -279,24 +279,53 @@ expire_in(struct group_coordinator *c, struct group *g, int64_t wall_ms)
 			if (t->list[i].offset < 0 ||
 			    t->list[i].committed_ms > oldest)
 				continue;
+			c->conf.forgotten(c->conf.arg, g->id, t->topic, i,
+			    t->list[i].committed_ms);
 			clear_offset(g, &t->list[i]);
-			c->conf.forgotten(c->conf.arg, g->id, t->topic, i);
 		}
 	}
 }
 
-/* The first group that has nothing left; one call frees one. */
+static void
+note_spent(struct group *g, int64_t wall_ms)
+{
+
+	if (g->state != GROUP_EMPTY || g->offset_count > 0 ||
+	    g->pending != NULL)
+		g->spent_since_ms = 0;
+	else if (g->spent_since_ms == 0)
+		g->spent_since_ms = wall_ms;
+}
+
+/* The first group that had nothing left for long; one call frees one. */
 static struct group *
-find_spent(const struct group_coordinator *c)
+find_spent(const struct group_coordinator *c, int64_t wall_ms)
 {
 	struct group *g;
 	size_t at = 0;
 
 	while ((g = map_next(&c->groups, &at)) != NULL)
-		if (g->state == GROUP_EMPTY && g->offset_count == 0 &&
-		    g->pending == NULL)
+		if (g->spent_since_ms != 0 &&
+		    g->spent_since_ms <= wall_ms - GROUP_SPENT_MS)
 			return (g);
 	return (NULL);
+}
+
+/* Whether the group's offsets age: members keep those of what they read, and
+ * having had them lately keeps them all. */
+static int
+may_expire(const struct group_coordinator *c, struct group *g, int64_t wall_ms)
+{
+
+	if (g->state != GROUP_EMPTY) {
+		g->empty_since_ms = 0;
+		return (g->protocol_type != NULL);
+	}
+	if (g->protocol_type == NULL)
+		return (1);
+	if (g->empty_since_ms == 0)
+		g->empty_since_ms = wall_ms;
+	return (g->empty_since_ms <= wall_ms - c->conf.offsets_retention_ms);
 }
 
 void
@@ -306,21 +335,10 @@ group_expire_offsets(struct group_coordinator *c, int64_t wall_ms)
 	size_t at = 0;
 
 	while ((g = map_next(&c->groups, &at)) != NULL) {
-		if (g->state != GROUP_EMPTY) {
-			g->empty_since_ms = 0;
-			if (g->protocol_type == NULL)
-				continue;
-		} else if (g->protocol_type != NULL) {
-			if (g->empty_since_ms == 0)
-				g->empty_since_ms = wall_ms;
-			if (g->empty_since_ms >
-			    wall_ms - c->conf.offsets_retention_ms)
-				continue;
-		}
-		expire_in(c, g, wall_ms);
+		if (may_expire(c, g, wall_ms))
+			expire_in(c, g, wall_ms);
+		note_spent(g, wall_ms);
 	}
-	while ((g = find_spent(c)) != NULL) {
-		c->conf.forgotten(c->conf.arg, g->id, NULL, -1);
+	while ((g = find_spent(c, wall_ms)) != NULL)
 		group_remove(c, g);
-	}
 }

@@ -57,9 +57,14 @@ def clean_lines(text):
 
 def run_as_is(argv, text=None):
     """Exit status, and all that it printed."""
-    done = subprocess.run(
-        argv, input=text if text is not None else "", text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT_S)
+    try:
+        done = subprocess.run(
+            argv, input=text if text is not None else "", text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired as late:
+        raise TimeoutError("%s: stopped after %d s; it had said:\n%s" % (
+            " ".join(argv[-8:]), LIMIT_S,
+            (late.stdout or b"").decode(errors="replace"))) from None
     return done.returncode, done.stdout
 
 

@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include "broker/internal.h"
+#include "broker/keeper.h"
 #include "broker_fixture.h"
 
 static int
@@ -273,6 +275,42 @@ offsets_expire_for_good(void **state)
 	client_close(&c);
 }
 
+/* Forget what was committed to t-0 by then, as expiry does. */
+static void
+forget_until(int64_t committed_ms)
+{
+	struct keeper_offset o = {.group = "g",
+	    .offset = -1,
+	    .committed_ms = committed_ms};
+	struct mr_error err = {MR_OK, ""};
+	struct broker *b;
+
+	assert_int_equal(broker_down(), 0);
+	assert_non_null(b = broker_open(&served.conf, &err));
+	o.topic_id = catalog_find(b, wire_text("t"))->id_text;
+	assert_int_equal(keeper_put_offsets(b, &o, 1, &err), 0);
+	broker_close(b);
+	broker_up();
+}
+
+static void
+expiry_leaves_what_was_committed_meanwhile(void **state)
+{
+	struct client c = begin_commits();
+
+	(void)state;
+	client_close(&c);
+	forget_until(clock_wall_ms() - 60000);
+	c = client_connect();
+	assert_int_equal(committed(&c, "g", 0), 5);
+	client_close(&c);
+	forget_until(clock_wall_ms());
+	c = client_connect();
+	assert_int_equal(committed(&c, "g", 0), -1);
+	assert_int_equal(committed(&c, "g", 1), 6);
+	client_close(&c);
+}
+
 /* ---- members ------------------------------------------------------------ */
 
 static void
@@ -455,6 +493,8 @@ main(void)
 		end),
 	    cmocka_unit_test_setup_teardown(offsets_go_with_their_topic, begin,
 		end),
+	    cmocka_unit_test_setup_teardown(
+		expiry_leaves_what_was_committed_meanwhile, begin, end),
 	    cmocka_unit_test_setup_teardown(offsets_expire_for_good, begin,
 		end),
 	    cmocka_unit_test_setup_teardown(

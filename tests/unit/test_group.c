@@ -85,12 +85,13 @@ make_id(void *arg, char *id, size_t size)
 }
 
 static void
-forgotten(void *arg, const char *group, const char *topic, int32_t partition)
+forgotten(void *arg, const char *group, const char *topic, int32_t partition,
+    int64_t committed_ms)
 {
 	struct world *w = arg;
 
-	snprintf(w->forgotten, sizeof(w->forgotten), "%s %s %d", group,
-	    topic != NULL ? topic : "-", (int)partition);
+	snprintf(w->forgotten, sizeof(w->forgotten), "%s %s %d %lld", group,
+	    topic, (int)partition, (long long)committed_ms);
 	w->forgotten_count++;
 }
 
@@ -533,10 +534,34 @@ offsets_are_kept_and_expire(void **state)
 	group_expire_offsets(w->c, day + 999999);
 	assert_int_equal(w->forgotten_count, 0);
 	group_expire_offsets(w->c, day + 1000000);
-	/* The offset, then the group that has nothing left. */
-	assert_int_equal(w->forgotten_count, 2);
-	assert_string_equal(w->forgotten, "g - -1");
+	assert_int_equal(w->forgotten_count, 1);
+	assert_string_equal(w->forgotten, "g t 2 86400000");
+	assert_null(group_get_offset(w->c, wire_text("g"), "t", 2));
+}
+
+static void
+a_group_that_has_nothing_left_can_be_deleted_for_ten_minutes(void **state)
+{
+	struct world *w = *state;
+	struct mr_error err;
+	int64_t day = 86400000;
+
+	group_put_offset(w->c, "g", "t", 0, 1, -1, day, "", &err);
+	group_drop_offset(w->c, "g", "t", 0);
+	group_expire_offsets(w->c, day);
+	group_expire_offsets(w->c, day + GROUP_SPENT_MS - 1);
+	assert_string_equal(state_of(w), "Empty");
+	/* An offset meanwhile, and it begins anew. */
+	group_put_offset(w->c, "g", "t", 0, 1, -1, day, "", &err);
+	group_expire_offsets(w->c, day + GROUP_SPENT_MS);
+	group_drop_offset(w->c, "g", "t", 0);
+	group_expire_offsets(w->c, day + 300 + GROUP_SPENT_MS);
+	group_expire_offsets(w->c, day + 299 + 2 * GROUP_SPENT_MS);
+	assert_string_equal(state_of(w), "Empty");
+	assert_int_equal(group_may_delete(w->c, wire_text("g")), WIRE_NONE);
+	group_expire_offsets(w->c, day + 300 + 2 * GROUP_SPENT_MS);
 	assert_string_equal(state_of(w), "none");
+	assert_int_equal(w->forgotten_count, 0);
 }
 
 static void
@@ -552,14 +577,14 @@ offsets_of_a_group_outlive_its_members_by_the_retention(void **state)
 	/* Members read t, and nobody reads u. */
 	group_expire_offsets(w->c, 5000000);
 	assert_int_equal(w->forgotten_count, 1);
-	assert_string_equal(w->forgotten, "g u 0");
+	assert_string_equal(w->forgotten, "g u 0 1000");
 	leave(w, one, NULL);
 	leave(w, two, NULL);
 	group_expire_offsets(w->c, 6000000);
 	group_expire_offsets(w->c, 6999999);
 	assert_int_equal(w->forgotten_count, 1);
 	group_expire_offsets(w->c, 7000000);
-	assert_int_equal(w->forgotten_count, 3);
+	assert_int_equal(w->forgotten_count, 2);
 }
 
 static void
@@ -671,6 +696,8 @@ main(void)
 	    IN_A_WORLD(the_protocol_is_one_that_all_have),
 	    IN_A_WORLD(joins_that_can_not_be_are_refused),
 	    IN_A_WORLD(offsets_are_kept_and_expire),
+	    IN_A_WORLD(
+		a_group_that_has_nothing_left_can_be_deleted_for_ten_minutes),
 	    IN_A_WORLD(offsets_of_a_group_outlive_its_members_by_the_retention),
 	    IN_A_WORLD(only_what_nobody_reads_is_deleted),
 	    IN_A_WORLD(a_group_is_described_as_it_is),
