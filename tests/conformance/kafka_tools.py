@@ -19,10 +19,12 @@ LIBS = {"4": os.path.join(ROOT, "build/kafka/libs"),
         "3": os.path.join(ROOT, "build/kafka/libs-3")}
 TOOLS = "org.apache.kafka.tools."
 GROUPS = TOOLS + "consumer.group.ConsumerGroupCommand"
-LIMIT_S = 120
-# Its own 5 s begin before the tool has loaded what it connects with: on a busy
-# machine they are over before a first request is sent.
-PATIENT = ("--timeout", 60000)
+# Each is there for what never comes: on a busy machine, where starting Java and
+# joining a group take a minute, nothing else may reach it.
+LIMIT_S = 400
+PATIENCE_MS = 180000
+# The tool's own 5 s begin before it has loaded what it connects with.
+PATIENT = ("--timeout", PATIENCE_MS)
 
 # What differs between two brokers, and between two runs.
 CLEANED = (
@@ -174,7 +176,7 @@ def kafka_console_producer_and_consumer(broker):
                 "key.separator=:", text="a:1\nb:2\nc:3\n")
     taken = tool(broker, "consumer.ConsoleConsumer", "--topic",
                  "tools-console", "--from-beginning", "--max-messages", 3,
-                 "--timeout-ms", 30000, "--property", "print.key=true",
+                 "--timeout-ms", PATIENCE_MS, "--property", "print.key=true",
                  "--property", "print.offset=true", "--property",
                  "print.partition=true")
     return [sent, taken, kcat(broker, "-C", "-t", "tools-console", "-o",
@@ -192,7 +194,7 @@ def performance_of(broker, generation):
          "bootstrap.servers=127.0.0.1:%d" % broker.port, "acks=all",
          "compression.type=zstd"])
     taken = tool(broker, "ConsumerPerformance", "--topic", topic,
-                 "--messages", 5000, "--timeout", 30000,
+                 "--messages", 5000, "--timeout", PATIENCE_MS,
                  generation=generation)
     count = [line.split(",")[4].strip() for line in taken
              if re.match(r"\d{4}-", str(line))]
@@ -287,7 +289,7 @@ def groups_of(broker, generation, resets):
                                 ts_ms=NOW_MS - 4000 + 1000 * i))
     command = tool(broker, "consumer.ConsoleConsumer", "--topic", topic,
                    "--group", group, "--from-beginning", "--max-messages", 5,
-                   "--timeout-ms", 30000, generation=generation)
+                   "--timeout-ms", PATIENCE_MS, generation=generation)
 
     def ask(*arguments):
         return tool(broker, GROUPS, "--group", group, *PATIENT, *arguments,
