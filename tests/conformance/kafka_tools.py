@@ -15,8 +15,13 @@ import time
 import scenarios
 from scenarios import NOW_MS, ROOT, batch, make, produce, scenario
 
-LIBS = {"4": os.path.join(ROOT, "build/kafka/libs"),
-        "3": os.path.join(ROOT, "build/kafka/libs-3")}
+# What runs a class of either; its script knows of the archive of classes.
+JAVA = {
+    "4": [os.path.join(ROOT, "deploy/local/kafka"), "tool"],
+    "3": ["java", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+          "-Dlog4j2.configurationFile=" +
+          os.path.join(ROOT, "deploy/kafka/log4j2.xml"),
+          "-cp", os.path.join(ROOT, "build/kafka/libs-3/*")]}
 TOOLS = "org.apache.kafka.tools."
 GROUPS = TOOLS + "consumer.group.ConsumerGroupCommand"
 # Each is there for what never comes: on a busy machine, where starting Java and
@@ -81,11 +86,8 @@ def tool(broker, name, *arguments, text=None, generation="4",
     if not name.startswith("kafka."):
         name = name if name.startswith(TOOLS) else TOOLS + name
     return run(
-        ["java", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-         "-Dlog4j2.configurationFile=" +
-         os.path.join(ROOT, "deploy/kafka/log4j2.xml"),
-         "-cp", LIBS[generation] + "/*", name, option,
-         "127.0.0.1:%d" % broker.port] + [str(a) for a in arguments], text)
+        JAVA[generation] + [name, option, "127.0.0.1:%d" % broker.port] +
+        [str(a) for a in arguments], text)
 
 
 def kcat(broker, *arguments, text=None):
@@ -187,8 +189,7 @@ def performance_of(broker, generation):
     topic = "tools-performance-" + generation
     make(broker.connect(), topic, 2)
     sent = run(
-        ["java", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-         "-cp", LIBS[generation] + "/*", TOOLS + "ProducerPerformance",
+        JAVA[generation] + [TOOLS + "ProducerPerformance",
          "--topic", topic, "--num-records", "5000", "--record-size", "100",
          "--throughput", "-1", "--producer-props",
          "bootstrap.servers=127.0.0.1:%d" % broker.port, "acks=all",
@@ -345,8 +346,7 @@ def java_producers_transactions_are_refused_at_once(broker):
     make(broker.connect(), "tools-transaction")
     # Who asks again does so for ten minutes, which is more than LIMIT_S.
     status, said = run_as_is(
-        ["java", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-         "-cp", LIBS["4"] + "/*", TOOLS + "ProducerPerformance",
+        JAVA["4"] + [TOOLS + "ProducerPerformance",
          "--topic", "tools-transaction",
          "--num-records", "10", "--record-size", "10", "--throughput", "-1",
          "--transactional-id", "t", "--transaction-duration-ms", "1000",
