@@ -453,7 +453,8 @@ alerts_apply(struct stream *s, const struct stream_record *record,
 
 	if (record->input == INPUT_LOGS)
 		return (apply_line(s, record, err));
-	if (metric_event_decode(record->value, record->value_size, &event,
+	if (event_check_type(record->type, METRIC_EVENT_TYPE, err) != 0 ||
+	    metric_event_decode(record->value, record->value_size, &event,
 		err) != 0)
 		return (-1);
 	return (apply(s, record,

@@ -189,8 +189,9 @@ analytics_apply(struct stream *s, const struct stream_record *record,
 	int64_t start_ms;
 	int late;
 
-	if (user_event_decode(record->value, record->value_size, &event, err) !=
-	    0)
+	if (event_check_type(record->type, USER_EVENT_TYPE, err) != 0 ||
+	    user_event_decode(record->value, record->value_size, &event, err) !=
+		0)
 		return (-1);
 	/* One that is far ahead would make all that follow late. */
 	if (record->ts_ms != -1 &&

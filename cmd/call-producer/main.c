@@ -68,7 +68,7 @@ calls_made(const void *state)
 
 static const struct producer_source source = {
     .topic = CALLS_TOPIC,
-    .type = "call.ended",
+    .type = CALL_EVENT_TYPE,
     .load = calls_load,
     .save = calls_save,
     .step = calls_step,

@@ -81,8 +81,9 @@ calls_apply(struct stream *s, const struct stream_record *record,
 	struct store_value partition = store_i64(record->partition), duration;
 	struct call_event call;
 
-	if (call_event_decode(record->value, record->value_size, &call, err) !=
-	    0)
+	if (event_check_type(record->type, CALL_EVENT_TYPE, err) != 0 ||
+	    call_event_decode(record->value, record->value_size, &call, err) !=
+		0)
 		return (-1);
 	duration = store_i64(call.duration_ms);
 	if (store_run(st, err, sql_total, partition, duration) == -1 ||

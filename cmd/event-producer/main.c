@@ -68,7 +68,7 @@ events_made(const void *state)
 
 static const struct producer_source source = {
     .topic = EVENTS_TOPIC,
-    .type = "user.acted",
+    .type = USER_EVENT_TYPE,
     .load = events_load,
     .save = events_save,
     .step = events_step,

@@ -115,7 +115,7 @@ samples_made(const void *state)
 
 static const struct producer_source source = {
     .topic = METRICS_TOPIC,
-    .type = "metric.sampled",
+    .type = METRIC_EVENT_TYPE,
     .load = samples_load,
     .save = samples_save,
     .step = samples_step,

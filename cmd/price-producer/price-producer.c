@@ -61,7 +61,7 @@ prices_made(const void *state)
 
 static const struct producer_source source = {
     .topic = PRICES_TOPIC,
-    .type = "price.changed",
+    .type = PRICE_EVENT_TYPE,
     .load = prices_load,
     .save = prices_save,
     .step = prices_step,

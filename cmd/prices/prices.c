@@ -55,7 +55,8 @@ prices_apply(struct stream *s, const struct stream_record *record,
 	struct store_value symbol, price, ts;
 	int64_t seq;
 
-	if (price_event_decode(record->value, record->value_size, &event,
+	if (event_check_type(record->type, PRICE_EVENT_TYPE, err) != 0 ||
+	    price_event_decode(record->value, record->value_size, &event,
 		err) != 0)
 		return (-1);
 	symbol = store_text(event.symbol);

@@ -96,7 +96,8 @@ rollups_apply(struct stream *s, const struct stream_record *record,
 	struct metric_event event;
 	int64_t late_ms, id, hour_ms;
 
-	if (metric_event_decode(record->value, record->value_size, &event,
+	if (event_check_type(record->type, METRIC_EVENT_TYPE, err) != 0 ||
+	    metric_event_decode(record->value, record->value_size, &event,
 		err) != 0)
 		return (-1);
 	/* One that is far ahead would make all that follow late. */

@@ -612,6 +612,16 @@ find_type(const char *type, const char *const *types, int count,
 }
 
 int
+event_check_type(const char *type, const char *only, struct mr_error *err)
+{
+
+	if (type == NULL || strcmp(type, only) == 0)
+		return (0);
+	return (mr_error_set(err, MR_REJECT,
+	    "ce_type: must be %s, is \"%.64s\"", only, type));
+}
+
+int
 order_event_decode(const char *type, const void *value, size_t size,
     struct order_event *event, struct mr_error *err)
 {

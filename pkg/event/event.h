@@ -216,6 +216,19 @@ int user_event_decode(const void *value, size_t size, struct user_event *event,
 int metric_event_decode(const void *value, size_t size,
     struct metric_event *event, struct mr_error *err);
 
+/* ce_type on the topics that have records of one type. */
+#define PRICE_EVENT_TYPE "price.changed"
+#define CALL_EVENT_TYPE "call.ended"
+#define USER_EVENT_TYPE "user.acted"
+#define METRIC_EVENT_TYPE "metric.sampled"
+
+/*
+ * event_check_type -- is ${type}, a record's ce_type, the ${only} one that its
+ * topic has?  A record without (NULL) is taken for one: programs that aren't
+ * Millrace's needn't send headers.  0, or -1 REJECT.
+ */
+int event_check_type(const char *type, const char *only, struct mr_error *err);
+
 /*
  * Field rules shared with request bodies: 0, or -1 REJECT with a message
  * that starts with what is wrong ("must be ...").

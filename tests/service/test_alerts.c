@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "one_type.h"
 #include "testing/testing.h"
 
 int alerts_main(int argc, char **argv);
@@ -542,6 +543,36 @@ silence_resolves_and_then_forgets(void **state)
 	testing_close(t);
 }
 
+/* A step that ends with an hour is that hour's. */
+static void
+numbers_before_are_kept_and_forgotten(void **state)
+{
+	const char *const flags[] = {rules_flag, "--keep=1h", NULL};
+	struct testing *t;
+
+	(void)state;
+	write_rules("{\"rules\":["
+		    "{\"name\":\"odd\",\"kind\":\"zscore\"},"
+		    "{\"name\":\"season\",\"kind\":\"seasonal\"}]}");
+	t = testing_open(&alerts, flags);
+	feed_metric(t, "h1", "cpu", "5", 3541000);
+	feed_metric(t, "h1", "cpu", "5", 3601000);
+	feed_metric(t, "h2", "cpu", "5", 3700000);
+	assert_string_equal(
+	    testing_text(t,
+		"SELECT group_concat(hour || ':' || count) FROM seasons"),
+	    "8:1,9:1");
+	assert_int_equal(testing_number(t, "SELECT count(*) FROM history"), 2);
+	feed_metric(t, "h2", "cpu", "5", 10800000);
+	assert_string_equal(testing_text(t,
+				"SELECT group_concat(DISTINCT subject)"
+				" FROM series"),
+	    "h2");
+	assert_int_equal(testing_number(t, "SELECT count(*) FROM history"), 0);
+	assert_int_equal(testing_number(t, "SELECT count(*) FROM seasons"), 0);
+	testing_close(t);
+}
+
 static void
 a_rule_that_changes_begins_anew(void **state)
 {
@@ -706,6 +737,17 @@ planted_anomalies_are_found(void **state)
 	testing_close(t);
 }
 
+static void
+other_types_are_refused(void **state)
+{
+
+	(void)state;
+	expect_one_type(testing_open(&alerts, NULL), "system-metrics",
+	    "metric.sampled",
+	    "{\"host\":\"h\",\"metric\":\"cpu\",\"value\":1,\"ts_ms\":1800000000000}",
+	    "SELECT sum(records) FROM progress", "alerts.dead-letter");
+}
+
 int
 main(void)
 {
@@ -719,9 +761,11 @@ main(void)
 	    cmocka_unit_test(each_transition_comes_once_wherever_it_dies),
 	    cmocka_unit_test(each_kind_judges_by_its_bound),
 	    cmocka_unit_test(silence_resolves_and_then_forgets),
+	    cmocka_unit_test(numbers_before_are_kept_and_forgotten),
 	    cmocka_unit_test(a_rule_that_changes_begins_anew),
 	    cmocka_unit_test(alerts_are_found_and_acknowledged),
 	    cmocka_unit_test(planted_anomalies_are_found),
+	    cmocka_unit_test(other_types_are_refused),
 	};
 
 	return (

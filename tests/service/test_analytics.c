@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "one_type.h"
 #include "testing/testing.h"
 
 int analytics_main(int argc, char **argv);
@@ -203,6 +204,17 @@ the_oldest_go(void **state)
 	testing_close(t);
 }
 
+static void
+other_types_are_refused(void **state)
+{
+
+	(void)state;
+	expect_one_type(testing_open(&analytics, NULL), "user-events",
+	    "user.acted",
+	    "{\"event_id\":\"1\",\"user_id\":\"u\",\"event\":\"click\",\"page\":\"/\",\"ts_ms\":1800000000000}",
+	    "SELECT sum(events) FROM progress", "analytics.dead-letter");
+}
+
 int
 main(void)
 {
@@ -211,6 +223,7 @@ main(void)
 	    cmocka_unit_test(sessions_join_in_any_order),
 	    cmocka_unit_test(urls_answer_with_windows),
 	    cmocka_unit_test(the_oldest_go),
+	    cmocka_unit_test(other_types_are_refused),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "one_type.h"
 #include "testing/testing.h"
 
 int calls_main(int argc, char **argv);
@@ -339,6 +340,16 @@ test_long_calls_are_lines_once(void **state)
 	testing_close(t);
 }
 
+static void
+test_other_types_are_refused(void **state)
+{
+
+	(void)state;
+	expect_one_type(testing_open(&calls, NULL), "calls", "call.ended",
+	    "{\"call_id\":\"1\",\"caller\":\"a\",\"callee\":\"b\",\"started_ms\":1800000000000,\"duration_s\":1}",
+	    "SELECT sum(calls) FROM call_totals", "calls.dead-letter");
+}
+
 int
 main(void)
 {
@@ -354,6 +365,7 @@ main(void)
 	    cmocka_unit_test(test_a_truncated_file_goes_on),
 	    cmocka_unit_test(test_what_cannot_be_written_is_tried_again),
 	    cmocka_unit_test(test_long_calls_are_lines_once),
+	    cmocka_unit_test(test_other_types_are_refused),
 	};
 
 	return (cmocka_run_group_tests(tests, make_folder, remove_folder));

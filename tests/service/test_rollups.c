@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "one_type.h"
 #include "testing/testing.h"
 
 int rollups_main(int argc, char **argv);
@@ -226,6 +227,17 @@ a_series_is_forgotten_with_its_last_hour(void **state)
 	testing_close(t);
 }
 
+static void
+other_types_are_refused(void **state)
+{
+
+	(void)state;
+	expect_one_type(testing_open(&rollups, NULL), "system-metrics",
+	    "metric.sampled",
+	    "{\"host\":\"h\",\"metric\":\"cpu\",\"value\":1,\"ts_ms\":1800000000000}",
+	    "SELECT sum(samples) FROM progress", "rollups.dead-letter");
+}
+
 int
 main(void)
 {
@@ -235,6 +247,7 @@ main(void)
 	    cmocka_unit_test(ranges_and_steps_are_what_was_asked_for),
 	    cmocka_unit_test(each_level_is_kept_for_its_time),
 	    cmocka_unit_test(a_series_is_forgotten_with_its_last_hour),
+	    cmocka_unit_test(other_types_are_refused),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
