@@ -10,8 +10,13 @@ import threading
 import time
 
 import clients
+import load
+import recovery
+import verify
+from faults import more_orders, work_of
+from kafka_wire import ClusterKafka
 from scenario import scenario
-from system import ROOT, Failure, expect, free_port
+from system import ROOT, Failure, System, expect, free_port
 
 ORDERING = ("orders", "inventory", "notifications")
 ITEMS = ("Headphones", "Laptop", "Phone")
@@ -69,6 +74,27 @@ class Local:
             return clients.web(self.port, "GET", path).json()["status"] == \
                 "CONFIRMED"
         self.wait_for("an order is decided", confirmed)
+        return answer.json()
+
+
+class Attached(System):
+    """The services that ctl runs, and three brokers, for load and checker.
+
+    What it is asked to start and to stop are further processes."""
+
+    def __init__(self, settings, local, ports):
+        super().__init__(settings)
+        self.data = local.env["MILLRACE_DATA"]
+        self.run = local.env["MILLRACE_RUN"]
+        self.kafka_ports = ports
+        self.brokers = addresses_of(ports)
+
+    def kafka(self):
+        return ClusterKafka(self.kafka_ports)
+
+
+def addresses_of(ports):
+    return ",".join("127.0.0.1:%d" % port for port in ports)
 
 
 def replicas(address):
@@ -89,24 +115,93 @@ def replicas(address):
     return found
 
 
+def whole(addresses):
+    """Every replica of every partition is in sync."""
+    found = replicas(addresses)
+    return found and all(in_sync == {"1", "2", "3"}
+                         for _, _, in_sync in found.values())
+
+
+class Brokers:
+    """Those of a cluster, under runit: what happens to one of them, and when
+    its cause is over."""
+
+    def __init__(self, local, system):
+        self.local = local
+        self.system = system
+        self.names = ("kafka", "kafka-2", "kafka-3")
+
+    def wait_whole(self):
+        self.local.wait_for("all replicas are in sync", lambda: whole(
+            self.system.brokers), 60)
+
+    def pid(self, number):
+        return self.local.pid(self.names[number - 1])
+
+    def controller(self):
+        kafka = self.system.kafka()
+        try:
+            return kafka.controller()
+        finally:
+            kafka.close()
+
+    def kill(self, number):
+        """runit starts it again."""
+        os.kill(self.pid(number), signal.SIGKILL)
+        return time.monotonic()
+
+    def pause(self, number, seconds):
+        """Stopped for longer than its session, which is 6 s, and woken."""
+        pid = self.pid(number)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            # How long it doesn't answer is what is tested.
+            time.sleep(seconds)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        return time.monotonic()
+
+    def restart(self, number):
+        """It is told to stop, and gives its partitions away before."""
+        before = self.pid(number)
+        os.kill(before, signal.SIGTERM)
+        self.local.wait_for("broker %d stops" % number, lambda:
+                            not os.path.exists("/proc/%d" % before))
+        return time.monotonic()
+
+    def move_leaders(self):
+        """Back to where they were first: those that followed who died."""
+        kafka = self.system.kafka()
+        try:
+            moved = sum(kafka.elect_preferred(topic, range(3)) for topic in (
+                "order-events", "inventory-events"))
+        finally:
+            kafka.close()
+        return time.monotonic(), moved
+
+
 @scenario(kind=None, small=False, about_broker="kafka")
 def three_brokers(context):
-    """A cluster of three, a replica of everything on each: with one killed
-    orders are decided, and it comes back.  Another Millrace uses the cluster
-    by its addresses alone, and starts no broker."""
+    """A cluster of three, a replica of everything on each, under load: with
+    one killed, the controller killed, leaders moved and one paused, orders go
+    on within 15 s, and nothing is lost or done twice; with --long, restarted
+    one after the other.  Another Millrace uses the cluster by its addresses
+    alone, and starts no broker."""
     base = tempfile.mkdtemp(prefix="millrace-cluster-")
     os.chmod(base, 0o755)
     ports = set()
     first = next(p for p in iter(lambda: free_port(ports), None)
                  if p % 3 == 0 and p < 31000)
+    brokers = [first + n for n in range(3)]
     local = Local(context.settings, os.path.join(base, "a"), ports,
                   KAFKA_PORT=str(first),
                   KAFKA_CONTROLLER_PORT=str(first + 3))
     others = Local(context.settings, os.path.join(base, "b"), ports)
+    context.system, context.ledger = None, load.Ledger()
     try:
         began = time.monotonic()
         said = local.ctl("kafka", BROKERS="3")
-        addresses = ",".join("127.0.0.1:%d" % (first + n) for n in range(3))
+        addresses = addresses_of(brokers)
         expect("Kafka    " + addresses in said, "ctl kafka: %s", said)
         context.say("ready after %.1f s" % (time.monotonic() - began))
         refused = local.ctl("kafka", BROKERS="1", status=1)
@@ -115,18 +210,21 @@ def three_brokers(context):
         local.ctl("up", ",".join(ORDERING), BROKER="kafka",
                   MILLRACE_PROPERTY="client.rack=rack-2")
         for item in ITEMS:
-            local.order(item)
+            context.ledger.add(local.order(item))
         of_topics = replicas(addresses)
         expect({topic for topic, _ in of_topics} >= {
             "order-events", "inventory-events", "__consumer_offsets"} and
             all(on == {"1", "2", "3"} for _, on, _ in of_topics.values()),
             "replicas: %r", of_topics)
-        one_killed(context, local, addresses)
+        context.system = Attached(context.settings, local, brokers)
+        brokers_fail(context, Brokers(local, context.system))
         others.ctl("up", "prices", MILLRACE_BROKERS=addresses)
         status = others.ctl("status")
         expect("Kafka: %s (not run here)" % addresses in status and
                not re.search("^kafka", status, re.M), "status: %s", status)
     finally:
+        if context.system is not None:
+            context.system.close()
         other = threading.Thread(target=others.ctl, args=("stop",))
         other.start()
         local.ctl("stop")
@@ -135,20 +233,38 @@ def three_brokers(context):
             shutil.rmtree(base, ignore_errors=True)
 
 
-def one_killed(context, local, addresses):
-    memory = sum(resident_mib(local.pid(i)) for i in
-                 ("kafka", "kafka-2", "kafka-3"))
+def brokers_fail(context, brokers):
+    system = context.system
+    memory = sum(resident_mib(brokers.pid(n)) for n in (1, 2, 3))
     context.say("%d MiB of memory" % memory)
     expect(memory < 1200, "three brokers take %d MiB", memory)
-    os.kill(local.pid("kafka-2"), signal.SIGKILL)
-    began = time.monotonic()
-    for item in ITEMS:
-        local.order(item)
-    context.say("three orders %.1f s after one was killed" % (
-        time.monotonic() - began))
-    local.wait_for("its replicas are in sync again", lambda: all(
-        in_sync == {"1", "2", "3"} for _, _, in_sync in
-        replicas(addresses).values()), 60)
+    for item in load.ITEMS:
+        load.restock(system, context.ledger, item, 10 ** 6)
+    with work_of(context, clients_count=2, pause_s=0.05, seconds=120) as work:
+        more_orders(context, work, 20)
+        recovery.measure(context, "a broker killed", brokers.kill(2))
+        brokers.wait_whole()
+        recovery.measure(context, "the controller killed",
+                         brokers.kill(brokers.controller()))
+        brokers.wait_whole()
+        since, moved = brokers.move_leaders()
+        expect(moved > 0, "no leader moved")
+        recovery.measure(context, "%d leaders moved" % moved, since)
+        recovery.measure(context, "one paused for 8 s", brokers.pause(3, 8))
+        if context.options.long:
+            rolling_restart(context, brokers)
+    brokers.wait_whole()
+    verify.settle(system, ORDERING)
+    repeats = verify.check_orders_alone(system, context.ledger)
+    context.say("%d orders, %d repeats dropped" % (
+        len(context.ledger.orders), repeats))
+
+
+def rolling_restart(context, brokers):
+    for number in (1, 2, 3):
+        brokers.wait_whole()
+        recovery.measure(context, "broker %d restarted" % number,
+                         brokers.restart(number))
 
 
 def resident_mib(pid):

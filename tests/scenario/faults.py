@@ -4,13 +4,15 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import time
 
 import load
 import poison
+import recovery
 import verify
 from scenario import scenario
-from system import SERVICES, expect
+from system import SERVICES, Failure, expect
 
 
 def work_of(context, **how):
@@ -398,3 +400,101 @@ def older_copy_of_orders(context):
     context.say("%d orders from before, %d of the lost part, %d after" % (
         len(old), len(lost), len(context.ledger.orders) - len(old) -
         len(lost)))
+
+
+def group_lag(system, group, topic):
+    """By what the group has told Kafka, as tools for lag see it."""
+    kafka = system.kafka()
+    try:
+        return sum(end - max(offset, 0) for end, (offset, _) in zip(
+            kafka.ends(topic), kafka.group_offsets(group, topic)))
+    finally:
+        kafka.close()
+
+
+@scenario(about_broker=True, small=False)
+def scaled_under_load(context):
+    """1 to 3 to 2 instances while orders flow: what one keeps isn't taken from
+    it for a moment, and lag is seen to rise and fall."""
+    system = context.system
+    names = ["notifications", "notifications-2", "notifications-3"]
+    with work_of(context) as work:
+        system.stop("notifications")
+        system.wait_for("there is lag", lambda: group_lag(
+            system, "notifications", "inventory-events") > 60)
+        system.start("notifications")
+        system.wait_for("the lag is gone", lambda: group_lag(
+            system, "notifications", "inventory-events") < 30)
+        system.start_all(names[1:])
+        shared(system, names)
+        more_orders(context, work, 30)
+        expect(revoked(system, "notifications") == 2,
+               "of three partitions %d were taken from the first",
+               revoked(system, "notifications"))
+        system.stop("notifications-3")
+        shared(system, names[:2])
+        more_orders(context, work, 30)
+        expect([revoked(system, n) for n in names[:2]] == [2, 0],
+               "a partition was taken from who stays")
+        lags = [system.metric(n, "millrace_consumer_lag_records")
+                for n in names[:2]]
+        expect(sum(lags) < 1000, "lags: %r", lags)
+    adds_up(context)
+    system.stop("notifications-2")
+
+
+def shared(system, names):
+    """Each has one of the three partitions, or as fair a share of them."""
+    def fairly():
+        has = [len(assigned(system, n, system.starts_at[n])) for n in names]
+        return sum(has) == 3 and max(has) - min(has) <= 1
+    system.wait_for("partitions are shared by %d" % len(names), fairly, 40)
+
+
+def revoked(system, name):
+    return len(re.findall('msg="partition (?:revoked|lost)"', system.log(
+        name, system.starts_at[name])))
+
+
+STRANGER = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                        "stranger.py")
+OPEN_MS = 4000
+
+
+def stranger(context, how):
+    """Its process, once its transaction is written."""
+    child = subprocess.Popen(
+        [STRANGER, context.system.brokers, "order-events", "3", "100",
+         str(OPEN_MS), how], stdout=subprocess.PIPE, text=True)
+    said = child.stdout.readline()
+    if said != "open\n":
+        child.kill()
+        raise Failure("a stranger says %r, status %d" % (said, child.wait()))
+    return child
+
+
+@scenario(about_broker="kafka", small=False)
+def strangers_transactions(context):
+    """Transactions of strangers on order-events: what they abort is never
+    applied, and one that hangs holds orders up until it times out."""
+    system = context.system
+    with work_of(context) as work:
+        child = stranger(context, "abort")
+        with child:
+            expect(child.wait(60 * system.settings.patience) == 0,
+                   "it ended with %d", child.returncode)
+        recovery.measure(context, "300 records aborted", time.monotonic())
+        child = stranger(context, "hang")
+        try:
+            began = time.monotonic()
+            more_orders(context, work, 20)
+            seconds = recovery.measure(
+                context, "a transaction of %d s hung" % (OPEN_MS // 1000),
+                began + OPEN_MS / 1000)
+            expect(seconds > -OPEN_MS / 2000,
+                   "it held nothing up: %.1f s before its end", -seconds)
+        finally:
+            child.kill()
+            child.wait()
+            child.stdout.close()
+    adds_up(context)

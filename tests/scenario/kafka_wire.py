@@ -2,8 +2,8 @@
 
 Producing any bytes at all, reading topics whole, the ends of partitions,
 committing for a group, and making, widening, emptying and deleting topics,
-each over a connection of its own to a single broker.  Independent of
-librdkafka, so that what the services sent is read with other eyes.
+each over a connection of its own to a single broker, or to the leaders in
+a cluster.  Independent of librdkafka, so that what the services sent is read with other eyes.
 """
 
 import collections
@@ -14,12 +14,13 @@ import time
 PRODUCE, FETCH, LIST_OFFSETS, METADATA = 0, 1, 2, 3
 OFFSET_COMMIT, OFFSET_FETCH = 8, 9
 CREATE_TOPICS, DELETE_TOPICS, DELETE_RECORDS, CREATE_PARTITIONS = 19, 20, 21, 37
-CREATE_ACLS = 30
+CREATE_ACLS, ELECT_LEADERS, DESCRIBE_QUORUM = 30, 43, 55
 # Of access control lists: kinds of resources, and operations.
 TOPIC, GROUP, CLUSTER = 2, 3, 4
 READ, WRITE, CREATE, DESCRIBE = 3, 4, 5, 8
 EARLIEST, LATEST = -2, -1
 UNKNOWN_TOPIC = 3
+ELECTION_NOT_NEEDED = 84
 RETRIABLE = (3, 5, 6, 7, 8, 9, 13, 14, 15, 16)
 
 Record = collections.namedtuple(
@@ -377,3 +378,91 @@ class Kafka:
         r.take("i"), r.take("i"), r.string(), r.take("i"), r.take("i")
         r.take("q")
         _expect_taken(r, "records of %s/%d" % (topic, partition))
+
+
+class ClusterKafka(Kafka):
+    """The same of a cluster: each partition is asked for where it is led."""
+
+    def __init__(self, ports, timeout=20):
+        """ports: those of the brokers 1, 2, ..."""
+        super().__init__(ports[0], timeout)
+        self.ports = ports
+        self.nodes = {n + 1: Kafka(p, timeout) for n, p in enumerate(ports)}
+
+    def close(self):
+        super().close()
+        for node in self.nodes.values():
+            node.close()
+
+    def _ask(self, api, version, body):
+        """Any of them that answers."""
+        for _ in self.ports[1:]:
+            try:
+                return super()._ask(api, version, body)
+            except OSError:
+                super().close()
+                at = self.ports.index(self.port) + 1
+                self.port = self.ports[at % len(self.ports)]
+        return super()._ask(api, version, body)
+
+    def leaders(self, topic):
+        """{partition: the number of its leader, or -1}."""
+        r = self._ask(METADATA, 1, struct.pack(">i", 1) + _string(topic))
+        for _ in range(r.take("i")):
+            r.take("i"), r.string(), r.take("i"), r.string()
+        r.take("i")
+        found = {}
+        for _ in range(r.take("i")):
+            r.take("h"), r.string(), r.take("b")
+            for _ in range(r.take("i")):
+                r.take("h")
+                partition, leader = r.take("i"), r.take("i")
+                for _ in range(2):  # replicas, and those in sync
+                    for _ in range(r.take("i")):
+                        r.take("i")
+                found[partition] = leader
+        return found
+
+    def _leader(self, topic, partition):
+        leader = self.leaders(topic).get(partition, -1)
+        if leader not in self.nodes:
+            raise KafkaError("%s/%d has no leader" % (topic, partition), 5)
+        return self.nodes[leader]
+
+    def offset(self, topic, partition, when=LATEST):
+        return self._leader(topic, partition).offset(topic, partition, when)
+
+    def fetch(self, topic, partition, offset):
+        return self._leader(topic, partition).fetch(topic, partition, offset)
+
+    def controller(self):
+        """The number of the broker that leads the metadata's quorum."""
+        # Flexible: counts are one more, and tags, of which there are none,
+        # end the header and each structure.
+        r = self._ask(DESCRIBE_QUORUM, 0, b"\0\2\x13__cluster_metadata"
+                      b"\2" + struct.pack(">i", 0) + b"\0\0\0")
+        r.take("b")
+        _expect_taken(r, "asking for the controller")
+        r.raw(1 + 1 + 18 + 1 + 4)
+        _expect_taken(r, "asking for the controller")
+        return r.take("i")
+
+    def elect_preferred(self, topic, partitions):
+        """Lead them by their first replicas; how many moved."""
+        r = self._ask(ELECT_LEADERS, 1, struct.pack(">bi", 0, 1) +
+                      _string(topic) + struct.pack(
+                          ">i%dii" % len(partitions), len(partitions),
+                          *partitions, 20000))
+        r.take("i")
+        _expect_taken(r, "electing leaders")
+        moved = 0
+        for _ in range(r.take("i")):
+            r.string()
+            for _ in range(r.take("i")):
+                partition, code = r.take("i"), r.take("h")
+                r.string()
+                if code not in (0, ELECTION_NOT_NEEDED):
+                    raise KafkaError("electing a leader of %s/%d: error %d" %
+                                     (topic, partition, code), code)
+                moved += code == 0
+        return moved

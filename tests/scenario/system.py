@@ -123,6 +123,7 @@ class System:
         self.kafka_port = free_port(ports)
         self.controller_port = free_port(ports)
         self.kafka_metrics_port = free_port(ports)
+        self.brokers = "127.0.0.1:%d" % self.kafka_port  # for clients
         self.web_port = free_port(ports)
         self.kafka_data = os.path.join(self.base, "kafka-data")
         self.kafka_settings = {}  # for its environment
@@ -287,15 +288,16 @@ class System:
 
     def start(self, instance, flags=(), failpoint=None, failpoints=False,
               brokers=None, db=None, session_ms=None, bin_dir=None,
-              extra_env=None):
+              extra_env=None, within=()):
         """Start an instance; its arguments hold for restarts after an
-        unexpected end, except for the failpoint."""
+        unexpected end, except for the failpoint.  within: a command that
+        becomes its arguments, in surroundings of its own making."""
         bin_from = bin_dir or (self.settings.failpoints_bin if failpoints
                                else self.settings.bin)
         session_ms = session_ms or int(3000 * self.settings.slow)
-        argv = [
+        argv = list(within) + [
             os.path.join(bin_from, program_of(instance)),
-            "--brokers", brokers or "127.0.0.1:%d" % self.kafka_port,
+            "--brokers", brokers or self.brokers,
             "--db", db or self.db_of(instance),
             "--fcgi", "unix:" + self.socket_of(instance),
             "--instance", instance, "--log-records-per-second", "5",
@@ -316,7 +318,8 @@ class System:
                    "%s runs already", instance)
             self.starts[instance] = dict(
                 flags=flags, failpoints=failpoints, brokers=brokers, db=db,
-                session_ms=session_ms, bin_dir=bin_dir, extra_env=extra_env)
+                session_ms=session_ms, bin_dir=bin_dir, extra_env=extra_env,
+                within=within)
             self.failpoints[instance] = failpoint
             self.starts_at[instance] = self.log_size(instance)
             self.services[instance] = Process(argv, self.log_of(instance),
