@@ -1,9 +1,9 @@
 /*
  * server -- threads that take FastCGI requests one at a time.
  *
- * Each thread is named "http-N", is owned by the server, and does this:
- * accept a connection, let libfcgi read a request from it, answer, close
- * (or go on, if the front keeps connections).
+ * Each thread is named "http-N", is owned by the server, and does this, when
+ * it is its turn (pool.h): accept a connection, let libfcgi read a request
+ * from it, answer, close (or go on, if the front keeps connections).
  *
  * What one connection's request needs is a visit.  A thread has one, and uses
  * it for one connection after another.  When a handler defers its answer, the
@@ -24,6 +24,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -36,6 +37,7 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/log.h"
+#include "web/pool.h"
 #include "web/web_internal.h"
 
 #include <jansson.h>
@@ -63,6 +65,7 @@ struct visit {
 
 struct web_server {
 	struct web_table table;
+	struct web_pool pool;
 	int listen_fd; /* -1: none */
 	int stop_fd; /* readable once it stops */
 	dev_t dev;
@@ -437,11 +440,15 @@ serve(void *arg)
 	struct web_worker *worker = arg;
 	struct web_server *server = worker->server;
 	struct visit *v = visit_take(server);
+	int64_t place = worker - server->workers;
 	int fd;
 
+	web_pool_join(&server->pool);
 	while ((fd = take_connection(server)) != -1) {
+		web_pool_away(&server->pool, place);
 		if (serve_connection(v, &worker->reader, fd) == -1)
 			v = visit_take(server);
+		web_pool_back(&server->pool, place);
 	}
 	web_reader_close(&worker->reader);
 	visit_give_back(v);
@@ -451,6 +458,18 @@ serve(void *arg)
 		pthread_cond_signal(&server->ended);
 	pthread_mutex_unlock(&server->lock);
 	return (NULL);
+}
+
+/* How many processors this process may use. */
+static int64_t
+processors(void)
+{
+	cpu_set_t set;
+
+	/* It fails where there are more than the set can name. */
+	if (sched_getaffinity(0, sizeof(set), &set) == -1)
+		return (CPU_SETSIZE);
+	return (CPU_COUNT(&set));
 }
 
 /* Start the threads, with every signal blocked: those are for others. */
@@ -543,6 +562,9 @@ web_start(const struct web_conf *conf, struct mr_error *err)
 	if ((server->listen_fd = web_listen(conf->listen, &server->dev,
 		 &server->ino, err)) == -1)
 		goto fail;
+	if (web_pool_init(&server->pool, conf->threads, processors(),
+		server->listen_fd, server->stop_fd, err) == -1)
+		goto fail;
 	if (start_threads(server, err) == -1)
 		goto fail;
 	return (server);
@@ -600,6 +622,7 @@ web_stop(struct web_server *server, int64_t drain_ms)
 	pthread_cond_destroy(&server->returned);
 	pthread_cond_destroy(&server->ended);
 	pthread_mutex_destroy(&server->lock);
+	web_pool_done(&server->pool);
 	free(server->workers);
 	free(server);
 	return (0);
