@@ -92,17 +92,20 @@ class Shop:
     def photograph(self):
         """Once nothing moves any more; nothing else happens in that
         millisecond."""
+        # A rejected order that is cancelled holds nothing to be released.
         def still():
-            now = self.look()
-            total = self.system.value("orders", "SELECT count(*) FROM outbox")
-            return now if "PENDING" not in now[0].values() and not total and \
+            orders, _ = self.look()
+            if "PENDING" not in orders.values() and not self.system.value(
+                    "orders", "SELECT count(*) FROM outbox") and \
                 self.system.value("inventory", "SELECT count(*) FROM"
-                                  " reservations") == len(now[0]) and \
+                                  " reservations") == len(orders) and \
                 self.system.value(
                     "inventory", "SELECT count(*) FROM reservations WHERE"
                     " status = 'released'") == sum(
-                        s == "CANCELLED" for s in now[0].values()) else None
-        # A rejected order that is cancelled holds nothing to be released.
+                        s == "CANCELLED" for s in orders.values()):
+                # Again: what was seen before that may have moved meanwhile.
+                return self.look()
+            return None
         orders, stock = self.system.wait_for("all is decided", still,
                                              every=0.01)
         at = int(time.time() * 1000)
