@@ -371,6 +371,8 @@ run_round(struct worker_job *job, void *arg)
 	size_t i;
 
 	(void)arg;
+	for (i = 0; i < round->count && round->count > 1; i++)
+		plog_sync_start(round->items[i].sync);
 	for (i = 0; i < round->count; i++)
 		if (plog_sync_run(round->items[i].sync, &job->err) == -1)
 			break;

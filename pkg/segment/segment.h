@@ -184,6 +184,12 @@ struct plog_sync;
 /* plog_sync_begin -- what is to be flushed now; NULL: nothing is. */
 struct plog_sync *plog_sync_begin(struct plog *log);
 /*
+ * plog_sync_start -- have the disk begin, and wait for nothing.  A hint, for
+ * several logs that are flushed one after another: their writes overlap, and
+ * share the file system's commits.  Any thread.
+ */
+void plog_sync_start(struct plog_sync *sync);
+/*
  * plog_sync_run -- flush it (fdatasync); now and then also write a checkpoint.
  * Any thread; waits for the disk; touches nothing that the loop's calls use.
  * 0, or -1 FATAL: nobody knows what is on disk, so end the process.

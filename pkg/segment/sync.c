@@ -1,5 +1,6 @@
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -59,6 +60,16 @@ plog_sync_begin(struct plog *log)
 	sync->log = log;
 	sync->under_way = 1;
 	return (sync);
+}
+
+void
+plog_sync_start(struct plog_sync *sync)
+{
+	int i;
+
+	for (i = 0; i < sync->count; i++)
+		(void)sync_file_range(sync->segments[i]->fd, 0, 0,
+		    SYNC_FILE_RANGE_WRITE);
 }
 
 int

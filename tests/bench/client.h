@@ -75,21 +75,22 @@ client_make_topic(rd_kafka_t *rk, const char *name, int partitions)
 }
 
 /* Where a partition ends.  It takes a moment until a topic that was just made
- * has its leader. */
+ * has its leader, and a broker that flushes each record may take seconds. */
 static inline int64_t
 client_end(rd_kafka_t *rk, const char *topic, int32_t partition)
 {
+	rd_kafka_resp_err_t error;
 	int64_t low, high;
 	int tries;
 
-	for (tries = 0; rd_kafka_query_watermark_offsets(rk, topic, partition,
-			    &low, &high, 1000) != RD_KAFKA_RESP_ERR_NO_ERROR;
-	     tries++) {
-		if (tries == 600)
-			die(topic, "no watermarks");
+	for (tries = 0; tries < 1000; tries++) {
+		error = rd_kafka_query_watermark_offsets(rk, topic, partition,
+		    &low, &high, 20000);
+		if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
+			return (high);
 		usleep(100000);
 	}
-	return (high);
+	die(topic, rd_kafka_err2str(error));
 }
 
 /* Have a consumer read a topic's first partitions from an offset. */

@@ -15,25 +15,28 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
+sys.path.append(os.path.join(ROOT, "tests/scenario"))
+import system  # noqa: E402
+
 HERE = os.path.join(ROOT, "tests", "bench")
 TICKS = os.sysconf("SC_CLK_TCK")
 PR_SET_PDEATHSIG = 1
 libc = ctypes.CDLL(None)
+TAKEN = set()
+
+
+def free_port():
+    return system.free_port(TAKEN)
 
 
 class Trouble(Exception):
     """The bench can't be done; the words say why."""
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def die_with_parent():
