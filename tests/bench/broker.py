@@ -98,7 +98,6 @@ class Embedded(Subject):
         self.rig.stop("broker")
         return 1000 * (time.monotonic() - began)
 
-
     def discard(self):
         self.stop()
         shutil.rmtree(self.data)
@@ -229,6 +228,24 @@ def with_a_gigabyte(b, say, ours):
           round(max(peak, memory["peak"]) / 1024, 1), "MiB")
 
 
+# ---- groups -----------------------------------------------------------------
+
+def rebalance_row(b, say, subjects):
+    """A member leaves, and the other one has its partitions."""
+    heartbeat_ms = 100
+    found = []
+    for subject in subjects:
+        found.append(b.rig.output("rebalance", subject.address,
+                                  str(heartbeat_ms), str(5 * b.args.rounds)))
+        say("%-8s a member's partitions are the other's after %.0f ms, %.0f "
+            "at most" % (subject.name, found[-1]["p50"], found[-1]["most"]))
+    b.add("broker", "from a clean leave to the other's having all, heartbeats "
+          "of %d ms" % heartbeat_ms, ", ".join(
+              "%s p50 %.0f, most %.0f" % (s.name, f["p50"], f["most"])
+              for s, f in zip(subjects, found)), "ms",
+          "embedded < 1000 ms", found[0]["most"] < 1000)
+
+
 # ---- Apache Kafka -----------------------------------------------------------------
 
 def latency(b, say, subject, rate):
@@ -262,6 +279,7 @@ def beside_kafka(b, say, ours):
         b.add("broker", "Apache Kafka isn't there: make kafka BROKER=kafka",
               "not measured", "")
         latency_rows(b, say, [ours])
+        rebalance_row(b, say, [ours])
         return
     kafka = Kafka(rig)
     for size, batch, count in SHAPES:
@@ -275,6 +293,7 @@ def beside_kafka(b, say, ours):
                         [r[what] for r in subject], [r[what] for r in base],
                         None, unit_of_rates="records/s")
     latency_rows(b, say, [ours, kafka])
+    rebalance_row(b, say, [ours, kafka])
     b.add("broker", "start to the first answer, nothing in it",
           "%d, Kafka %d" % (start_ms, kafka.start_ms), "ms")
     b.add("broker", "resident after that", "%.1f, Kafka %.1f" % tuple(

@@ -446,6 +446,65 @@ a_group_lives_while_its_members_do(void **state)
 }
 
 static void
+leave(struct client *c, const char *id)
+{
+	struct wire_leave_group_request in;
+	struct wire_leave_group_response out;
+
+	wire_defaults(wire_leave_group_request_layout(), &in);
+	in.group_id = wire_text("g");
+	in.member_id = wire_text(id);
+	client_call(c, WIRE_API_LeaveGroup, 1, &in, &out);
+	assert_int_equal(out.error_code, WIRE_NONE);
+}
+
+/* The member's place in the next generation, which it alone assigns. */
+static int32_t
+join_alone(struct client *c, char *member, size_t size)
+{
+	struct wire_sync_group_response synced;
+	char known[80];
+	int32_t generation;
+
+	snprintf(known, sizeof(known), "%s", member);
+	join_send(c, known);
+	generation = join_receive(c, member, size);
+	sync_send(c, member, generation);
+	assert_int_equal(client_receive(c, WIRE_API_SyncGroup, 3, &synced), 1);
+	assert_int_equal(synced.assignment.length, 4);
+	return (generation);
+}
+
+/* The bound is generous: what is waited for is the other member's next
+ * heartbeat, which comes at once here. */
+static void
+a_clean_leave_is_followed_by_a_rebalance_in_a_fraction_of_a_second(void **state)
+{
+	struct client one = client_connect(), two = client_connect();
+	char first[80] = "", second[80] = "";
+	int32_t generation;
+	int64_t began_us;
+
+	(void)state;
+	generation = join_alone(&one, first, sizeof(first));
+	join_send(&two, "");
+	assert_int_equal(beat(&one, first, generation),
+	    WIRE_REBALANCE_IN_PROGRESS);
+	join_send(&one, first);
+	generation = join_receive(&one, first, sizeof(first));
+	assert_int_equal(join_receive(&two, second, sizeof(second)),
+	    generation);
+	began_us = clock_mono_us();
+	leave(&two, second);
+	assert_int_equal(beat(&one, first, generation),
+	    WIRE_REBALANCE_IN_PROGRESS);
+	assert_true(join_alone(&one, first, sizeof(first)) > generation);
+	assert_in_range(clock_mono_us() - began_us, 0, 500000);
+	client_close(&two);
+	client_close(&one);
+}
+
+static void
 coordinators_are_of_groups_alone(void **state)
 {
 	static const struct {
@@ -500,6 +559,9 @@ main(void)
 	    cmocka_unit_test_setup_teardown(
 		offsets_and_groups_are_deleted_for_good, begin, end),
 	    cmocka_unit_test_setup_teardown(a_group_lives_while_its_members_do,
+		begin, end),
+	    cmocka_unit_test_setup_teardown(
+		a_clean_leave_is_followed_by_a_rebalance_in_a_fraction_of_a_second,
 		begin, end),
 	    cmocka_unit_test_setup_teardown(coordinators_are_of_groups_alone,
 		begin, end),
