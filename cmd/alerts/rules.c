@@ -256,7 +256,9 @@ check_whole(struct rule *rule, const json_t *object, struct mr_error *err)
 static int
 define(struct rule *rule, const json_t *object, struct mr_error *err)
 {
-	char *text = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
+	/* 0.2 as it was written, and not as the nearest double is. */
+	char *text = json_dumps(object,
+	    JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(15));
 	int status = 0;
 
 	if (text == NULL)

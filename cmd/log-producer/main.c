@@ -198,7 +198,8 @@ static const struct config_option options[] = {
     {.name = "from-file",
 	.kind = CONFIG_TEXT,
 	.target = &from_file,
-	.help = "ship this file's lines instead of simulated ones",
+	.help = "ship this file's lines instead of simulated ones; how far "
+		"it was read is kept by its path as it is given here",
 	.group = "Lines"},
     {.name = "follow",
 	.kind = CONFIG_BOOL,

@@ -203,6 +203,7 @@ rules_of_the_program_are_good(void **state)
 	assert_int_equal(rule->silent_ms, 600000);
 	assert_string_equal(rule->severity, "warning");
 	assert_int_equal(rule->level, LOG_EVENT_ERROR);
+	assert_memory_equal(rule->definition, "{\"above\":0.2,", 13);
 	assert_true(rule_fits(rule, INPUT_LOGS, "web", ""));
 	assert_false(rule_fits(rule, INPUT_METRICS, "web", "cpu_percent"));
 	assert_non_null(rule = rule_find(&rules, "cpu-high"));
