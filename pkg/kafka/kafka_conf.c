@@ -80,6 +80,14 @@ static const char *const secret_files[] = {
 /* Every client's, before the user's own. */
 static const struct setting common[] = {
     {"reconnect.backoff.max.ms", "2000"},
+    /*
+     * Where the network was silent for a while, TCP tries again only after
+     * as long once more.  New connections are sooner there: so a request is
+     * given up after 10 s, which transactions need to be at most, and an
+     * attempt to connect before its packets come more seldom than every 4 s.
+     */
+    {"socket.timeout.ms", "10000"},
+    {"socket.connection.setup.timeout.ms", "7000"},
     {"topic.metadata.refresh.interval.ms", "30000"},
     {"socket.keepalive.enable", "true"},
     {"statistics.interval.ms", "0"},

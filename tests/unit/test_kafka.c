@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "kafka/kafka.h"
+#include "kafka/kafka_internal.h"
 
 #define API_PRODUCE 0 /* numbers of Kafka's protocol */
 #define API_FETCH 1
@@ -229,6 +230,40 @@ properties_that_guarantees_rest_on_are_refused_by_name(void **state)
 		    "property %.*s can't be set: ", (int)length, from);
 		assert_non_null(strstr(err.message, name));
 	}
+}
+
+/* From a property of a client without any of its own. */
+static int
+milliseconds_of(rd_kafka_conf_t *settings, const char *name)
+{
+	char value[24];
+	size_t size = sizeof(value);
+
+	assert_int_equal(rd_kafka_conf_get(settings, name, value, &size),
+	    RD_KAFKA_CONF_OK);
+	return (atoi(value));
+}
+
+static void
+a_network_that_was_silent_is_found_again_within_15_s(void **state)
+{
+	static const struct setting none[] = {{NULL, NULL}};
+	rd_kafka_conf_t *settings;
+	struct mr_error err;
+	int connecting_ms;
+
+	(void)state;
+	settings = client_conf_new(&conf, none, none, NULL, &err);
+	assert_non_null(settings);
+	/* An attempt that began during the silence, the pause, and the next. */
+	connecting_ms = milliseconds_of(settings,
+	    "socket.connection.setup.timeout.ms");
+	assert_true(connecting_ms +
+		milliseconds_of(settings, "reconnect.backoff.max.ms") * 3 / 2 <=
+	    15000 - 4000);
+	/* Or an attempt of TCP's, twice as late as the request's. */
+	assert_true(milliseconds_of(settings, "socket.timeout.ms") <= 10000);
+	rd_kafka_conf_destroy(settings);
 }
 
 static void
@@ -1373,6 +1408,8 @@ main(void)
 		topics_are_declared_once_and_dead_letters_for_any_program),
 	    cmocka_unit_test(
 		properties_that_guarantees_rest_on_are_refused_by_name),
+	    cmocka_unit_test(
+		a_network_that_was_silent_is_found_again_within_15_s),
 	    cmocka_unit_test(other_properties_pass_and_librdkafka_judges_them),
 	    cmocka_unit_test(
 		properties_files_must_be_private_and_errors_name_the_line),
