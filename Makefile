@@ -361,7 +361,7 @@ KAFKA_PACKAGES = $(if $(filter kafka,$(BROKER))$(filter 3,$(BROKERS)),kafka)
 # run on Apache Kafka, too, by make test-kafka.
 
 .PHONY: test test-built test-kafka test-kafka-built test-fresh test-compose \
-    soak unit lint
+    soak soak-kafka unit lint
 UNDER := $(if $(findstring thread,$(SAN)),setarch -R env \
     TSAN_OPTIONS=suppressions=$(abspath tests/thread-sanitizer.supp))
 RUN_UNIT := tests/run-unit $(if $(SAN),-t 900)
@@ -422,6 +422,14 @@ soak: all
 	@$(if $(KAFKA_PACKAGES),deploy/local/kafka libs)
 	@BROKER='$(BROKER)' MILLRACE_BUILD=$(abspath $(BUILD)) tests/soak/run \
 	    --seconds $(or $(SOAK_S),3600)
+
+# Three brokers, services and brokers killed: KILLS=100 over EVENTS=100000.
+soak-kafka: all
+	@deploy/local/packages run kafka test
+	@deploy/local/kafka libs
+	@MILLRACE_BUILD=$(abspath $(BUILD)) tests/soak/kafka \
+	    --seconds $(or $(SOAK_S),3600) --kills $(or $(KILLS),100) \
+	    --events $(or $(EVENTS),100000)
 
 # A service's tests are run for its own code, which has no threads.
 unit: tests
@@ -624,6 +632,9 @@ help:
 #:   make test-compose   docker compose for real, on an engine of its own
 #:   make soak           an hour of load and random faults: does anything
 #:                       creep?  SOAK_S=600: ten minutes
+#:   make soak-kafka     three brokers of Apache Kafka, 100 kills over brokers
+#:                       and services, 100,000 events; KILLS=20 EVENTS=20000,
+#:                       SOAK_S=600: ten minutes at most
 #:   make fuzz           look for inputs that break it; FUZZ=event: one target,
 #:                       FUZZ_S=60: seconds for each
 #:   make bench          speed and memory, as ratios; BENCH=post: one figure
