@@ -222,7 +222,7 @@ class Rig:
         def answers():
             self.check()
             return subprocess.run([script, "ping"], env=env).returncode == 0
-        wait_for("Kafka answers", answers, 90, 0.2)
+        wait_for("Kafka answers", answers, 300, 0.2)
 
     def nginx_start(self):
         """nginx with the template of `make run`, on a port of its own."""
