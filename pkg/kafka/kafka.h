@@ -157,6 +157,14 @@ int kafka_admin_delete(struct kafka_admin *admin, const char *topic,
 int kafka_admin_offsets(struct kafka_admin *admin, const char *topic,
     int partition, int64_t *first, int64_t *next, int timeout_ms,
     struct mr_error *err);
+/*
+ * kafka_admin_furthest -- the highest offset that a group has committed of any
+ * partition, and its metadata, cut to fit.  ${stable}: RETRY while a
+ * transaction that commits one is open.  1, 0 if it has committed none, or -1.
+ */
+int kafka_admin_furthest(struct kafka_admin *admin, const char *group,
+    int stable, int64_t *offset, char *metadata, size_t metadata_size,
+    int timeout_ms, struct mr_error *err);
 /* The offset of the first record at or after a time; the end if there is none. */
 int kafka_admin_offset_at(struct kafka_admin *admin, const char *topic,
     int partition, int64_t ts_ms, int64_t *offset, int timeout_ms,
@@ -398,6 +406,20 @@ int kafka_producer_in_flight(const struct kafka_producer *producer);
  */
 int kafka_producer_begin(struct kafka_producer *producer, int timeout_ms,
     struct mr_error *err);
+/* What the first begin does before it begins, for who has something to look up
+ * in between: from then on nothing changes under the transactional id but by
+ * this producer.  Again: nothing. */
+int kafka_producer_register(struct kafka_producer *producer, int timeout_ms,
+    struct mr_error *err);
+/*
+ * kafka_producer_send_position -- have the transaction commit a position of a
+ * group, which needs no members; its topic and partition must be there, the
+ * leader epoch doesn't ride along.  Once what was sent is acknowledged: before
+ * that the broker may put it off.  1, or 0 and -1 as from kafka_producer_commit.
+ */
+int kafka_producer_send_position(struct kafka_producer *producer,
+    const char *group, const struct kafka_position *position,
+    const char *metadata, int timeout_ms, struct mr_error *err);
 /* 1 if it is committed; 0 if it can't be, *err says why, and it is to be
  * aborted. */
 int kafka_producer_commit(struct kafka_producer *producer, int timeout_ms,

@@ -280,6 +280,77 @@ kafka_admin_offsets(struct kafka_admin *admin, const char *topic, int partition,
 	return (0);
 }
 
+/* The furthest of a group's positions: 1, 0 if there is none, -1. */
+static int
+take_furthest(const rd_kafka_group_result_t *group, int64_t *offset,
+    char *metadata, size_t metadata_size, struct mr_error *err)
+{
+	const rd_kafka_error_t *error = rd_kafka_group_result_error(group);
+	const rd_kafka_topic_partition_list_t *list;
+	const rd_kafka_topic_partition_t *entry;
+	rd_kafka_resp_err_t code = rd_kafka_error_code(error);
+	size_t length;
+	int i, found = 0;
+
+	list = rd_kafka_group_result_partitions(group);
+	for (i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && list != NULL &&
+	     i < list->cnt;
+	     i++) {
+		entry = &list->elems[i];
+		code = entry->err;
+		if (entry->offset < 0 || (found && entry->offset <= *offset))
+			continue;
+		found = 1;
+		*offset = entry->offset;
+		length = entry->metadata != NULL ? entry->metadata_size : 0;
+		if (length >= metadata_size)
+			length = metadata_size - 1;
+		if (length > 0)
+			memcpy(metadata, entry->metadata, length);
+		metadata[length] = '\0';
+	}
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return (found);
+	return (mr_error_set(err, client_error_kind(code),
+	    "can't read the positions of group %s: %s",
+	    rd_kafka_group_result_name(group), rd_kafka_err2str(code)));
+}
+
+int
+kafka_admin_furthest(struct kafka_admin *admin, const char *group, int stable,
+    int64_t *offset, char *metadata, size_t metadata_size, int timeout_ms,
+    struct mr_error *err)
+{
+	rd_kafka_ListConsumerGroupOffsets_t *wanted;
+	const rd_kafka_group_result_t **groups;
+	struct admin_request req;
+	size_t count = 0;
+	int status = -1;
+
+	wanted = rd_kafka_ListConsumerGroupOffsets_new(group, NULL);
+	if (admin_request_init(&req, admin,
+		RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, timeout_ms,
+		err) != 0)
+		goto done;
+	rd_kafka_error_destroy(
+	    rd_kafka_AdminOptions_set_require_stable_offsets(req.options,
+		stable));
+	rd_kafka_ListConsumerGroupOffsets(admin->client, &wanted, 1,
+	    req.options, req.queue);
+	if (admin_request_wait(&req, timeout_ms, "read a group's positions",
+		err) != 0)
+		goto done;
+	groups = rd_kafka_ListConsumerGroupOffsets_result_groups(
+	    rd_kafka_event_ListConsumerGroupOffsets_result(req.event), &count);
+	status = count == 0 ?
+	    0 :
+	    take_furthest(groups[0], offset, metadata, metadata_size, err);
+done:
+	admin_request_done(&req);
+	rd_kafka_ListConsumerGroupOffsets_destroy(wanted);
+	return (status);
+}
+
 int
 kafka_admin_offset_at(struct kafka_admin *admin, const char *topic,
     int partition, int64_t ts_ms, int64_t *offset, int timeout_ms,

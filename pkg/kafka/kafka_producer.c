@@ -109,6 +109,7 @@ static const struct setting fixed[][10] = {
 	    /* Readers wait that long for a producer that died. */
 	    {"transaction.timeout.ms", "10000"},
 	    {"message.timeout.ms", "10000"},
+	    {"message.max.bytes", "1020000"}, /* an outbox's row, as above */
 	    {"partitioner", "murmur2_random"},
 	    {NULL, NULL},
 	},
@@ -420,38 +421,89 @@ transaction_failed(struct kafka_producer *producer, rd_kafka_error_t *error,
 }
 
 int
+kafka_producer_register(struct kafka_producer *producer, int timeout_ms,
+    struct mr_error *err)
+{
+	rd_kafka_error_t *error;
+
+	if (producer->registered)
+		return (0);
+	error = rd_kafka_init_transactions(producer->client, timeout_ms);
+	if (error != NULL)
+		return (transaction_failed(producer, error,
+		    "register for transactions", err));
+	producer->registered = 1;
+	return (0);
+}
+
+int
 kafka_producer_begin(struct kafka_producer *producer, int timeout_ms,
     struct mr_error *err)
 {
 	rd_kafka_error_t *error;
 
-	if (!producer->registered) {
-		error = rd_kafka_init_transactions(producer->client,
-		    timeout_ms);
-		if (error != NULL)
-			return (transaction_failed(producer, error,
-			    "register for transactions", err));
-		producer->registered = 1;
-	}
+	if (kafka_producer_register(producer, timeout_ms, err) == -1)
+		return (-1);
 	if ((error = rd_kafka_begin_transaction(producer->client)) != NULL)
 		return (transaction_failed(producer, error,
 		    "begin a transaction", err));
 	return (0);
 }
 
+/* What came of a step towards the commit: 1, 0 if there is only to abort, -1. */
+static int
+transaction_step(struct kafka_producer *producer, rd_kafka_error_t *error,
+    const char *what, struct mr_error *err)
+{
+	int to_abort;
+
+	if (error == NULL)
+		return (1);
+	/* Asked for in this order: one that is fatal may say both. */
+	to_abort = !rd_kafka_error_is_fatal(error) &&
+	    rd_kafka_error_txn_requires_abort(error);
+	(void)transaction_failed(producer, error, what, err);
+	return (to_abort ? 0 : -1);
+}
+
+int
+kafka_producer_send_position(struct kafka_producer *producer, const char *group,
+    const struct kafka_position *position, const char *metadata, int timeout_ms,
+    struct mr_error *err)
+{
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_topic_partition_t *entry;
+	rd_kafka_consumer_group_metadata_t *member;
+	rd_kafka_error_t *error;
+
+	list = rd_kafka_topic_partition_list_new(1);
+	entry = rd_kafka_topic_partition_list_add(list, position->topic,
+	    position->partition);
+	entry->offset = position->offset;
+	/* The list frees it, by rd_free, which is free. */
+	if (metadata != NULL && (entry->metadata = strdup(metadata)) != NULL)
+		entry->metadata_size = strlen(metadata);
+	if (metadata != NULL && entry->metadata == NULL) {
+		rd_kafka_topic_partition_list_destroy(list);
+		return (mr_error_set(err, MR_RETRY, "out of memory"));
+	}
+	member = rd_kafka_consumer_group_metadata_new(group);
+	error = rd_kafka_send_offsets_to_transaction(producer->client, list,
+	    member, timeout_ms);
+	rd_kafka_consumer_group_metadata_destroy(member);
+	rd_kafka_topic_partition_list_destroy(list);
+	return (transaction_step(producer, error,
+	    "send a position with a transaction", err));
+}
+
 int
 kafka_producer_commit(struct kafka_producer *producer, int timeout_ms,
     struct mr_error *err)
 {
-	rd_kafka_error_t *error;
-	int to_abort;
 
-	error = rd_kafka_commit_transaction(producer->client, timeout_ms);
-	if (error == NULL)
-		return (1);
-	to_abort = rd_kafka_error_txn_requires_abort(error);
-	(void)transaction_failed(producer, error, "commit a transaction", err);
-	return (to_abort ? 0 : -1);
+	return (transaction_step(producer,
+	    rd_kafka_commit_transaction(producer->client, timeout_ms),
+	    "commit a transaction", err));
 }
 
 int

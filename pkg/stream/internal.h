@@ -13,6 +13,7 @@
  *	command.c	the queue of commands, and their answers
  *	replay.c	the core's own commands: a dead letter, again or dropped
  *	relay.c		the thread that sends the outbox to Kafka
+ *	relay_transaction.c	a lot of it as one Kafka transaction
  *	record.c	the identity in a record's headers
  *
  * Everything belongs to the thread in stream_run, except for what says that
@@ -272,6 +273,13 @@ int replay_command(struct stream *s, const struct stream_command *command,
 
 /* ---- relay.c ------------------------------------------------------------ */
 
+/* Whether the cluster has transactions, as found out before the first one. */
+enum relay_found {
+	RELAY_ASKS,
+	RELAY_HAS_TRANSACTIONS,
+	RELAY_HAS_NO_TRANSACTIONS
+};
+
 /*
  * The relay's thread sends the outbox's rows in order and has its own
  * read-only connection.  It watches the inputs' topic ids as well, since it is the one that
@@ -287,8 +295,10 @@ struct relay {
 	_Atomic int64_t acked; /* all up to it are acknowledged */
 	_Atomic int stop;
 	_Atomic int news; /* the loop was woken and hasn't looked */
+	_Atomic int found; /* enum relay_found, by the thread */
 	pthread_mutex_t lock; /* of what follows */
 	char trouble[HALT_REASON_SIZE];
+	char halted[HALT_REASON_SIZE]; /* "" unless it is, for good */
 	struct kafka_topic_state watched[TOPICS_MOST];
 	int watched_count;
 	int watched_new;
@@ -302,6 +312,34 @@ void relay_wake(struct stream *s);
 int relay_lease(struct stream *s, struct mr_error *err);
 void relay_leased(struct stream *s);
 int relay_release(struct stream *s, struct mr_error *err);
+/* Is the ownership needed though nothing waits: to begin with transactions, or
+ * to keep the cursor from expiring? */
+int relay_is_due(const struct stream *s);
+/* What the file says of how it relays, into s->transactional. */
+int relay_mode_read(struct stream *s, struct mr_error *err);
+/* Between transactions: have the file say how it relays, once its outbox is
+ * empty.  0 or -1. */
+int relay_mode_settle(struct stream *s, struct mr_error *err);
+
+/* ---- relay_transaction.c ------------------------------------------------ */
+
+#define RELAY_ID_SIZE 128
+/* The broker forgets a group's positions after seven days by default. */
+#define RELAY_REFRESH_MS 86400000
+
+/* The transactional id of a file's relay, and the group of its cursor. */
+void relay_id(const char *service, const char *database_id,
+    char id[RELAY_ID_SIZE]);
+/* The last seq that a file's relay committed: 1, 0 if there is none, or -1;
+ * RETRY, if ${stable}, while a transaction is open that may move it, REJECT if
+ * somebody else wrote there. */
+int relay_cursor_read(struct kafka_admin *admin, const char *service,
+    const char *database_id, int stable, int64_t *seq, int timeout_ms,
+    struct mr_error *err);
+/* Has the file, as read through ${st}, given out what the cursor says was
+ * sent?  1; 0 with *err saying that it is older, or -1. */
+int relay_cursor_compare(struct stream *s, struct store *st, int64_t cursor,
+    struct mr_error *err);
 
 /* ---- the stream --------------------------------------------------------- */
 
@@ -369,6 +407,8 @@ struct stream {
 	int64_t deleted_up_to;
 	int64_t lease_epoch;
 	int lease_changed;
+	int transactional; /* the relay, as the file said last */
+	int64_t relay_due_us; /* when its ownership is needed next */
 
 	/* Of the outbox, as of the last transaction. */
 	int64_t outbox_first;
@@ -413,6 +453,10 @@ struct stream {
 	struct metric *m_ready;
 	struct metric *m_health;
 	struct metric *m_relayed;
+	struct metric *m_relay_transactional;
+	struct metric *m_relay_committed;
+	struct metric *m_relay_aborted;
+	struct metric *m_relay_halted;
 	struct metric *m_produce_latency;
 	struct metric *m_emitted;
 };

@@ -41,6 +41,10 @@ static const char sql_tails_forget[] =
     "UPDATE output_tails SET seq = 0 WHERE partition >= 0";
 static const char sql_relay_free[] =
     "UPDATE relay SET owner = '', boot_id = '', renewed_boot_ms = 0";
+/* The cursor of a new id is yet to be placed; copies may be of core schema 2. */
+static const char sql_relay_has_mode[] =
+    "SELECT 1 FROM schema_versions WHERE component = 'core' AND version >= 3";
+static const char sql_relay_begin[] = "UPDATE relay SET transactional = 0";
 
 int
 position_read(struct stream *s, const char *topic_id, int partition,
@@ -307,10 +311,14 @@ identity_renew(struct store *st, struct mr_error *err)
 int
 stream_renew_file(struct store *st, struct mr_error *err)
 {
-	return (identity_renew(st, err) == -1 ||
-		    store_run(st, err, sql_relay_free) == -1 ?
-		-1 :
-		0);
+	int64_t one;
+	int has_mode;
+
+	if (identity_renew(st, err) == -1 ||
+	    store_run(st, err, sql_relay_free) == -1 ||
+	    (has_mode = store_find(st, err, &one, sql_relay_has_mode)) == -1)
+		return (-1);
+	return (has_mode && store_run(st, err, sql_relay_begin) == -1 ? -1 : 0);
 }
 
 int

@@ -7,6 +7,9 @@
  * away and a new one begins at the first row that was not acknowledged, so
  * what readers see twice is always a suffix, in order, in the same partition:
  * what their marks drop.
+ *
+ * Where the file says so, each lot goes out in a Kafka transaction instead
+ * (relay_transaction.c), and readers of committed records see nothing twice.
  */
 #include <errno.h>
 #include <poll.h>
@@ -18,11 +21,10 @@
 
 #include "base/clock.h"
 #include "base/failpoint.h"
-#include "stream/internal.h"
+#include "stream/relay_sender.h"
 
 #define LEASE_MS 5000
 #define RENEW_MS 1500
-#define IN_FLIGHT_MOST 4096 /* a power of two */
 #define ROWS_A_READ 2000
 #define FLUSH_MS 100
 #define PACED_ROWS 16
@@ -35,7 +37,7 @@
 #define STACK_BYTES 524288
 
 static const char sql_lease[] =
-    "SELECT owner, epoch, boot_id, renewed_boot_ms FROM relay";
+    "SELECT owner, epoch, boot_id, renewed_boot_ms, transactional FROM relay";
 static const char sql_lease_renew[] =
     "UPDATE relay SET renewed_boot_ms = ?3 WHERE owner = ?1 AND epoch = ?2";
 static const char sql_lease_take[] =
@@ -50,35 +52,20 @@ static const char sql_lease_release[] =
 	" o.headers, d.database_id"                                         \
 	" FROM outbox o JOIN database_ids d ON d.number = o.database"
 
-static const char sql_rows[] = "SELECT " ROW_COLUMNS
-			       " WHERE o.seq > ?1 ORDER BY o.seq LIMIT ?2";
+/* One look at the file: what changes hands, or how, has no more rows for us. */
+static const char sql_rows[] =
+    "SELECT " ROW_COLUMNS " WHERE o.seq > ?1 AND EXISTS (SELECT 1 FROM relay"
+    " WHERE owner = ?3 AND epoch = ?4 AND transactional = ?5)"
+    " ORDER BY o.seq LIMIT ?2";
 static const char sql_row[] = "SELECT " ROW_COLUMNS " WHERE o.seq = ?1";
 
-/* The relay's own state; nobody else sees it. */
-struct sender {
-	struct relay *relay;
-	struct stream *s;
-	struct store *reader;
-	struct kafka_producer *producer;
-	int64_t epoch; /* that we send under; 0: none */
-	int64_t sent; /* the last seq handed over */
-	int failed; /* a record failed: start over */
-	int more; /* rows may be waiting */
-	int64_t backoff_ms;
-	int64_t resume_at_us;
-	int64_t watch_at_us;
-	int64_t next_lot_us; /* not before */
-	struct log_limit limit;
-	/* In flight, in seq order: ring[first] is the oldest. */
-	struct {
-		int64_t seq;
-		int acked;
-	} ring[IN_FLIGHT_MOST];
-	uint64_t first;
-	uint64_t last; /* one past the newest */
-};
+static const char sql_waiting[] = "SELECT EXISTS (SELECT 1 FROM outbox)";
+static const char sql_mode[] = "SELECT transactional FROM relay";
+static const char sql_mode_change[] =
+    "UPDATE relay SET transactional = ?1 WHERE transactional <> ?1"
+    " AND owner = ?2 AND NOT EXISTS (SELECT 1 FROM outbox)";
 
-static void
+void
 relay_trouble(struct relay *r, const char *what)
 {
 	pthread_mutex_lock(&r->lock);
@@ -86,7 +73,7 @@ relay_trouble(struct relay *r, const char *what)
 	pthread_mutex_unlock(&r->lock);
 }
 
-static void
+void
 relay_news(struct relay *r)
 {
 	uint64_t one = 1;
@@ -208,7 +195,7 @@ row_send(struct sender *x, struct store_rows *row, struct mr_error *err)
 	return (1);
 }
 
-/* Are we still the owner, as of what is committed now? 1, 0, -1. */
+/* Are we still the owner, as of what is committed now?  1, 0, -1. */
 static int
 still_owner(struct sender *x, struct mr_error *err)
 {
@@ -217,51 +204,105 @@ still_owner(struct sender *x, struct mr_error *err)
 
 	if ((rows = store_query(x->reader, err, sql_lease)) == NULL)
 		return (-1);
-	if ((found = store_next(rows, err)) == 1)
+	if ((found = store_next(rows, err)) == 1) {
 		ours = strcmp(store_get_text(rows, 0), x->s->owner) == 0 &&
 		    store_get_i64(rows, 1) == x->epoch;
+		x->must_have_cursor = store_get_i64(rows, 4) != 0;
+	}
 	store_rows_done(rows);
 	return (found == -1 ? -1 : ours);
 }
 
-/* Send what is in the outbox beyond what was sent: 0, or -1 failed. */
+/* Hand over what is in the outbox beyond what was sent: how many, or -1. */
 static int
 rows_send(struct sender *x, struct mr_error *err)
 {
 	struct store_rows *rows;
-	int found, sent = 1, count = 0, ours;
-	int64_t now;
+	int found, sent = 1, count = 0;
+
+	if ((rows = store_query(x->reader, err, sql_rows, store_i64(x->sent),
+		 store_i64(ROWS_A_READ), store_text(x->s->owner),
+		 store_i64(x->epoch), store_i64(x->transactional))) == NULL)
+		return (-1);
+	(void)FAILPOINT("relay.read");
+	while ((found = store_next(rows, err)) == 1) {
+		if (count == 0 && x->transactional &&
+		    transaction_begin(x, err) == -1)
+			found = -1;
+		else if ((sent = row_send(x, rows, err)) == 1)
+			count++;
+		if (found == -1 || sent != 1)
+			break;
+	}
+	store_rows_done(rows);
+	return (found == -1 || sent == -1 ? -1 : count);
+}
+
+/*
+ * How to send what comes next: as the file says; and where it is yet to say
+ * that transactions are used, as finding out whether there are any takes, or as
+ * will do once the loop has seen that nothing waits any more.  1 or 0, or -1.
+ */
+static int
+way_choose(struct sender *x, struct mr_error *err)
+{
+	int64_t waiting = 0;
+	int found = atomic_load(&x->relay->found);
+
+	if (x->must_have_cursor)
+		return (1);
+	if (x->s->conf->relay != STREAM_RELAY_TRANSACTIONAL ||
+	    found == RELAY_HAS_NO_TRANSACTIONS)
+		return (0);
+	if (found == RELAY_ASKS)
+		return (1);
+	if (store_find(x->reader, err, &waiting, sql_waiting) == -1)
+		return (-1);
+	return (x->transactional && !waiting);
+}
+
+static void sender_reset(struct sender *x, int backoff);
+
+/* Send a lot, or go on with the one under way: 0, or -1 failed. */
+static int
+lot_send(struct sender *x, struct mr_error *err)
+{
+	int64_t now = clock_mono_us();
+	int ours, way, ready, count;
 
 	x->more = 0;
+	if (x->transaction.open)
+		return (transaction_end(x, err) == -1 ? -1 : 0);
 	/* One lot at a time: what is committed meanwhile makes the next one
 	 * larger, and costs Kafka less. */
 	if (x->first != x->last)
 		return (0); /* a report wakes us */
-	now = clock_mono_us();
 	if ((ours = still_owner(x, err)) != 1) {
 		if (ours == 0)
 			x->epoch = 0;
 		return (ours);
 	}
-	if ((rows = store_query(x->reader, err, sql_rows, store_i64(x->sent),
-		 store_i64(ROWS_A_READ))) == NULL)
+	if ((way = way_choose(x, err)) == -1)
 		return (-1);
-	(void)FAILPOINT("relay.read");
-	while ((found = store_next(rows, err)) == 1 &&
-	    (sent = row_send(x, rows, err)) == 1)
-		count++;
-	store_rows_done(rows);
-	if (count > 0) {
-		(void)FAILPOINT("relay.sent");
-		if (count >= PACED_ROWS && count < ROWS_A_READ)
-			x->next_lot_us = now + PACE_US;
-		(void)kafka_producer_flush(x->producer, FLUSH_MS, NULL);
+	if (way != x->transactional) {
+		sender_reset(x, 0);
+		x->transactional = way;
+		x->more = 1;
+		return (0);
 	}
-	return (found == -1 || sent == -1 ? -1 : 0);
+	if (x->transactional && (ready = transaction_ready(x, err)) != 1)
+		return (ready);
+	if ((count = rows_send(x, err)) <= 0)
+		return (count);
+	(void)FAILPOINT("relay.sent");
+	if (count >= PACED_ROWS && count < ROWS_A_READ)
+		x->next_lot_us = now + PACE_US;
+	(void)kafka_producer_flush(x->producer, FLUSH_MS, NULL);
+	return (x->transactional && transaction_end(x, err) == -1 ? -1 : 0);
 }
 
 static void
-delivery_log(struct sender *x, const struct kafka_report *report, int64_t seq)
+delivery_log(struct sender *x, uint64_t slot)
 {
 	struct store_rows *row;
 	struct row_headers h;
@@ -272,8 +313,8 @@ delivery_log(struct sender *x, const struct kafka_report *report, int64_t seq)
 	int i;
 
 	if (!log_limit_take(&x->limit, &suppressed) ||
-	    (row = store_query(x->reader, NULL, sql_row, store_i64(seq))) ==
-		NULL)
+	    (row = store_query(x->reader, NULL, sql_row,
+		 store_i64(x->ring[slot].seq))) == NULL)
 		return;
 	if (store_next(row, NULL) == 1) {
 		headers_of_row(x, row, &h);
@@ -283,13 +324,14 @@ delivery_log(struct sender *x, const struct kafka_report *report, int64_t seq)
 			    (const char *)h.list[i].value);
 		key = store_get_blob(row, 4, &key_size);
 		value = store_get_blob(row, 5, &value_size);
-		log_info("delivered", "topic", report->topic, "partition",
-		    log_i64(report->partition), "offset",
-		    log_i64(report->offset), "timestamp_ms",
+		log_info("delivered", "topic", store_get_text(row, 1),
+		    "partition", log_i64(store_get_i64(row, 2)), "offset",
+		    log_i64(x->ring[slot].offset), "timestamp_ms",
 		    log_i64(store_get_i64(row, 6)), "key",
 		    log_bytes(key, key_size), "value",
 		    log_bytes(value, value_size), "latency_us",
-		    log_i64(report->latency_us), "headers", buffer_text(&text),
+		    log_i64(x->ring[slot].latency_us), "headers",
+		    buffer_text(&text),
 		    suppressed > 0 ? "lines_left_out" : NULL,
 		    log_i64(suppressed));
 	}
@@ -331,20 +373,22 @@ on_report(void *arg, const struct kafka_report *report)
 		return;
 	}
 	x->ring[slot].acked = 1;
+	x->ring[slot].offset = report->offset;
+	x->ring[slot].latency_us = report->latency_us;
 	metric_observe_us(x->s->m_produce_latency, report->latency_us);
 	acked_offset_note(x->s, report);
-	delivery_log(x, report, x->ring[slot].seq);
 }
 
-/* Publish the acknowledged prefix. */
+/* Publish the acknowledged prefix; of a transaction, once it is committed. */
 static void
 acks_publish(struct sender *x)
 {
 	int64_t acked = 0, count = 0;
 
-	while (
-	    x->first != x->last && x->ring[x->first % IN_FLIGHT_MOST].acked) {
+	while (!x->transaction.open && x->first != x->last &&
+	    x->ring[x->first % IN_FLIGHT_MOST].acked) {
 		acked = x->ring[x->first % IN_FLIGHT_MOST].seq;
+		delivery_log(x, x->first % IN_FLIGHT_MOST);
 		x->first++;
 		count++;
 	}
@@ -360,34 +404,63 @@ acks_publish(struct sender *x)
 	x->more = 1;
 }
 
-/* Throw away what is under way, and come back later from the first row that is
- * still there. */
 static void
-sender_reset(struct sender *x, int backoff)
+lot_forget(struct sender *x, int64_t sent)
 {
-	kafka_producer_free(x->producer);
-	x->producer = NULL;
 	x->first = x->last = 0;
 	x->failed = 0;
-	x->sent = 0;
-	if (!backoff)
-		return;
+	x->sent = sent;
+}
+
+void
+sender_back_off(struct sender *x, int64_t sent)
+{
+	lot_forget(x, sent);
 	x->backoff_ms = x->backoff_ms == 0 ? BACKOFF_LEAST_MS :
 					     2 * x->backoff_ms;
 	if (x->backoff_ms > BACKOFF_MOST_MS)
 		x->backoff_ms = BACKOFF_MOST_MS;
 	x->resume_at_us = clock_mono_us() + 1000 * x->backoff_ms;
+	x->more = 1;
+}
+
+/* Throw away the producer and what is under way, and come back later from the
+ * first row that is still there, or from the cursor. */
+static void
+sender_reset(struct sender *x, int backoff)
+{
+	kafka_producer_free(x->producer);
+	x->producer = NULL;
+	memset(&x->transaction, 0, sizeof(x->transaction));
+	lot_forget(x, 0);
+	if (backoff)
+		sender_back_off(x, 0);
+}
+
+/* The settings of a producer; those of a transactional one point into ${id}. */
+static struct kafka_conf
+sender_conf(const struct sender *x, char id[RELAY_ID_SIZE])
+{
+	struct kafka_conf conf = x->s->conf->kafka;
+
+	relay_id(x->s->svc->name, x->s->database_id, id);
+	conf.transactional_id = id;
+	return (conf);
 }
 
 static int
 sender_ready(struct sender *x, struct mr_error *err)
 {
+	char id[RELAY_ID_SIZE];
+	struct kafka_conf conf = sender_conf(x, id);
+
 	if (x->reader == NULL &&
 	    (x->reader = store_open_reader(x->s->db_path, 0, err)) == NULL)
 		return (-1);
 	if (x->producer == NULL &&
-	    (x->producer = kafka_producer_new(&x->s->conf->kafka,
-		 KAFKA_EXACTLY_ONCE, on_report, x, err)) == NULL)
+	    (x->producer = kafka_producer_new(&conf,
+		 x->transactional ? KAFKA_TRANSACTIONAL : KAFKA_EXACTLY_ONCE,
+		 on_report, x, err)) == NULL)
 		return (-1);
 	return (0);
 }
@@ -403,23 +476,26 @@ sender_work(struct sender *x)
 	int64_t epoch = atomic_load(&x->relay->epoch);
 
 	if (epoch != x->epoch) {
-		if (x->sent != 0)
+		if (x->sent != 0 || x->transaction.registered)
 			sender_reset(x, 0);
 		x->epoch = epoch;
 	}
-	if (x->s->output_count == 0 || clock_mono_us() < x->resume_at_us)
+	if (x->s->output_count == 0 || x->halted ||
+	    clock_mono_us() < x->resume_at_us)
 		return;
 	if (sender_ready(x, &err) == -1 ||
-	    (x->epoch != 0 && rows_send(x, &err) == -1)) {
+	    (x->epoch != 0 && lot_send(x, &err) == -1)) {
 		relay_trouble(x->relay, err.message);
 		log_warn("relaying failed, starting over", "error",
 		    err.message);
 		sender_reset(x, 1);
 		return;
 	}
+	if (x->producer == NULL)
+		return; /* another one is to be made */
 	kafka_producer_poll(x->producer, 0);
 	acks_publish(x);
-	if (x->failed)
+	if (x->failed && !x->transaction.open)
 		sender_reset(x, 1);
 }
 
@@ -462,17 +538,19 @@ sender_sleep(struct sender *x)
 
 	fds[0].fd = x->relay->wake_fd;
 	fds[0].events = POLLIN;
-	if (x->producer != NULL) {
+	left_us = x->resume_at_us - clock_mono_us();
+	if (x->producer != NULL && left_us <= 0) {
 		fds[1].fd = kafka_producer_fd(x->producer);
 		fds[1].events = POLLIN;
 		count = 2;
 	}
-	if (x->producer == NULL && x->s->output_count > 0) {
-		left_us = x->resume_at_us - clock_mono_us();
-		timeout_ms = left_us <= 0 ? 0 : (int)(left_us / 1000 + 1);
-	} else if (x->epoch != 0 && x->more) {
+	if (x->s->output_count == 0 || x->halted)
+		;
+	else if (left_us > 0)
+		timeout_ms = (int)(left_us / 1000 + 1);
+	else if (x->producer == NULL || (x->epoch != 0 && x->more) ||
+	    transaction_goes_on(x))
 		timeout_ms = 0;
-	}
 	/* Under load, lots are paced: nothing wakes us meanwhile. */
 	left_us = x->next_lot_us - clock_mono_us();
 	if (x->first == x->last && left_us > 0)
@@ -494,6 +572,8 @@ relay_main(void *arg)
 		watch(x);
 		sender_sleep(x);
 	}
+	transaction_leave(x);
+	acks_publish(x);
 	kafka_producer_free(x->producer);
 	store_close(x->reader);
 	free(x);
@@ -514,6 +594,7 @@ relay_start(struct stream *s, struct mr_error *err)
 	x->relay = r;
 	x->s = s;
 	x->limit.per_second = x->limit.burst = s->conf->log_records_per_second;
+	x->trouble_limit.per_second = x->trouble_limit.burst = 1;
 	x->watch_at_us = clock_mono_us() + 1000 * (int64_t)WATCH_MS;
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
@@ -552,7 +633,7 @@ relay_lease(struct stream *s, struct mr_error *err)
 	int found, mine = 0, lapsed = 0;
 
 	s->lease_changed = 0;
-	if (s->outbox_last == 0)
+	if (s->outbox_last == 0 && !relay_is_due(s))
 		return (0); /* nothing to relay: whoever has it may keep it */
 	if ((rows = store_query(s->st, err, sql_lease)) == NULL)
 		return (-1);
@@ -600,6 +681,9 @@ relay_lease(struct stream *s, struct mr_error *err)
 void
 relay_leased(struct stream *s)
 {
+	if (s->lease_changed && relay_is_due(s))
+		s->relay_due_us = clock_mono_us() +
+		    1000 * (int64_t)RELAY_REFRESH_MS;
 	if (s->lease_changed &&
 	    atomic_exchange(&s->relay.epoch, s->lease_epoch) != s->lease_epoch)
 		relay_wake(s);
@@ -612,4 +696,53 @@ relay_release(struct stream *s, struct mr_error *err)
 		    store_text(s->owner)) == -1 ?
 		-1 :
 		0);
+}
+
+int
+relay_is_due(const struct stream *s)
+{
+	return ((s->transactional ||
+		    s->conf->relay == STREAM_RELAY_TRANSACTIONAL) &&
+	    s->output_count > 0 && clock_mono_us() >= s->relay_due_us);
+}
+
+int
+relay_mode_read(struct stream *s, struct mr_error *err)
+{
+	int64_t transactional = 0;
+
+	if (store_find(s->st, err, &transactional, sql_mode) == -1)
+		return (-1);
+	s->transactional = transactional != 0;
+	metric_set(s->m_relay_transactional, transactional);
+	return (0);
+}
+
+int
+relay_mode_settle(struct stream *s, struct mr_error *err)
+{
+	int wanted = s->conf->relay == STREAM_RELAY_TRANSACTIONAL;
+	int64_t changed;
+
+	if (s->transactional == wanted || s->outbox_last != 0 ||
+	    (wanted && atomic_load(&s->relay.found) != RELAY_HAS_TRANSACTIONS))
+		return (0);
+	if (store_begin(s->st, err) == -1)
+		return (err->kind == MR_FATAL ? -1 : 0);
+	changed = store_run(s->st, err, sql_mode_change, store_i64(wanted),
+	    store_text(s->owner));
+	if (changed == -1) {
+		store_rollback(s->st);
+		return (err->kind == MR_FATAL ? -1 : 0);
+	}
+	if (store_commit(s->st, err) == -1)
+		return (-1);
+	if (changed == 0)
+		return (relay_mode_read(s, err)); /* rows, or another owner */
+	s->transactional = wanted;
+	metric_set(s->m_relay_transactional, wanted);
+	log_info("the relay's way changed", "relay",
+	    wanted ? "transactional" : "idempotent");
+	relay_wake(s);
+	return (0);
 }

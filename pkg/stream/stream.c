@@ -24,7 +24,8 @@
 const struct config_option *
 stream_options(struct stream_conf *conf)
 {
-	static struct config_option table[12];
+	static const char *const ways[] = {"idempotent", "transactional", NULL};
+	static struct config_option table[13];
 	int n = 0;
 
 #define OPTION(name_, kind_, field, fallback_, least_, most_, help_) \
@@ -55,6 +56,10 @@ stream_options(struct stream_conf *conf)
 	    "20", 0, 1e6, "log lines about records; more are left out");
 	OPTION("drain-ms", CONFIG_DURATION, drain_ms, "5s", 0, 60000,
 	    "time to finish and relay when told to stop");
+	OPTION("relay", CONFIG_CHOICE, relay, "idempotent", 0, 0,
+	    "how records reach Kafka: idempotent, or transactional, for "
+	    "readers that aren't Millrace's; changes once nothing waits");
+	table[n - 1].choices = ways;
 #undef OPTION
 	table[0].group = "State and stream";
 	table[n] = (struct config_option){.name = NULL};
@@ -73,6 +78,16 @@ stream_set_status(struct stream *s, const char *format, ...)
 	vsnprintf(s->status, sizeof(s->status), format, ap);
 	va_end(ap);
 	pthread_mutex_unlock(&s->status_lock);
+}
+
+/* 1 and why, if the relay is halted. */
+static int
+relay_is_halted(struct stream *s, char why[HALT_REASON_SIZE])
+{
+	pthread_mutex_lock(&s->relay.lock);
+	memcpy(why, s->relay.halted, HALT_REASON_SIZE);
+	pthread_mutex_unlock(&s->relay.lock);
+	return (why[0] != '\0');
 }
 
 static void
@@ -94,6 +109,7 @@ static void
 status_refresh(struct stream *s)
 {
 	const struct partition *p;
+	char why[HALT_REASON_SIZE];
 	int i;
 
 	if (s->store_backoff_ms > 0)
@@ -111,8 +127,11 @@ status_refresh(struct stream *s)
 			goto done;
 		}
 	}
+	metric_set(s->m_relay_halted, relay_is_halted(s, why));
 	if (s->input_count > 0 && !s->assigned_once)
 		stream_set_status(s, "waiting for the first rebalance");
+	else if (why[0] != '\0')
+		stream_set_status(s, "the relay is halted: %s", why);
 	else if (s->holding)
 		status_holding(s);
 	else
@@ -299,6 +318,18 @@ metrics_register(struct stream *s)
 	    "The same as millrace_ready.");
 	s->m_relayed = metrics_counter("millrace_messages_relayed_total", NULL,
 	    "Records of the outbox acknowledged by Kafka.");
+	s->m_relay_transactional = metrics_gauge("millrace_relay_transactional",
+	    NULL, "1 where lots of the outbox are Kafka transactions.");
+	s->m_relay_committed =
+	    metrics_counter("millrace_relay_transactions_total",
+		"outcome=\"committed\"",
+		"Kafka transactions of the relay, by how they ended.");
+	s->m_relay_aborted =
+	    metrics_counter("millrace_relay_transactions_total",
+		"outcome=\"aborted\"",
+		"Kafka transactions of the relay, by how they ended.");
+	s->m_relay_halted = metrics_gauge("millrace_relay_halted", NULL,
+	    "1 while the relay waits for somebody to accept what it found.");
 	s->m_produce_latency =
 	    metrics_histogram("millrace_produce_latency_seconds", NULL,
 		"Time from handing a record to the Kafka client to its "
@@ -502,6 +533,8 @@ loop_news(struct stream *s)
 
 	if (atomic_exchange(&s->relay.news, 0) == 0)
 		return;
+	if (!s->transactional && s->conf->relay == STREAM_RELAY_TRANSACTIONAL)
+		s->peek_at_us = 0; /* may the file say so yet? */
 	if (s->settle_at_us == 0 &&
 	    atomic_load(&s->relay.acked) > s->acked_deleted)
 		s->settle_at_us = clock_mono_us() + SETTLE_DELAY_US;
@@ -530,9 +563,9 @@ loop_peek(struct stream *s, struct mr_error *err)
 	s->peek_at_us = now + PEEK_EVERY_US;
 	if (output_ends(s, err) == -1)
 		return (err->kind == MR_FATAL ? -1 : 0);
-	if (s->outbox_last != 0 && s->settle_at_us == 0)
+	if ((s->outbox_last != 0 || relay_is_due(s)) && s->settle_at_us == 0)
 		s->settle_at_us = now;
-	return (0);
+	return (relay_mode_settle(s, err));
 }
 
 static void

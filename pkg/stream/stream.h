@@ -122,6 +122,10 @@ struct stream_service {
 	void (*close)(struct stream *s);
 };
 
+/* How a service's records reach Kafka; docs/ARCHITECTURE.md, section 5, says
+ * what each promises to whom. */
+enum stream_relay { STREAM_RELAY_IDEMPOTENT, STREAM_RELAY_TRANSACTIONAL };
+
 struct stream_conf {
 	struct kafka_conf kafka;
 	const char
@@ -138,6 +142,7 @@ struct stream_conf {
 	    upgrade_backups; /* copies made before migrating that are kept */
 	int64_t
 	    log_records_per_second; /* lines about records; the rest is counted */
+	int relay; /* enum stream_relay, once the outbox is empty */
 	int64_t drain_ms;
 	void (*on_drain)(void); /* when stream_run begins to; NULL: nothing */
 };

@@ -22,7 +22,8 @@
 #endif
 
 #define FAKE_TOPICS_MOST 32
-#define GROUPS_MOST 4
+#define GROUPS_MOST 8
+#define TRANSACTIONS_MOST 8
 #define MEMBERS_MOST 64 /* ever */
 #define SHARES_MOST 96
 #define SCRIPTS_MOST 8
@@ -142,6 +143,22 @@ struct kafka_producer {
 	int count;
 	int spent;
 	int fd;
+	struct transaction *of; /* its transactional id's; NULL: it has none */
+	int began;
+	int to_abort;
+};
+
+/* What is under way under a transactional id, whoever began it. */
+struct transaction {
+	char id[128];
+	struct kafka_producer *holder; /* whoever registered last */
+	struct entry **entries; /* they hold nothing until the commit */
+	size_t count;
+	size_t capacity;
+	struct share *share; /* to get a position; NULL: none */
+	int64_t offset;
+	char metadata[80];
+	int prepared; /* the broker was told to commit it */
 };
 
 struct kafka_admin {
@@ -175,6 +192,12 @@ static struct {
 	int script_count;
 	struct sending *late;
 	int64_t failing[FAKE_CALLS];
+	int lacks_transactions;
+	int64_t doomed;
+	int64_t begun;
+	int64_t ended;
+	struct transaction transactions[TRANSACTIONS_MOST];
+	int transaction_count;
 } cluster;
 
 static pthread_mutex_t cluster_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -662,6 +685,8 @@ consumer_has_work(struct kafka_consumer *c)
 }
 
 static void producer_step(struct kafka_producer *p);
+static void sending_done(struct sending *x, enum mr_error_kind kind,
+    const char *reason);
 
 /* Something changed: who has work to do now? */
 static void
@@ -718,6 +743,8 @@ fake_end(void)
 	if (cluster.admins != 0)
 		broken("an admin client was not freed", "fake_end");
 	late_drop();
+	for (i = 0; i < cluster.transaction_count; i++)
+		free(cluster.transactions[i].entries);
 	for (i = 0; i < cluster.topic_count; i++)
 		topic_clear(&cluster.topics[i]);
 	memset(&cluster, 0, sizeof(cluster));
@@ -1808,6 +1835,296 @@ kafka_consumer_end(struct kafka_consumer *consumer, const char *topic,
 	return (end);
 }
 
+/* ---- transactions -------------------------------------------------------- */
+
+static struct transaction *
+transaction_find(const char *id)
+{
+	struct transaction *t;
+	int i;
+
+	if (id == NULL)
+		broken("no transactional id", "kafka_producer_new");
+	for (i = 0; i < cluster.transaction_count; i++)
+		if (strcmp(cluster.transactions[i].id, id) == 0)
+			return (&cluster.transactions[i]);
+	if (cluster.transaction_count == TRANSACTIONS_MOST)
+		broken("too many transactional ids", id);
+	t = &cluster.transactions[cluster.transaction_count++];
+	snprintf(t->id, sizeof(t->id), "%s", id);
+	return (t);
+}
+
+static void
+transaction_add(struct transaction *t, struct entry *e)
+{
+	if (t->count == t->capacity) {
+		t->capacity = t->capacity == 0 ? 64 : 2 * t->capacity;
+		t->entries = need(
+		    realloc(t->entries, t->capacity * sizeof(struct entry *)));
+	}
+	e->nothing = 1;
+	t->entries[t->count++] = e;
+}
+
+static void
+transaction_end(struct transaction *t, int commit)
+{
+	size_t i;
+
+	for (i = 0; commit && i < t->count; i++)
+		t->entries[i]->nothing = 0;
+	if (commit && t->share != NULL) {
+		t->share->offset = t->offset;
+		memcpy(t->share->metadata, t->metadata, sizeof(t->metadata));
+	}
+	if (commit)
+		cluster.ended++;
+	t->count = 0;
+	t->share = NULL;
+	t->prepared = 0;
+	if (t->holder != NULL)
+		t->holder->began = 0;
+}
+
+void
+fake_transactions(int has)
+{
+	enter();
+	cluster.lacks_transactions = !has;
+	leave();
+}
+
+void
+fake_doom(int64_t count)
+{
+	enter();
+	cluster.doomed = count;
+	leave();
+}
+
+void
+fake_fence(void)
+{
+	struct transaction *t;
+	int i;
+
+	enter();
+	for (i = 0; i < cluster.transaction_count; i++) {
+		t = &cluster.transactions[i];
+		transaction_end(t, t->prepared);
+		t->holder = NULL;
+	}
+	wake_all();
+	leave();
+}
+
+int64_t
+fake_begun(void)
+{
+	int64_t n;
+
+	enter();
+	n = cluster.begun;
+	leave();
+	return (n);
+}
+
+int64_t
+fake_ended(void)
+{
+	int64_t n;
+
+	enter();
+	n = cluster.ended;
+	leave();
+	return (n);
+}
+
+int
+kafka_admin_furthest(struct kafka_admin *admin, const char *group, int stable,
+    int64_t *offset, char *metadata, size_t metadata_size, int timeout_ms,
+    struct mr_error *err)
+{
+	const struct group *g;
+	const struct share *share;
+	int i, found = 0;
+
+	(void)admin;
+	(void)timeout_ms;
+	enter();
+	if (fails(FAKE_FURTHEST, "furthest", err)) {
+		leave();
+		return (-1);
+	}
+	g = group_find(group);
+	for (i = 0; i < g->share_count; i++) {
+		share = &g->shares[i];
+		if (share->offset < 0 || (found && share->offset <= *offset))
+			continue;
+		found = 1;
+		*offset = share->offset;
+		snprintf(metadata, metadata_size, "%s", share->metadata);
+	}
+	for (i = 0; stable && i < cluster.transaction_count; i++)
+		if (cluster.transactions[i].share >= g->shares &&
+		    cluster.transactions[i].share < g->shares + g->share_count)
+			found = mr_error_set(err, MR_RETRY,
+			    "a position isn't stable");
+	leave();
+	return (found);
+}
+
+int
+kafka_producer_register(struct kafka_producer *producer, int timeout_ms,
+    struct mr_error *err)
+{
+	struct transaction *t = producer->of;
+	int status = -1;
+
+	(void)timeout_ms;
+	if (t == NULL)
+		broken("not transactional", "kafka_producer_register");
+	enter();
+	if (cluster.lacks_transactions) {
+		producer->spent = 1;
+		mr_error_set(err, MR_REJECT, "this cluster has none");
+	} else if (!fails(FAKE_REGISTER, "register", err)) {
+		if (t->holder != producer) {
+			t->holder = NULL;
+			transaction_end(t, t->prepared);
+			t->holder = producer;
+			producer->began = 0;
+		}
+		status = 0;
+	}
+	leave();
+	return (status);
+}
+
+/* 0, or -1 FATAL when another has registered.  The lock is held. */
+static int
+holds(struct kafka_producer *p, const char *what, struct mr_error *err)
+{
+	if (p->of == NULL)
+		broken("not transactional", what);
+	if (p->of->holder == p)
+		return (0);
+	p->spent = 1;
+	return (mr_error_set(err, MR_FATAL, "%s: fenced", what));
+}
+
+int
+kafka_producer_begin(struct kafka_producer *producer, int timeout_ms,
+    struct mr_error *err)
+{
+	int status;
+
+	(void)timeout_ms;
+	enter();
+	if ((status = holds(producer, "begin", err)) == 0) {
+		if (producer->began)
+			broken("one is open", "kafka_producer_begin");
+		producer->began = 1;
+		cluster.begun++;
+	}
+	leave();
+	return (status);
+}
+
+int
+kafka_producer_send_position(struct kafka_producer *producer, const char *group,
+    const struct kafka_position *position, const char *metadata, int timeout_ms,
+    struct mr_error *err)
+{
+	struct transaction *t = producer->of;
+	int status = -1;
+
+	(void)timeout_ms;
+	enter();
+	if (holds(producer, "position", err) == -1 ||
+	    fails(FAKE_POSITION, "position", err))
+		goto done;
+	if (!producer->began)
+		broken("none is open", "kafka_producer_send_position");
+	if (producer->to_abort) {
+		status = 0;
+		mr_error_set(err, MR_RETRY, "a record failed");
+		goto done;
+	}
+	(void)log_need(position->topic, position->partition);
+	t->share = share_find(group_find(group), position->topic,
+	    position->partition);
+	t->offset = position->offset;
+	snprintf(t->metadata, sizeof(t->metadata), "%s", metadata);
+	status = 1;
+done:
+	leave();
+	return (status);
+}
+
+int
+kafka_producer_commit(struct kafka_producer *producer, int timeout_ms,
+    struct mr_error *err)
+{
+	int status = -1;
+
+	(void)timeout_ms;
+	(void)kafka_producer_poll(producer, 0);
+	enter();
+	if (holds(producer, "commit", err) == -1 ||
+	    fails(FAKE_COMMIT, "commit", err))
+		goto done;
+	if (!producer->began)
+		broken("none is open", "kafka_producer_commit");
+	if (producer->to_abort || cluster.doomed > 0) {
+		cluster.doomed -= cluster.doomed > 0;
+		producer->to_abort = 1;
+		status = 0;
+		mr_error_set(err, MR_RETRY, "there is only to abort");
+	} else if (producer->count > 0) {
+		mr_error_set(err, MR_RETRY, "records are on their way");
+	} else {
+		producer->of->prepared = 1;
+		if (fails(FAKE_COMMIT_UNHEARD, "commit", err))
+			goto done;
+		transaction_end(producer->of, 1);
+		status = 1;
+		wake_all();
+	}
+done:
+	leave();
+	return (status);
+}
+
+int
+kafka_producer_abort(struct kafka_producer *producer, int timeout_ms,
+    struct mr_error *err)
+{
+	struct sending *x;
+	int status = -1;
+
+	(void)timeout_ms;
+	enter();
+	if (holds(producer, "abort", err) == -1 ||
+	    fails(FAKE_ABORT, "abort", err))
+		goto done;
+	if (!producer->began || producer->of->prepared)
+		broken("none is open", "kafka_producer_abort");
+	for (x = producer->first; x != NULL; x = x->next)
+		if (!x->done)
+			sending_done(x, MR_RETRY, "purged");
+	transaction_end(producer->of, 0);
+	leave();
+	(void)kafka_producer_poll(producer, 0);
+	enter();
+	producer->to_abort = producer->spent = 0;
+	status = 0;
+done:
+	leave();
+	return (status);
+}
+
 /* ---- producers ----------------------------------------------------------- */
 
 struct kafka_producer *
@@ -1818,7 +2135,6 @@ kafka_producer_new(const struct kafka_conf *conf, enum kafka_delivery delivery,
 	struct kafka_producer *p = need(calloc(1, sizeof(*p)));
 	int i;
 
-	(void)conf;
 	(void)err;
 	p->on_report = on_report;
 	p->arg = arg;
@@ -1827,6 +2143,8 @@ kafka_producer_new(const struct kafka_conf *conf, enum kafka_delivery delivery,
 	if ((p->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) == -1)
 		broken(strerror(errno), "eventfd");
 	enter();
+	if (delivery == KAFKA_TRANSACTIONAL)
+		p->of = transaction_find(conf->transactional_id);
 	for (i = 0; i < CLIENTS_MOST && cluster.producers[i] != NULL; i++)
 		;
 	if (i == CLIENTS_MOST)
@@ -1879,6 +2197,8 @@ kafka_producer_free(struct kafka_producer *producer)
 	for (i = 0; i < CLIENTS_MOST; i++)
 		if (cluster.producers[i] == producer)
 			cluster.producers[i] = NULL;
+	if (producer->of != NULL && producer->of->holder == producer)
+		producer->of->holder = NULL;
 	leave();
 	close(producer->fd);
 	free(producer);
@@ -1930,7 +2250,15 @@ sending_write(struct sending *x)
 		sending_done(x, MR_REJECT, "there is no such partition");
 		return;
 	}
+	if (x->producer->of != NULL &&
+	    (x->producer->of->holder != x->producer || !x->producer->began)) {
+		x->producer->to_abort = x->producer->spent = 1;
+		sending_done(x, MR_RETRY, "in no transaction of its own");
+		return;
+	}
 	x->offset = log_append(l, x->entry);
+	if (x->producer->of != NULL)
+		transaction_add(x->producer->of, x->entry);
 	x->entry = NULL;
 }
 
@@ -1992,6 +2320,7 @@ producer_step(struct kafka_producer *p)
 		if (x->held)
 			break;
 	}
+	p->to_abort = p->to_abort || (p->of != NULL && p->spent);
 	fd_signal(p->fd, p->first != NULL && p->first->done);
 }
 
@@ -2107,38 +2436,4 @@ kafka_producer_flush(struct kafka_producer *producer, int timeout_ms,
 	if (kafka_producer_in_flight(producer) > 0)
 		return (mr_error_set(err, MR_RETRY, "records are under way"));
 	return (0);
-}
-
-/* The fake has no transactions, as the embedded broker hasn't. */
-static int
-no_transactions(struct mr_error *err)
-{
-	return (mr_error_set(err, MR_REJECT, "no transactions"));
-}
-
-int
-kafka_producer_begin(struct kafka_producer *producer, int timeout_ms,
-    struct mr_error *err)
-{
-	(void)producer;
-	(void)timeout_ms;
-	return (no_transactions(err));
-}
-
-int
-kafka_producer_commit(struct kafka_producer *producer, int timeout_ms,
-    struct mr_error *err)
-{
-	(void)producer;
-	(void)timeout_ms;
-	return (no_transactions(err));
-}
-
-int
-kafka_producer_abort(struct kafka_producer *producer, int timeout_ms,
-    struct mr_error *err)
-{
-	(void)producer;
-	(void)timeout_ms;
-	return (no_transactions(err));
 }

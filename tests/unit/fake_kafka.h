@@ -142,9 +142,31 @@ enum fake_call {
 	FAKE_OFFSETS,
 	FAKE_COMMITTED,
 	FAKE_SEEK,
+	FAKE_FURTHEST,
+	FAKE_REGISTER,
+	FAKE_POSITION,
+	FAKE_COMMIT, /* the broker didn't hear of it */
+	FAKE_COMMIT_UNHEARD, /* it did, and commits; the answer was lost */
+	FAKE_ABORT,
 	FAKE_CALLS
 };
 void fake_fail(enum fake_call call, int64_t count);
+
+/*
+ * Transactions.  A record of one takes its offset when it is written, and
+ * holds nothing until the commit; readers go past it, which in Kafka wait for
+ * the transaction's end.
+ *
+ * fake_transactions -- 0: the cluster has none.  fake_doom -- the next ${count}
+ * commits say that there is only to abort.  fake_fence -- all transactional
+ * ids are registered by somebody else.  fake_begun -- transactions that were
+ * begun so far, fake_ended those committed.
+ */
+void fake_transactions(int has);
+void fake_doom(int64_t count);
+void fake_fence(void);
+int64_t fake_begun(void);
+int64_t fake_ended(void);
 /* How many producers were made so far. */
 int64_t fake_producers(void);
 

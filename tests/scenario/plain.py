@@ -1,0 +1,145 @@
+"""plain -- what readers see that know nothing of sources and marks."""
+
+import subprocess
+import time
+
+import load
+import verify
+from kills import SESSION_MS, failpoints_named, watch_plans
+from scenario import scenario
+from system import Failure, expect
+
+TOPICS = {"orders": "order-events", "inventory": "inventory-events",
+          "price-producer": "stock-prices"}
+SERVICES = tuple(TOPICS)
+TRANSACTIONAL = ("--relay", "transactional")
+
+
+def seen_by_kcat(system, topic):
+    """{(partition, source): [ce_id, ...]} of all committed records, by
+    kcat, which is librdkafka's plain consumer."""
+    done = subprocess.run(
+        ["kcat", "-C", "-q", "-e", "-o", "beginning", "-t", topic,
+         "-b", "127.0.0.1:%d" % system.kafka_port,
+         "-X", "isolation.level=read_committed", "-f", "%p %h\\n"],
+        capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode != 0:
+        raise Failure("kcat: %s" % done.stderr)
+    found = {}
+    for line in done.stdout.splitlines():
+        partition, headers = line.split(" ", 1)
+        fields = dict(h.split("=", 1) for h in headers.split(","))
+        found.setdefault((int(partition), fields["ce_source"]), []).append(
+            int(fields["ce_id"]))
+    return found
+
+
+def repeats_of(system, service, above=0):
+    """How many records with a higher number a plain reader sees more than
+    once; one that is missing fails."""
+    seen = seen_by_kcat(system, TOPICS[service])
+    ids = [n for of in seen.values() for n in of if n > above]
+    issued = issued_by(system, service)
+    missing = set(range(above + 1, issued + 1)) - set(ids)
+    if service == "inventory":  # it has dead letters' topic, unused here
+        expect(system.value(service, "SELECT count(*) FROM dead_letters")
+               == 0, "dead letters of inventory")
+    expect(not missing, "%s: %d of %d records are missing: %r", service,
+           len(missing), issued - above, sorted(missing)[:3])
+    return len(ids) - len(set(ids))
+
+
+def issued_by(system, service):
+    return system.value(
+        service, "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
+
+
+def kill_all(context, work, plan_of, seconds=60):
+    """Work off a plan of failpoints for each service, at the same time."""
+    system = context.system
+    count = 0
+    for service in SERVICES:
+        plan = plan_of(service)
+        count += len(plan)
+        with system.lock:
+            system.plans[service] = plan
+            system.kill(service)
+    watch_plans(system, seconds * system.settings.slow)
+    expect(not work.failures, "%s", work.failures)
+    return count
+
+
+def relayed(system):
+    def empty():
+        return all(system.value(s, "SELECT count(*) FROM outbox") == 0
+                   for s in SERVICES)
+    system.ready(*SERVICES)
+    system.wait_for("the outboxes are empty", empty, 60)
+
+
+@scenario(kind="own", small=False, about_broker="kafka")
+def plain_reader_sees_once(context):
+    """kcat, reading committed records, while owners of the relay are killed
+    at every step and at random, and the broker as well: transactional, each
+    record once; idempotent, which is the control, some twice."""
+    system = context.system
+    rng = context.rng
+    system.kafka_start()
+    system.start_all(SERVICES, failpoints=True, session_ms=SESSION_MS)
+    for item in load.ITEMS:
+        load.restock(system, context.ledger, item, 100000)
+    with load.Load(system, context.ledger, rng.random(), clients_count=2,
+                   pause_s=0.03, seconds=120) as work:
+        kills = kill_all(context, work, lambda _: ["relay.acked=kill@1"])
+    relayed(system)
+    repeats = sum(repeats_of(system, s) for s in SERVICES)
+    expect(repeats > 0, "the control, idempotent, has repeated nothing")
+    context.say("idempotent: %d kills, %d records seen again" % (
+        kills, repeats))
+    system.stop(*SERVICES)
+    system.start_all(SERVICES, failpoints=True, session_ms=SESSION_MS)
+    above = change_to_transactional(system)
+    points = [p for p in failpoints_named("stream")
+              if p.startswith(("transaction.", "relay."))]
+    rng.shuffle(points)
+    plans = {s: ["%s=kill@0" % p for p in points[i::len(SERVICES)]]
+             for i, s in enumerate(SERVICES)}
+    with load.Load(system, context.ledger, rng.random(), clients_count=2,
+                   pause_s=0.03, seconds=120) as work:
+        kills = kill_all(context, work, plans.get)
+        kills += kill_at_random(context)
+        expect(not work.failures, "%s", work.failures)
+    relayed(system)
+    for service in SERVICES:
+        again = repeats_of(system, service, above[service])
+        expect(again == 0, "%s: %d records are seen again", service, again)
+    verify.check_files(system, SERVICES)
+    context.say("transactional: %d kills, %d records, each seen once" % (
+        kills, sum(issued_by(system, s) - above[s] for s in SERVICES)))
+
+
+def change_to_transactional(system):
+    """Start again in the other way; what each had given out before."""
+    system.stop(*SERVICES)
+    above = {s: issued_by(system, s) for s in SERVICES}
+    for service in SERVICES:
+        system.start(service, failpoints=True, session_ms=SESSION_MS,
+                     flags=TRANSACTIONAL)
+    system.wait_for("all relay by transactions", lambda: all(
+        system.value(s, "SELECT transactional FROM relay") == 1
+        for s in SERVICES), 30)
+    # What was sent before the change went the old way.
+    return {s: max(above[s], issued_by(system, s)) for s in SERVICES}
+
+
+def kill_at_random(context, rounds=4):
+    """Each round one service, and once the broker."""
+    system, rng = context.system, context.rng
+    for n in range(rounds):
+        # A pause of random length is what is tested here.
+        time.sleep(rng.uniform(0.5, 1.5) * system.settings.slow)
+        system.kill(rng.choice(SERVICES))
+        if n == rounds // 2:
+            system.kafka_kill()
+            system.kafka_start()
+    return rounds
