@@ -15,6 +15,7 @@
 #include "copy_facts.h"
 #include "look.h"
 #include "millrace.h"
+#include "relayed.h"
 
 #define ASK_MS 5000
 
@@ -139,6 +140,7 @@ struct change {
 	struct copy_facts old; /* of the file there is */
 	int old_readable;
 	struct copy_facts copy; /* of the backup */
+	struct relayed relayed; /* of what the backup's outbox has */
 	struct buffer says;
 };
 
@@ -173,7 +175,7 @@ change_parse(struct change *c, int argc, char **argv, const char *summary,
 	    {.name = NULL},
 	};
 	const struct config_option *const tables[] = {options,
-	    asks_kafka ? kafka_options(&c->kafka) : from, NULL};
+	    kafka_options(&c->kafka), asks_kafka ? NULL : from, NULL};
 	const struct config_program program = {.summary = summary,
 	    .tables = tables,
 	    .epilogue = epilogue};
@@ -246,6 +248,11 @@ static const char restore_epilogue[] =
     "nothing of the second one.  What HTTP clients wrote since the backup is\n"
     "lost: it is in no topic that the service reads.\n"
     "\n"
+    "If the service relayed by transactions when the backup was made, Kafka is\n"
+    "asked which records of the backup's outbox were sent since: those are\n"
+    "dropped, and whoever might still send under the old id is shut out.  For\n"
+    "a cluster that is gone, bind the backup to another one first (rebind).\n"
+    "\n"
     "Exit status: 0 done, 1 not agreed, 2 failed; nothing is changed then.\n"
     "\n"
     "Examples:\n"
@@ -312,6 +319,7 @@ restore_make(void *arg, const char *path, struct mr_error *err)
 		status = -1;
 	if (status == 0 && (status = store_begin(st, err)) == 0 &&
 	    (old == NULL || (status = ids_adopt(st, old, err)) == 0) &&
+	    (status = relayed_drop(st, &c->relayed, err)) == 0 &&
 	    (status = stream_renew_file(st, err)) == 0)
 		status = store_commit(st, err);
 	store_close(old);
@@ -345,6 +353,39 @@ restore_say_old(struct change *c, const char *why)
 	buffer_addf(says, "; it is kept as %s.replaced-<time>", c->db);
 }
 
+/* What a transactional relay has sent of the backup's outbox isn't sent again. */
+static int
+restore_relayed(struct change *c, struct mr_error *err)
+{
+	struct store *st;
+	int status;
+
+	if ((st = store_open_reader(c->from, 0, err)) == NULL)
+		return (-1);
+	status = relayed_read(st, &c->relayed, err);
+	store_close(st);
+	if (status == -1 || !c->relayed.transactional)
+		return (status);
+	if (relayed_ask(&c->kafka, &c->relayed, err) == -1) {
+		mr_error_wrap(err,
+		    "what was sent of %s's outbox is known to Kafka alone",
+		    c->from);
+		return (-1);
+	}
+	if (c->relayed.found)
+		buffer_addf(&c->says,
+		    "; of the %lld records in the copy's outbox those up to "
+		    "%lld were sent, and are dropped",
+		    (long long)c->relayed.waiting,
+		    (long long)c->relayed.cursor);
+	else
+		buffer_addf(&c->says,
+		    "; its relay's %s, so of the %lld records in its outbox "
+		    "some may be sent again",
+		    c->relayed.why, (long long)c->relayed.waiting);
+	return (0);
+}
+
 static int
 restore_plan(struct change *c, struct mr_error *err)
 {
@@ -374,7 +415,7 @@ restore_plan(struct change *c, struct mr_error *err)
 	    (long long)c->copy.issued);
 	if (there)
 		restore_say_old(c, old_err.message);
-	return (0);
+	return (restore_relayed(c, err));
 }
 
 int

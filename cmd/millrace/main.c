@@ -28,6 +28,8 @@ static const struct command commands[] = {
     {"state accept-gap", "let a halted partition go on", state_accept_gap},
     {"state rebind", "let a file work with another cluster or group",
 	state_rebind},
+    {"state accept-cursor", "let a relay go on that is halted",
+	state_accept_cursor},
     {"topics diff", "where topics aren't as declared", topics_diff},
     {"topics ensure", "make the declared topics", topics_ensure},
     {NULL, NULL, NULL},

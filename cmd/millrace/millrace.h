@@ -6,6 +6,8 @@
  *	state.c		what is in the files: positions, outbox, dead letters
  *	accept.c	what halts a service: accept-gap, rebind
  *	plan.c		what accepting changes
+ *	cursor.c	what halts a relay: accept-cursor
+ *	relayed.c	what a transactional relay has sent
  *	letters.c	dead letters: replay, drop
  *	copies.c	backup, restore, rebuild
  *	copy_facts.c	what a copy holds, and whether it is sound
@@ -43,6 +45,7 @@ int state_restore(const struct command *command, int argc, char **argv);
 int state_rebuild(const struct command *command, int argc, char **argv);
 int state_accept_gap(const struct command *command, int argc, char **argv);
 int state_rebind(const struct command *command, int argc, char **argv);
+int state_accept_cursor(const struct command *command, int argc, char **argv);
 int topics_diff(const struct command *command, int argc, char **argv);
 int topics_ensure(const struct command *command, int argc, char **argv);
 

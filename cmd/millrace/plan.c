@@ -2,6 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stream/stream.h"
+
 #include "plan.h"
 
 static const char sql_topic_ids[] =
@@ -40,6 +42,8 @@ static const char sql_marks_forget[] =
 static const char sql_positions_forget[] =
     "DELETE FROM positions WHERE topic = ?1 AND topic_id != ?2";
 
+static const char sql_cluster_differs[] =
+    "SELECT cluster_id <> ?1 FROM cluster";
 static const char sql_cluster[] =
     "INSERT INTO cluster (one, cluster_id, met_at_ms) VALUES (1, ?1, ?2)"
     " ON CONFLICT DO UPDATE SET cluster_id = excluded.cluster_id,"
@@ -343,10 +347,16 @@ int
 rebind_apply(struct store *st, const char *cluster_id, const char (*ids)[33],
     int count, int64_t now_ms, struct mr_error *err)
 {
-	int i;
+	int64_t differs;
+	int i, moved;
 
 	if (store_begin(st, err) == -1)
 		return (-1);
+	/* Another cluster knows nothing of what was sent to the one before. */
+	if ((moved = store_find(st, err, &differs, sql_cluster_differs,
+		 store_text(cluster_id))) == -1 ||
+	    (moved && differs && stream_forget_cursor(st, err) == -1))
+		goto fail;
 	if (store_run(st, err, sql_cluster, store_text(cluster_id),
 		store_i64(now_ms)) == -1)
 		goto fail;

@@ -165,7 +165,7 @@ cursor_meet(struct stream *s, struct mr_error *err)
 	if (found == 1)
 		return (relay_cursor_compare(s, s->st, cursor, err));
 	/* One that isn't there, or is foreign, halts the relay alone. */
-	return (found == 0 || err->kind == MR_REJECT ? 1 : -1);
+	return (found == 0 ? 1 : -1);
 }
 
 int

@@ -299,6 +299,10 @@ struct relay {
 	pthread_mutex_t lock; /* of what follows */
 	char trouble[HALT_REASON_SIZE];
 	char halted[HALT_REASON_SIZE]; /* "" unless it is, for good */
+	/* The file may say another way: under this epoch (0: it may not), no row
+	 * above that one was sent. */
+	int64_t change_epoch;
+	int64_t change_above;
 	struct kafka_topic_state watched[TOPICS_MOST];
 	int watched_count;
 	int watched_new;
@@ -317,8 +321,8 @@ int relay_release(struct stream *s, struct mr_error *err);
 int relay_is_due(const struct stream *s);
 /* What the file says of how it relays, into s->transactional. */
 int relay_mode_read(struct stream *s, struct mr_error *err);
-/* Between transactions: have the file say how it relays, once its outbox is
- * empty.  0 or -1. */
+/* Between transactions: have the file say another way to relay, if the thread
+ * has proposed it; what was sent leaves the outbox with it.  0 or -1. */
 int relay_mode_settle(struct stream *s, struct mr_error *err);
 
 /* ---- relay_transaction.c ------------------------------------------------ */
@@ -330,9 +334,9 @@ int relay_mode_settle(struct stream *s, struct mr_error *err);
 /* The transactional id of a file's relay, and the group of its cursor. */
 void relay_id(const char *service, const char *database_id,
     char id[RELAY_ID_SIZE]);
-/* The last seq that a file's relay committed: 1, 0 if there is none, or -1;
- * RETRY, if ${stable}, while a transaction is open that may move it, REJECT if
- * somebody else wrote there. */
+/* The last seq that a file's relay committed: 1; 0 if there is none, or somebody
+ * else wrote there, *err says which; or -1: RETRY, if ${stable}, while a
+ * transaction is open that may move it. */
 int relay_cursor_read(struct kafka_admin *admin, const char *service,
     const char *database_id, int stable, int64_t *seq, int timeout_ms,
     struct mr_error *err);

@@ -311,12 +311,19 @@ identity_renew(struct store *st, struct mr_error *err)
 int
 stream_renew_file(struct store *st, struct mr_error *err)
 {
+	return (identity_renew(st, err) == -1 ||
+		    store_run(st, err, sql_relay_free) == -1 ?
+		-1 :
+		stream_forget_cursor(st, err));
+}
+
+int
+stream_forget_cursor(struct store *st, struct mr_error *err)
+{
 	int64_t one;
 	int has_mode;
 
-	if (identity_renew(st, err) == -1 ||
-	    store_run(st, err, sql_relay_free) == -1 ||
-	    (has_mode = store_find(st, err, &one, sql_relay_has_mode)) == -1)
+	if ((has_mode = store_find(st, err, &one, sql_relay_has_mode)) == -1)
 		return (-1);
 	return (has_mode && store_run(st, err, sql_relay_begin) == -1 ? -1 : 0);
 }

@@ -59,11 +59,11 @@ static const char sql_rows[] =
     " ORDER BY o.seq LIMIT ?2";
 static const char sql_row[] = "SELECT " ROW_COLUMNS " WHERE o.seq = ?1";
 
-static const char sql_waiting[] = "SELECT EXISTS (SELECT 1 FROM outbox)";
+static const char sql_last[] = "SELECT coalesce(max(seq), 0) FROM outbox";
 static const char sql_mode[] = "SELECT transactional FROM relay";
 static const char sql_mode_change[] =
-    "UPDATE relay SET transactional = ?1 WHERE transactional <> ?1"
-    " AND owner = ?2 AND NOT EXISTS (SELECT 1 FROM outbox)";
+    "UPDATE relay SET transactional = ?1 WHERE owner = ?2 AND epoch = ?3";
+static const char sql_mode_clear[] = "DELETE FROM outbox WHERE seq <= ?1";
 
 void
 relay_trouble(struct relay *r, const char *what)
@@ -190,6 +190,8 @@ row_send(struct sender *x, struct store_rows *row, struct mr_error *err)
 		err) == -1)
 		return (err->kind == MR_RETRY ? 0 : -1);
 	x->ring[slot].seq = x->sent = store_get_i64(row, 0);
+	if (!x->transactional)
+		x->doubtful = x->sent;
 	x->ring[slot].acked = 0;
 	x->last++;
 	return (1);
@@ -238,15 +240,38 @@ rows_send(struct sender *x, struct mr_error *err)
 	return (found == -1 || sent == -1 ? -1 : count);
 }
 
+/* At the first look under an epoch: what is there may have been sent. */
+static int
+take_over(struct sender *x, struct mr_error *err)
+{
+	int64_t last = 0;
+
+	if (x->taken_epoch == x->epoch)
+		return (0);
+	if (store_find(x->reader, err, &last, sql_last) == -1)
+		return (-1);
+	if (last > x->doubtful)
+		x->doubtful = last;
+	x->taken_epoch = x->epoch;
+	return (0);
+}
+
+/* Nothing was sent without transactions that isn't acknowledged, whoever did. */
+static int
+is_drained(const struct sender *x)
+{
+
+	return (atomic_load(&x->relay->acked) >= x->doubtful);
+}
+
 /*
  * How to send what comes next: as the file says; and where it is yet to say
  * that transactions are used, as finding out whether there are any takes, or as
- * will do once the loop has seen that nothing waits any more.  1 or 0, or -1.
+ * will do once the loop has changed the file.
  */
 static int
-way_choose(struct sender *x, struct mr_error *err)
+way_choose(const struct sender *x)
 {
-	int64_t waiting = 0;
 	int found = atomic_load(&x->relay->found);
 
 	if (x->must_have_cursor)
@@ -254,11 +279,28 @@ way_choose(struct sender *x, struct mr_error *err)
 	if (x->s->conf->relay != STREAM_RELAY_TRANSACTIONAL ||
 	    found == RELAY_HAS_NO_TRANSACTIONS)
 		return (0);
-	if (found == RELAY_ASKS)
-		return (1);
-	if (store_find(x->reader, err, &waiting, sql_waiting) == -1)
-		return (-1);
-	return (x->transactional && !waiting);
+	return (found == RELAY_ASKS || is_drained(x));
+}
+
+/*
+ * The file says another way than was asked for: propose to change it, since
+ * all that was sent is acknowledged, and send nothing until it is.
+ * 1 if so.
+ */
+static int
+change_propose(struct sender *x)
+{
+	struct relay *r = x->relay;
+	int wanted = x->s->conf->relay == STREAM_RELAY_TRANSACTIONAL;
+
+	if (wanted == x->must_have_cursor || !x->transactional)
+		return (0);
+	pthread_mutex_lock(&r->lock);
+	r->change_epoch = x->epoch;
+	r->change_above = atomic_load(&r->acked);
+	pthread_mutex_unlock(&r->lock);
+	relay_news(r);
+	return (1);
 }
 
 static void sender_reset(struct sender *x, int backoff);
@@ -282,9 +324,9 @@ lot_send(struct sender *x, struct mr_error *err)
 			x->epoch = 0;
 		return (ours);
 	}
-	if ((way = way_choose(x, err)) == -1)
+	if (take_over(x, err) == -1)
 		return (-1);
-	if (way != x->transactional) {
+	if ((way = way_choose(x)) != x->transactional) {
 		sender_reset(x, 0);
 		x->transactional = way;
 		x->more = 1;
@@ -292,6 +334,8 @@ lot_send(struct sender *x, struct mr_error *err)
 	}
 	if (x->transactional && (ready = transaction_ready(x, err)) != 1)
 		return (ready);
+	if (is_drained(x) && change_propose(x))
+		return (0);
 	if ((count = rows_send(x, err)) <= 0)
 		return (count);
 	(void)FAILPOINT("relay.sent");
@@ -722,23 +766,27 @@ int
 relay_mode_settle(struct stream *s, struct mr_error *err)
 {
 	int wanted = s->conf->relay == STREAM_RELAY_TRANSACTIONAL;
-	int64_t changed;
+	int64_t epoch, above, changed;
 
-	if (s->transactional == wanted || s->outbox_last != 0 ||
-	    (wanted && atomic_load(&s->relay.found) != RELAY_HAS_TRANSACTIONS))
+	if (s->transactional == wanted)
+		return (0);
+	pthread_mutex_lock(&s->relay.lock);
+	epoch = s->relay.change_epoch;
+	above = s->relay.change_above;
+	s->relay.change_epoch = 0;
+	pthread_mutex_unlock(&s->relay.lock);
+	if (epoch == 0)
 		return (0);
 	if (store_begin(s->st, err) == -1)
 		return (err->kind == MR_FATAL ? -1 : 0);
-	changed = store_run(s->st, err, sql_mode_change, store_i64(wanted),
-	    store_text(s->owner));
-	if (changed == -1) {
+	if ((changed = store_run(s->st, err, sql_mode_change, store_i64(wanted),
+		 store_text(s->owner), store_i64(epoch))) != 1 ||
+	    store_run(s->st, err, sql_mode_clear, store_i64(above)) == -1) {
 		store_rollback(s->st);
-		return (err->kind == MR_FATAL ? -1 : 0);
+		return (changed == -1 && err->kind == MR_FATAL ? -1 : 0);
 	}
 	if (store_commit(s->st, err) == -1)
 		return (-1);
-	if (changed == 0)
-		return (relay_mode_read(s, err)); /* rows, or another owner */
 	s->transactional = wanted;
 	metric_set(s->m_relay_transactional, wanted);
 	log_info("the relay's way changed", "relay",

@@ -32,6 +32,9 @@ struct sender {
 	int must_have_cursor; /* the file says that rows go by transactions */
 	struct transaction transaction;
 	int64_t epoch; /* that we send under; 0: none */
+	int64_t taken_epoch; /* under which the outbox was looked at first */
+	int64_t
+	    doubtful; /* up to it, rows may have been sent and not reported */
 	int64_t sent; /* the last seq handed over */
 	int failed; /* a record failed: start over */
 	int halted; /* until somebody accepts what happened */

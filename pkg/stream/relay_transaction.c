@@ -45,16 +45,46 @@ relay_cursor_read(struct kafka_admin *admin, const char *service,
 
 	relay_id(service, database_id, id);
 	if ((found = kafka_admin_furthest(admin, id, stable, seq, metadata,
-		 sizeof(metadata), timeout_ms, err)) != 1)
-		return (found);
+		 sizeof(metadata), timeout_ms, err)) == -1)
+		return (-1);
+	if (found == 0) {
+		mr_error_set(err, MR_REJECT,
+		    "group %s has no cursor: what was sent last isn't known",
+		    id);
+		return (0);
+	}
 	snprintf(expected, sizeof(expected), "%s %lld", database_id,
 	    (long long)*seq);
 	if (strcmp(metadata, expected) == 0)
 		return (1);
-	return (mr_error_set(err, MR_REJECT,
+	mr_error_set(err, MR_REJECT,
 	    "the position of group %s isn't its own cursor: offset %lld, "
 	    "metadata \"%.60s\"",
-	    id, (long long)*seq, metadata));
+	    id, (long long)*seq, metadata);
+	return (0);
+}
+
+int
+stream_end_relay(const struct kafka_conf *conf, const char *service,
+    const char *database_id, int64_t *seq, int timeout_ms, struct mr_error *err)
+{
+	char id[RELAY_ID_SIZE];
+	struct kafka_conf named = *conf;
+	struct kafka_admin *admin = NULL;
+	struct kafka_producer *producer;
+	int found = -1;
+
+	relay_id(service, database_id, id);
+	named.transactional_id = id;
+	if ((producer = kafka_producer_new(&named, KAFKA_TRANSACTIONAL, NULL,
+		 NULL, err)) != NULL &&
+	    kafka_producer_register(producer, timeout_ms, err) == 0 &&
+	    (admin = kafka_admin_new(conf, err)) != NULL)
+		found = relay_cursor_read(admin, service, database_id, 1, seq,
+		    timeout_ms, err);
+	kafka_admin_free(admin);
+	kafka_producer_free(producer);
+	return (found);
 }
 
 int
@@ -113,20 +143,18 @@ cursor_load(struct sender *x, struct mr_error *err)
 
 	found = relay_cursor_read(x->s->admin, x->s->svc->name,
 	    x->s->database_id, 1, &cursor, ASK_MS, err);
-	if (found == -1 && err->kind == MR_RETRY)
-		return (again(x, err));
-	if (found == -1 || (found == 0 && x->must_have_cursor)) {
+	if (found == -1)
+		return (err->kind == MR_RETRY ? again(x, err) : -1);
+	if (found == 0 && x->must_have_cursor) {
 		snprintf(why, sizeof(why),
 		    "%s; stop the service, and `millrace state accept-cursor` "
 		    "goes on",
-		    found == -1 ?
-			err->message :
-			"the group of this file's relay has no cursor, "
-			"though rows were sent: what was sent last "
-			"isn't known");
+		    err->message);
 		halt(x, why);
 		return (0);
 	}
+	if (found == 0)
+		cursor = 0;
 	if (found == 1 &&
 	    (found = relay_cursor_compare(x->s, x->reader, cursor, err)) != 1) {
 		if (found == 0)

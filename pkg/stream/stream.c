@@ -58,7 +58,7 @@ stream_options(struct stream_conf *conf)
 	    "time to finish and relay when told to stop");
 	OPTION("relay", CONFIG_CHOICE, relay, "idempotent", 0, 0,
 	    "how records reach Kafka: idempotent, or transactional, for "
-	    "readers that aren't Millrace's; changes once nothing waits");
+	    "readers that aren't Millrace's");
 	table[n - 1].choices = ways;
 #undef OPTION
 	table[0].group = "State and stream";
@@ -533,8 +533,6 @@ loop_news(struct stream *s)
 
 	if (atomic_exchange(&s->relay.news, 0) == 0)
 		return;
-	if (!s->transactional && s->conf->relay == STREAM_RELAY_TRANSACTIONAL)
-		s->peek_at_us = 0; /* may the file say so yet? */
 	if (s->settle_at_us == 0 &&
 	    atomic_load(&s->relay.acked) > s->acked_deleted)
 		s->settle_at_us = clock_mono_us() + SETTLE_DELAY_US;
@@ -558,6 +556,8 @@ loop_peek(struct stream *s, struct mr_error *err)
 {
 	int64_t now = clock_mono_us();
 
+	if (relay_mode_settle(s, err) == -1)
+		return (-1);
 	if (now < s->peek_at_us)
 		return (0);
 	s->peek_at_us = now + PEEK_EVERY_US;
@@ -565,7 +565,7 @@ loop_peek(struct stream *s, struct mr_error *err)
 		return (err->kind == MR_FATAL ? -1 : 0);
 	if ((s->outbox_last != 0 || relay_is_due(s)) && s->settle_at_us == 0)
 		s->settle_at_us = now;
-	return (relay_mode_settle(s, err));
+	return (0);
 }
 
 static void

@@ -142,7 +142,7 @@ struct stream_conf {
 	    upgrade_backups; /* copies made before migrating that are kept */
 	int64_t
 	    log_records_per_second; /* lines about records; the rest is counted */
-	int relay; /* enum stream_relay, once the outbox is empty */
+	int relay; /* enum stream_relay, once what was sent is acknowledged */
 	int64_t drain_ms;
 	void (*on_drain)(void); /* when stream_run begins to; NULL: nothing */
 };
@@ -282,6 +282,23 @@ int stream_alive(struct stream *s, char *reason, size_t reason_size);
  * Rows of the outbox keep the id that they were emitted under.  0 or -1.
  */
 int stream_renew_file(struct store *st, struct mr_error *err);
+
+/*
+ * stream_end_relay -- for tools, while nothing has the file open: end what its
+ * transactional relay left open in Kafka, shut out whoever may still send under
+ * its name, and say how far it came.  1 and the last seq that was sent; 0 if
+ * that isn't known any more, *err says why; -1 error.  Waits, at most about twice
+ * ${timeout_ms}.
+ */
+int stream_end_relay(const struct kafka_conf *conf, const char *service,
+    const char *database_id, int64_t *seq, int timeout_ms,
+    struct mr_error *err);
+/*
+ * stream_forget_cursor -- for tools, inside a transaction of their own: the
+ * rows that wait go out by an idempotent relay, though some of them may have
+ * been sent, and what comes after them gets a new cursor.  0 or -1.
+ */
+int stream_forget_cursor(struct store *st, struct mr_error *err);
 
 const char *stream_name(const struct stream *s);
 const char *stream_db_path(const struct stream *s);

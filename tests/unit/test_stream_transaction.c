@@ -366,7 +366,7 @@ file_older_than_its_cursor_emits_nothing(void **state)
 /* ---- the ways, and how long the cursor stays ---------------------------------- */
 
 static void
-way_changes_only_once_the_outbox_is_empty(void **state)
+way_changes_only_once_what_was_sent_is_acknowledged(void **state)
 {
 	struct stream_conf conf = driver_conf();
 	struct driven *d;
@@ -452,7 +452,7 @@ main(void)
 	    LEDGER_TEST(missing_cursor_halts_and_names_the_command),
 	    LEDGER_TEST(cursor_that_somebody_wrote_halts),
 	    LEDGER_TEST(file_older_than_its_cursor_emits_nothing),
-	    LEDGER_TEST(way_changes_only_once_the_outbox_is_empty),
+	    LEDGER_TEST(way_changes_only_once_what_was_sent_is_acknowledged),
 	    LEDGER_TEST(cursor_is_written_again_before_it_expires),
 	    LEDGER_TEST(next_instance_goes_on_from_the_cursor),
 	};
