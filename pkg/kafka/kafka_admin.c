@@ -289,7 +289,6 @@ take_furthest(const rd_kafka_group_result_t *group, int64_t *offset,
 	const rd_kafka_topic_partition_list_t *list;
 	const rd_kafka_topic_partition_t *entry;
 	rd_kafka_resp_err_t code = rd_kafka_error_code(error);
-	size_t length;
 	int i, found = 0;
 
 	list = rd_kafka_group_result_partitions(group);
@@ -302,12 +301,7 @@ take_furthest(const rd_kafka_group_result_t *group, int64_t *offset,
 			continue;
 		found = 1;
 		*offset = entry->offset;
-		length = entry->metadata != NULL ? entry->metadata_size : 0;
-		if (length >= metadata_size)
-			length = metadata_size - 1;
-		if (length > 0)
-			memcpy(metadata, entry->metadata, length);
-		metadata[length] = '\0';
+		client_metadata(entry, metadata, metadata_size);
 	}
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 		return (found);

@@ -546,6 +546,18 @@ client_watch(rd_kafka_queue_t *queue, int fd)
 	rd_kafka_queue_io_event_enable(queue, fd, &one, sizeof(one));
 }
 
+void
+client_metadata(const rd_kafka_topic_partition_t *entry, char *text,
+    size_t size)
+{
+
+	if (size > 0)
+		snprintf(text, size, "%.*s",
+		    entry->metadata == NULL ? 0 : (int)entry->metadata_size,
+		    entry->metadata == NULL ? "" :
+					      (const char *)entry->metadata);
+}
+
 void *
 client_unconst(const void *p)
 {

@@ -1148,7 +1148,6 @@ kafka_consumer_committed(struct kafka_consumer *consumer, const char *topic,
 	rd_kafka_topic_partition_list_t *list;
 	const rd_kafka_topic_partition_t *entry;
 	rd_kafka_resp_err_t code;
-	size_t length;
 
 	if (!consumer->has_group)
 		return (mr_error_set(err, MR_REJECT,
@@ -1159,14 +1158,7 @@ kafka_consumer_committed(struct kafka_consumer *consumer, const char *topic,
 	code = ask_committed(consumer, list, timeout_ms);
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
 		*offset = entry->offset >= 0 ? entry->offset : -1;
-		length = entry->metadata != NULL ? entry->metadata_size : 0;
-		if (metadata_size > 0) {
-			if (length >= metadata_size)
-				length = metadata_size - 1;
-			if (length > 0)
-				memcpy(metadata, entry->metadata, length);
-			metadata[length] = '\0';
-		}
+		client_metadata(entry, metadata, metadata_size);
 	}
 	rd_kafka_topic_partition_list_destroy(list);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)

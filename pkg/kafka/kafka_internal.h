@@ -109,6 +109,10 @@ void client_stats_init(struct client_stats *stats, const char *client);
 void client_stats_take(struct client_stats *stats, const char *text,
     size_t size);
 
+/* client_metadata -- what was committed with an offset, cut to fit. */
+void client_metadata(const rd_kafka_topic_partition_t *entry, char *text,
+    size_t size);
+
 /* client_unconst -- for librdkafka's interfaces that promise not to write but
  * say void *. */
 void *client_unconst(const void *p);
