@@ -241,7 +241,7 @@ milliseconds_of(rd_kafka_conf_t *settings, const char *name)
 
 	assert_int_equal(rd_kafka_conf_get(settings, name, value, &size),
 	    RD_KAFKA_CONF_OK);
-	return (atoi(value));
+	return ((int)strtol(value, NULL, 10));
 }
 
 static void
