@@ -133,14 +133,14 @@ def change_to_transactional(system):
     return {s: max(above[s], issued_by(system, s)) for s in SERVICES}
 
 
-def kill_at_random(context, rounds=3):
+def kill_at_random(context, rounds=2):
     """Each round one service, and once the broker."""
     system, rng = context.system, context.rng
     for n in range(rounds):
         # A pause of random length is what is tested here.
         time.sleep(rng.uniform(0.5, 1.5) * system.settings.slow)
         system.kill(rng.choice(SERVICES))
-        if n == rounds // 2:
+        if n == 0:
             system.kafka_kill()
             system.kafka_start()
     return rounds
