@@ -147,9 +147,9 @@ def make_older(system, service):
     """The file as of the core's schema before the newest."""
     with sqlite3.connect(system.db_of(service), timeout=10) as own:
         version, = own.execute("PRAGMA user_version").fetchone()
-        own.execute("DROP TABLE declared")
+        own.execute("ALTER TABLE relay DROP COLUMN transactional")
         own.execute("DELETE FROM schema_versions WHERE component = 'core'"
-                    " AND version = 2")
+                    " AND version = 3")
         own.execute("PRAGMA user_version = %d" % (version - 1))
     own.execute("VACUUM")  # or its pages would have no more their sums
     return version - 1
