@@ -21,7 +21,7 @@
 
 #include "base/clock.h"
 #include "base/failpoint.h"
-#include "stream/relay_sender.h"
+#include "stream/relay_internal.h"
 
 #define LEASE_MS 5000
 #define RENEW_MS 1500

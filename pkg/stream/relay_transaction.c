@@ -17,7 +17,7 @@
 
 #include "base/clock.h"
 #include "base/failpoint.h"
-#include "stream/relay_sender.h"
+#include "stream/relay_internal.h"
 
 #define ASK_MS 1000 /* then the thread looks whether it is to stop */
 #define AGAIN_MS 50

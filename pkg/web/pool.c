@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "web/pool.h"
+#include "web/pool_internal.h"
 
 /* What a thread does with a place of its own. */
 enum { TAKING, AWAY, HELD_UP };

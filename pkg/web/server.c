@@ -2,7 +2,7 @@
  * server -- threads that take FastCGI requests one at a time.
  *
  * Each thread is named "http-N", is owned by the server, and does this, when
- * it is its turn (pool.h): accept a connection, let libfcgi read a request
+ * it is its turn (pool_internal.h): accept a connection, let libfcgi read a request
  * from it, answer, close (or go on, if the front keeps connections).
  *
  * What one connection's request needs is a visit.  A thread has one, and uses
@@ -37,7 +37,7 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/log.h"
-#include "web/pool.h"
+#include "web/pool_internal.h"
 #include "web/web_internal.h"
 
 #include <jansson.h>

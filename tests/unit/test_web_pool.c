@@ -16,7 +16,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
-#include "web/pool.h"
+#include "web/pool_internal.h"
 
 #define THREADS 4
 #define WAIT_US 20000000

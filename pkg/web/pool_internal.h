@@ -1,5 +1,5 @@
 /*
- * pool -- which of a server's threads take connections, and which stand by.
+ * pool_internal -- which of a server's threads take connections, and which stand by.
  *
  * As many take them as there are processors.  If all did, each connection
  * would wake another thread, since accept wakes the one that has waited
@@ -14,8 +14,8 @@
  * below `threads`: web_pool_join once, then web_pool_away when it has taken a
  * connection and web_pool_back when it has served it.
  */
-#ifndef MR_WEB_POOL_H
-#define MR_WEB_POOL_H
+#ifndef MR_WEB_POOL_INTERNAL_H
+#define MR_WEB_POOL_INTERNAL_H
 
 #include <pthread.h>
 #include <stdint.h>

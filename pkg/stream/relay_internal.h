@@ -1,11 +1,11 @@
 /*
- * relay_sender -- what the relay's thread knows; nobody else sees it.
+ * relay_internal -- what the relay's thread knows; nobody else sees it.
  *
  * relay.c reads rows and hands them over, relay_transaction.c makes a
  * transaction of each lot where the file says so.
  */
-#ifndef MR_RELAY_SENDER_H
-#define MR_RELAY_SENDER_H
+#ifndef MR_RELAY_INTERNAL_H
+#define MR_RELAY_INTERNAL_H
 
 #include "stream/internal.h"
 
