@@ -75,11 +75,15 @@ def kill_all(context, work, plan_of, seconds=60):
 
 
 def stopped(system):
-    """Stop them once they have sent all, which a stop does."""
+    """Stop them once they have sent all, which a stop does where it is the
+    instance's turn to send; prices don't cease before."""
     system.ready(*SERVICES)
-    system.wait_for("somebody relays for each", lambda: all(
-        system.value(s, "SELECT count(*) FROM outbox") < 50
-        for s in SERVICES), 60)
+    for service in ("orders", "inventory"):
+        system.wait_for("the outbox of %s is empty" % service, lambda:
+                        system.value(service, "SELECT count(*) FROM outbox")
+                        == 0, 60)
+    system.wait_for("price-producer sends", lambda: system.metric(
+        "price-producer", "millrace_messages_relayed_total") > 0, 60)
     system.stop(*SERVICES)
     left = {s: system.value(s, "SELECT count(*) FROM outbox")
             for s in SERVICES}
