@@ -187,7 +187,7 @@ class Brokers:
 def three_brokers(context):
     """A cluster of three, a replica of everything on each, under load: with
     one killed, the controller killed, leaders moved and one paused, orders go
-    on within 15 s, and nothing is lost or done twice; with --long, restarted
+    on by themselves, and nothing is lost or done twice; with --long, restarted
     one after the other.  Another Millrace uses the cluster by its addresses
     alone, and starts no broker."""
     base = tempfile.mkdtemp(prefix="millrace-cluster-")
