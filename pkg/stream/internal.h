@@ -340,8 +340,8 @@ void relay_id(const char *service, const char *database_id,
 int relay_cursor_read(struct kafka_admin *admin, const char *service,
     const char *database_id, int stable, int64_t *seq, int timeout_ms,
     struct mr_error *err);
-/* Has the file, as read through ${st}, given out what the cursor says was
- * sent?  1; 0 with *err saying that it is older, or -1. */
+/* Has the file, as read through ${st}, given out what the cursor, or a record
+ * in its topics, says was sent?  1; 0 with *err saying that it is older, or -1. */
 int relay_cursor_compare(struct stream *s, struct store *st, int64_t cursor,
     struct mr_error *err);
 

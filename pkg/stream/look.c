@@ -228,15 +228,9 @@ look_judge(struct stream *s, struct mr_error *err)
 		return (-1);
 	if (highest <= issued)
 		return (1);
-	if (s->transactional) {
-		/* Rows of its outbox may have been sent: the cursor knows. */
-		mr_error_set(err, MR_RETRY,
-		    "%s is older than what it sent: seq %lld is in its topics, "
-		    "and it has given out %lld; stop the service, and "
-		    "`millrace state accept-cursor` goes on",
-		    s->db_path, (long long)highest, (long long)issued);
-		return (0);
-	}
+	/* Rows of its outbox may have been sent: the cursor knows. */
+	if (s->transactional)
+		return (relay_cursor_compare(s, s->st, highest, err));
 	log_warn("this file is older than what it sent: drawing a new "
 		 "database id",
 	    "path", s->db_path, "seq_in_kafka", log_i64(highest), "seq_in_file",

@@ -99,7 +99,7 @@ relay_cursor_compare(struct stream *s, struct store *st, int64_t cursor,
 	if (cursor <= issued)
 		return (1);
 	mr_error_set(err, MR_RETRY,
-	    "%s is older than what it sent: its relay is at seq %lld, and it has "
+	    "%s is older than what it sent: seq %lld is in Kafka, and it has "
 	    "given out %lld; stop the service, and `millrace state "
 	    "accept-cursor` goes on",
 	    s->db_path, (long long)cursor, (long long)issued);
