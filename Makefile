@@ -436,13 +436,15 @@ unit: tests
 	@$(UNDER) $(RUN_UNIT) $(UNIT_TESTS) $(if $(UNDER),,$(SERVICE_TESTS))
 
 # make bench, make bench BENCH=post, BENCH='--seconds 5 post latency'
-.PHONY: bench
-bench:
+# make bench-kafka, make bench-kafka BENCH='--part catch-up --records 10000000'
+.PHONY: bench bench-kafka
+bench bench-kafka:
 	@deploy/local/packages build run kafka bench \
 	    $(filter streams,$(BENCH))
 	@$(MAKE) all benches
 	@deploy/local/kafka libs
-	@MILLRACE_BUILD=$(abspath $(BUILD)) tests/bench/run $(BENCH)
+	@MILLRACE_BUILD=$(abspath $(BUILD)) tests/bench/run \
+	    $(if $(filter bench-kafka,$@),--broker kafka $(BENCH) kafka,$(BENCH))
 
 lint: deps $(MIGRATIONS_H)
 	@deploy/local/packages build lint
@@ -638,6 +640,8 @@ help:
 #:   make fuzz           look for inputs that break it; FUZZ=event: one target,
 #:                       FUZZ_S=60: seconds for each
 #:   make bench          speed and memory, as ratios; BENCH=post: one figure
+#:   make bench-kafka    on Apache Kafka: relay, catch-up, three brokers;
+#:                       BENCH='--part relay': one of these
 #:   make lint           layout and static analysis
 #:   make clean          remove what was built; keep the dependencies
 #:   make distclean      remove build/ and node_modules/ whole

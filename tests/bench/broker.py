@@ -141,7 +141,8 @@ def beside_mock(b, say, ours):
     for size, batch, count in SHAPES:
         shape = (PARTITIONS, count, size, 1, batch)
         mock, subject = b.turns(lambda: mock_turn(b, say, *shape),
-                                lambda: ours.both(say, *shape), SHORT)
+                                lambda: ours.both(say, *shape),
+                                times=SHORT)
         for what in ("produce", "consume"):
             b.add_ratio("broker", "acks=1, %d bytes in batches of %d, %s, "
                         "to a mock" % (size, batch, what),
@@ -186,7 +187,7 @@ def beside_disk(b, say, ours):
             result = ours.produce(1, count, size, "all", batch)
             say("embedded %d bytes, acks=all: %d/s" % (size, result["rate"]))
             return result["rate"]
-        base, subject = b.turns(loop, produce, SHORT)
+        base, subject = b.turns(loop, produce, times=SHORT)
         b.add_ratio("broker", "acks=all, %d bytes in batches of %d, to write "
                     "and fdatasync" % (size, batch), subject, base, 0.5,
                     unit_of_rates="records/s")

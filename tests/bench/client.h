@@ -47,12 +47,13 @@ client_new(rd_kafka_type_t type, const struct client_setting *settings,
 	return (rk);
 }
 
-/* Make the topic if it isn't there. */
+/* Make the topic if it isn't there, with as many replicas as the cluster gives
+ * one that doesn't say. */
 static inline void
 client_make_topic(rd_kafka_t *rk, const char *name, int partitions)
 {
 	char why[256];
-	rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, partitions, 1,
+	rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, partitions, -1,
 	    why, sizeof(why));
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
 	rd_kafka_event_t *event;
@@ -93,7 +94,8 @@ client_end(rd_kafka_t *rk, const char *topic, int32_t partition)
 	die(topic, rd_kafka_err2str(error));
 }
 
-/* Have a consumer read a topic's first partitions from an offset. */
+/* Have a consumer read a topic's first partitions from an offset;
+ * RD_KAFKA_OFFSET_END: from where each ends at this moment. */
 static inline void
 client_assign(rd_kafka_t *rk, const char *topic, int partitions, int64_t offset)
 {
@@ -103,7 +105,9 @@ client_assign(rd_kafka_t *rk, const char *topic, int partitions, int64_t offset)
 
 	for (i = 0; i < partitions; i++)
 		rd_kafka_topic_partition_list_add(list, topic, i)
-		    ->offset = offset;
+		    ->offset = offset == RD_KAFKA_OFFSET_END ?
+		    client_end(rk, topic, i) :
+		    offset;
 	if (rd_kafka_assign(rk, list) != RD_KAFKA_RESP_ERR_NO_ERROR)
 		die(topic, "could not be assigned");
 	rd_kafka_topic_partition_list_destroy(list);

@@ -1,13 +1,19 @@
 /*
- * latency -- from a POST's answer to its notification's commit.
+ * latency -- from a POST's answer to what follows from it.
  *
- *	latency PORT NOTIFICATIONS-DB RATE SECONDS
+ *	latency PORT file:NOTIFICATIONS-DB RATE SECONDS
+ *	latency PORT kafka:BROKERS RATE SECONDS
  *
  * Sends orders at a steady pace over 16 kept connections, whether or not
- * earlier ones were answered in time, and reads the file of notifications
- * every millisecond by their sequence: a row that can be read is committed.
- * Both times are of one clock, in one process.  The reading makes a latency
- * longer by half a millisecond on average, and at most by one and the query.
+ * earlier ones were answered in time.  Both times are of one clock, in one
+ * process.
+ *
+ * file: until the notification's commit.  Reads the file every millisecond by
+ * the notifications' sequence: a row that can be read is committed.  The reading
+ * makes a latency longer by half a millisecond on average, and at most by one
+ * and the query.
+ *
+ * kafka: until a consumer of committed records has the order's event.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -26,6 +32,10 @@
 #include "base/id.h"
 #include "store/store.h"
 
+#include "client.h"
+
+#define TOPIC "order-events"
+#define PARTITIONS 3
 #define CONNECTIONS 16
 #define DRAIN_US 10000000
 
@@ -53,13 +63,6 @@ static const char sql_since[] =
     "SELECT seq, order_id FROM notifications WHERE seq > ?1 ORDER BY seq";
 static const char sql_last[] = "SELECT seq FROM notifications_cursor";
 
-static _Noreturn void
-die(const char *what)
-{
-	fprintf(stderr, "latency: %s\n", what);
-	exit(1);
-}
-
 static int
 connect_port(void)
 {
@@ -70,7 +73,7 @@ connect_port(void)
 
 	if (fd == -1 ||
 	    connect(fd, (const struct sockaddr *)&to, sizeof(to)) == -1)
-		die(strerror(errno));
+		die("latency", strerror(errno));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	return (fd);
 }
@@ -90,17 +93,17 @@ post(int fd, char id[ID_UUID_SIZE])
 
 	if (write(fd, request, sizeof(request) - 1) !=
 	    (ssize_t)sizeof(request) - 1)
-		die("a request was cut short");
+		die("latency", "a request was cut short");
 	do {
 		n = read(fd, answer + have, sizeof(answer) - 1 - have);
 		if (n <= 0)
-			die("the connection was closed");
+			die("latency", "the connection was closed");
 		have += (size_t)n;
 		answer[have] = '\0';
 	} while (strchr(answer, '}') == NULL);
 	if (strncmp(answer, "HTTP/1.1 201", 12) != 0 ||
 	    (at = strstr(answer, "\"id\":\"")) == NULL || strlen(at) < 42)
-		die(answer);
+		die("latency", answer);
 	snprintf(id, ID_UUID_SIZE, "%.36s", at + 6);
 }
 
@@ -128,39 +131,108 @@ sender(void *arg)
 	return (NULL);
 }
 
+static int
+is_late(void)
+{
+
+	return (clock_mono_us() > run.began_us + DRAIN_US +
+		(int64_t)((double)run.count * 1e6 / run.rate));
+}
+
+static void
+saw(const char *id, int64_t at_us)
+{
+
+	snprintf(run.seen[run.seen_count].id, ID_UUID_SIZE, "%.36s", id);
+	run.seen[run.seen_count++].at_us = at_us;
+}
+
+/* ---- the file of notifications ------------------------------------------ */
+
+static struct store *
+open_file(const char *path, int64_t *since)
+{
+	struct mr_error err;
+	struct store *st;
+
+	if ((st = store_open_reader(path, 0, &err)) == NULL ||
+	    store_find(st, &err, since, sql_last) == -1)
+		die(path, err.message);
+	return (st);
+}
+
 /* Read what is new until all orders have their notification. */
 static void
-watch(struct store *st, int64_t since)
+watch_file(struct store *st, int64_t since)
 {
 	struct mr_error err;
 	struct store_rows *rows;
-	int64_t now,
-	    until_us = run.began_us + DRAIN_US +
-	    (int64_t)((double)run.count * 1e6 / run.rate);
+	int64_t now;
 	int found;
 
 	while (run.seen_count < run.count) {
 		if ((rows = store_query(st, &err, sql_since,
 			 store_i64(since))) == NULL)
-			die(err.message);
+			die("latency", err.message);
 		now = 0;
 		while ((found = store_next(rows, &err)) == 1 &&
 		    run.seen_count < run.count) {
 			if (now == 0)
 				now = clock_mono_us();
 			since = store_get_i64(rows, 0);
-			snprintf(run.seen[run.seen_count].id, ID_UUID_SIZE,
-			    "%s", store_get_text(rows, 1));
-			run.seen[run.seen_count++].at_us = now;
+			saw(store_get_text(rows, 1), now);
 		}
 		store_rows_done(rows);
 		if (found == -1)
-			die(err.message);
-		if (clock_mono_us() > until_us)
-			die("notifications are missing");
+			die("latency", err.message);
+		if (is_late())
+			die("latency", "notifications are missing");
 		poll(NULL, 0, 1);
 	}
 }
+
+/* ---- the topic of orders -------------------------------------------------- */
+
+static rd_kafka_t *
+open_topic(const char *brokers)
+{
+	const struct client_setting settings[] = {{"bootstrap.servers",
+						      brokers},
+	    {"group.id", "latency"}, {"enable.auto.commit", "false"},
+	    {"isolation.level", "read_committed"}};
+	rd_kafka_t *rk = client_new(RD_KAFKA_CONSUMER, settings,
+	    sizeof(settings) / sizeof(settings[0]), NULL);
+
+	rd_kafka_poll_set_consumer(rk);
+	client_assign(rk, TOPIC, PARTITIONS, RD_KAFKA_OFFSET_END);
+	return (rk);
+}
+
+static void
+watch_topic(rd_kafka_t *rk)
+{
+	static const char name[] = "\"order_id\":\"";
+	rd_kafka_message_t *message;
+	const char *at;
+
+	while (run.seen_count < run.count) {
+		if (is_late())
+			die("latency", "records are missing");
+		if ((message = rd_kafka_consumer_poll(rk, 100)) == NULL)
+			continue;
+		if (message->err != 0)
+			die("consuming", rd_kafka_message_errstr(message));
+		if ((at = memmem(message->payload, message->len, name,
+			 sizeof(name) - 1)) == NULL)
+			die("consuming", "a record isn't of an order");
+		saw(at + sizeof(name) - 1, clock_mono_us());
+		rd_kafka_message_destroy(message);
+	}
+	rd_kafka_consumer_close(rk);
+	rd_kafka_destroy(rk);
+}
+
+/* ---- what came of it ------------------------------------------------------- */
 
 static int
 by_id(const void *a, const void *b)
@@ -196,12 +268,13 @@ report(void)
 	double seconds = (double)(clock_mono_us() - run.began_us) / 1e6;
 
 	if (took == NULL)
-		die("out of memory");
+		die("latency", "out of memory");
 	qsort(run.answers, count, sizeof(struct event), by_id);
 	qsort(run.seen, count, sizeof(struct event), by_id);
 	for (i = 0; i < run.count; i++) {
 		if (strcmp(run.answers[i].id, run.seen[i].id) != 0)
-			die("an order and a notification don't match");
+			die("latency",
+			    "an order and what followed don't match");
 		took[i] = run.seen[i].at_us - run.answers[i].at_us;
 	}
 	qsort(took, count, sizeof(*took), by_number);
@@ -223,15 +296,19 @@ int
 main(int argc, char **argv)
 {
 	pthread_t threads[CONNECTIONS];
-	struct mr_error err;
-	struct store *st;
+	struct store *st = NULL;
+	rd_kafka_t *rk = NULL;
 	int64_t since = 0;
 	intptr_t i;
 
-	if (argc != 5) {
+	if (argc == 5 && strncmp(argv[2], "file:", 5) == 0)
+		st = open_file(argv[2] + 5, &since);
+	else if (argc == 5 && strncmp(argv[2], "kafka:", 6) == 0)
+		rk = open_topic(argv[2] + 6);
+	else {
 		fprintf(stderr,
-		    "usage: latency PORT NOTIFICATIONS-DB RATE "
-		    "SECONDS\n");
+		    "usage: latency PORT file:NOTIFICATIONS-DB RATE SECONDS\n"
+		    "       latency PORT kafka:BROKERS RATE SECONDS\n");
 		return (2);
 	}
 	run.port = (int)strtol(argv[1], NULL, 10);
@@ -242,15 +319,15 @@ main(int argc, char **argv)
 	run.seen = calloc((size_t)run.count, sizeof(struct event));
 	run.post_us = calloc((size_t)run.count, sizeof(int64_t));
 	if (run.answers == NULL || run.seen == NULL || run.post_us == NULL)
-		die("out of memory");
-	if ((st = store_open_reader(argv[2], 0, &err)) == NULL ||
-	    store_find(st, &err, &since, sql_last) == -1)
-		die(err.message);
+		die("latency", "out of memory");
 	run.began_us = clock_mono_us() + 100000;
 	for (i = 0; i < CONNECTIONS; i++)
 		if (pthread_create(&threads[i], NULL, sender, (void *)i) != 0)
-			die("starting a thread failed");
-	watch(st, since);
+			die("latency", "starting a thread failed");
+	if (st != NULL)
+		watch_file(st, since);
+	else
+		watch_topic(rk);
 	for (i = 0; i < CONNECTIONS; i++)
 		pthread_join(threads[i], NULL);
 	report();

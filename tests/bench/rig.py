@@ -31,8 +31,25 @@ libc = ctypes.CDLL(None)
 TAKEN = set()
 
 
+def say(text):
+    print("  " + text, file=sys.stderr, flush=True)
+
+
 def free_port():
     return system.free_port(TAKEN)
+
+
+def free_ports(count):
+    """The first of so many in a row."""
+    while True:
+        first = free_port()
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as sock:
+                    sock.bind(("127.0.0.1", port))
+            return first
+        except OSError:
+            continue
 
 
 class Trouble(Exception):
@@ -154,7 +171,8 @@ class Rig:
         os.makedirs(self.logs)
         self.run = tempfile.mkdtemp(prefix="millrace-bench-")
         os.chmod(self.run, 0o755)
-        self.kafka_port = free_port()
+        self.kafka_port = free_ports(6)  # of three brokers and controllers
+        self.kafka_brokers = 1
         self.web_port = free_port()
         self.processes = {}
 
@@ -193,7 +211,8 @@ class Rig:
 
     @property
     def brokers(self):
-        return "127.0.0.1:%d" % self.kafka_port
+        return ",".join("127.0.0.1:%d" % (self.kafka_port + n)
+                        for n in range(self.kafka_brokers))
 
     def broker_start(self):
         """The one that was asked for, with the settings of `make run`."""
@@ -208,20 +227,28 @@ class Rig:
             wait_for("the broker is ready",
                      lambda: self.call("broker", "GET", "/readyz")[0] == 200)
 
-    def kafka_start(self, arguments=""):
+    def kafka_start(self, arguments="", brokers=1):
+        """Apache Kafka: one broker, or a cluster of three."""
         if "kafka" in self.processes:
             return
+        self.kafka_brokers = brokers
         script = os.path.join(ROOT, "deploy/local/kafka")
-        env = dict(os.environ, KAFKA_PORT=str(self.kafka_port),
-                   KAFKA_CONTROLLER_PORT=str(free_port()),
+        env = dict(os.environ, KAFKA_BROKERS=str(brokers),
+                   KAFKA_PORT=str(self.kafka_port),
+                   KAFKA_CONTROLLER_PORT=str(self.kafka_port + brokers),
                    KAFKA_ARGS=arguments,
                    KAFKA_DATA=os.path.join(self.base, "kafka-data"),
                    KAFKA_RUN=os.path.join(self.base, "kafka-run"))
-        self.spawn("kafka", [script, "run"], env)
+        # All at once, as one alone waits for the others.
+        for n in range(1, brokers + 1):
+            self.spawn("kafka" if n == 1 else "kafka-%d" % n,
+                       [script, "run"], dict(env, KAFKA_NODE=str(n)))
 
         def answers():
             self.check()
-            return subprocess.run([script, "ping"], env=env).returncode == 0
+            return subprocess.run([script, "wait"], capture_output=True,
+                                  env=dict(env, KAFKA_WAIT="5")
+                                  ).returncode == 0
         wait_for("Kafka answers", answers, 300, 0.2)
 
     def nginx_start(self):

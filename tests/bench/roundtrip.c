@@ -112,7 +112,7 @@ main(int argc, char **argv)
 	consumer = client(RD_KAFKA_CONSUMER, argv[1]);
 	rd_kafka_poll_set_consumer(consumer);
 	client_make_topic(producer, TOPIC, 1);
-	client_assign(consumer, TOPIC, 1, client_end(producer, TOPIC, 0));
+	client_assign(consumer, TOPIC, 1, RD_KAFKA_OFFSET_END);
 	if (pthread_create(&thread, NULL, consume, consumer) != 0)
 		die("start", "no thread");
 	produce(producer, rate);
