@@ -299,11 +299,6 @@ gap_parse(struct accept *a, const struct command *command, int argc,
     char **argv)
 {
 	const struct config_option options[] = {
-	    {.name = "db",
-		.kind = CONFIG_TEXT,
-		.target = &a->db,
-		.help = "the service's file",
-		.group = "What is accepted"},
 	    {.name = "topic",
 		.kind = CONFIG_TEXT,
 		.target = &a->topic,
@@ -314,21 +309,12 @@ gap_parse(struct accept *a, const struct command *command, int argc,
 		.fallback = "0",
 		.most = KAFKA_PARTITIONS_MAX - 1,
 		.help = "its partition that is halted"},
-	    {.name = "yes",
-		.kind = CONFIG_BOOL,
-		.target = &a->asks.yes,
-		.fallback = "no",
-		.help = "do it without asking"},
-	    {.name = "output",
-		.kind = CONFIG_CHOICE,
-		.target = &a->asks.output,
-		.fallback = "table",
-		.choices = output_names,
-		.help = "table or json; also -o"},
 	    {.name = NULL},
 	};
-	const struct config_option *const tables[] = {options,
-	    kafka_options(&a->kafka), NULL};
+	const struct config_option *const tables[] = {agree_options(&a->asks,
+							  &a->db,
+							  "What is accepted"),
+	    options, kafka_options(&a->kafka), NULL};
 	const struct config_program program =
 	    {.summary =
 		    "Lets a service go on at a partition that it has halted "
@@ -562,31 +548,17 @@ state_rebind(const struct command *command, int argc, char **argv)
 {
 	struct accept a = {.command = command};
 	const struct config_option options[] = {
-	    {.name = "db",
-		.kind = CONFIG_TEXT,
-		.target = &a.db,
-		.help = "the service's file",
-		.group = "What is bound"},
 	    {.name = "topic",
 		.kind = CONFIG_LIST,
 		.target = &a.topics,
 		.help = "a topic that the service reads, if it has never read "
 			"of it; may be repeated"},
-	    {.name = "yes",
-		.kind = CONFIG_BOOL,
-		.target = &a.asks.yes,
-		.fallback = "no",
-		.help = "do it without asking"},
-	    {.name = "output",
-		.kind = CONFIG_CHOICE,
-		.target = &a.asks.output,
-		.fallback = "table",
-		.choices = output_names,
-		.help = "table or json; also -o"},
 	    {.name = NULL},
 	};
-	const struct config_option *const tables[] = {options,
-	    kafka_options(&a.kafka), NULL};
+	const struct config_option *const tables[] = {agree_options(&a.asks,
+							  &a.db,
+							  "What is bound"),
+	    options, kafka_options(&a.kafka), NULL};
 	const struct config_program program =
 	    {.summary =
 		    "Lets a file work with another cluster, or with a group "

@@ -5,6 +5,30 @@
 
 #include "millrace.h"
 
+const struct config_option *
+agree_options(struct agreement *a, const char **db, const char *group)
+{
+	static struct config_option table[] = {
+	    {.name = "db", .kind = CONFIG_TEXT, .help = "the service's file"},
+	    {.name = "yes",
+		.kind = CONFIG_BOOL,
+		.fallback = "no",
+		.help = "do it without asking"},
+	    {.name = "output",
+		.kind = CONFIG_CHOICE,
+		.fallback = "table",
+		.choices = output_names,
+		.help = "table or json; also -o"},
+	    {.name = NULL},
+	};
+
+	table[0].target = db;
+	table[0].group = group;
+	table[1].target = &a->yes;
+	table[2].target = &a->output;
+	return (table);
+}
+
 /* Where people read: JSON has stdout for itself. */
 static FILE *
 aside(const struct agreement *a)

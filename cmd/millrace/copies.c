@@ -148,25 +148,6 @@ static int
 change_parse(struct change *c, int argc, char **argv, const char *summary,
     const char *epilogue, int asks_kafka)
 {
-	const struct config_option options[] = {
-	    {.name = "db",
-		.kind = CONFIG_TEXT,
-		.target = &c->db,
-		.help = "the service's file",
-		.group = "What is replaced"},
-	    {.name = "yes",
-		.kind = CONFIG_BOOL,
-		.target = &c->asks.yes,
-		.fallback = "no",
-		.help = "do it without asking"},
-	    {.name = "output",
-		.kind = CONFIG_CHOICE,
-		.target = &c->asks.output,
-		.fallback = "table",
-		.choices = output_names,
-		.help = "table or json; also -o"},
-	    {.name = NULL},
-	};
 	const struct config_option from[] = {
 	    {.name = "from",
 		.kind = CONFIG_TEXT,
@@ -174,7 +155,9 @@ change_parse(struct change *c, int argc, char **argv, const char *summary,
 		.help = "the backup to put in its place"},
 	    {.name = NULL},
 	};
-	const struct config_option *const tables[] = {options,
+	const struct config_option *const tables[] = {agree_options(&c->asks,
+							  &c->db,
+							  "What is replaced"),
 	    kafka_options(&c->kafka), asks_kafka ? NULL : from, NULL};
 	const struct config_program program = {.summary = summary,
 	    .tables = tables,

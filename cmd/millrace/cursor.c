@@ -98,26 +98,9 @@ int
 state_accept_cursor(const struct command *command, int argc, char **argv)
 {
 	struct acceptance a = {.db = NULL};
-	const struct config_option options[] = {
-	    {.name = "db",
-		.kind = CONFIG_TEXT,
-		.target = &a.db,
-		.help = "the service's file",
-		.group = "What is accepted"},
-	    {.name = "yes",
-		.kind = CONFIG_BOOL,
-		.target = &a.asks.yes,
-		.fallback = "no",
-		.help = "do it without asking"},
-	    {.name = "output",
-		.kind = CONFIG_CHOICE,
-		.target = &a.asks.output,
-		.fallback = "table",
-		.choices = output_names,
-		.help = "table or json; also -o"},
-	    {.name = NULL},
-	};
-	const struct config_option *const tables[] = {options,
+	const struct config_option *const tables[] = {agree_options(&a.asks,
+							  &a.db,
+							  "What is accepted"),
 	    kafka_options(&a.kafka), NULL};
 	const struct config_program program =
 	    {.summary = "Lets a service's relay go on that is halted because "

@@ -77,6 +77,13 @@ struct agreement {
 	int output;
 };
 
+/*
+ * agree_options -- --db, --yes and -o, the flags of a command that changes a
+ * file, as a table for config_parse; ${group} is their heading.  Borrows all
+ * three.  There is one table: the next call changes it.
+ */
+const struct config_option *agree_options(struct agreement *a, const char **db,
+    const char *group);
 /* agree -- say what will be done, and ask whether it should be: 1, or 0. */
 int agree(const struct agreement *a, const char *says);
 /* agree_tell -- what was done, or why nothing was ("": it wasn't agreed to);
