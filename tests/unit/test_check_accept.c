@@ -288,6 +288,40 @@ test_rebinding_keeps_the_files_own_id_the_newest(void **state)
 	store_rows_done(rows);
 }
 
+/* Kafka has the cursor, and another cluster knows nothing of it. */
+static void
+test_rebinding_to_another_cluster_forgets_the_relays_cursor(void **state)
+{
+	static const char sql_relays[] =
+	    "UPDATE relay SET transactional = 1, owner = 'a', epoch = 7";
+	static const char sql_same[] =
+	    "SELECT (owner, epoch) = ('a', 7) FROM relay";
+	static const char sql_way[] = "SELECT transactional FROM relay";
+	static const struct {
+		const char *cluster_id;
+		int64_t transactional;
+	} steps[] = {{"cluster-1", 1}, /* the file has met none */
+	    {"cluster-1", 1}, {"cluster-2", 0}};
+	const char ids[1][33] = {ID_A};
+	struct mr_error err = {0};
+	int64_t found;
+	size_t i;
+
+	(void)state;
+	assert_int_equal(store_begin(st, &err), 0);
+	assert_int_equal(store_run(st, &err, sql_relays), 1);
+	assert_int_equal(store_commit(st, &err), 0);
+	for (i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		assert_int_equal(rebind_apply(st, steps[i].cluster_id, ids, 1,
+				     5, &err),
+		    0);
+		assert_int_equal(store_find(st, &err, &found, sql_way), 1);
+		assert_int_equal(found, steps[i].transactional);
+		assert_int_equal(store_find(st, &err, &found, sql_same), 1);
+		assert_int_equal(found, 1);
+	}
+}
+
 /* Have the file open in another process until told; its pid. */
 static pid_t
 hold_elsewhere(int alone, int tell[2])
@@ -388,6 +422,7 @@ main(void)
 	    TEST(test_a_plan_for_a_file_that_changed_is_not_carried_out),
 	    TEST(test_where_records_are_left_out_each_sources_mark_follows),
 	    TEST(test_rebinding_keeps_the_files_own_id_the_newest),
+	    TEST(test_rebinding_to_another_cluster_forgets_the_relays_cursor),
 	    TEST(test_a_file_in_use_is_refused_both_ways),
 	    TEST(test_only_a_services_file_is_opened),
 	};

@@ -126,6 +126,26 @@ test_a_broken_price_is_a_dead_letter(void **state)
 }
 
 static void
+test_a_record_of_another_type_is_a_dead_letter(void **state)
+{
+	static const char value[] =
+	    "{\"symbol\":\"ACME\",\"price\":10.00,\"ts_ms\":1000}";
+	struct stream_record of_another = fake_record("stock-prices",
+	    "price.corrected", value);
+	struct stream_record of_its_own = fake_record("stock-prices",
+	    PRICE_EVENT_TYPE, value);
+	struct mr_error err = {0};
+
+	(void)state;
+	assert_int_equal(fake_apply(prices_apply, &of_another, &err), -1);
+	assert_int_equal(err.kind, MR_REJECT);
+	assert_non_null(strstr(err.message, "price.corrected"));
+	assert_int_equal(fake_number("SELECT seq FROM prices_cursor"), 0);
+	assert_int_equal(fake_apply(prices_apply, &of_its_own, &err), 0);
+	assert_int_equal(fake_number("SELECT seq FROM prices_cursor"), 1);
+}
+
+static void
 test_old_points_and_candles_go(void **state)
 {
 	struct mr_error err;
@@ -257,6 +277,7 @@ main(void)
 	    TEST(test_the_newest_price_is_by_time_and_every_record_moves_seq,
 		setup),
 	    TEST(test_a_broken_price_is_a_dead_letter, setup),
+	    TEST(test_a_record_of_another_type_is_a_dead_letter, setup),
 	    TEST(test_old_points_and_candles_go, setup),
 	    TEST(test_a_walk_goes_on_where_it_stopped, setup_walk),
 	    TEST(test_prices_stay_within_what_an_event_may_say, setup_walk),
