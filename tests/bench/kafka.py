@@ -81,8 +81,10 @@ def paced_turn(b, way):
     result = load(b.args.seconds)
     way_check(rig, "orders", way)
     rig.stop("orders")
-    say("relay, %-13s: p50 %.2f ms, p99 %.2f ms from an answer to a consumer" %
-        (way, result["p50"], result["p99"]))
+    say("relay, %-13s: %d/s, answered after p50 %.2f ms, p99 %.2f ms; read "
+        "after p50 %.2f ms, p99 %.2f ms" % (
+            way, *(result[name] for name in (
+                "rate", "post_p50", "post_p99", "p50", "p99"))))
     return result
 
 
