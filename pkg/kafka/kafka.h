@@ -259,7 +259,7 @@ struct kafka_consumer;
 /*
  * kafka_consumer_new -- a member of ${group} (NULL: no group, use
  * kafka_consumer_assign).  No automatic commits, auto.offset.reset=error,
- * read committed, cooperative-sticky, session timeout 6 s, bounded fetch
+ * read committed, cooperative-sticky, session timeout 10 s, bounded fetch
  * queues, partition ends reported.  Doesn't touch the network by itself.
  */
 struct kafka_consumer *kafka_consumer_new(const struct kafka_conf *conf,
@@ -303,10 +303,17 @@ int kafka_consumer_seek(struct kafka_consumer *consumer,
  * Tell the group where we are, for tools that show lag; ${metadata} (at most
  * 4000 characters, or NULL) rides along.  Asynchronous; failures are only
  * counted, and read with kafka_consumer_commit_failures.
+ *
+ * Whoever commits all the time waits with the next until kafka_consumer_committing
+ * is 0: a broker works off a connection's requests one after the other, and
+ * while a replica is dead but still waited for, a commit takes 5 s; a heartbeat
+ * behind two of them comes after the session's end.
  */
 int kafka_consumer_commit(struct kafka_consumer *consumer,
     const struct kafka_position *positions, int count, const char *metadata,
     struct mr_error *err);
+/* How many commits have had no answer yet; poll takes answers. */
+int kafka_consumer_committing(const struct kafka_consumer *consumer);
 int64_t kafka_consumer_commit_failures(const struct kafka_consumer *consumer);
 /*
  * What the group has committed for a partition: the offset (-1: nothing),

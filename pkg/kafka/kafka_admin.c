@@ -184,6 +184,58 @@ take_description(struct kafka_topic_state *states, int count,
 	return (0);
 }
 
+/*
+ * A broker that has just answered, or -1 where it has told us no number: we
+ * reached it by a name that isn't its own.  -2: none answers.  librdkafka asks
+ * the controller, and clients of Apache Kafka's are told any broker for it, so
+ * it may be one that has died a moment ago: that it would try to reach without
+ * a pause, thousands of times a second, until the request's time is over.
+ */
+static int
+find_someone(struct kafka_admin *admin, int64_t deadline_us,
+    struct mr_error *err)
+{
+	const struct rd_kafka_metadata *metadata;
+	rd_kafka_resp_err_t code;
+	int broker = -1, tries;
+
+	/* Its number comes with its first answer, and is known at the next. */
+	for (tries = 0; broker < 0 && tries < 2; tries++) {
+		code = rd_kafka_metadata(admin->client, 0, NULL, &metadata,
+		    admin_ms_left(deadline_us));
+		if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+			mr_error_set(err, client_error_kind(code), "%s%s",
+			    rd_kafka_err2str(code), admin_trouble(admin));
+			return (-2);
+		}
+		broker = metadata->orig_broker_id;
+		rd_kafka_metadata_destroy(metadata);
+	}
+	return (broker >= 0 ? broker : -1);
+}
+
+/* The same as admin_request_init, for what any broker can answer. */
+static int
+anyone_request_init(struct admin_request *req, struct kafka_admin *admin,
+    rd_kafka_admin_op_t op, int timeout_ms, struct mr_error *err)
+{
+	int64_t deadline = clock_mono_us() + (int64_t)timeout_ms * 1000;
+	int broker = find_someone(admin, deadline, err);
+	char why[160];
+
+	memset(req, 0, sizeof(*req));
+	if (broker == -2 ||
+	    admin_request_init(req, admin, op, admin_ms_left(deadline), err) !=
+		0)
+		return (-1);
+	if (broker >= 0 &&
+	    rd_kafka_AdminOptions_set_broker(req->options, broker, why,
+		sizeof(why)) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return (mr_error_set(err, MR_REJECT, "can't ask broker %d: %s",
+		    broker, why));
+	return (0);
+}
+
 int
 kafka_admin_describe(struct kafka_admin *admin,
     struct kafka_topic_state *states, int count, int timeout_ms,
@@ -191,6 +243,7 @@ kafka_admin_describe(struct kafka_admin *admin,
 {
 	const rd_kafka_TopicDescription_t **topics;
 	rd_kafka_TopicCollection_t *collection;
+	int64_t deadline = clock_mono_us() + (int64_t)timeout_ms * 1000;
 	const char **names;
 	struct admin_request req;
 	size_t i, topic_count = 0;
@@ -208,12 +261,15 @@ kafka_admin_describe(struct kafka_admin *admin,
 	}
 	collection = rd_kafka_TopicCollection_of_topic_names(names,
 	    (size_t)count);
-	if (admin_request_init(&req, admin, RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
-		timeout_ms, err) != 0)
+	if (anyone_request_init(&req, admin, RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
+		timeout_ms, err) != 0) {
+		mr_error_wrap(err, "can't describe topics");
 		goto done;
+	}
 	rd_kafka_DescribeTopics(admin->client, collection, req.options,
 	    req.queue);
-	if (admin_request_wait(&req, timeout_ms, "describe topics", err) != 0)
+	if (admin_request_wait(&req, admin_ms_left(deadline), "describe topics",
+		err) != 0)
 		goto done;
 	topics = rd_kafka_DescribeTopics_result_topics(
 	    rd_kafka_event_DescribeTopics_result(req.event), &topic_count);

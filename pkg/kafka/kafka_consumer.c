@@ -53,6 +53,7 @@ struct kafka_consumer {
 	int stale; /* some of those may be */
 	int unchecked; /* some partitions are */
 	int said_fatal;
+	int committing; /* commits without an answer yet */
 	int64_t commit_failures;
 	struct client_stats stats;
 };
@@ -70,8 +71,8 @@ static const struct setting defaults[] = {
     {"fetch.message.max.bytes", "524288"},
     {"fetch.max.bytes", "1048576"},
     {"fetch.queue.backoff.ms", "1"},
-    {"session.timeout.ms", "6000"},
-    {"heartbeat.interval.ms", "2000"},
+    {"session.timeout.ms", "10000"},
+    {"heartbeat.interval.ms", "1000"},
     {"max.poll.interval.ms", "300000"},
     {"statistics.interval.ms", CLIENT_STATS_MS},
     {NULL, NULL},
@@ -436,6 +437,7 @@ take_commit(rd_kafka_t *client, rd_kafka_resp_err_t code,
 
 	(void)client;
 	(void)list;
+	consumer->committing--;
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR &&
 	    code != RD_KAFKA_RESP_ERR__NO_OFFSET)
 		consumer->commit_failures++;
@@ -1098,7 +1100,15 @@ kafka_consumer_commit(struct kafka_consumer *consumer,
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return (mr_error_set(err, client_error_kind(code),
 		    "can't commit to the group: %s", rd_kafka_err2str(code)));
+	consumer->committing++;
 	return (0);
+}
+
+int
+kafka_consumer_committing(const struct kafka_consumer *consumer)
+{
+
+	return (consumer->committing);
 }
 
 int64_t

@@ -147,8 +147,9 @@ extern const struct kafka_group_handlers partition_handlers;
 /* A watcher found topic ids changed or a partition gone: halt those. */
 void partition_compare_ids(struct stream *s,
     const struct kafka_topic_state *states, int count);
-/* Tell the group where we are, if there is news. */
-void partition_tell_group(struct stream *s);
+/* Tell the group where we are, if there is news; ${at_once}: even if it hasn't
+ * answered what it was told before. */
+void partition_tell_group(struct stream *s, int at_once);
 
 /* ---- position.c --------------------------------------------------------- */
 

@@ -508,7 +508,7 @@ on_revoke(void *arg, const struct kafka_position *positions, int count,
 
 	metric_add(s->m_rebalances, 1);
 	if (!lost)
-		partition_tell_group(s);
+		partition_tell_group(s, 1);
 	for (i = 0; i < count; i++) {
 		p = partition_take_out(s, positions[i].topic_index,
 		    positions[i].partition);
@@ -684,13 +684,16 @@ partition_free_all(struct stream *s)
 }
 
 void
-partition_tell_group(struct stream *s)
+partition_tell_group(struct stream *s, int at_once)
 {
 	struct kafka_position told[64];
 	struct mr_error err = {0};
 	struct partition *p;
 	int i, count = 0;
 
+	s->tell_at_us = clock_mono_us() + TELL_EVERY_US;
+	if (!at_once && kafka_consumer_committing(s->consumer) > 0)
+		return;
 	for (i = 0; i < s->partition_count && count < 64; i++) {
 		p = s->partitions[i];
 		if (!p->to_tell)
@@ -703,7 +706,6 @@ partition_tell_group(struct stream *s)
 		told[count].leader_epoch = p->committed_epoch;
 		count++;
 	}
-	s->tell_at_us = clock_mono_us() + TELL_EVERY_US;
 	if (count > 0 &&
 	    kafka_consumer_commit(s->consumer, told, count, s->database_id,
 		&err) == -1)

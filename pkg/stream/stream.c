@@ -670,7 +670,7 @@ loop_work(struct stream *s, struct mr_error *err)
 	} while (more && !atomic_load(&s->stopping) &&
 	    partition_ready(s) >= s->conf->batch_records);
 	if (s->consumer != NULL && clock_mono_us() >= s->tell_at_us)
-		partition_tell_group(s);
+		partition_tell_group(s, 0);
 	return (0);
 }
 
@@ -699,7 +699,7 @@ drain(struct stream *s, struct mr_error *err)
 	stream_set_status(s, "stopping");
 	s->holding = 1;
 	if (s->consumer != NULL) {
-		partition_tell_group(s);
+		partition_tell_group(s, 1);
 		partition_drop_all(s);
 		kafka_consumer_free(s->consumer);
 		s->consumer = NULL;

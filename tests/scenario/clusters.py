@@ -154,7 +154,7 @@ class Brokers:
         return time.monotonic()
 
     def pause(self, number, seconds):
-        """Stopped for longer than its session, which is 6 s, and woken."""
+        """Stopped for longer than its session, which is 3 s, and woken."""
         pid = self.pid(number)
         os.kill(pid, signal.SIGSTOP)
         try:

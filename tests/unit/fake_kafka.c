@@ -113,6 +113,7 @@ struct kafka_consumer {
 	int64_t in_hand; /* records that weren't freed yet */
 	int64_t polls;
 	int64_t looks;
+	int committing;
 	int64_t commit_failures;
 	char upset[200];
 	int upset_fatal;
@@ -178,6 +179,7 @@ static struct {
 	int hide_ids;
 	int late_rebalance;
 	int mute_close;
+	int mute_commits;
 	struct topic topics[FAKE_TOPICS_MOST];
 	int topic_count;
 	int64_t ids; /* topic ids given so far */
@@ -1041,6 +1043,15 @@ fake_mute_close(int mute)
 }
 
 void
+fake_mute_commits(int mute)
+{
+	enter();
+	cluster.mute_commits = mute;
+	wake_all();
+	leave();
+}
+
+void
 fake_upset(const char *group, int member, const char *what, int fatal)
 {
 	struct kafka_consumer *c;
@@ -1772,6 +1783,8 @@ kafka_consumer_commit(struct kafka_consumer *consumer,
 	if (consumer->group == NULL)
 		broken("without a group", "kafka_consumer_commit");
 	enter();
+	consumer->committing = cluster.mute_commits ? consumer->committing + 1 :
+						      0;
 	for (i = 0; i < count; i++) {
 		share = share_find(consumer->group, positions[i].topic,
 		    positions[i].partition);
@@ -1785,6 +1798,17 @@ kafka_consumer_commit(struct kafka_consumer *consumer,
 	}
 	leave();
 	return (0);
+}
+
+int
+kafka_consumer_committing(const struct kafka_consumer *consumer)
+{
+	int n;
+
+	enter();
+	n = cluster.mute_commits ? consumer->committing : 0;
+	leave();
+	return (n);
 }
 
 int64_t

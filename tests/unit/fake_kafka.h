@@ -110,6 +110,8 @@ void fake_upset(const char *group, int member, const char *what, int fatal);
 int64_t fake_polls(const char *group, int member);
 int64_t fake_looks(const char *group, int member);
 
+/* fake_mute_commits -- 1: what is committed is noted, but not answered. */
+void fake_mute_commits(int mute);
 /* What a group has committed; fake_committed gives -1 for nothing. */
 void fake_commit(const char *group, const char *topic, int partition,
     int64_t offset, const char *metadata);

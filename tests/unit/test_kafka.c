@@ -744,6 +744,11 @@ topics_are_described_and_ids_tell_a_remade_one(void **state)
 	make_topic("hello", 2);
 	admin = kafka_admin_new(&conf, &err);
 	assert_non_null(admin);
+	/* It takes no controller: that one died. */
+	rd_kafka_mock_set_controller_id(mock, 7);
+	assert_int_equal(kafka_admin_describe(admin, states, 3, 3000, &err), 0);
+	assert_int_equal(states[0].partitions, 5);
+	rd_kafka_mock_set_controller_id(mock, 1);
 	assert_int_equal(kafka_admin_cluster_id(admin, id, 10000, &err), 0);
 	assert_true(strlen(id) > 0);
 	assert_int_equal(kafka_admin_describe(admin, states, 3, 10000, &err),
@@ -1029,6 +1034,7 @@ a_member_reads_from_where_it_says_and_not_what_it_must_not(void **state)
 	assert_int_equal(kafka_consumer_commit(member.consumer, &at, 1,
 			     "a database id", &err),
 	    0);
+	assert_int_equal(kafka_consumer_committing(member.consumer), 1);
 	member.seen_committed = -5;
 	deadline = clock_mono_us() + DEADLINE_US;
 	while (member.seen_committed != 77 && clock_mono_us() < deadline) {
@@ -1038,6 +1044,10 @@ a_member_reads_from_where_it_says_and_not_what_it_must_not(void **state)
 				     0, 10000, &err),
 		    0);
 	}
+	while (kafka_consumer_committing(member.consumer) > 0 &&
+	    clock_mono_us() < deadline)
+		kafka_consumer_poll(member.consumer, r, 8, 20);
+	assert_int_equal(kafka_consumer_committing(member.consumer), 0);
 	/* A coordinator that moves is asked again. */
 	member.seen_committed = -5;
 	rd_kafka_mock_push_request_errors(mock, API_OFFSET_FETCH, 2,

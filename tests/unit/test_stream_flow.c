@@ -58,6 +58,41 @@ applies_emits_relays_and_settles(void **state)
 	driver_stop(d);
 }
 
+/* A heartbeat isn't to wait behind what a group is slow to note. */
+static void
+a_group_that_hasnt_answered_is_told_no_more(void **state)
+{
+	struct driven *d = driver_run(&ledger_service, "one", NULL);
+	int64_t polls;
+	int i;
+
+	(void)state;
+	WAIT(driver_ready(d));
+	fake_mute_commits(1);
+	fake_put(INPUT, 0, "a");
+	WAIT(fake_committed(GROUP, INPUT, 0, NULL, 0) == 1);
+	fake_put(INPUT, 0, "b");
+	WAIT(entries() == 2);
+	for (i = 0; i < 3; i++) {
+		polls = fake_polls(GROUP, 0);
+		driver_pass_ms(300);
+		WAIT(fake_polls(GROUP, 0) > polls + 1);
+	}
+	assert_int_equal(fake_committed(GROUP, INPUT, 0, NULL, 0), 1);
+	fake_mute_commits(0);
+	WAIT(fake_committed(GROUP, INPUT, 0, NULL, 0) == 2);
+	/* The last word is said in any case. */
+	fake_put(INPUT, 0, "c");
+	WAIT(fake_committed(GROUP, INPUT, 0, NULL, 0) == 3);
+	fake_mute_commits(1);
+	fake_put(INPUT, 0, "d");
+	WAIT(fake_committed(GROUP, INPUT, 0, NULL, 0) == 4);
+	fake_put(INPUT, 0, "e");
+	WAIT(entries() == 5);
+	driver_stop(d);
+	assert_int_equal(fake_committed(GROUP, INPUT, 0, NULL, 0), 5);
+}
+
 static void
 each_record_names_the_one_before_it_in_its_partition(void **state)
 {
@@ -610,6 +645,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    LEDGER_TEST(applies_emits_relays_and_settles),
+	    LEDGER_TEST(a_group_that_hasnt_answered_is_told_no_more),
 	    LEDGER_TEST(each_record_names_the_one_before_it_in_its_partition),
 	    LEDGER_TEST(records_without_a_key_take_partitions_in_turn),
 	    LEDGER_TEST(strangers_records_go_by_their_offset_alone),
