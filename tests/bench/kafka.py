@@ -77,8 +77,13 @@ def paced_turn(b, way):
     def load(seconds):
         return rig.output("latency", str(rig.web_port), "kafka:" + rig.brokers,
                           str(b.args.rate), str(seconds))
+
+    def transactions():
+        return rig.metric("orders", "millrace_relay_transactions_total")
     load(2)
+    before = transactions()
     result = load(b.args.seconds)
+    result["lots"] = transactions() - before
     way_check(rig, "orders", way)
     rig.stop("orders")
     say("relay, %-13s: %d/s, answered after p50 %.2f ms, p99 %.2f ms; read "
@@ -105,6 +110,8 @@ def relays(b):
     for name in ("p50", "p99"):
         times_row(b, "relay", "order answered to read, transactional, " + name,
                   WAYS[0], middle(subject, name), middle(base, name))
+    b.add("relay", "  orders in a transaction",
+          round(middle(subject, "orders") / middle(subject, "lots"), 1), "")
     orders.parts(b, "relay", trips, subject)
 
 
