@@ -1,5 +1,6 @@
 """clusters -- three brokers of Apache Kafka, as `make kafka BROKERS=3` has them."""
 
+import json
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ from system import ROOT, Failure, System, expect, free_port
 
 ORDERING = ("orders", "inventory", "notifications")
 ITEMS = ("Headphones", "Laptop", "Phone")
+TOPICS = ("order-events", "inventory-events")
 
 
 class Local:
@@ -176,20 +178,47 @@ class Brokers:
         """Back to where they were first: those that followed who died."""
         kafka = self.system.kafka()
         try:
-            moved = sum(kafka.elect_preferred(topic, range(3)) for topic in (
-                "order-events", "inventory-events"))
+            moved = sum(kafka.elect_preferred(topic, range(3))
+                        for topic in TOPICS)
         finally:
             kafka.close()
         return time.monotonic(), moved
+
+    def reassign(self, shift, count):
+        """Each partition gets ``count`` replicas, on brokers that are so many
+        further on than its number, the first of which is to lead it."""
+        wanted = {(topic, p): [(p + shift + n) % 3 + 1 for n in range(count)]
+                  for topic in TOPICS for p in range(3)}
+        path = os.path.join(self.local.base, "reassign.json")
+        with open(path, "w") as f:
+            json.dump({"version": 1, "partitions": [
+                {"topic": topic, "partition": p, "replicas": on}
+                for (topic, p), on in wanted.items()]}, f)
+        done = subprocess.run(
+            [os.path.join(ROOT, "deploy/local/kafka"), "tool",
+             "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
+             "--bootstrap-server", self.system.brokers, "--execute",
+             "--reassignment-json-file", path], stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            timeout=60)
+        expect(done.returncode == 0 and "Successfully" in done.stdout,
+               "reassigning: %d: %s", done.returncode, done.stdout)
+
+        def there():
+            found = replicas(self.system.brokers)
+            return all(found[of][1] == found[of][2] == {str(n) for n in on}
+                       for of, on in wanted.items())
+        self.local.wait_for("partitions are where they are to be", there, 60)
+        return self.move_leaders()
 
 
 @scenario(kind=None, small=False, about_broker="kafka")
 def three_brokers(context):
     """A cluster of three, a replica of everything on each, under load: with
-    one killed, the controller killed, leaders moved and one paused, orders go
-    on by themselves, and nothing is lost or done twice; with --long, restarted
-    one after the other.  Another Millrace uses the cluster by its addresses
-    alone, and starts no broker."""
+    one killed, the controller killed, leaders moved, one paused, and partitions
+    taken from one and given to others, orders go on by themselves, and nothing
+    is lost or done twice; with --long, restarted one after the other.  Another
+    Millrace uses the cluster by its addresses alone, and starts no broker."""
     base = tempfile.mkdtemp(prefix="millrace-cluster-")
     os.chmod(base, 0o755)
     ports = set()
@@ -254,6 +283,15 @@ def brokers_fail(context, brokers):
         expect(moved > 0, "no leader moved")
         recovery.measure(context, "%d leaders moved" % moved, since)
         recovery.measure(context, "one paused for 8 s", brokers.pause(3, 8))
+        brokers.wait_whole()
+        # What one gives up is deleted there, and copied when it is back.
+        for shift, count in ((1, 2), (2, 3)):
+            placed = work.placed
+            since, moved = brokers.reassign(shift, count)
+            expect(moved > 0 and work.placed > placed, "%d leaders moved, %d"
+                   " orders meanwhile", moved, work.placed - placed)
+            recovery.measure(context, "to %d replicas elsewhere" % count,
+                             since)
         if context.options.long:
             rolling_restart(context, brokers)
     brokers.wait_whole()

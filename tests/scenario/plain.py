@@ -3,15 +3,15 @@
 import json
 import os
 import shutil
-import subprocess
 import time
 import uuid
 
 import load
+import readers
 import verify
 from kills import SESSION_MS, failpoints_named, watch_plans
 from scenario import scenario
-from system import Failure, expect
+from system import expect
 from tools import backup, database_id, state
 
 TOPICS = {"orders": "order-events", "inventory": "inventory-events",
@@ -20,30 +20,15 @@ SERVICES = tuple(TOPICS)
 TRANSACTIONAL = ("--relay", "transactional")
 
 
-def seen_by_kcat(system, topic):
-    """{(partition, source): [ce_id, ...]} of all committed records, by
-    kcat, which is librdkafka's plain consumer."""
-    done = subprocess.run(
-        ["kcat", "-C", "-q", "-e", "-o", "beginning", "-t", topic,
-         "-b", "127.0.0.1:%d" % system.kafka_port,
-         "-X", "isolation.level=read_committed", "-f", "%p %h\\n"],
-        capture_output=True, text=True, check=False, timeout=60)
-    if done.returncode != 0:
-        raise Failure("kcat: %s" % done.stderr)
-    found = {}
-    for line in done.stdout.splitlines():
-        partition, headers = line.split(" ", 1)
-        fields = dict(h.split("=", 1) for h in headers.split(","))
-        found.setdefault((int(partition), fields["ce_source"]), []).append(
-            int(fields["ce_id"]))
-    return found
+def addresses(system):
+    return "127.0.0.1:%d" % system.kafka_port
 
 
-def repeats_of(system, service, above=0):
-    """How many records with a higher number a plain reader sees more than
+def repeats_of(system, service, seen, above=0):
+    """How many records with a higher number a plain reader has seen more than
     once; one that is missing fails."""
-    seen = seen_by_kcat(system, TOPICS[service])
-    ids = [n for of in seen.values() for n in of if n > above]
+    ids = [n for _, source, n in seen
+           if source.split("/")[2] == service and n > above]
     issued = issued_by(system, service)
     missing = set(range(above + 1, issued + 1)) - set(ids)
     if service == "inventory":  # it has dead letters' topic, unused here
@@ -92,9 +77,10 @@ def stopped(system):
 
 @scenario(kind="own", small=False, about_broker="kafka")
 def plain_reader_sees_once(context):
-    """kcat, reading committed records, while owners of the relay are killed
-    at every step and at random, and the broker as well: transactional, each
-    record once; idempotent, which is the control, some twice."""
+    """kcat and Java's console consumer, reading committed records, while owners
+    of the relay are killed at every step and at random, and the broker as well:
+    transactional, each record once; idempotent, which is the control, some
+    twice."""
     system = context.system
     rng = context.rng
     system.kafka_start()
@@ -105,7 +91,9 @@ def plain_reader_sees_once(context):
                    pause_s=0.03, seconds=120) as work:
         kills = kill_all(context, work, lambda _: ["relay.acked=kill@1"])
     stopped(system)
-    repeats = sum(repeats_of(system, s) for s in SERVICES)
+    seen = readers.kcat(addresses(system), *TOPICS.values())
+    control = {s: repeats_of(system, s, seen) for s in SERVICES}
+    repeats = sum(control.values())
     expect(repeats > 0, "the control, idempotent, has repeated nothing")
     context.say("idempotent: %d kills, %d records seen again" % (
         kills, repeats))
@@ -121,9 +109,15 @@ def plain_reader_sees_once(context):
         kills += kill_at_random(context)
         expect(not work.failures, "%s", work.failures)
     stopped(system)
-    for service in SERVICES:
-        again = repeats_of(system, service, above[service])
-        expect(again == 0, "%s: %d records are seen again", service, again)
+    for name, reader in readers.KINDS.items():
+        seen = reader(addresses(system), *TOPICS.values())
+        for service in SERVICES:
+            again = repeats_of(system, service, seen, above[service])
+            expect(again == 0, "%s: %d records are seen again by %s", service,
+                   again, name)
+            expect(repeats_of(system, service, seen) > 0 or
+                   not control[service],
+                   "%s: %s doesn't see the control's repeats", service, name)
     verify.check_files(system, SERVICES)
     context.say("transactional: %d kills, %d records, each seen once" % (
         kills, sum(issued_by(system, s) - above[s] for s in SERVICES)))
@@ -179,8 +173,8 @@ def all_sent(system):
 def lives_seen(system, service):
     """{database id: how many records}; none may be there twice."""
     lives = {}
-    for (_, source), ids in seen_by_kcat(system, TOPICS[service]).items():
-        lives.setdefault(source.rsplit("/", 1)[1], []).extend(ids)
+    for _, source, n in readers.kcat(addresses(system), TOPICS[service]):
+        lives.setdefault(source.rsplit("/", 1)[1], []).append(n)
     for life, ids in lives.items():
         expect(len(set(ids)) == len(ids), "%s: %d records are seen again",
                life, len(ids) - len(set(ids)))
