@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "stream/internal.h"
 
 static const char sql_key_find[] =
@@ -29,7 +29,7 @@ static const char sql_key_store[] =
     "INSERT INTO idempotency_keys (scope, key, request, status, body,"
     " location, answered_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
-#define ANSWERS_STACK_BYTES ((size_t)256 * 1024)
+#define STACK_BYTES ((size_t)256 * 1024)
 
 /* ---- the thread that answers -------------------------------------------- */
 
@@ -118,25 +118,6 @@ command_answer_all(struct command_queue *q, struct command *first,
 	pthread_mutex_unlock(&q->lock);
 }
 
-/* Signals are for others. */
-static int
-answer_start(struct command_queue *q)
-{
-	pthread_attr_t attr;
-	sigset_t all, before;
-	int e;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, ANSWERS_STACK_BYTES);
-	if ((e = pthread_create(&q->thread, &attr, answer_thread, q)) == 0)
-		pthread_setname_np(q->thread, "answers");
-	pthread_attr_destroy(&attr);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return (e);
-}
-
 /* ---- the queue ------------------------------------------------------------ */
 
 int
@@ -157,7 +138,8 @@ command_queue_init(struct command_queue *q, struct mr_error *err)
 	pthread_cond_init(&q->news, &attr);
 	pthread_condattr_destroy(&attr);
 	q->last = &q->first;
-	if ((e = answer_start(q)) == 0)
+	if ((e = thread_start(&q->thread, "answers", STACK_BYTES, answer_thread,
+		 q)) == 0)
 		return (0);
 	q->thread_failed = 1;
 	command_queue_done(q);

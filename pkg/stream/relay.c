@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "base/failpoint.h"
+#include "base/thread.h"
 #include "stream/relay_internal.h"
 
 #define LEASE_MS 5000
@@ -629,8 +630,7 @@ relay_start(struct stream *s, struct mr_error *err)
 {
 	struct relay *r = &s->relay;
 	struct sender *x;
-	pthread_attr_t attr;
-	int status;
+	int e;
 
 	if ((x = calloc(1, sizeof(*x))) == NULL)
 		return (mr_error_set(err, MR_FATAL,
@@ -640,16 +640,12 @@ relay_start(struct stream *s, struct mr_error *err)
 	x->limit.per_second = x->limit.burst = s->conf->log_records_per_second;
 	x->trouble_limit.per_second = x->trouble_limit.burst = 1;
 	x->watch_at_us = clock_mono_us() + 1000 * (int64_t)WATCH_MS;
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	status = pthread_create(&r->thread, &attr, relay_main, x);
-	pthread_attr_destroy(&attr);
-	if (status != 0) {
+	if ((e = thread_start(&r->thread, "relay", STACK_BYTES, relay_main,
+		 x)) != 0) {
 		free(x);
 		return (mr_error_set(err, MR_FATAL,
-		    "starting the relay's thread: %s", strerror(status)));
+		    "starting the relay's thread: %s", strerror(e)));
 	}
-	pthread_setname_np(r->thread, "relay");
 	r->started = 1;
 	return (0);
 }

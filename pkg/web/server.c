@@ -37,6 +37,7 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "web/pool_internal.h"
 #include "web/web_internal.h"
 
@@ -472,35 +473,25 @@ processors(void)
 	return (CPU_COUNT(&set));
 }
 
-/* Start the threads, with every signal blocked: those are for others. */
 static int
 start_threads(struct web_server *server, struct mr_error *err)
 {
 	struct web_worker *worker;
-	pthread_attr_t attr;
-	sigset_t all, before;
 	char name[16];
 	int e = 0;
 
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pthread_mutex_lock(&server->lock);
 	while (server->started < server->table.conf.threads) {
 		worker = &server->workers[server->started];
 		worker->server = server;
-		if ((e = pthread_create(&worker->thread, &attr, serve,
+		snprintf(name, sizeof(name), "http-%d", (int)server->started);
+		if ((e = thread_start(&worker->thread, name, STACK_BYTES, serve,
 			 worker)) != 0)
 			break;
-		snprintf(name, sizeof(name), "http-%d", (int)server->started);
-		pthread_setname_np(worker->thread, name);
 		server->started++;
 		server->running++;
 	}
 	pthread_mutex_unlock(&server->lock);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attr);
 	return (e == 0 ?
 		0 :
 		mr_error_set(err, MR_FATAL, "pthread_create: %s", strerror(e)));
