@@ -119,7 +119,7 @@ const char *store_path(const struct store *st);
 /*
  * store_log_bytes -- the size of the write-ahead log; 0 if it has none yet.
  *
- * A checkpoint is made when it has 4 MB, and the log is begun anew.  While a
+ * A checkpoint is made when it has 16 MB, and the log is begun anew.  While a
  * reader, of this process or another, keeps an old snapshot, it only grows.
  */
 int64_t store_log_bytes(const struct store *st);

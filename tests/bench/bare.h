@@ -154,7 +154,7 @@ bare_open(const char *path, const char *service,
 		"PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
 		"PRAGMA foreign_keys = ON;"
 		"PRAGMA journal_size_limit = 67108864;"
-		"PRAGMA wal_autocheckpoint = 1000;"
+		"PRAGMA wal_autocheckpoint = 4000;"
 		"INSERT INTO database_ids VALUES"
 		" (1, '00000000000000000000000000000b1d', 0);",
 		NULL, NULL, NULL) != SQLITE_OK ||

@@ -328,7 +328,7 @@ def log_pinned_by_a_reader(context):
     """A reader that never ends keeps the log growing: it is reported, does no
     harm otherwise, and is used again from its start afterwards."""
     system = context.system
-    limit = 5 << 20  # a checkpoint comes after 4 MB
+    limit = 17 << 20  # a checkpoint comes after 16 MB
     with Load(system, context.ledger, context.rng.random(), clients_count=8,
               pause_s=0.001) as load:
         with connected(system, "orders", "BEGIN") as reader:
