@@ -35,7 +35,7 @@ struct kafka_producer {
  * 5,000 orders a second).  The others keep no such pace, and send twice to
  * four times as fast with 1 as without.
  */
-static const struct setting defaults[][5] = {
+static const struct setting defaults[][6] = {
     [KAFKA_AT_MOST_ONCE] =
 	{
 	    {"linger.ms", "1"},
@@ -65,6 +65,12 @@ static const struct setting defaults[][5] = {
 	    {"linger.ms", "1"},
 	    {"queue.buffering.max.kbytes", "16384"},
 	    {"sticky.partitioning.linger.ms", "0"},
+	    /*
+	     * Sending a position waits for its group's coordinator without
+	     * end, and looks for another one only when a connection comes or
+	     * goes (librdkafka's issues 5456 and 5511): so they go.
+	     */
+	    {"connections.max.idle.ms", "3000"},
 	    {"statistics.interval.ms", CLIENT_STATS_MS},
 	    {NULL, NULL},
 	},
