@@ -19,7 +19,7 @@
 #endif
 
 #define PATH_SIZE 4096
-#define FLUSH_LEISURE_MS 50 /* records sent with acks=1 that nobody reads */
+#define FLUSH_LEISURE_MS 250 /* records sent with acks=1 that nobody reads */
 #define PRODUCER_EXPIRY_MS ((int64_t)86400000)
 #define PRODUCERS_MOST 10000
 
