@@ -327,7 +327,9 @@ wait_for_records(struct broker *b, struct request *req, struct fetch *f)
 		waiter_add(part->partition, &part->waiter);
 		partition_hurry(b, part->partition);
 	}
-	request_wait(req, b->now_ms + in->max_wait_ms, answer, cancel);
+	/* Not a moment less: the turn may be old, and its clock rounds down. */
+	request_wait(req, broker_now_ms() + 1 + in->max_wait_ms, answer,
+	    cancel);
 }
 
 static void
