@@ -20,6 +20,7 @@
 #include "stream/relay_internal.h"
 
 #define ASK_MS 1000 /* then the thread looks whether it is to stop */
+#define FRESH_MS 3000 /* likewise, of a client that has yet to connect */
 #define AGAIN_MS 50
 #define LEAVE_MS 2000
 
@@ -133,6 +134,29 @@ again(struct sender *x, const struct mr_error *err)
 	return (0);
 }
 
+/*
+ * As relay_cursor_read.  A client that knows a coordinator goes on asking that
+ * one after it has died (librdkafka's issue 5511), so another client is asked
+ * before this is tried again.
+ */
+static int
+cursor_ask(struct sender *x, int64_t *cursor, struct mr_error *err)
+{
+	struct kafka_admin *fresh;
+	int found;
+
+	found = relay_cursor_read(x->s->admin, x->s->svc->name,
+	    x->s->database_id, 1, cursor, ASK_MS, err);
+	if (found != -1 || err->kind != MR_RETRY)
+		return (found);
+	if ((fresh = kafka_admin_new(&x->s->conf->kafka, err)) == NULL)
+		return (-1);
+	found = relay_cursor_read(fresh, x->s->svc->name, x->s->database_id, 1,
+	    cursor, FRESH_MS, err);
+	kafka_admin_free(fresh);
+	return (found);
+}
+
 /* 1: read; 0: not now, or halted; -1. */
 static int
 cursor_load(struct sender *x, struct mr_error *err)
@@ -141,9 +165,7 @@ cursor_load(struct sender *x, struct mr_error *err)
 	char why[HALT_REASON_SIZE];
 	int found;
 
-	found = relay_cursor_read(x->s->admin, x->s->svc->name,
-	    x->s->database_id, 1, &cursor, ASK_MS, err);
-	if (found == -1)
+	if ((found = cursor_ask(x, &cursor, err)) == -1)
 		return (err->kind == MR_RETRY ? again(x, err) : -1);
 	if (found == 0 && x->must_have_cursor) {
 		snprintf(why, sizeof(why),
