@@ -158,11 +158,12 @@ int kafka_admin_offsets(struct kafka_admin *admin, const char *topic,
     int partition, int64_t *first, int64_t *next, int timeout_ms,
     struct mr_error *err);
 /*
- * kafka_admin_furthest -- the highest offset that a group has committed of any
- * partition, and its metadata, cut to fit.  ${stable}: RETRY while a
- * transaction that commits one is open.  1, 0 if it has committed none, or -1.
+ * kafka_group_furthest -- the highest offset that a group has committed of any
+ * topic's first partition, and its metadata, cut to fit.  ${stable}: RETRY
+ * while a transaction that commits one is open.  Connects for this alone.  1,
+ * 0 if it has committed none, or -1.
  */
-int kafka_admin_furthest(struct kafka_admin *admin, const char *group,
+int kafka_group_furthest(const struct kafka_conf *conf, const char *group,
     int stable, int64_t *offset, char *metadata, size_t metadata_size,
     int timeout_ms, struct mr_error *err);
 /* The offset of the first record at or after a time; the end if there is none. */

@@ -336,69 +336,107 @@ kafka_admin_offsets(struct kafka_admin *admin, const char *topic, int partition,
 	return (0);
 }
 
-/* The furthest of a group's positions: 1, 0 if there is none, -1. */
-static int
-take_furthest(const rd_kafka_group_result_t *group, int64_t *offset,
-    char *metadata, size_t metadata_size, struct mr_error *err)
+/* ---- a group's positions -------------------------------------------------- */
+
+/* The first partition of each topic that can be seen; NULL on error. */
+static rd_kafka_topic_partition_list_t *
+first_partitions(struct kafka_admin *reader, int timeout_ms,
+    struct mr_error *err)
 {
-	const rd_kafka_error_t *error = rd_kafka_group_result_error(group);
-	const rd_kafka_topic_partition_list_t *list;
+	const struct rd_kafka_metadata *metadata;
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_resp_err_t code;
+	int i;
+
+	code = rd_kafka_metadata(reader->client, 1, NULL, &metadata,
+	    timeout_ms);
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+		mr_error_set(err, client_error_kind(code),
+		    "can't list topics: %s%s", rd_kafka_err2str(code),
+		    admin_trouble(reader));
+		return (NULL);
+	}
+	list = rd_kafka_topic_partition_list_new(metadata->topic_cnt);
+	for (i = 0; i < metadata->topic_cnt; i++)
+		rd_kafka_topic_partition_list_add(list,
+		    metadata->topics[i].topic, 0);
+	rd_kafka_metadata_destroy(metadata);
+	return (list);
+}
+
+/* The furthest of them: 1, or 0 if the group has committed none. */
+static int
+take_furthest(const rd_kafka_topic_partition_list_t *list, int64_t *offset,
+    char *metadata, size_t metadata_size)
+{
 	const rd_kafka_topic_partition_t *entry;
-	rd_kafka_resp_err_t code = rd_kafka_error_code(error);
 	int i, found = 0;
 
-	list = rd_kafka_group_result_partitions(group);
-	for (i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && list != NULL &&
-	     i < list->cnt;
-	     i++) {
+	for (i = 0; i < list->cnt; i++) {
 		entry = &list->elems[i];
-		code = entry->err;
 		if (entry->offset < 0 || (found && entry->offset <= *offset))
 			continue;
 		found = 1;
 		*offset = entry->offset;
 		client_metadata(entry, metadata, metadata_size);
 	}
-	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-		return (found);
-	return (mr_error_set(err, client_error_kind(code),
-	    "can't read the positions of group %s: %s",
-	    rd_kafka_group_result_name(group), rd_kafka_err2str(code)));
+	return (found);
 }
 
-int
-kafka_admin_furthest(struct kafka_admin *admin, const char *group, int stable,
-    int64_t *offset, char *metadata, size_t metadata_size, int timeout_ms,
-    struct mr_error *err)
+static int
+read_furthest(struct kafka_admin *reader, const char *group, int64_t *offset,
+    char *metadata, size_t metadata_size, int timeout_ms, struct mr_error *err)
 {
-	rd_kafka_ListConsumerGroupOffsets_t *wanted;
-	const rd_kafka_group_result_t **groups;
-	struct admin_request req;
-	size_t count = 0;
-	int status = -1;
+	int64_t deadline_us = clock_mono_us() + (int64_t)timeout_ms * 1000;
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_resp_err_t code;
+	int found;
 
-	wanted = rd_kafka_ListConsumerGroupOffsets_new(group, NULL);
-	if (admin_request_init(&req, admin,
-		RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, timeout_ms,
-		err) != 0)
-		goto done;
-	rd_kafka_error_destroy(
-	    rd_kafka_AdminOptions_set_require_stable_offsets(req.options,
-		stable));
-	rd_kafka_ListConsumerGroupOffsets(admin->client, &wanted, 1,
-	    req.options, req.queue);
-	if (admin_request_wait(&req, timeout_ms, "read a group's positions",
-		err) != 0)
-		goto done;
-	groups = rd_kafka_ListConsumerGroupOffsets_result_groups(
-	    rd_kafka_event_ListConsumerGroupOffsets_result(req.event), &count);
-	status = count == 0 ?
-	    0 :
-	    take_furthest(groups[0], offset, metadata, metadata_size, err);
-done:
-	admin_request_done(&req);
-	rd_kafka_ListConsumerGroupOffsets_destroy(wanted);
-	return (status);
+	if ((list = first_partitions(reader, timeout_ms, err)) == NULL)
+		return (-1);
+	code = client_committed(reader->client, list,
+	    admin_ms_left(deadline_us));
+	found = code == RD_KAFKA_RESP_ERR_NO_ERROR ?
+	    take_furthest(list, offset, metadata, metadata_size) :
+	    mr_error_set(err, client_error_kind(code),
+		"can't read the positions of group %s: %s%s", group,
+		rd_kafka_err2str(code), admin_trouble(reader));
+	rd_kafka_topic_partition_list_destroy(list);
+	return (found);
+}
+
+/*
+ * By a client of its own, since one that knows a coordinator goes on asking
+ * that one after it has died (librdkafka's issue 5511); and a consumer, since
+ * an answer that comes when the admin client's time for it is over ends the
+ * process (an assertion in rd_kafka_enq_once_del_source_return).
+ */
+int
+kafka_group_furthest(const struct kafka_conf *conf, const char *group,
+    int stable, int64_t *offset, char *metadata, size_t metadata_size,
+    int timeout_ms, struct mr_error *err)
+{
+	const struct setting fixed[] = {{"group.id", group},
+	    {"enable.auto.commit", "false"},
+	    {"isolation.level", stable ? "read_committed" : "read_uncommitted"},
+	    {NULL, NULL}};
+	static const struct setting none[] = {{NULL, NULL}};
+	struct kafka_admin reader = {NULL};
+	rd_kafka_conf_t *settings;
+	int found;
+
+	if ((settings = client_conf_new(conf, none, fixed, &reader, err)) ==
+	    NULL)
+		return (-1);
+	rd_kafka_conf_set_error_cb(settings, take_error);
+	if ((reader.client = client_new(RD_KAFKA_CONSUMER, settings, err)) ==
+	    NULL)
+		return (-1);
+	found = read_furthest(&reader, group, offset, metadata, metadata_size,
+	    timeout_ms, err);
+	rd_kafka_destroy_flags(reader.client,
+	    RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	return (found);
 }
 
 int

@@ -1127,11 +1127,20 @@ coordinator_is_away(rd_kafka_resp_err_t code)
 	    code == RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS);
 }
 
-/* Asked again while the group's coordinator moves or loads what it has, as it
- * does when a broker has started. */
 static rd_kafka_resp_err_t
-ask_committed(struct kafka_consumer *consumer,
-    rd_kafka_topic_partition_list_t *list, int timeout_ms)
+first_error(const rd_kafka_topic_partition_list_t *list)
+{
+	int i;
+
+	for (i = 0; i < list->cnt; i++)
+		if (list->elems[i].err != RD_KAFKA_RESP_ERR_NO_ERROR)
+			return (list->elems[i].err);
+	return (RD_KAFKA_RESP_ERR_NO_ERROR);
+}
+
+rd_kafka_resp_err_t
+client_committed(rd_kafka_t *client, rd_kafka_topic_partition_list_t *list,
+    int timeout_ms)
 {
 	const struct timespec pause = {.tv_nsec = 100000000};
 	int64_t left_ms = timeout_ms,
@@ -1139,9 +1148,9 @@ ask_committed(struct kafka_consumer *consumer,
 	rd_kafka_resp_err_t code;
 
 	for (;;) {
-		code = rd_kafka_committed(consumer->client, list, (int)left_ms);
+		code = rd_kafka_committed(client, list, (int)left_ms);
 		if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-			code = list->elems[0].err;
+			code = first_error(list);
 		left_ms = (until_us - clock_mono_us()) / 1000;
 		if (!coordinator_is_away(code) || left_ms <= 100)
 			return (code);
@@ -1165,7 +1174,7 @@ kafka_consumer_committed(struct kafka_consumer *consumer, const char *topic,
 	list = rd_kafka_topic_partition_list_new(1);
 	rd_kafka_topic_partition_list_add(list, topic, partition);
 	entry = &list->elems[0];
-	code = ask_committed(consumer, list, timeout_ms);
+	code = client_committed(consumer->client, list, timeout_ms);
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
 		*offset = entry->offset >= 0 ? entry->offset : -1;
 		client_metadata(entry, metadata, metadata_size);

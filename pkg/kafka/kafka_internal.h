@@ -109,6 +109,14 @@ void client_stats_init(struct client_stats *stats, const char *client);
 void client_stats_take(struct client_stats *stats, const char *text,
     size_t size);
 
+/*
+ * client_committed -- fill in what the client's group has committed for the
+ * partitions of a list.  Asks again while the group's coordinator moves or
+ * loads what it has, as it does when a broker has started.
+ */
+rd_kafka_resp_err_t client_committed(rd_kafka_t *client,
+    rd_kafka_topic_partition_list_t *list, int timeout_ms);
+
 /* client_metadata -- what was committed with an offset, cut to fit. */
 void client_metadata(const rd_kafka_topic_partition_t *entry, char *text,
     size_t size);

@@ -160,8 +160,8 @@ cursor_meet(struct stream *s, struct mr_error *err)
 		return (-1);
 	if (!s->transactional)
 		return (1);
-	found = relay_cursor_read(s->admin, s->svc->name, s->database_id, 0,
-	    &cursor, ASK_MS, err);
+	found = relay_cursor_read(&s->conf->kafka, s->svc->name, s->database_id,
+	    0, &cursor, ASK_MS, err);
 	if (found == 1)
 		return (relay_cursor_compare(s, s->st, cursor, err));
 	/* One that isn't there, or is foreign, halts the relay alone. */

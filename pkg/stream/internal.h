@@ -338,7 +338,7 @@ void relay_id(const char *service, const char *database_id,
 /* The last seq that a file's relay committed: 1; 0 if there is none, or somebody
  * else wrote there, *err says which; or -1: RETRY, if ${stable}, while a
  * transaction is open that may move it. */
-int relay_cursor_read(struct kafka_admin *admin, const char *service,
+int relay_cursor_read(const struct kafka_conf *conf, const char *service,
     const char *database_id, int stable, int64_t *seq, int timeout_ms,
     struct mr_error *err);
 /* Has the file, as read through ${st}, given out what the cursor, or a record

@@ -20,7 +20,7 @@
 #include "stream/relay_internal.h"
 
 #define ASK_MS 1000 /* then the thread looks whether it is to stop */
-#define FRESH_MS 3000 /* likewise, of a client that has yet to connect */
+#define CURSOR_MS 3000 /* likewise; it has yet to connect */
 #define AGAIN_MS 50
 #define LEAVE_MS 2000
 
@@ -37,7 +37,7 @@ relay_id(const char *service, const char *database_id, char id[RELAY_ID_SIZE])
 /* ---- the cursor ----------------------------------------------------------- */
 
 int
-relay_cursor_read(struct kafka_admin *admin, const char *service,
+relay_cursor_read(const struct kafka_conf *conf, const char *service,
     const char *database_id, int stable, int64_t *seq, int timeout_ms,
     struct mr_error *err)
 {
@@ -45,7 +45,7 @@ relay_cursor_read(struct kafka_admin *admin, const char *service,
 	int found;
 
 	relay_id(service, database_id, id);
-	if ((found = kafka_admin_furthest(admin, id, stable, seq, metadata,
+	if ((found = kafka_group_furthest(conf, id, stable, seq, metadata,
 		 sizeof(metadata), timeout_ms, err)) == -1)
 		return (-1);
 	if (found == 0) {
@@ -71,7 +71,6 @@ stream_end_relay(const struct kafka_conf *conf, const char *service,
 {
 	char id[RELAY_ID_SIZE];
 	struct kafka_conf named = *conf;
-	struct kafka_admin *admin = NULL;
 	struct kafka_producer *producer;
 	int found = -1;
 
@@ -79,11 +78,9 @@ stream_end_relay(const struct kafka_conf *conf, const char *service,
 	named.transactional_id = id;
 	if ((producer = kafka_producer_new(&named, KAFKA_TRANSACTIONAL, NULL,
 		 NULL, err)) != NULL &&
-	    kafka_producer_register(producer, timeout_ms, err) == 0 &&
-	    (admin = kafka_admin_new(conf, err)) != NULL)
-		found = relay_cursor_read(admin, service, database_id, 1, seq,
+	    kafka_producer_register(producer, timeout_ms, err) == 0)
+		found = relay_cursor_read(conf, service, database_id, 1, seq,
 		    timeout_ms, err);
-	kafka_admin_free(admin);
 	kafka_producer_free(producer);
 	return (found);
 }
@@ -134,29 +131,6 @@ again(struct sender *x, const struct mr_error *err)
 	return (0);
 }
 
-/*
- * As relay_cursor_read.  A client that knows a coordinator goes on asking that
- * one after it has died (librdkafka's issue 5511), so another client is asked
- * before this is tried again.
- */
-static int
-cursor_ask(struct sender *x, int64_t *cursor, struct mr_error *err)
-{
-	struct kafka_admin *fresh;
-	int found;
-
-	found = relay_cursor_read(x->s->admin, x->s->svc->name,
-	    x->s->database_id, 1, cursor, ASK_MS, err);
-	if (found != -1 || err->kind != MR_RETRY)
-		return (found);
-	if ((fresh = kafka_admin_new(&x->s->conf->kafka, err)) == NULL)
-		return (-1);
-	found = relay_cursor_read(fresh, x->s->svc->name, x->s->database_id, 1,
-	    cursor, FRESH_MS, err);
-	kafka_admin_free(fresh);
-	return (found);
-}
-
 /* 1: read; 0: not now, or halted; -1. */
 static int
 cursor_load(struct sender *x, struct mr_error *err)
@@ -165,7 +139,9 @@ cursor_load(struct sender *x, struct mr_error *err)
 	char why[HALT_REASON_SIZE];
 	int found;
 
-	if ((found = cursor_ask(x, &cursor, err)) == -1)
+	found = relay_cursor_read(&x->s->conf->kafka, x->s->svc->name,
+	    x->s->database_id, 1, &cursor, CURSOR_MS, err);
+	if (found == -1)
 		return (err->kind == MR_RETRY ? again(x, err) : -1);
 	if (found == 0 && x->must_have_cursor) {
 		snprintf(why, sizeof(why),

@@ -1966,15 +1966,15 @@ fake_ended(void)
 }
 
 int
-kafka_admin_furthest(struct kafka_admin *admin, const char *group, int stable,
-    int64_t *offset, char *metadata, size_t metadata_size, int timeout_ms,
-    struct mr_error *err)
+kafka_group_furthest(const struct kafka_conf *conf, const char *group,
+    int stable, int64_t *offset, char *metadata, size_t metadata_size,
+    int timeout_ms, struct mr_error *err)
 {
 	const struct group *g;
 	const struct share *share;
 	int i, found = 0;
 
-	(void)admin;
+	(void)conf;
 	(void)timeout_ms;
 	enter();
 	if (fails(FAKE_FURTHEST, "furthest", err)) {
