@@ -1071,6 +1071,57 @@ a_member_reads_from_where_it_says_and_not_what_it_must_not(void **state)
 	kafka_consumer_free(member.consumer);
 }
 
+/* By somebody who isn't a member, and whoever has committed it. */
+static void
+furthest_position_of_a_group_is_found(void **state)
+{
+	static const struct kafka_group_handlers none;
+	const struct kafka_position at[] = {
+	    {.topic = "placed", .offset = 9, .leader_epoch = -1},
+	    {.topic = "aside", .offset = 7, .leader_epoch = -1},
+	    {.topic = "placed",
+		.partition = 1,
+		.offset = 99,
+		.leader_epoch = -1},
+	};
+	int64_t offset = -1, deadline = clock_mono_us() + DEADLINE_US;
+	struct kafka_conf nowhere = conf;
+	struct kafka_consumer *member;
+	struct kafka_record r[8];
+	struct mr_error err = {0};
+	char metadata[8];
+
+	(void)state;
+	make_topic("aside", 1);
+	member = kafka_consumer_new(&conf, "furthest", &none, NULL, &err);
+	assert_non_null(member);
+	assert_int_equal(kafka_consumer_commit(member, &at[1], 2, "7", &err),
+	    0);
+	assert_int_equal(kafka_consumer_commit(member, at, 1, "nine and more",
+			     &err),
+	    0);
+	while (
+	    kafka_consumer_committing(member) > 0 && clock_mono_us() < deadline)
+		kafka_consumer_poll(member, r, 8, 20);
+	kafka_consumer_free(member);
+
+	rd_kafka_mock_push_request_errors(mock, API_OFFSET_FETCH, 1,
+	    RD_KAFKA_RESP_ERR_NOT_COORDINATOR);
+	assert_int_equal(kafka_group_furthest(&conf, "furthest", 1, &offset,
+			     metadata, sizeof(metadata), 10000, &err),
+	    1);
+	assert_int_equal(offset, 9);
+	assert_string_equal(metadata, "nine an");
+	assert_int_equal(kafka_group_furthest(&conf, "nobody", 0, &offset,
+			     metadata, sizeof(metadata), 10000, &err),
+	    0);
+	nowhere.brokers = "127.0.0.1:1";
+	assert_int_equal(kafka_group_furthest(&nowhere, "furthest", 1, &offset,
+			     metadata, sizeof(metadata), 300, &err),
+	    -1);
+	assert_int_equal(err.kind, MR_RETRY);
+}
+
 static void
 calls_about_partitions_of_others_are_refused(void **state)
 {
@@ -1436,6 +1487,7 @@ main(void)
 	    cmocka_unit_test(records_arrive_whole),
 	    cmocka_unit_test(
 		a_member_reads_from_where_it_says_and_not_what_it_must_not),
+	    cmocka_unit_test(furthest_position_of_a_group_is_found),
 	    cmocka_unit_test(calls_about_partitions_of_others_are_refused),
 	    cmocka_unit_test(what_a_poll_leaves_keeps_the_descriptor_readable),
 	    cmocka_unit_test(
