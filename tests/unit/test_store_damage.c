@@ -688,6 +688,24 @@ a_file_cut_short_is_found(void **state)
 	assert_true(found > 10);
 }
 
+/* Nobody would miss them: what is read is right, or SQLite says that it isn't. */
+static void
+a_file_that_denies_its_sums_is_found_when_it_is_opened(void **state)
+{
+	static const struct making how = {0, 0, 3};
+	struct mr_error err = {0};
+
+	(void)state;
+	found = 0;
+	make_and_keep(&how);
+	put_back();
+	assert_int_equal(kept.bytes[FILE_ITSELF][20], 8);
+	kept.bytes[FILE_ITSELF][20] = 0;
+	put_file(FILE_ITSELF, kept.bytes[FILE_ITSELF], kept.sizes[FILE_ITSELF]);
+	assert_null(open_file(&err));
+	check_reason("without sums", &err);
+}
+
 int
 main(void)
 {
@@ -703,6 +721,8 @@ main(void)
 	    cmocka_unit_test(a_copy_of_an_open_file_without_its_log_is_found),
 	    cmocka_unit_test(a_log_that_another_program_took_in_is_not_missed),
 	    cmocka_unit_test(a_file_cut_short_is_found),
+	    cmocka_unit_test(
+		a_file_that_denies_its_sums_is_found_when_it_is_opened),
 	};
 	char name[PATH_MAX + 32];
 	enum part part;
