@@ -429,7 +429,7 @@ soak-kafka: all
 	@deploy/local/kafka libs
 	@MILLRACE_BUILD=$(abspath $(BUILD)) tests/soak/kafka \
 	    --seconds $(or $(SOAK_S),3600) --kills $(or $(KILLS),100) \
-	    --events $(or $(EVENTS),100000)
+	    --events $(or $(EVENTS),100000) --transactional --outside-repeats 0
 
 # A service's tests are run for its own code, which has no threads.
 unit: tests
