@@ -421,7 +421,7 @@ kafka_group_furthest(const struct kafka_conf *conf, const char *group,
 	    {"isolation.level", stable ? "read_committed" : "read_uncommitted"},
 	    {NULL, NULL}};
 	static const struct setting none[] = {{NULL, NULL}};
-	struct kafka_admin reader = {NULL};
+	struct kafka_admin reader = {.client = NULL};
 	rd_kafka_conf_t *settings;
 	int found;
 
