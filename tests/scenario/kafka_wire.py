@@ -227,10 +227,12 @@ class Kafka:
             count = r.take("i")
         return max(count, 0)
 
-    def offset(self, topic, partition, when=LATEST):
-        r = self._ask(LIST_OFFSETS, 1, struct.pack(">ii", -1, 1) +
+    def offset(self, topic, partition, when=LATEST, committed=False):
+        """Where a record of that time is, or the end; as it is for those who
+        read what is committed: not beyond the first open transaction."""
+        r = self._ask(LIST_OFFSETS, 2, struct.pack(">ibi", -1, committed, 1) +
                       _string(topic) + struct.pack(">iiq", 1, partition, when))
-        r.take("i"), r.string(), r.take("i"), r.take("i")
+        r.take("i"), r.take("i"), r.string(), r.take("i"), r.take("i")
         code = r.take("h")
         if code:
             raise KafkaError("offsets of %s/%d: error %d" %
@@ -328,8 +330,9 @@ class Kafka:
         r.take("i"), r.string(), r.take("i"), r.take("i")
         _expect_taken(r, "committing for group " + group)
 
-    def ends(self, topic):
-        return [self.offset(topic, p) for p in range(self.partitions(topic))]
+    def ends(self, topic, committed=False):
+        return [self.offset(topic, p, committed=committed)
+                for p in range(self.partitions(topic))]
 
     # -- changing what there is --------------------------------------------
 
