@@ -43,7 +43,7 @@ enum plog_code {
 	PLOG_OUT_OF_RANGE = -1,
 	/* Bytes aren't whole batches, or a CRC is wrong: CORRUPT_MESSAGE. */
 	PLOG_CORRUPT = -2,
-	/* Magic 0 or 1: UNSUPPORTED_FOR_MESSAGE_FORMAT. */
+	/* Magic 0 or 1: INVALID_RECORD as well, told before the log is asked. */
 	PLOG_OLD_FORMAT = -3,
 	/* A batch is above batch_most: MESSAGE_TOO_LARGE. */
 	PLOG_TOO_LARGE = -4,

@@ -18,6 +18,7 @@ from kafka_wire import crc32c  # noqa: E402
 from protocol import versions  # noqa: E402
 
 LATEST, EARLIEST, LARGEST = -1, -2, -3
+CONTROL = 0x20  # an attribute of batches
 ALL = []
 # Young enough for retention, and the same for both brokers.
 NOW_MS = int(time.time()) * 1000
@@ -317,6 +318,9 @@ def bad_batches_are_refused(broker):
             produce(c, "conf-bad", batch([b"x"]), partition=7),
             produce(c, "conf-none", batch([b"x"])),
             produce(c, "conf-bad", batch([b"x"]), acks=2),
+            produce(c, "conf-bad", batch([b"x"], magic=0)),
+            produce(c, "conf-bad", batch([b"x"], magic=1)),
+            produce(c, "conf-bad", batch([b"x"], attributes=CONTROL)),
             produce(c, "conf-bad-compacted", batch([b"x"])),
             produce(c, "conf-bad-compacted", batch([b"x"], key=b"k")),
             offsets(c, "conf-bad", LATEST)]
@@ -740,3 +744,29 @@ def settings_that_are_refused_are_listed(broker):
     if broker.name == "embedded":
         names += listed("Settings of topics that are refused:")
     return sorted(names)
+
+
+@scenario
+def sessions_and_compressing_are_declined(broker):
+    """What else the embedded broker doesn't have: a client that asks for a
+    session of fetches is given none, whoever comes with one is told that it
+    isn't there, and a topic that has its records compressed anew is not made.
+    The rest of that list is compared where batches are refused."""
+    c = broker.connect()
+    make(c, "conf-declined")
+
+    def session(identity, epoch):
+        return c.call("Fetch", 11, SessionId=identity, SessionEpoch=epoch,
+                      MaxWaitMs=0, Topics=[])
+    stranger = session(77, 5)["ErrorCode"]
+    if broker.name != "embedded":
+        return [stranger]
+    asked = session(0, 0)
+    made = c.call("CreateTopics", 5, Topics=[
+        {"Name": "conf-compressed", "NumPartitions": 1, "ReplicationFactor": 1,
+         "Configs": [{"Name": "compression.type", "Value": "gzip"}]}])
+    said = made["Topics"][0]
+    if (asked["ErrorCode"], asked["SessionId"]) != (0, 0) or \
+            said["ErrorCode"] != 40 or "producer" not in said["ErrorMessage"]:
+        return [asked, said]
+    return [stranger]

@@ -70,7 +70,7 @@ static const struct refusal {
     {"plain", 0, -1, "k", 10, FAULT_CRC, WIRE_CORRUPT_MESSAGE},
     {"plain", 0, -1, "k", 10, FAULT_CUT, WIRE_CORRUPT_MESSAGE},
     {"plain", 0, -1, "k", 10, FAULT_TRAILING, WIRE_CORRUPT_MESSAGE},
-    {"plain", 0, -1, "k", 10, FAULT_MAGIC, WIRE_UNSUPPORTED_FOR_MESSAGE_FORMAT},
+    {"plain", 0, -1, "k", 10, FAULT_MAGIC, WIRE_INVALID_RECORD},
     {"plain", 0, -1, "k", 10, FAULT_CODEC, WIRE_UNSUPPORTED_COMPRESSION_TYPE},
     {"plain", 0, -1, "k", 10, FAULT_COUNT, WIRE_INVALID_RECORD},
     {"plain", 0, -1, "k", 10, FAULT_TRANSACTIONAL, WIRE_INVALID_RECORD},
