@@ -432,8 +432,9 @@ class ClusterKafka(Kafka):
             raise KafkaError("%s/%d has no leader" % (topic, partition), 5)
         return self.nodes[leader]
 
-    def offset(self, topic, partition, when=LATEST):
-        return self._leader(topic, partition).offset(topic, partition, when)
+    def offset(self, topic, partition, when=LATEST, committed=False):
+        return self._leader(topic, partition).offset(
+            topic, partition, when, committed)
 
     def fetch(self, topic, partition, offset):
         return self._leader(topic, partition).fetch(topic, partition, offset)
