@@ -41,6 +41,8 @@ struct connection {
 	int64_t active_ms;
 	int closed; /* freed at the end of the turn */
 	int starved; /* waits for memory */
+	size_t fetches; /* so many partitions, as its last one has it */
+	int64_t fetches_since_ms; /* 0: none yet */
 	int full; /* the socket takes no more for now */
 
 	uint8_t length[4];
@@ -283,6 +285,21 @@ request_abandon(struct request *req, const char *why)
 		connection_close(conn);
 	}
 	answered(req);
+}
+
+int
+request_settled(struct request *req, size_t partitions, int64_t ms)
+{
+	struct connection *conn = req->conn;
+	int64_t now_ms = broker_now_ms();
+
+	if (conn == NULL)
+		return (1);
+	if (conn->fetches_since_ms == 0 || conn->fetches != partitions) {
+		conn->fetches = partitions;
+		conn->fetches_since_ms = now_ms;
+	}
+	return (now_ms - conn->fetches_since_ms >= ms);
 }
 
 const char *

@@ -98,6 +98,9 @@ void request_abandon(struct request *req, const char *why);
 /* request_wait -- until answered, cancelled or overdue. */
 void request_wait(struct request *req, int64_t deadline_ms,
     void (*overdue)(struct request *), void (*cancel)(struct request *));
+/* request_settled -- whether its connection has named so many partitions in its
+ * fetches for ${ms}. */
+int request_settled(struct request *req, size_t partitions, int64_t ms);
 const char *request_peer_host(const struct request *req);
 /* Where the client reached us: what Metadata is to say. */
 void request_local(const struct request *req, const char **host, int32_t *port);

@@ -11,6 +11,14 @@
 #include "broker/connection.h"
 #include "broker/partition.h"
 
+/*
+ * A client sends its first fetch as soon as it may read one of its partitions.
+ * The others, and what it asks before it reads them, would wait behind that
+ * one, so until it has named as many for a while none waits for long.
+ */
+#define SETTLES_MS 100
+#define UNSETTLED_WAIT_MS 10
+
 /* gcc's analyser can't follow what is put into a list of lists. */
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
@@ -314,9 +322,13 @@ static void
 wait_for_records(struct broker *b, struct request *req, struct fetch *f)
 {
 	const struct wire_fetch_request *in = req->body;
+	int64_t wait_ms = in->max_wait_ms;
 	struct fetch_part *part;
 	size_t i;
 
+	if (wait_ms > UNSETTLED_WAIT_MS &&
+	    !request_settled(req, f->count, SETTLES_MS))
+		wait_ms = UNSETTLED_WAIT_MS;
 	f->waiting = 1;
 	for (i = 0; i < f->count; i++) {
 		part = &f->parts[i];
@@ -328,8 +340,7 @@ wait_for_records(struct broker *b, struct request *req, struct fetch *f)
 		partition_hurry(b, part->partition);
 	}
 	/* Not a moment less: the turn may be old, and its clock rounds down. */
-	request_wait(req, broker_now_ms() + 1 + in->max_wait_ms, answer,
-	    cancel);
+	request_wait(req, broker_now_ms() + 1 + wait_ms, answer, cancel);
 }
 
 static void

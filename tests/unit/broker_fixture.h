@@ -525,4 +525,14 @@ fetch(struct client *c, const char *topic, int64_t offset, int32_t wait_ms)
 	return (*only_partition(&out));
 }
 
+/* From now on the client's fetches of a partition without records wait. */
+static inline void
+client_settle(struct client *c, const char *topic)
+{
+	const struct timespec a_while = {.tv_nsec = 150000000};
+
+	assert_true(fetch(c, topic, 0, 1000).records.length <= 0);
+	nanosleep(&a_while, NULL);
+}
+
 #endif

@@ -587,6 +587,7 @@ with_nothing_to_do_it_sleeps(void **state)
 	(void)state;
 	assert_int_equal(make_topic(&c, "t", 1, NULL), WIRE_NONE);
 	/* A reader that waits is no work, either. */
+	client_settle(&waits, "t");
 	(void)fetch_ask(&ask, "t", 0, 0);
 	ask.in.max_wait_ms = PATIENCE_S * 1000;
 	ask.in.min_bytes = 1;

@@ -211,11 +211,37 @@ a_fetch_without_records_waits_its_time(void **state)
 
 	(void)state;
 	assert_int_equal(make_topic(&c, "t", 1, NULL), WIRE_NONE);
+	client_settle(&c, "t");
 	began = clock_mono_us();
 	p = fetch(&c, "t", 0, 200);
 	assert_int_equal(p.error_code, WIRE_NONE);
 	assert_true(p.records.length <= 0);
 	assert_true(clock_mono_us() - began >= 200000);
+	client_close(&c);
+}
+
+/* The partitions that a client adds come with its next fetch. */
+static void
+a_fetch_of_other_partitions_waits_little(void **state)
+{
+	struct wire_fetch_request_partition both[2];
+	struct client c = client_connect();
+	struct wire_fetch_response out;
+	struct fetch_ask ask;
+	int64_t began = clock_mono_us();
+
+	(void)state;
+	assert_int_equal(make_topic(&c, "t", 2, NULL), WIRE_NONE);
+	(void)fetch(&c, "t", 0, LONG_MS);
+	client_settle(&c, "t");
+	(void)fetch_ask(&ask, "t", 0, LONG_MS);
+	both[0] = both[1] = ask.partition;
+	both[1].partition = 1;
+	ask.topic.partitions.at = both;
+	ask.topic.partitions.count = 2;
+	client_call(&c, WIRE_API_Fetch, 11, &ask.in, &out);
+	assert_int_equal(out.topics.at[0].partitions.count, 2);
+	assert_true(clock_mono_us() - began < INT64_C(1000) * LONG_MS / 2);
 	client_close(&c);
 }
 
@@ -245,6 +271,7 @@ a_waiting_fetch_is_ended_by(enum event event, int16_t error, int64_t bytes)
 	struct fetch_ask ask;
 
 	assert_int_equal(make_topic(&c, "t", 1, NULL), WIRE_NONE);
+	client_settle(&c, "t");
 	client_send(&c, WIRE_API_Fetch, 11, fetch_ask(&ask, "t", 0, LONG_MS));
 	assert_false(is_answered_within(&c, 50));
 	wake(&c, event);
@@ -297,6 +324,7 @@ a_wait_is_for_min_bytes(void **state)
 
 	(void)state;
 	assert_int_equal(make_topic(&c, "t", 1, NULL), WIRE_NONE);
+	client_settle(&c, "t");
 	(void)fetch_ask(&ask, "t", 0, LONG_MS);
 	ask.in.min_bytes = 2000;
 	client_send(&c, WIRE_API_Fetch, 11, &ask.in);
@@ -324,6 +352,7 @@ many_wait_and_all_are_woken(void **state)
 	assert_int_equal(make_topic(&writer, "t", 1, NULL), WIRE_NONE);
 	for (i = 0; i < READERS; i++) {
 		readers[i] = client_connect();
+		client_settle(&readers[i], "t");
 		client_send(&readers[i], WIRE_API_Fetch, 11,
 		    fetch_ask(&ask, "t", 0, LONG_MS));
 	}
@@ -408,6 +437,8 @@ main(void)
 		topics_are_named_by_id_from_version_13_on, begin, end),
 	    cmocka_unit_test_setup_teardown(
 		a_fetch_without_records_waits_its_time, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		a_fetch_of_other_partitions_waits_little, begin, end),
 	    cmocka_unit_test_setup_teardown(records_end_the_wait, begin, end),
 	    cmocka_unit_test_setup_teardown(deletion_of_the_topic_ends_the_wait,
 		begin, end),
