@@ -41,8 +41,8 @@ struct connection {
 	int64_t active_ms;
 	int closed; /* freed at the end of the turn */
 	int starved; /* waits for memory */
-	size_t fetches; /* so many partitions, as its last one has it */
-	int64_t fetches_since_ms; /* 0: none yet */
+	size_t fetches; /* so many partitions, see request_settled */
+	int64_t fetches_since_ms;
 	int full; /* the socket takes no more for now */
 
 	uint8_t length[4];
@@ -295,7 +295,7 @@ request_settled(struct request *req, size_t partitions, int64_t ms)
 
 	if (conn == NULL)
 		return (1);
-	if (conn->fetches_since_ms == 0 || conn->fetches != partitions) {
+	if (conn->fetches != partitions) {
 		conn->fetches = partitions;
 		conn->fetches_since_ms = now_ms;
 	}

@@ -98,8 +98,11 @@ void request_abandon(struct request *req, const char *why);
 /* request_wait -- until answered, cancelled or overdue. */
 void request_wait(struct request *req, int64_t deadline_ms,
     void (*overdue)(struct request *), void (*cancel)(struct request *));
-/* request_settled -- whether its connection has named so many partitions in its
- * fetches for ${ms}. */
+/*
+ * request_settled -- note that this fetch, which is about to wait, names so many
+ * partitions (at least one): 1 if all of its connection's that were noted for
+ * ${ms} milliseconds did, or if that was closed; else 0.
+ */
 int request_settled(struct request *req, size_t partitions, int64_t ms);
 const char *request_peer_host(const struct request *req);
 /* Where the client reached us: what Metadata is to say. */
