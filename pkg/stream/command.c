@@ -138,6 +138,7 @@ command_queue_init(struct command_queue *q, struct mr_error *err)
 	pthread_cond_init(&q->news, &attr);
 	pthread_condattr_destroy(&attr);
 	q->last = &q->first;
+	q->made = 1;
 	if ((e = thread_start(&q->thread, "answers", STACK_BYTES, answer_thread,
 		 q)) == 0)
 		return (0);
@@ -149,7 +150,7 @@ command_queue_init(struct command_queue *q, struct mr_error *err)
 void
 command_queue_done(struct command_queue *q)
 {
-	if (q->last == NULL)
+	if (!q->made)
 		return;
 	pthread_mutex_lock(&q->lock);
 	q->ending = 1;
@@ -160,7 +161,7 @@ command_queue_done(struct command_queue *q)
 	close(q->wake_fd);
 	pthread_cond_destroy(&q->news);
 	pthread_mutex_destroy(&q->lock);
-	q->last = NULL;
+	q->made = 0;
 }
 
 void

@@ -236,9 +236,10 @@ struct command {
 
 /* Shared: any thread queues, the loop takes, a thread of its own answers. */
 struct command_queue {
+	int made; /* 0: there is no queue; of the thread that makes it */
 	pthread_mutex_t lock;
 	struct command *first;
-	struct command **last; /* NULL: there is no queue */
+	struct command **last;
 	int count;
 	struct command *answered; /* and not told yet */
 	pthread_cond_t news; /* for the thread that answers */
