@@ -394,10 +394,8 @@ read_furthest(struct kafka_admin *reader, const char *group, int64_t *offset,
 
 	if ((list = first_partitions(reader, timeout_ms, err)) == NULL)
 		return (-1);
-	code = RD_KAFKA_RESP_ERR_NO_ERROR;
-	if (list->cnt > 0) /* a new cluster has no topics to ask for */
-		code = client_committed(reader->client, list,
-		    admin_ms_left(deadline_us));
+	code = client_committed(reader->client, list,
+	    admin_ms_left(deadline_us));
 	found = code == RD_KAFKA_RESP_ERR_NO_ERROR ?
 	    take_furthest(list, offset, metadata, metadata_size) :
 	    mr_error_set(err, client_error_kind(code),

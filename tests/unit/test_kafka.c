@@ -680,6 +680,81 @@ batches_are_made_as_the_program_says(void **state)
 	kafka_producer_batching(&usual);
 }
 
+/* The connections to the mock's broker, each by its own port. */
+static int
+connections(unsigned ports[8])
+{
+	unsigned broker = (unsigned)atoi(strrchr(conf.brokers, ':') + 1);
+	unsigned local, remote, state;
+	char line[300];
+	int count = 0;
+	FILE *f = fopen("/proc/self/net/tcp", "r");
+
+	assert_non_null(f);
+	while (count < 8 && fgets(line, sizeof(line), f) != NULL)
+		if (sscanf(line, "%*d: %*x:%x %*x:%x %x", &local, &remote,
+			&state) == 3 &&
+		    remote == broker && state == 1 /* established */)
+			ports[count++] = local;
+	fclose(f);
+	return (count);
+}
+
+static int
+all_are_there(const unsigned *ports, int count)
+{
+	unsigned now[8];
+	int n = connections(now), i, j;
+
+	for (i = 0; i < count; i++) {
+		for (j = 0; j < n && now[j] != ports[i]; j++)
+			;
+		if (j == n)
+			return (0);
+	}
+	return (1);
+}
+
+static void
+commit_one(struct kafka_producer *producer, int tag)
+{
+	struct mr_error err = {0};
+
+	assert_int_equal(kafka_producer_begin(producer, 20000, &err), 0);
+	assert_int_equal(send_one(producer, "reports", 0, "value", tag, &err),
+	    0);
+	assert_int_equal(kafka_producer_commit(producer, 20000, &err), 1);
+}
+
+/* Or it would wait for a coordinator that is gone, see ARCHITECTURE.md. */
+static void
+a_transactional_producer_leaves_connections_that_are_idle(void **state)
+{
+	struct kafka_conf own = conf;
+	struct reports reports = {.last_tag = -1};
+	struct kafka_producer *producer;
+	struct mr_error err = {0};
+	unsigned ports[8];
+	int64_t deadline;
+	int count;
+
+	(void)state;
+	own.transactional_id = "idle";
+	producer = kafka_producer_new(&own, KAFKA_TRANSACTIONAL, on_report,
+	    &reports, &err);
+	assert_non_null(producer);
+	commit_one(producer, 0);
+	count = connections(ports);
+	assert_true(count > 0);
+	deadline = clock_mono_us() + DEADLINE_US / 3;
+	while (all_are_there(ports, count) && clock_mono_us() < deadline)
+		kafka_producer_poll(producer, 50);
+	assert_false(all_are_there(ports, count));
+	commit_one(producer, 1);
+	assert_int_equal(reports.ok, 2);
+	kafka_producer_free(producer);
+}
+
 static void
 an_unreachable_broker_is_waited_for(void **state)
 {
@@ -1482,6 +1557,8 @@ main(void)
 	    cmocka_unit_test(
 		what_cant_be_sent_is_refused_at_once_and_a_full_queue_says_retry),
 	    cmocka_unit_test(batches_are_made_as_the_program_says),
+	    cmocka_unit_test(
+		a_transactional_producer_leaves_connections_that_are_idle),
 	    cmocka_unit_test(an_unreachable_broker_is_waited_for),
 	    cmocka_unit_test(topics_are_described_and_ids_tell_a_remade_one),
 	    cmocka_unit_test(records_arrive_whole),
