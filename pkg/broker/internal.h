@@ -66,9 +66,9 @@ struct broker {
 	struct change *changes, **changes_last; /* wait for the keeper */
 	int changing; /* the keeper writes some */
 	struct sync_round *sync; /* under way, or NULL */
-	struct partition *unsynced; /* to be flushed in the next round */
+	struct partition *unsynced, **unsynced_last; /* to be flushed */
 	size_t unsynced_count;
-	int64_t next_flush_ms; /* INT64_MAX: nothing is to be flushed */
+	int64_t next_flush_ms; /* the first of these times, or INT64_MAX */
 	struct partition *tidying; /* in the tidier's hands */
 	int64_t tidied; /* partitions, in this round */
 	int64_t next_tidy_ms;

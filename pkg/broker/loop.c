@@ -155,6 +155,7 @@ broker_open(const struct broker_conf *conf, struct mr_error *err)
 	b->conf = *conf;
 	b->lock_fd = b->epoll_fd = b->wake_fd = -1;
 	b->deadline_ms = b->next_flush_ms = INT64_MAX;
+	b->unsynced_last = &b->unsynced;
 	b->now_ms = broker_now_ms();
 	measure_start();
 	if ((b->scratch = malloc(BROKER_SCRATCH_SIZE)) == NULL) {

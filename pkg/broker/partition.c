@@ -19,7 +19,7 @@
 #endif
 
 #define PATH_SIZE 4096
-#define FLUSH_LEISURE_MS 250 /* records sent with acks=1 that nobody reads */
+#define ROUND_BYTES ((int64_t)16 << 20) /* that no producer waits for */
 #define PRODUCER_EXPIRY_MS ((int64_t)86400000)
 #define PRODUCERS_MOST 10000
 
@@ -266,7 +266,8 @@ struct sync_round {
 		struct partition *partition;
 		struct plog_sync *sync;
 	} * items;
-	size_t count, capacity;
+	size_t count;
+	int64_t leisure_bytes; /* that no producer waits for */
 	int64_t took_us;
 };
 
@@ -277,12 +278,32 @@ want_sync(struct broker *b, struct partition *p, int64_t at_ms)
 
 	if (at_ms < b->next_flush_ms)
 		b->next_flush_ms = at_ms;
-	if (p->unsynced)
+	if (p->unsynced) {
+		if (at_ms < p->flush_at_ms)
+			p->flush_at_ms = at_ms;
 		return;
+	}
 	p->unsynced = 1;
-	p->unsynced_next = b->unsynced;
-	b->unsynced = p;
+	p->flush_at_ms = at_ms;
+	p->unsynced_next = NULL;
+	*b->unsynced_last = p;
+	b->unsynced_last = &p->unsynced_next;
 	b->unsynced_count++;
+}
+
+static void
+forget_unsynced(struct broker *b, struct partition *p)
+{
+	struct partition **at;
+
+	for (at = &b->unsynced; *at != NULL; at = &(*at)->unsynced_next)
+		if (*at == p) {
+			if ((*at = p->unsynced_next) == NULL)
+				b->unsynced_last = at;
+			b->unsynced_count--;
+			p->unsynced = 0;
+			return;
+		}
 }
 
 /* When what nobody waits for is flushed. */
@@ -290,10 +311,7 @@ static int64_t
 flush_at_leisure(const struct broker *b)
 {
 
-	return (b->now_ms +
-	    (b->conf.flush == BROKER_FLUSH_INTERVAL ?
-		    b->conf.flush_interval_ms :
-		    FLUSH_LEISURE_MS));
+	return (b->now_ms + b->conf.flush_interval_ms);
 }
 
 void
@@ -406,13 +424,37 @@ finish_round(struct worker_job *job, void *arg)
 	free(round);
 }
 
-/* All that changed, begun; NULL if there is nothing, or no memory. */
+/* With what is to be flushed of it. */
+static void
+round_add(struct sync_round *round, struct partition *p)
+{
+	struct plog_sync *sync;
+
+	p->begun++;
+	if ((sync = plog_sync_begin(p->log)) == NULL) {
+		/* It is on disk already. */
+		settle(p, p->begun, plog_flushed_end(p->log), WIRE_NONE);
+		return;
+	}
+	if (p->flush_waits == NULL)
+		round->leisure_bytes += plog_sync_bytes(sync);
+	p->sync = sync;
+	topic_hold(p->topic);
+	round->items[round->count].partition = p;
+	round->items[round->count++].sync = sync;
+}
+
+/*
+ * What is due, begun: all that a producer waits for, and of the rest so much
+ * that those who come meanwhile, or read it, needn't wait for more.  NULL if
+ * there is no memory.
+ */
 static struct sync_round *
 begin_round(struct broker *b)
 {
 	struct sync_round *round = calloc(1, sizeof(*round));
 	struct partition *p;
-	struct plog_sync *sync;
+	size_t n;
 
 	if (round == NULL ||
 	    (round->items = calloc(b->unsynced_count, sizeof(*round->items))) ==
@@ -420,21 +462,17 @@ begin_round(struct broker *b)
 		free(round);
 		return (NULL);
 	}
-	while ((p = b->unsynced) != NULL) {
-		b->unsynced = p->unsynced_next;
-		b->unsynced_count--;
-		p->unsynced = 0;
-		p->begun++;
-		if ((sync = plog_sync_begin(p->log)) == NULL) {
-			/* It is on disk already. */
-			settle(p, p->begun, plog_flushed_end(p->log),
-			    WIRE_NONE);
-			continue;
-		}
-		p->sync = sync;
-		topic_hold(p->topic);
-		round->items[round->count].partition = p;
-		round->items[round->count++].sync = sync;
+	b->next_flush_ms = INT64_MAX;
+	for (n = b->unsynced_count; n > 0 && b->unsynced != NULL; n--) {
+		p = b->unsynced;
+		forget_unsynced(b, p);
+		if (!b->stopping &&
+		    (p->flush_at_ms > b->now_ms ||
+			(p->flush_waits == NULL &&
+			    round->leisure_bytes >= ROUND_BYTES)))
+			want_sync(b, p, p->flush_at_ms);
+		else
+			round_add(round, p);
 	}
 	return (round);
 }
@@ -449,7 +487,6 @@ sync_start(struct broker *b)
 		return;
 	if ((round = begin_round(b)) == NULL)
 		return;
-	b->next_flush_ms = INT64_MAX;
 	if (round->count == 0) {
 		free(round->items);
 		free(round);
@@ -599,20 +636,6 @@ topic_remove_folder(struct broker *b, const char *id_text)
 	rm->job.run = run_remove;
 	rm->job.finish = finish_remove;
 	worker_give(b->keeper, &rm->job);
-}
-
-static void
-forget_unsynced(struct broker *b, struct partition *p)
-{
-	struct partition **at;
-
-	for (at = &b->unsynced; *at != NULL; at = &(*at)->unsynced_next)
-		if (*at == p) {
-			*at = p->unsynced_next;
-			b->unsynced_count--;
-			p->unsynced = 0;
-			return;
-		}
 }
 
 /* Nobody has it in hand: close and remove. */

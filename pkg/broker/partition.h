@@ -36,6 +36,7 @@ struct partition {
 	struct flush_wait *flush_waits, **flush_waits_last;
 	struct partition *unsynced_next;
 	int unsynced; /* in the broker's list */
+	int64_t flush_at_ms;
 
 	struct plog_tidy *tidy; /* under way */
 };
@@ -73,7 +74,7 @@ void waiter_remove(struct waiter *w);
  * was answered. */
 int fetch_wake(struct request *req);
 
-/* A flush of all that changed, if it is time and none is under way. */
+/* A flush of what is due, if it is time and none is under way. */
 void sync_start(struct broker *b);
 /* Housekeeping of the next partitions, when it is time. */
 void tidy_tick(struct broker *b);

@@ -110,6 +110,7 @@ struct plog_sync {
 	int folder_fd;
 	int64_t end; /* flushed afterwards */
 	int64_t base, position; /* where that is */
+	int64_t bytes;
 	struct buffer checkpoint; /* empty: none is due */
 	int64_t checkpoint_end;
 	int under_way;

@@ -183,6 +183,8 @@ struct plog_sync;
 
 /* plog_sync_begin -- what is to be flushed now; NULL: nothing is. */
 struct plog_sync *plog_sync_begin(struct plog *log);
+/* plog_sync_bytes -- how many of the log it takes to the disk. */
+int64_t plog_sync_bytes(const struct plog_sync *sync);
 /*
  * plog_sync_start -- have the disk begin, and wait for nothing.  A hint, for
  * several logs that are flushed one after another: their writes overlap, and

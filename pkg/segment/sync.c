@@ -26,11 +26,15 @@ plog_sync_begin(struct plog *log)
 	    (log->flushed_end == log->end && !is_checkpoint_due(log)))
 		return (NULL);
 	sync->count = 0;
+	sync->bytes = 0;
 	for (i = 0; i < log->count && sync->count < SYNC_SEGMENTS; i++) {
 		segment = log->segments[i];
 		if (!segment->unsynced)
 			continue;
 		sync->segments[sync->count++] = segment;
+		sync->bytes += segment->size;
+		if (segment->base == log->flushed_base)
+			sync->bytes -= log->flushed_position;
 		segment->refs++;
 		segment->unsynced = 0;
 	}
@@ -60,6 +64,13 @@ plog_sync_begin(struct plog *log)
 	sync->log = log;
 	sync->under_way = 1;
 	return (sync);
+}
+
+int64_t
+plog_sync_bytes(const struct plog_sync *sync)
+{
+
+	return (sync->bytes);
 }
 
 void

@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include <glob.h>
+
 #include "broker_fixture.h"
 
 #define HOUR_MS 3600000
@@ -22,6 +24,17 @@ begin(void **state)
 
 	(void)state;
 	broker_begin(NULL);
+	return (0);
+}
+
+/* Nothing is flushed that nobody waits for. */
+static int
+begin_rarely(void **state)
+{
+	static const char *const rarely[] = {"--flush-interval-ms", "1h", NULL};
+
+	(void)state;
+	broker_begin(rarely);
 	return (0);
 }
 
@@ -285,6 +298,102 @@ acks_0_is_not_answered_and_hangs_up_on_errors(void **state)
 	client_close(&c);
 }
 
+/* The mark that a partition's flush leaves (the only topic's). */
+static int
+has_flushed(int partition)
+{
+	char pattern[200];
+	glob_t found;
+	int rc;
+
+	snprintf(pattern, sizeof(pattern), "%s/topics/*/%d/flushed",
+	    served.data, partition);
+	rc = glob(pattern, GLOB_NOSORT, NULL, &found);
+	globfree(&found);
+	return (rc == 0);
+}
+
+static void
+wait_for_end(struct client *c, const char *topic, int partition, int64_t end)
+{
+	int64_t deadline_us = clock_mono_us() + 60000000;
+
+	while (list_offset_at(c, 7, topic, partition, LATEST, -1).offset < end)
+		assert_true(clock_mono_us() < deadline_us);
+}
+
+static void
+who_waits_for_the_disk_waits_for_no_others_records(void **state)
+{
+	struct client c = client_connect();
+	uint8_t bytes[200];
+	int64_t size = (int64_t)make_one(bytes, "k", 10, clock_wall_ms(), NULL);
+
+	(void)state;
+	assert_int_equal(make_topic(&c, "t", 2, NULL), WIRE_NONE);
+	assert_int_equal(produce_bytes(&c, "t", 0, 1, bytes, size).error_code,
+	    WIRE_NONE);
+	assert_int_equal(produce_bytes(&c, "t", 1, -1, bytes, size).error_code,
+	    WIRE_NONE);
+	assert_true(has_flushed(1));
+	assert_false(has_flushed(0));
+	wait_for_end(&c, "t", 0, 1); /* asking is reason enough */
+	assert_true(has_flushed(0));
+	client_close(&c);
+}
+
+static void
+much_that_nobody_waits_for_is_flushed_in_turns(void **state)
+{
+	enum { VALUE = 3600, RECORDS = 250, BATCHES = 20, PARTITIONS = 3 };
+	static uint8_t bytes[1 << 20];
+	static struct test_record records[RECORDS];
+	static char value[VALUE + 1];
+	struct wire_list_offsets_request in;
+	struct wire_list_offsets_request_topic t;
+	struct wire_list_offsets_request_partition p[PARTITIONS];
+	struct wire_list_offsets_response out;
+	struct client c = client_connect();
+	int64_t size, deadline_us = clock_mono_us() + 60000000;
+	int i;
+
+	(void)state;
+	memset(value, 'v', VALUE);
+	for (i = 0; i < RECORDS; i++)
+		records[i] = (struct test_record){"k", value, clock_wall_ms()};
+	size = (int64_t)make_batch(bytes, records, RECORDS, NULL);
+	assert_int_equal(make_topic(&c, "t", PARTITIONS, NULL), WIRE_NONE);
+	for (i = 0; i < BATCHES * PARTITIONS; i++)
+		assert_int_equal(produce_bytes(&c, "t", i % PARTITIONS, 1,
+				     bytes, size)
+				     .error_code,
+		    WIRE_NONE);
+	/* All of them are due at once, more than one flush takes. */
+	wire_defaults(wire_list_offsets_request_layout(), &in);
+	wire_defaults(wire_list_offsets_request_topic_layout(), &t);
+	for (i = 0; i < PARTITIONS; i++) {
+		assert_false(has_flushed(i));
+		wire_defaults(wire_list_offsets_request_partition_layout(),
+		    &p[i]);
+		p[i].partition_index = i;
+		p[i].timestamp = LATEST;
+		p[i].current_leader_epoch = -1;
+	}
+	t.name = wire_text("t");
+	t.partitions.at = p;
+	t.partitions.count = PARTITIONS;
+	in.replica_id = -1;
+	in.topics.at = &t;
+	in.topics.count = 1;
+	client_call(&c, WIRE_API_ListOffsets, 7, &in, &out);
+	for (i = 0; i < PARTITIONS; i++)
+		while (!has_flushed(i))
+			assert_true(clock_mono_us() < deadline_us);
+	for (i = 0; i < PARTITIONS; i++)
+		wait_for_end(&c, "t", i, RECORDS * BATCHES);
+	client_close(&c);
+}
+
 static void
 requests_that_follow_one_another_are_answered_in_order(void **state)
 {
@@ -475,6 +584,12 @@ main(void)
 		end),
 	    cmocka_unit_test_setup_teardown(
 		acks_0_is_not_answered_and_hangs_up_on_errors, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		who_waits_for_the_disk_waits_for_no_others_records,
+		begin_rarely, end),
+	    cmocka_unit_test_setup_teardown(
+		much_that_nobody_waits_for_is_flushed_in_turns, begin_rarely,
+		end),
 	    cmocka_unit_test_setup_teardown(
 		requests_that_follow_one_another_are_answered_in_order, begin,
 		end),
