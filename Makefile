@@ -365,8 +365,11 @@ KAFKA_PACKAGES = $(if $(filter kafka,$(BROKER))$(filter 3,$(BROKERS)),kafka)
 UNDER := $(if $(findstring thread,$(SAN)),setarch -R env \
     TSAN_OPTIONS=suppressions=$(abspath tests/thread-sanitizer.supp))
 RUN_UNIT := tests/run-unit $(if $(SAN),-t 900)
+# In parts that run side by side, for much of them is waiting.
+scenarios = $(foreach k,2 3 1,'?scenario $(k)/3=tests/scenario/run \
+    --part $(k)/3 $(1)')
 # The longest first; what has nothing built in it is run once.
-SUITES = '?scenario=tests/scenario/run --broker embedded' \
+SUITES = $(call scenarios,--broker embedded) \
     'unit=$(UNDER) $(RUN_UNIT) $(UNIT_TESTS)' \
     'service=$(UNDER) $(RUN_UNIT) $(SERVICE_TESTS)' \
     $(if $(SAN),,'page=node tests/page/run.mjs') \
@@ -374,14 +377,13 @@ SUITES = '?scenario=tests/scenario/run --broker embedded' \
     $(if $(SAN),,'?demo=demo/run --test' \
     'own-service=tests/own-service/run $(BUILD) $(DEPS)' \
     'compose=tests/compose/check')
-KAFKA_SUITES = 'scenario=tests/scenario/run --broker kafka --about-broker' \
-    'docs=tests/docs/run' \
-    'conformance=tests/conformance/run'
+KAFKA_SUITES = 'conformance=tests/conformance/run' \
+    $(call scenarios,--broker kafka --about-broker) \
+    'docs=tests/docs/run'
 # Brokers are started many times and live for seconds: without the second
 # compiler a start takes three fifths of the processor's time.
 JAVA_SOON = KAFKA_OPTS="$${KAFKA_OPTS--XX:TieredStopAtLevel=1}"
-# Much of a suite waits, so two run at a time.
-RUN_SUITES = $(BUILDS) tests/run -j 2
+RUN_SUITES = $(BUILDS) tests/run -j
 # Scenario tests find the programs by these, with failpoints and without.
 BUILDS = MILLRACE_BUILD=$(abspath $(BUILD)) \
     MILLRACE_BUILD_FAILPOINTS=$(abspath $(FAILPOINTS_BUILD))
@@ -392,7 +394,7 @@ test:
 
 test-built: all tests benches
 	@$(MAKE) FAILPOINTS=1 BUILD=$(FAILPOINTS_BUILD) all
-	@$(RUN_SUITES) $(SUITES)
+	@$(RUN_SUITES) $(if $(SAN),2,3) $(SUITES)
 
 test-kafka:
 	@deploy/local/packages build run kafka test
@@ -403,7 +405,7 @@ test-kafka-built: all tests
 	@deploy/local/kafka libs
 	@KAFKA_POM=tests/conformance/pom.xml KAFKA_LIBS=build/kafka/libs-3 \
 	    deploy/local/kafka libs
-	@$(JAVA_SOON) $(RUN_SUITES) $(KAFKA_SUITES)
+	@$(JAVA_SOON) $(RUN_SUITES) 2 $(KAFKA_SUITES)
 
 # Two commands on a minimal Debian; make test-fresh DEBIAN=13, or '12 13'.
 test-fresh:
