@@ -670,7 +670,6 @@ transaction_done(struct stream *s, struct command *commands, int64_t applied_us)
 	s->acked_deleted = s->deleted_up_to;
 	metric_set(s->m_outbox_depth,
 	    s->outbox_last == 0 ? 0 : s->outbox_last - s->outbox_first + 1);
-	metric_set(s->m_store_log, store_log_bytes(s->st));
 	s->store_backoff_ms = 0;
 }
 

@@ -561,6 +561,12 @@ loop_peek(struct stream *s, struct mr_error *err)
 	if (now < s->peek_at_us)
 		return (0);
 	s->peek_at_us = now + PEEK_EVERY_US;
+	/*
+	 * Not at each commit: a write after its file was asked for changes
+	 * the time stamp (else it does every few ms, since Linux 6.13), and
+	 * the commit's flush may then have the inode to write as well.
+	 */
+	metric_set(s->m_store_log, store_log_bytes(s->st));
 	if (output_ends(s, err) == -1)
 		return (err->kind == MR_FATAL ? -1 : 0);
 	if ((s->outbox_last != 0 || relay_is_due(s)) && s->settle_at_us == 0)
