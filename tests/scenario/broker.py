@@ -429,7 +429,7 @@ def log_power_cuts(context):
              *arguments], capture_output=True, text=True)
     done = run("--cuts", str(cuts))
     if done.returncode == 2:
-        raise Skip(done.stdout)
+        raise Skip(done.stdout.strip().splitlines()[-1].lstrip("# "))
     expect(done.returncode == 0, "%s", done.stdout)
     planted = run("--cuts", str(cuts), "--plant")
     expect(planted.returncode == 1 and "missing" in planted.stdout,
