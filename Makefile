@@ -366,7 +366,7 @@ UNDER := $(if $(findstring thread,$(SAN)),setarch -R env \
     TSAN_OPTIONS=suppressions=$(abspath tests/thread-sanitizer.supp))
 RUN_UNIT := tests/run-unit $(if $(SAN),-t 900)
 # In parts that run side by side, for much of them is waiting.
-scenarios = $(foreach k,2 3 1,'?scenario $(k)/3=tests/scenario/run \
+scenarios = $(foreach k,3 2 1,'?scenario $(k)/3=tests/scenario/run \
     --part $(k)/3 $(1)')
 # The longest first; what has nothing built in it is run once.
 SUITES = $(call scenarios,--broker embedded) \
@@ -377,8 +377,8 @@ SUITES = $(call scenarios,--broker embedded) \
     $(if $(SAN),,'?demo=demo/run --test' \
     'own-service=tests/own-service/run $(BUILD) $(DEPS)' \
     'compose=tests/compose/check')
-KAFKA_SUITES = 'conformance=tests/conformance/run' \
-    $(call scenarios,--broker kafka --about-broker) \
+KAFKA_SUITES = $(call scenarios,--broker kafka --about-broker) \
+    'conformance=tests/conformance/run' \
     'docs=tests/docs/run'
 # Brokers are started many times and live for seconds: without the second
 # compiler a start takes three fifths of the processor's time.

@@ -29,7 +29,7 @@ struct broker_conf {
 	const char *advertise; /* host name for clients; NULL: as they came */
 	const char *data; /* folder */
 	int flush; /* enum broker_flush */
-	int64_t flush_interval_ms;
+	int64_t flush_interval_ms; /* of what nobody waits for */
 	int auto_create;
 	int64_t partitions; /* of topics that don't say */
 	int64_t partitions_most; /* in all */

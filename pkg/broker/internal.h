@@ -68,7 +68,7 @@ struct broker {
 	struct sync_round *sync; /* under way, or NULL */
 	struct partition *unsynced, **unsynced_last; /* to be flushed */
 	size_t unsynced_count;
-	int64_t next_flush_ms; /* the first of these times, or INT64_MAX */
+	int64_t next_flush_ms; /* of the first that is due, or INT64_MAX */
 	struct partition *tidying; /* in the tidier's hands */
 	int64_t tidied; /* partitions, in this round */
 	int64_t next_tidy_ms;

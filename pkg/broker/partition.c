@@ -424,7 +424,7 @@ finish_round(struct worker_job *job, void *arg)
 	free(round);
 }
 
-/* With what is to be flushed of it. */
+/* With what is to be flushed of it, if anything; else who waits goes on. */
 static void
 round_add(struct sync_round *round, struct partition *p)
 {

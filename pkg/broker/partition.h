@@ -36,7 +36,7 @@ struct partition {
 	struct flush_wait *flush_waits, **flush_waits_last;
 	struct partition *unsynced_next;
 	int unsynced; /* in the broker's list */
-	int64_t flush_at_ms;
+	int64_t flush_at_ms; /* then it is due, if it is there */
 
 	struct plog_tidy *tidy; /* under way */
 };
