@@ -191,7 +191,16 @@ file_sync(sqlite3_file *file, int flags)
 	}
 	if ((rc = release(file)) != SQLITE_OK)
 		return (rc);
-	if ((rc = plain_of(file)->xSync(file, flags)) != SQLITE_OK)
+	rc = plain_of(file)->xSync(file, flags);
+	/*
+	 * Where ext4 gave up its file system while it flushed (EROFS, EIO from
+	 * now on), it may call the flush a success though the log's new length
+	 * was lost.  A write of nothing then fails, from Linux 6.15 on.
+	 */
+	if (rc == SQLITE_OK &&
+	    plain_of(file)->xWrite(file, "", 0, 0) != SQLITE_OK)
+		rc = SQLITE_IOERR_FSYNC;
+	if (rc != SQLITE_OK)
 		x->sync_errno = errno != 0 ? errno : EIO;
 	metric_observe_us(seconds, clock_mono_us() - began_us);
 	return (rc);

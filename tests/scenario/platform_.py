@@ -299,13 +299,17 @@ def counted_producers_send_all(context):
     log = os.path.join(system.logs, "told-to-stop")
     process = Process(producer("--rate", "100"), log)
     try:
+        def made():
+            return system.value("event-producer", "SELECT events FROM shop")
+
         def waiting():
             return system.value("event-producer",
                                 "SELECT count(*) FROM outbox")
-        system.wait_for("it sends", lambda: system.value(
-            "event-producer", "SELECT events FROM shop") > count + 50)
+        system.wait_for("it sends", lambda: made() > count + 50)
         system.kafka_kill()
-        system.wait_for("records wait for the broker", lambda: waiting() > 20)
+        before = made()
+        system.wait_for("records wait for the broker",
+                        lambda: made() > before + 20)
         process.signal(signal.SIGTERM)
         status = process.popen.wait(30 * system.settings.patience)
     finally:

@@ -24,6 +24,7 @@ enum fault { FAULT_NONE, FAULT_ERROR, FAULT_KILL, FAULT_TEAR };
 static enum fault fault;
 static int countdown; /* calls that still work; -1: all */
 static int allocations; /* likewise, of memory */
+static int given_up; /* the file system: no write works, not even of nothing */
 
 ssize_t __real_pwrite(int fd, const void *bytes, size_t size, off_t at);
 ssize_t __wrap_pwrite(int fd, const void *bytes, size_t size, off_t at);
@@ -67,6 +68,10 @@ ssize_t
 __wrap_pwrite(int fd, const void *bytes, size_t size, off_t at)
 {
 
+	if (given_up) {
+		errno = EROFS;
+		return (-1);
+	}
 	/* Half of it, then the end; or half of it, then no space. */
 	if (fault != FAULT_NONE && countdown == 0 && fault != FAULT_KILL &&
 	    size > 1)
@@ -405,6 +410,27 @@ a_full_disk_refuses_appends_serves_reads_and_heals(void **state)
 	assert_int_equal(plog_close(log, &err), 0);
 }
 
+/* As ext4 does with one that is under way (pkg/store/vfs.c). */
+static void
+a_flush_that_claims_to_have_worked_on_a_disk_given_up_fails(void **state)
+{
+	struct plog *log = plog_open(log_path(), &conf, 0, NULL, NULL);
+	struct plog_sync *sync;
+	struct mr_error err;
+
+	(void)state;
+	assert_non_null(log);
+	assert_int_equal(append_one(log, "k", 30, 1, NULL), PLOG_OK);
+	sync = plog_sync_begin(log);
+	given_up = 1;
+	assert_int_equal(plog_sync_run(sync, &err), -1);
+	given_up = 0;
+	assert_int_equal(err.kind, MR_FATAL);
+	assert_non_null(strstr(err.message, "Read-only file system"));
+	plog_sync_cancel(log, sync);
+	plog_abandon(log);
+}
+
 static void
 a_topic_dies_whole_at_any_call(void **state)
 {
@@ -484,6 +510,7 @@ main(void)
 	    TEST(death_in_the_middle_of_any_write_loses_nothing_acknowledged),
 	    TEST(a_disk_full_at_any_call_loses_nothing_acknowledged),
 	    TEST(a_full_disk_refuses_appends_serves_reads_and_heals),
+	    TEST(a_flush_that_claims_to_have_worked_on_a_disk_given_up_fails),
 	    TEST(a_topic_dies_whole_at_any_call),
 	    TEST(memory_that_runs_out_is_an_error_and_no_more),
 	};
