@@ -213,6 +213,7 @@ enum store_own {
 	STORE_OWN_RELEASE,
 	STORE_OWN_RESTORE,
 	STORE_OWN_VERSION,
+	STORE_OWN_DATA_VERSION,
 	STORE_OWN_COUNT
 };
 int store_prepare_own(struct store *st, struct mr_error *err);
@@ -232,6 +233,8 @@ struct store {
 	int64_t deadline_us; /* of the statement that runs */
 	int begun;
 	int saved;
+	int saved_at_begin; /* nothing was written before the savepoint */
+	sqlite3_int64 changes_at_begin; /* -1: there was a savepoint since */
 	int guarded;
 	int broken; /* done with: a commit of unknown outcome, or worse */
 	int migrating; /* the authorizer refuses what it otherwise notes */

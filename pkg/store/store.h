@@ -239,7 +239,11 @@ int store_in_transaction(const struct store *st);
  */
 int store_trouble(const struct store *st, struct mr_error *err);
 
-/* A savepoint within the transaction; they don't nest.  0 or -1. */
+/*
+ * A savepoint within the transaction; they don't nest.  0 or -1; RETRY from
+ * store_restore also if a program that doesn't know the pen wrote meanwhile,
+ * which ends the transaction.
+ */
 int store_save(struct store *st, struct mr_error *err); /* SAVEPOINT */
 int store_release(struct store *st, struct mr_error *err); /* keep */
 int store_restore(struct store *st,

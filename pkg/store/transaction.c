@@ -8,7 +8,8 @@ static const char *const own_sql[STORE_OWN_COUNT] =
 	[STORE_OWN_SAVE] = "SAVEPOINT one",
 	[STORE_OWN_RELEASE] = "RELEASE one",
 	[STORE_OWN_RESTORE] = "ROLLBACK TO one",
-	[STORE_OWN_VERSION] = "PRAGMA user_version"};
+	[STORE_OWN_VERSION] = "PRAGMA user_version",
+	[STORE_OWN_DATA_VERSION] = "PRAGMA data_version"};
 
 int
 store_prepare_own(struct store *st, struct mr_error *err)
@@ -73,6 +74,17 @@ ended(struct store *st)
 	st->trouble.kind = MR_OK;
 }
 
+static int
+read_own(struct store *st, enum store_own which, sqlite3_int64 *value)
+{
+	sqlite3_stmt *stmt = st->own[which];
+	int rc = sqlite3_step(stmt);
+
+	*value = rc == SQLITE_ROW ? sqlite3_column_int64(stmt, 0) : 0;
+	(void)sqlite3_reset(stmt);
+	return (rc == SQLITE_ROW ? SQLITE_OK : rc);
+}
+
 /*
  * Reading the version starts the snapshot, so what is compared is what this
  * transaction will write to.
@@ -80,16 +92,11 @@ ended(struct store *st)
 static int
 check_version(struct store *st, struct mr_error *err)
 {
-	sqlite3_stmt *stmt = st->own[STORE_OWN_VERSION];
 	sqlite3_int64 version;
 	int rc;
 
-	if ((rc = sqlite3_step(stmt)) != SQLITE_ROW) {
-		(void)sqlite3_reset(stmt);
+	if ((rc = read_own(st, STORE_OWN_VERSION, &version)) != SQLITE_OK)
 		return (store_fail(st, err, rc, "read the version"));
-	}
-	version = sqlite3_column_int64(stmt, 0);
-	(void)sqlite3_reset(stmt);
 	if (version != st->version)
 		return (mr_error_set(err, MR_FATAL,
 		    "%s was migrated by another "
@@ -127,6 +134,7 @@ store_begin_held(struct store *st, struct mr_error *err)
 		return (store_fail(st, err, rc, "begin a transaction"));
 	st->begun = 1;
 	st->saved = 0;
+	st->changes_at_begin = sqlite3_total_changes64(st->db);
 	st->trouble.kind = MR_OK;
 	if (check_version(st, err) != 0 || check_path(st, err) != 0) {
 		store_rollback_held(st);
@@ -242,11 +250,15 @@ store_rollback(struct store *st)
 
 /* ---- savepoints --------------------------------------------------------- */
 
-static int
-run_save(struct store *st, enum store_own which, int want, struct mr_error *err)
-{
-	int rc;
+/*
+ * SQLite copies each page that is first written to after a savepoint.  One
+ * before which nothing was written, nearly every one, is the transaction's
+ * begin instead, and costs nothing: to go back to it is to begin again.
+ */
 
+static int
+check_save(struct store *st, int want, struct mr_error *err)
+{
 	if (store_lost(st))
 		return (store_trouble(st, err));
 	if (!st->begun || st->saved != want)
@@ -254,15 +266,45 @@ run_save(struct store *st, enum store_own which, int want, struct mr_error *err)
 		    want ? "no savepoint to end" :
 			   "no transaction for a savepoint, or one is open",
 		    NULL));
-	if ((rc = run_own(st, which)) != SQLITE_OK)
-		return (store_fail(st, err, rc, "savepoint"));
+	return (0);
+}
+
+static int
+run_save(struct store *st, enum store_own which, struct mr_error *err)
+{
+	int rc = st->saved_at_begin ? SQLITE_OK : run_own(st, which);
+
+	return (rc != SQLITE_OK ? store_fail(st, err, rc, "savepoint") : 0);
+}
+
+/* The pen keeps all away but programs that know nothing of it. */
+static int
+begin_again(struct store *st, struct mr_error *err)
+{
+	sqlite3_int64 before, after;
+	int rc;
+
+	if ((rc = read_own(st, STORE_OWN_DATA_VERSION, &before)) != SQLITE_OK ||
+	    (rc = run_own(st, STORE_OWN_ROLLBACK)) != SQLITE_OK ||
+	    (rc = run_own(st, STORE_OWN_BEGIN)) != SQLITE_OK ||
+	    (rc = read_own(st, STORE_OWN_DATA_VERSION, &after)) != SQLITE_OK)
+		return (store_fail(st, err, rc, "begin a transaction again"));
+	if (after != before)
+		return (store_fail(st, err, SQLITE_BUSY_SNAPSHOT,
+		    "begin a transaction again"));
+	st->changes_at_begin = sqlite3_total_changes64(st->db);
 	return (0);
 }
 
 int
 store_save(struct store *st, struct mr_error *err)
 {
-	if (run_save(st, STORE_OWN_SAVE, 0, err) != 0)
+	if (check_save(st, 0, err) != 0)
+		return (-1);
+	st->saved_at_begin = sqlite3_total_changes64(st->db) ==
+	    st->changes_at_begin;
+	st->changes_at_begin = -1; /* whatever a service did since */
+	if (run_save(st, STORE_OWN_SAVE, err) != 0)
 		return (-1);
 	st->saved = 1;
 	return (0);
@@ -272,7 +314,8 @@ int
 store_release(struct store *st, struct mr_error *err)
 {
 	store_finish_rows(st, 1);
-	if (run_save(st, STORE_OWN_RELEASE, 1, err) != 0)
+	if (check_save(st, 1, err) != 0 ||
+	    run_save(st, STORE_OWN_RELEASE, err) != 0)
 		return (-1);
 	st->saved = 0;
 	return (0);
@@ -282,7 +325,9 @@ int
 store_restore(struct store *st, struct mr_error *err)
 {
 	store_finish_rows(st, 1);
-	if (run_save(st, STORE_OWN_RESTORE, 1, err) != 0)
+	if (check_save(st, 1, err) != 0 ||
+	    (st->saved_at_begin ? begin_again(st, err) :
+				  run_save(st, STORE_OWN_RESTORE, err)) != 0)
 		return (-1);
 	return (store_release(st, err));
 }

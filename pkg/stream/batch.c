@@ -536,28 +536,6 @@ positions_write(struct stream *s, struct mr_error *err)
 	return (0);
 }
 
-/*
- * Those who came while the first ran join them.  ${commands} has all that
- * were taken, whatever happens.
- */
-static int
-batch_commands(struct stream *s, struct command **commands,
-    struct mr_error *err)
-{
-	struct command *late, **end;
-	int count = 0;
-
-	if (command_run_all(s, *commands, err) == -1)
-		return (-1);
-	for (end = commands; *end != NULL; end = &(*end)->next)
-		count++;
-	if (count == 0)
-		return (0);
-	late = command_take(&s->commands, COMMANDS_A_BATCH - count);
-	*end = late;
-	return (command_run_all(s, late, err));
-}
-
 static int
 transaction_fill(struct stream *s, struct command **commands,
     struct mr_error *err)
@@ -568,7 +546,7 @@ transaction_fill(struct stream *s, struct command **commands,
 	s->batch_now_ms = clock_wall_ms();
 	if (database_id_check(s, err) == -1)
 		return (-1);
-	if (batch_commands(s, commands, err) == -1)
+	if (command_run_all(s, commands, err) == -1)
 		return (-1);
 	for (tick = 0; tick < TICKS; tick++)
 		if (tick_due(s, tick) &&

@@ -447,23 +447,33 @@ command_run_alone(struct stream *s, struct command *c, struct mr_error *err)
 	return (0);
 }
 
-/* All in one savepoint: 1 done, 0 one of them failed and all are undone, -1. */
+/*
+ * All in one savepoint, and once those that came meanwhile: 1 done, 0 one of
+ * several failed and all are undone, -1.
+ */
 static int
-command_run_together(struct stream *s, struct command *first,
+command_run_together(struct stream *s, struct command **commands,
     struct mr_error *err)
 {
 	struct mr_error failure = {0};
-	struct command *c;
+	struct command *c, **at = commands;
+	int count = 0, joined = 0;
 
 	if (batch_save(s, err) == -1)
 		return (-1);
-	for (c = first; c != NULL; c = c->next)
-		if (command_do(s, c, &failure) == -1)
+	for (;; at = &(*at)->next, count++) {
+		if (*at == NULL && !joined) {
+			*at = command_take(&s->commands,
+			    COMMANDS_A_BATCH - count);
+			joined = 1;
+		}
+		if (*at == NULL)
+			return (batch_keep(s, err) == -1 ? -1 : 1);
+		if (command_do(s, *at, &failure) == -1)
 			break;
-		else if (batch_sound(s, err) == -1)
+		if (batch_sound(s, err) == -1)
 			return (-1);
-	if (c == NULL)
-		return (batch_keep(s, err) == -1 ? -1 : 1);
+	}
 	batch_blame(s, "command", &failure);
 	if (failure.kind == MR_FATAL) {
 		*err = failure;
@@ -471,21 +481,27 @@ command_run_together(struct stream *s, struct command *first,
 	}
 	if (batch_sound(s, err) == -1 || batch_undo(s, err) == -1)
 		return (-1);
-	for (c = first; c != NULL; c = c->next)
+	if ((*commands)->next == NULL) {
+		(*commands)->error = failure;
+		return (1);
+	}
+	for (c = *commands; c != NULL; c = c->next)
 		answer_begin(c->answer);
 	return (0);
 }
 
 int
-command_run_all(struct stream *s, struct command *first, struct mr_error *err)
+command_run_all(struct stream *s, struct command **commands,
+    struct mr_error *err)
 {
 	struct command *c;
-	int done = 0;
+	int done;
 
-	if (first != NULL && first->next != NULL &&
-	    (done = command_run_together(s, first, err)) == -1)
+	if (*commands == NULL)
+		return (0);
+	if ((done = command_run_together(s, commands, err)) == -1)
 		return (-1);
-	for (c = done ? NULL : first; c != NULL; c = c->next)
+	for (c = done ? NULL : *commands; c != NULL; c = c->next)
 		if (command_run_alone(s, c, err) == -1)
 			return (-1);
 	return (0);

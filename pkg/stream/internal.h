@@ -259,9 +259,10 @@ void command_queue_close(struct command_queue *q, const char *why);
 /* Take up to ${most}, which no deadline cancels any more; NULL for none. */
 struct command *command_take(struct command_queue *q, int most);
 int command_waiting(struct command_queue *q);
-/* Run all inside the transaction; those that fail are undone, each by itself.
- * -1: the transaction can't go on. */
-int command_run_all(struct stream *s, struct command *first,
+/* Run all inside the transaction, and with them those that come meanwhile, which
+ * are added to ${commands} whatever happens; those that fail are undone, each by
+ * itself.  -1: the transaction can't go on. */
+int command_run_all(struct stream *s, struct command **commands,
     struct mr_error *err);
 /* After the commit (err NULL), or after it didn't happen. */
 void command_answer_all(struct command_queue *q, struct command *first,

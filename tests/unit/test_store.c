@@ -776,6 +776,7 @@ savepoints_undo_only_themselves(void **state)
 {
 	struct mr_error err = {0};
 	struct store *st = must_open(own_1);
+	int i;
 
 	(void)state;
 	must(store_begin(st, &err));
@@ -796,6 +797,62 @@ savepoints_undo_only_themselves(void **state)
 	must(store_save(st, &err));
 	assert_int_equal(store_save(st, &err), -1); /* they don't nest */
 	store_rollback(st);
+
+	/* The first one, which is the transaction's begin. */
+	must(store_begin(st, &err));
+	for (i = 0; i < 3; i++) {
+		must(store_save(st, &err));
+		must(store_run(st, &err, sql_add, store_text("undone"),
+		    store_i64(1)));
+		must(store_restore(st, &err));
+		assert_int_equal(store_in_transaction(st), 1);
+		assert_int_equal(count_items(st), 0);
+	}
+	must(store_save(st, &err));
+	must(store_run(st, &err, sql_add, store_text("kept"), store_i64(1)));
+	must(store_release(st, &err));
+	must(store_save(st, &err));
+	must(store_run(st, &err, sql_add, store_text("undone"), store_i64(1)));
+	must(store_restore(st, &err));
+	must(store_commit(st, &err));
+	assert_int_equal(count_items(st), 1);
+	store_close(st);
+}
+
+/* A program that knows nothing of the pen finds the moment. */
+static void
+write_as_a_stranger(void *file)
+{
+	sqlite3 *db;
+
+	assert_int_equal(sqlite3_open(file, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db,
+			     "INSERT INTO item (name, quantity)"
+			     " VALUES ('strange', 1)",
+			     NULL, NULL, NULL),
+	    SQLITE_OK);
+	(void)sqlite3_close(db);
+}
+
+static void
+a_write_between_undoing_and_going_on_ends_the_transaction(void **state)
+{
+	struct mr_error err = {0};
+	struct store *st = must_open(own_1);
+
+	(void)state;
+	must(store_begin(st, &err));
+	must(store_save(st, &err));
+	must(store_run(st, &err, sql_add, store_text("undone"), store_i64(1)));
+	(void)sqlite3_rollback_hook(st->db, write_as_a_stranger, st->path);
+	assert_int_equal(store_restore(st, &err), -1);
+	(void)sqlite3_rollback_hook(st->db, NULL, NULL);
+	assert_int_equal(err.kind, MR_RETRY);
+	assert_int_equal(store_trouble(st, &err), -1);
+	store_rollback(st);
+	must(store_begin(st, &err));
+	assert_int_equal(count_items(st), 1);
+	must(store_commit(st, &err));
 	store_close(st);
 }
 
@@ -2620,6 +2677,7 @@ main(void)
 	    TEST(many_statements_are_all_found_again),
 	    TEST(cursors_are_closed_with_what_they_were_opened_in),
 	    TEST(savepoints_undo_only_themselves),
+	    TEST(a_write_between_undoing_and_going_on_ends_the_transaction),
 	    TEST(guard_keeps_statements_from_a_service),
 	    TEST(transaction_that_ended_itself_lets_nothing_through),
 	    TEST(full_disk_is_remembered_though_swallowed),
