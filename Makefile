@@ -107,6 +107,10 @@ DEPS_CFLAGS = $(DEPS_OPTIMISE) -fPIC -ffunction-sections -fdata-sections \
     -fstack-protector-strong -fno-strict-aliasing
 RDKAFKA_CONFIGURE = --enable-static --disable-gssapi --disable-curl \
     --disable-lz4-ext --disable-regex-ext --disable-c11threads --disable-syslog
+# What moves a partition from one broker to another and back at once leaves it
+# where it isn't led, and nothing of it is read until its leader moves again,
+# without a word (librdkafka's pull request 5593, in no release yet).
+RDKAFKA_FIX = s/^( +if \(rktp->rktp_broker == rkb)\) \{$$/\1 \&\& !rktp->rktp_next_broker) {/
 SQLITE_FLAGS = -DSQLITE_THREADSAFE=2 -DSQLITE_DEFAULT_MEMSTATUS=0 \
     -DSQLITE_DEFAULT_WAL_SYNCHRONOUS=2 -DSQLITE_DQS=0 \
     -DSQLITE_ENABLE_FTS5 -DSQLITE_ENABLE_PREUPDATE_HOOK \
@@ -118,7 +122,7 @@ SQLITE_FLAGS = -DSQLITE_THREADSAFE=2 -DSQLITE_DEFAULT_MEMSTATUS=0 \
     -DHAVE_GMTIME_R=1 -DHAVE_LOCALTIME_R=1 -DHAVE_STRERROR_R=1 \
     -DHAVE_USLEEP=1 -DHAVE_PREAD=1 -DHAVE_PWRITE=1
 
-RDKAFKA_STAMP := $(DEPS)/librdkafka-$(call package_version,@confluentinc/kafka-javascript)-$(call short_sum,$(DEPS_CFLAGS) $(RDKAFKA_CONFIGURE)).stamp
+RDKAFKA_STAMP := $(DEPS)/librdkafka-$(call package_version,@confluentinc/kafka-javascript)-$(call short_sum,$(DEPS_CFLAGS) $(RDKAFKA_CONFIGURE) $(RDKAFKA_FIX)).stamp
 SQLITE_STAMP := $(DEPS)/sqlite-$(call package_version,better-sqlite3)-$(call short_sum,$(DEPS_CFLAGS) $(SQLITE_FLAGS)).stamp
 DEPS_STAMPS := $(RDKAFKA_STAMP) $(SQLITE_STAMP)
 
@@ -322,6 +326,10 @@ $(RDKAFKA_STAMP): | node_modules/.package-lock.json
 	@mkdir -p $(DEPS)/src $(DEPS)/lib $(DEPS)/include/librdkafka
 	@rm -rf $(DEPS)/src/librdkafka $(DEPS)/librdkafka-*.stamp
 	@cp -R $(RDKAFKA_SRC) $(DEPS)/src/librdkafka
+	$(Q)cd $(DEPS)/src/librdkafka/src && \
+	    sed -E -i '$(RDKAFKA_FIX)' rdkafka_topic.c && { \
+	    ! cmp -s rdkafka_topic.c $(abspath $(RDKAFKA_SRC))/src/rdkafka_topic.c || { \
+	    echo "librdkafka has changed: does it need RDKAFKA_FIX?" >&2; exit 1; }; }
 	$(Q)cd $(DEPS)/src/librdkafka && { CC='$(CC)' CXX='$(CC)' \
 	    CFLAGS='$(DEPS_CFLAGS)' CPPFLAGS='-ffile-prefix-map=$(abspath $(DEPS))/src=.' bash \
 	    ./configure $(RDKAFKA_CONFIGURE) && \
