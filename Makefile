@@ -107,9 +107,9 @@ DEPS_CFLAGS = $(DEPS_OPTIMISE) -fPIC -ffunction-sections -fdata-sections \
     -fstack-protector-strong -fno-strict-aliasing
 RDKAFKA_CONFIGURE = --enable-static --disable-gssapi --disable-curl \
     --disable-lz4-ext --disable-regex-ext --disable-c11threads --disable-syslog
-# What moves a partition from one broker to another and back at once leaves it
-# where it isn't led, and nothing of it is read until its leader moves again,
-# without a word (librdkafka's pull request 5593, in no release yet).
+# A partition that is to move to another broker, and back before it has left,
+# ends up on the one that doesn't lead it: nothing of it is read until its leader
+# moves again, without a word (librdkafka's pull request 5593, in no release yet).
 RDKAFKA_FIX = s/^( +if \(rktp->rktp_broker == rkb)\) \{$$/\1 \&\& !rktp->rktp_next_broker) {/
 SQLITE_FLAGS = -DSQLITE_THREADSAFE=2 -DSQLITE_DEFAULT_MEMSTATUS=0 \
     -DSQLITE_DEFAULT_WAL_SYNCHRONOUS=2 -DSQLITE_DQS=0 \

@@ -192,7 +192,8 @@ int64_t plog_sync_bytes(const struct plog_sync *sync);
  */
 void plog_sync_start(struct plog_sync *sync);
 /*
- * plog_sync_run -- flush it (fdatasync); now and then also write a checkpoint.
+ * plog_sync_run -- flush it (fdatasync), and see that the file system can still
+ * be written; now and then also write a checkpoint.
  * Any thread; waits for the disk; touches nothing that the loop's calls use.
  * 0, or -1 FATAL: nobody knows what is on disk, so end the process.
  */

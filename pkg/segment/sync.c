@@ -88,7 +88,7 @@ plog_sync_run(struct plog_sync *sync, struct mr_error *err)
 {
 	int i;
 
-	/* A write of nothing finds out about flushes that ext4 gave up. */
+	/* A write of nothing tells of flushes that ext4 gave up (store/vfs.c). */
 	for (i = 0; i < sync->count; i++)
 		if (fdatasync(sync->segments[i]->fd) == -1 ||
 		    pwrite(sync->segments[i]->fd, "", 0, 0) == -1)

@@ -240,9 +240,9 @@ int store_in_transaction(const struct store *st);
 int store_trouble(const struct store *st, struct mr_error *err);
 
 /*
- * A savepoint within the transaction; they don't nest.  0 or -1; RETRY from
- * store_restore also if a program that doesn't know the pen wrote meanwhile,
- * which ends the transaction.
+ * A savepoint within the transaction; they don't nest.  0, or -1 and trouble;
+ * RETRY from store_restore also if a program that doesn't know the pen has
+ * written meanwhile.
  */
 int store_save(struct store *st, struct mr_error *err); /* SAVEPOINT */
 int store_release(struct store *st, struct mr_error *err); /* keep */

@@ -5,12 +5,13 @@
  * with a copy of their methods and some bytes behind them.  Four things
  * differ from it.  How long syncs take is measured.  A sync that failed fails
  * from then on, of the database and its log: the kernel may have dropped what
- * it could not write, and would say yes the next time.  And each page of a
- * database has a sum over it in its last eight bytes, which is made when the
- * page is written into the file and compared when it is read from there: a
- * byte that changed on disk is SQLITE_CORRUPT, and never an answer.  And what
- * a transaction appends to the log is written at once: SQLite makes two writes
- * a page, whose calls cost more than their bytes.
+ * it could not write, and would say yes the next time; and as it may say yes
+ * where it gave up, a write of nothing follows.  And each page of a database
+ * has a sum over it in its last eight bytes, which is made when the page is
+ * written into the file and compared when it is read from there: a byte that
+ * changed on disk is SQLITE_CORRUPT, and never an answer.  And what a
+ * transaction appends to the log is written at once: SQLite makes two writes a
+ * page, whose calls cost more than their bytes.
  *
  * SQLite keeps these bytes free when the header says so, at offset 20; who
  * knows nothing of sums can read the file.  A sum of zero is none.  Pages in

@@ -423,6 +423,18 @@ command_do(struct stream *s, struct command *c, struct mr_error *err)
 	return (0);
 }
 
+/* One failed: undo the savepoint.  -1: the transaction can't go on. */
+static int
+commands_undo(struct stream *s, struct mr_error *failure, struct mr_error *err)
+{
+	batch_blame(s, "command", failure);
+	if (failure->kind == MR_FATAL) {
+		*err = *failure;
+		return (-1);
+	}
+	return (batch_sound(s, err) == -1 ? -1 : batch_undo(s, err));
+}
+
 /* One in a savepoint of its own. */
 static int
 command_run_alone(struct stream *s, struct command *c, struct mr_error *err)
@@ -436,12 +448,7 @@ command_run_alone(struct stream *s, struct command *c, struct mr_error *err)
 			return (-1);
 		return (batch_keep(s, err));
 	}
-	batch_blame(s, "command", &failure);
-	if (failure.kind == MR_FATAL) {
-		*err = failure;
-		return (-1);
-	}
-	if (batch_sound(s, err) == -1 || batch_undo(s, err) == -1)
+	if (commands_undo(s, &failure, err) == -1)
 		return (-1);
 	c->error = failure;
 	return (0);
@@ -474,12 +481,7 @@ command_run_together(struct stream *s, struct command **commands,
 		if (batch_sound(s, err) == -1)
 			return (-1);
 	}
-	batch_blame(s, "command", &failure);
-	if (failure.kind == MR_FATAL) {
-		*err = failure;
-		return (-1);
-	}
-	if (batch_sound(s, err) == -1 || batch_undo(s, err) == -1)
+	if (commands_undo(s, &failure, err) == -1)
 		return (-1);
 	if ((*commands)->next == NULL) {
 		(*commands)->error = failure;
