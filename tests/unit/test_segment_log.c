@@ -95,6 +95,32 @@ crc_is_that_of_published_vectors(void **state)
 	}
 }
 
+/* Around the sizes from which several words are summed at once. */
+static void
+crc_is_the_same_by_instruction(void **state)
+{
+	static const size_t sizes[] = {0, 1, 7, 8, 63, 64, 65, 127, 128, 129,
+	    191, 192, 193, 255, 256, 1000, 4096, 65535};
+	uint8_t *bytes;
+	uint32_t word = 1;
+	size_t i, at;
+
+	(void)state;
+	bytes = malloc(65536 + 16);
+	assert_non_null(bytes);
+	for (i = 0; i < 65536 + 16; i++) {
+		word = word * 1664525u + 1013904223u;
+		bytes[i] = (uint8_t)(word >> 24);
+	}
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		for (at = 0; at < 16; at++)
+			assert_int_equal(crc32c((uint32_t)at, bytes + at,
+					     sizes[i]),
+			    crc32c_portable((uint32_t)at, bytes + at,
+				sizes[i]));
+	free(bytes);
+}
+
 static void
 a_batch_is_refused_for_the_right_reason(void **state)
 {
@@ -541,6 +567,7 @@ main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 	    TEST(crc_is_that_of_published_vectors),
+	    TEST(crc_is_the_same_by_instruction),
 	    TEST(a_batch_is_refused_for_the_right_reason),
 	    TEST(what_is_appended_is_read_back_whole_and_only_once_flushed),
 	    TEST(segments_roll_by_size_and_time_and_are_found_again),
