@@ -53,11 +53,14 @@ static const char sql_lease_release[] =
 	" o.headers, d.database_id"                                         \
 	" FROM outbox o JOIN database_ids d ON d.number = o.database"
 
-/* One look at the file: what changes hands, or how, has no more rows for us. */
+/*
+ * One look at the file: what changes hands, or how, has no more rows for us.
+ * Not EXISTS, which SQLite (since 3.51) makes another table of the join and
+ * then sorts all rows for each lot.
+ */
 static const char sql_rows[] =
-    "SELECT " ROW_COLUMNS " WHERE o.seq > ?1 AND EXISTS (SELECT 1 FROM relay"
-    " WHERE owner = ?3 AND epoch = ?4 AND transactional = ?5)"
-    " ORDER BY o.seq LIMIT ?2";
+    "SELECT " ROW_COLUMNS " WHERE o.seq > ?1 AND ?4 = (SELECT epoch FROM relay"
+    " WHERE owner = ?3 AND transactional = ?5) ORDER BY o.seq LIMIT ?2";
 static const char sql_row[] = "SELECT " ROW_COLUMNS " WHERE o.seq = ?1";
 
 static const char sql_last[] = "SELECT coalesce(max(seq), 0) FROM outbox";
