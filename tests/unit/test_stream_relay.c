@@ -6,6 +6,9 @@
 #include "stream_driver.c" /* NOLINT(bugprone-suspicious-include) */
 #include "stream_ledger.h"
 
+#include <sqlite3.h>
+#include <stdatomic.h>
+
 static int64_t
 outputs(void)
 {
@@ -328,6 +331,51 @@ stopping_hands_the_relay_over_at_once(void **state)
 	driver_stop(two);
 }
 
+/* ---- how the outbox is read ------------------------------------------------ */
+
+static atomic_int lots, sorted;
+
+static int
+count_sorts(unsigned type, void *context, void *stmt, void *took_ns)
+{
+	(void)type;
+	(void)context;
+	(void)took_ns;
+	if (strstr(sqlite3_sql(stmt), "FROM outbox o") == NULL)
+		return (0);
+	atomic_fetch_add(&lots, 1);
+	atomic_fetch_add(&sorted,
+	    sqlite3_stmt_status(stmt, SQLITE_STMTSTATUS_SORT, 1));
+	return (0);
+}
+
+static int
+count_sorts_of(sqlite3 *db, char **message, const void *routines)
+{
+	(void)message;
+	(void)routines;
+	return (sqlite3_trace_v2(db, SQLITE_TRACE_PROFILE, count_sorts, NULL));
+}
+
+/* Sorting is to read all that wait, for each lot. */
+static void
+outbox_is_read_in_order_without_sorting(void **state)
+{
+	struct driven *d;
+
+	(void)state;
+	assert_int_equal(sqlite3_auto_extension((void (*)(void))count_sorts_of),
+	    SQLITE_OK);
+	d = driver_run(&ledger_service, "one", NULL);
+	WAIT(driver_ready(d));
+	emit_some(30);
+	WAIT(accepted_outputs(OUTPUT, 2) == 30);
+	driver_stop(d);
+	sqlite3_reset_auto_extension();
+	assert_true(atomic_load(&lots) > 0);
+	assert_int_equal(atomic_load(&sorted), 0);
+}
+
 int
 main(void)
 {
@@ -346,6 +394,7 @@ main(void)
 	    LEDGER_TEST(row_of_an_instance_that_died_is_relayed_by_the_next),
 	    LEDGER_TEST(timestamp_is_never_ahead_of_the_clock),
 	    LEDGER_TEST(stopping_hands_the_relay_over_at_once),
+	    LEDGER_TEST(outbox_is_read_in_order_without_sorting),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
