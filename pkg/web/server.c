@@ -214,8 +214,9 @@ take_params(char **envp, struct web_input *in)
 	memset(in, 0, sizeof(*in));
 	for (; *envp != NULL; envp++) {
 		for (i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-			if (strncmp(*envp, wanted[i].name, wanted[i].length) ==
-			    0) {
+			if (**envp == *wanted[i].name &&
+			    strncmp(*envp, wanted[i].name, wanted[i].length) ==
+				0) {
 				*wanted[i].value = *envp + wanted[i].length;
 				break;
 			}

@@ -29,7 +29,7 @@ COMPACTED = dict(SEGMENT, **{"cleanup.policy": "compact",
                              "min.cleanable.dirty.ratio": "0"})
 LARGE = 400 << 10
 KEYS = 5
-TRIES = 3
+TRIES = 2
 
 
 class Topic:
@@ -216,12 +216,16 @@ def watch(work, operation):
 
 
 def kill_at(work, operation, place):
-    """1 if it was reached: calls of two lives differ a little."""
-    for _ in range(TRIES):
+    """1 if it was reached.  Calls of two lives differ a little: where there
+    were fewer each time, they are counted on through the next ones."""
+    for rounds in [1] * TRIES + [8]:
         try:
             work.before(operation)
             with killed_at(work.system, "kafka", place):
                 work.run(operation)
+                for _ in range(rounds - 1):
+                    work.before(operation)
+                    work.run(operation)
         except (OSError, KafkaError):
             work.again()
             return 1
@@ -252,13 +256,16 @@ def broker_killed_at_boundaries(context):
         expect(len(places) > 4, "%s: only %r", operation, places)
         context.rng.shuffle(places)
         picks += places if context.options.long else places[:4]
-    reached = sum(kill_at(work, pick[0], pick[1:]) for pick in picks)
+    missed = [pick for pick in picks
+              if not kill_at(work, pick[0], pick[1:])]
     work.check()
-    expect(reached >= len(picks) * 0.6, "%d of %d calls were reached",
-           reached, len(picks))
-    context.say("%d calls of %d (%s)" % (
-        reached, sum(map(len, found.values())), ", ".join(
-            "%s %d" % (o, len(p)) for o, p in found.items())))
+    expect(len(missed) < len(picks) * 0.1 + 2,
+           "%d of %d calls were not reached: %r", len(missed), len(picks),
+           missed)
+    context.say("%d calls of %d (%s)%s" % (
+        len(picks) - len(missed), sum(map(len, found.values())), ", ".join(
+            "%s %d" % (o, len(p)) for o, p in found.items()),
+        ", not reached: %r" % missed if missed else ""))
 
 
 # ---- power cuts -------------------------------------------------------------
