@@ -40,8 +40,9 @@ static const char sql_ended[] = "DELETE FROM ending WHERE alert = ?1";
 static const char sql_progress[] =
     "INSERT INTO progress (input, partition, watermark_ms, records)"
     " VALUES (?1, ?2, ?3, 1) ON CONFLICT (input, partition) DO UPDATE SET"
-    " watermark_ms = max(watermark_ms, ?3), records = records + 1"
-    " RETURNING watermark_ms";
+    " watermark_ms = max(watermark_ms, ?3), records = records + 1";
+static const char sql_watermark[] =
+    "SELECT watermark_ms FROM progress WHERE input = ?1 AND partition = ?2";
 static const char sql_late[] =
     "UPDATE progress SET late = late + 1 WHERE input = ?1 AND partition = ?2";
 static const char sql_find_series[] =
@@ -414,9 +415,10 @@ apply(struct stream *s, const struct stream_record *record,
 		    "ts_ms: is more than %lld s (--ahead) ahead of the "
 		    "record's own time",
 		    (long long)alerts_ahead_ms / 1000));
-	if (store_find(st, err, &watermark_ms, sql_progress,
-		store_i64(o->input), store_i64(o->partition),
-		store_i64(o->ts_ms)) != 1 ||
+	if (store_run(st, err, sql_progress, store_i64(o->input),
+		store_i64(o->partition), store_i64(o->ts_ms)) == -1 ||
+	    store_find(st, err, &watermark_ms, sql_watermark,
+		store_i64(o->input), store_i64(o->partition)) != 1 ||
 	    (late = observe(st, o, watermark_ms, err)) == -1)
 		return (-1);
 	if (late &&

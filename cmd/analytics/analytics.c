@@ -11,8 +11,9 @@ int64_t analytics_ahead_ms;
 static const char sql_progress[] =
     "INSERT INTO progress (partition, watermark_ms, events) VALUES (?1, ?2, 1)"
     " ON CONFLICT (partition) DO UPDATE SET"
-    " watermark_ms = max(watermark_ms, ?2), events = events + 1"
-    " RETURNING watermark_ms";
+    " watermark_ms = max(watermark_ms, ?2), events = events + 1";
+static const char sql_watermark[] =
+    "SELECT watermark_ms FROM progress WHERE partition = ?1";
 static const char sql_late[] =
     "UPDATE progress SET late = late + 1 WHERE partition = ?1";
 static const char sql_minute[] =
@@ -171,8 +172,10 @@ move_watermark(struct store *st, int partition, int64_t ts_ms, int64_t start_ms,
 {
 	int64_t watermark_ms;
 
-	if (store_find(st, err, &watermark_ms, sql_progress,
-		store_i64(partition), store_i64(ts_ms)) != 1)
+	if (store_run(st, err, sql_progress, store_i64(partition),
+		store_i64(ts_ms)) == -1 ||
+	    store_find(st, err, &watermark_ms, sql_watermark,
+		store_i64(partition)) != 1)
 		return (-1);
 	if (start_ms + MINUTE_MS + analytics_grace_ms > watermark_ms)
 		return (0);

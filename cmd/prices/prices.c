@@ -5,8 +5,8 @@
 int64_t prices_keep_points_ms;
 int64_t prices_keep_candles_ms;
 
-static const char sql_count[] =
-    "UPDATE prices_cursor SET seq = seq + 1 RETURNING seq";
+static const char sql_count[] = "UPDATE prices_cursor SET seq = seq + 1";
+static const char sql_counted[] = "SELECT seq FROM prices_cursor";
 static const char sql_symbol[] =
     "INSERT INTO symbols (symbol, price_minor, ts_ms, before_minor, seq)"
     " VALUES (?1, ?2, ?3, ?2, ?4) ON CONFLICT (symbol) DO UPDATE SET"
@@ -62,7 +62,8 @@ prices_apply(struct stream *s, const struct stream_record *record,
 	symbol = store_text(event.symbol);
 	price = store_i64(event.price_minor);
 	ts = store_i64(event.ts_ms);
-	if (store_find(st, err, &seq, sql_count) != 1 ||
+	if (store_run(st, err, sql_count) == -1 ||
+	    store_find(st, err, &seq, sql_counted) != 1 ||
 	    store_run(st, err, sql_symbol, symbol, price, ts, store_i64(seq)) ==
 		-1 ||
 	    store_run(st, err, sql_point, symbol, price, ts, store_i64(seq)) ==

@@ -8,12 +8,14 @@ int64_t rollups_keep_minutes_ms;
 int64_t rollups_keep_hours_ms;
 int64_t rollups_ahead_ms;
 
-/* Gives the time that everything before is late. */
 static const char sql_progress[] =
     "INSERT INTO progress (partition, watermark_ms, samples) VALUES (?1, ?2, 1)"
     " ON CONFLICT (partition) DO UPDATE SET"
-    " watermark_ms = max(watermark_ms, ?2), samples = samples + 1"
-    " RETURNING max(settled_ms, (watermark_ms - ?3) / 3600000 * 3600000)";
+    " watermark_ms = max(watermark_ms, ?2), samples = samples + 1";
+/* The time that everything before is late. */
+static const char sql_late_before[] =
+    "SELECT max(settled_ms, (watermark_ms - ?2) / 3600000 * 3600000)"
+    " FROM progress WHERE partition = ?1";
 static const char sql_late[] =
     "UPDATE progress SET late = late + 1 WHERE partition = ?1";
 static const char sql_find_series[] =
@@ -107,8 +109,9 @@ rollups_apply(struct stream *s, const struct stream_record *record,
 		    "ts_ms: is more than %lld s (--ahead) ahead of the "
 		    "record's own time",
 		    (long long)rollups_ahead_ms / 1000));
-	if (store_find(st, err, &late_ms, sql_progress, partition,
-		store_i64(event.ts_ms),
+	if (store_run(st, err, sql_progress, partition,
+		store_i64(event.ts_ms)) == -1 ||
+	    store_find(st, err, &late_ms, sql_late_before, partition,
 		store_i64(rollups_keep_seconds_ms)) != 1)
 		return (-1);
 	if (event.ts_ms < late_ms)
