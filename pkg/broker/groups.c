@@ -261,11 +261,13 @@ is_there(const struct broker *b, const char *topic, const char *id_text)
 	return (t != NULL && strcmp(t->id_text, id_text) == 0);
 }
 
-/* What is durable is taken into memory. */
-static void
+/* What is durable is taken into memory, or told to have failed, so that it is
+ * sent again. */
+static int16_t
 apply(struct broker *b, const struct change *change)
 {
 	const struct keeper_offset *o;
+	int16_t error = WIRE_NONE;
 	struct mr_error err;
 	size_t i;
 
@@ -281,11 +283,14 @@ apply(struct broker *b, const struct change *change)
 		else if (group_put_offset(b->groups, o->group,
 			     change->topics[i], o->partition, o->offset,
 			     o->leader_epoch, o->committed_ms, o->metadata,
-			     &err) == -1)
+			     &err) == -1) {
 			log_warn("an offset is on disk and not in memory",
 			    "group", o->group, "topic", change->topics[i],
 			    "error", err.message);
+			error = WIRE_COORDINATOR_NOT_AVAILABLE;
+		}
 	}
+	return (error);
 }
 
 static void
@@ -303,10 +308,8 @@ finish_round(struct worker_job *job, void *arg)
 	b->changing = 0;
 	for (change = round->first; change != NULL; change = next) {
 		next = change->next;
-		if (job->err.kind == MR_OK)
-			apply(b, change);
 		change->answer(change,
-		    job->err.kind == MR_OK ? WIRE_NONE :
+		    job->err.kind == MR_OK ? apply(b, change) :
 					     WIRE_COORDINATOR_NOT_AVAILABLE);
 	}
 	free(round->list);
@@ -438,7 +441,7 @@ answer_commit(struct change *change, int16_t error)
 }
 
 static int16_t
-check_offset(const struct topic *t,
+check_offset(const struct broker *b, const char *group, const struct topic *t,
     const struct wire_offset_commit_request_partition *p)
 {
 
@@ -446,6 +449,9 @@ check_offset(const struct topic *t,
 		return (WIRE_UNKNOWN_TOPIC_OR_PARTITION);
 	if (p->committed_metadata.length > METADATA_MOST)
 		return (WIRE_OFFSET_METADATA_TOO_LARGE);
+	if (!group_has_room(b->groups, wire_text(group), t->name,
+		p->partition_index, p->committed_metadata.length))
+		return (WIRE_COORDINATOR_NOT_AVAILABLE);
 	return (p->committed_offset < 0 ? WIRE_INVALID_REQUEST : WIRE_NONE);
 }
 
@@ -475,7 +481,8 @@ commit_topic(struct broker *b, struct request *req, struct change *change,
 			out->partitions.at[i]
 			    .error_code = WIRE_UNKNOWN_TOPIC_ID;
 		else
-			out->partitions.at[i].error_code = check_offset(t, p);
+			out->partitions.at[i].error_code = check_offset(b,
+			    group, t, p);
 		if (out->partitions.at[i].error_code != WIRE_NONE ||
 		    kept == NULL)
 			continue;

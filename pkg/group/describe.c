@@ -124,6 +124,7 @@ group_count(const struct group_coordinator *c, struct group_counts *counts)
 	size_t at = 0;
 
 	memset(counts, 0, sizeof(*counts));
+	counts->bytes = c->bytes;
 	while ((g = map_next(&c->groups, &at)) != NULL) {
 		counts->groups++;
 		counts->members += g->member_count;

@@ -85,7 +85,8 @@ group_pending(const struct group *g, struct wire_string id)
 }
 
 void
-group_pending_remove(struct group *g, const struct pending *p)
+group_pending_remove(struct group_coordinator *c, struct group *g,
+    const struct pending *p)
 {
 	struct pending **at, *gone;
 
@@ -94,6 +95,7 @@ group_pending_remove(struct group *g, const struct pending *p)
 			continue;
 		gone = *at;
 		*at = gone->next;
+		c->bytes -= (int64_t)(sizeof(*gone) + strlen(gone->id));
 		free(gone->id);
 		free(gone);
 		return;
@@ -156,14 +158,22 @@ group_get(const struct group_coordinator *c, struct wire_string id)
 	return (map_find(&c->groups, id.at, (size_t)id.length));
 }
 
-/* NULL: out of memory, or too many. */
+struct group *
+group_admit(struct group_coordinator *c, struct wire_string id)
+{
+
+	if ((int64_t)c->groups.count >= c->conf.groups_most ||
+	    c->bytes >= c->conf.bytes_most)
+		return (NULL);
+	return (group_make(c, id));
+}
+
 struct group *
 group_make(struct group_coordinator *c, struct wire_string id)
 {
 	struct group *g;
 
-	if ((int64_t)c->groups.count >= c->conf.groups_most ||
-	    (g = calloc(1, sizeof(*g))) == NULL)
+	if ((g = calloc(1, sizeof(*g))) == NULL)
 		return (NULL);
 	if ((g->id = group_copy(id)) == NULL ||
 	    map_add(&c->groups, g->id, strlen(g->id), g) == -1) {
@@ -171,6 +181,7 @@ group_make(struct group_coordinator *c, struct wire_string id)
 		free(g);
 		return (NULL);
 	}
+	c->bytes += (int64_t)(sizeof(*g) + strlen(g->id));
 	return (g);
 }
 
@@ -186,8 +197,9 @@ free_group(struct group_coordinator *c, struct group *g)
 		group_member_free(c, m);
 	}
 	while (g->pending != NULL)
-		group_pending_remove(g, g->pending);
-	offsets_free(g);
+		group_pending_remove(c, g, g->pending);
+	offsets_free(c, g);
+	c->bytes -= (int64_t)(sizeof(*g) + strlen(g->id));
 	free(g->protocol_type);
 	free(g->protocol_name);
 	free(g->leader);
@@ -278,7 +290,7 @@ group_leave(struct group_coordinator *c, int64_t now_ms,
 	}
 	if (error == WIRE_UNKNOWN_MEMBER_ID &&
 	    (p = group_pending(g, m->member_id)) != NULL) {
-		group_pending_remove(g, p);
+		group_pending_remove(c, g, p);
 		rebalance_check(c, g, now_ms);
 		return (WIRE_NONE);
 	}
@@ -322,7 +334,7 @@ tick_group(struct group_coordinator *c, struct group *g, int64_t now_ms)
 	for (p = g->pending; p != NULL; p = p_next) {
 		p_next = p->next;
 		if (p->expires_ms <= now_ms)
-			group_pending_remove(g, p);
+			group_pending_remove(c, g, p);
 		else
 			group_wake_at(c, p->expires_ms);
 	}

@@ -42,7 +42,8 @@ struct group_conf {
 	int64_t session_least_ms, session_most_ms;
 	int64_t offsets_retention_ms; /* of groups without members */
 	int64_t groups_most, members_most; /* members: of one group */
-	int64_t bytes_most; /* of all that members have said */
+	/* Of all that is kept; what is on disk already is taken in beyond. */
+	int64_t bytes_most;
 
 	void *arg;
 	/* A new member's id: at most ${size} bytes with the NUL, never twice. */
@@ -107,14 +108,21 @@ struct group_offset {
 
 /*
  * group_may_commit -- whether OffsetCommit is in its right: WIRE_NONE, and the
- * member's session goes on; or the error for all of its partitions.
+ * member's session goes on; or the error for all of its partitions.  Makes the
+ * group of a consumer that is in none: COORDINATOR_NOT_AVAILABLE, if there are
+ * groups_most.
  */
 int16_t group_may_commit(struct group_coordinator *c, int64_t now_ms,
     const struct wire_offset_commit_request *req);
+/* group_has_room -- may an offset with metadata of that length be kept?  To
+ * overwrite one with no more than it has is always possible. */
+int group_has_room(const struct group_coordinator *c,
+    struct wire_string group_id, const char *topic, int32_t partition,
+    int64_t metadata_length);
 
 /*
- * group_put_offset -- remember an offset that is durable.  Makes the group if
- * there is none.  0 or -1 RETRY.
+ * group_put_offset -- remember an offset that is durable, beyond all limits.
+ * Makes the group if there is none.  0 or -1 RETRY (out of memory).
  */
 int group_put_offset(struct group_coordinator *c, const char *group_id,
     const char *topic, int32_t partition, int64_t offset, int32_t leader_epoch,
@@ -184,6 +192,7 @@ void group_drop(struct group_coordinator *c, const char *group_id);
 
 struct group_counts {
 	int64_t groups, members, offsets;
+	int64_t bytes; /* of what bytes_most bounds */
 };
 void group_count(const struct group_coordinator *c,
     struct group_counts *counts);

@@ -67,20 +67,24 @@ struct group_coordinator {
 	struct group_conf conf;
 	struct map groups;
 	int64_t deadline_ms;
-	int64_t bytes;
+	int64_t bytes; /* of groups, members, ids given out and offsets */
 	int64_t member_count;
 };
 
 /* group.c */
 struct group *group_get(const struct group_coordinator *c,
     struct wire_string id);
+/* NULL: out of memory. */
 struct group *group_make(struct group_coordinator *c, struct wire_string id);
+/* Likewise, for somebody who asks for it; NULL as well where it's too much. */
+struct group *group_admit(struct group_coordinator *c, struct wire_string id);
 void group_remove(struct group_coordinator *c, struct group *g);
 struct member *group_member(const struct group *g, struct wire_string id);
 struct member *group_instance(const struct group *g, struct wire_string id);
 struct pending *group_pending(const struct group *g, struct wire_string id);
 void group_member_free(struct group_coordinator *c, struct member *m);
-void group_pending_remove(struct group *g, const struct pending *p);
+void group_pending_remove(struct group_coordinator *c, struct group *g,
+    const struct pending *p);
 char *group_copy(struct wire_string s); /* NULL: out of memory */
 int group_copy_bytes(struct wire_bytes *to, struct wire_bytes from);
 /* Let group_deadline be no later than that. */
@@ -107,6 +111,6 @@ void rebalance_answer_sync(struct group_coordinator *c, struct group *g,
     struct member *m, int16_t error);
 
 /* offsets.c */
-void offsets_free(struct group *g);
+void offsets_free(struct group_coordinator *c, struct group *g);
 
 #endif

@@ -254,6 +254,7 @@ give_id(struct group_coordinator *c, struct group *g,
 	p->expires_ms = caller->now_ms + req->session_timeout_ms;
 	p->next = g->pending;
 	g->pending = p;
+	c->bytes += (int64_t)(sizeof(*p) + strlen(p->id));
 	group_wake_at(c, p->expires_ms);
 	refuse_join(c, caller->ticket, WIRE_MEMBER_ID_REQUIRED, wire_text(id));
 }
@@ -361,7 +362,7 @@ join_known(struct group_coordinator *c, struct group *g,
 	int16_t error;
 
 	if (p != NULL && req->group_instance_id.length < 0) {
-		group_pending_remove(g, p);
+		group_pending_remove(c, g, p);
 		join_new(c, g, caller, req, req->member_id);
 		return;
 	}
@@ -403,7 +404,7 @@ group_join(struct group_coordinator *c, const struct group_caller *caller,
 	if (error == WIRE_NONE && g == NULL && req->member_id.length > 0)
 		error = WIRE_UNKNOWN_MEMBER_ID;
 	if (error == WIRE_NONE && g == NULL &&
-	    (g = group_make(c, req->group_id)) == NULL)
+	    (g = group_admit(c, req->group_id)) == NULL)
 		error = WIRE_COORDINATOR_NOT_AVAILABLE;
 	if (error == WIRE_NONE && !fits(g, req))
 		error = WIRE_INCONSISTENT_GROUP_PROTOCOL;

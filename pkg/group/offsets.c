@@ -9,26 +9,45 @@
 /* Of one topic: more partitions than any topic has. */
 #define PARTITIONS_MOST 1000000
 
+/* What a topic takes, but for metadata. */
+static int64_t
+topic_bytes(const struct topic_offsets *t)
+{
+
+	return ((int64_t)(sizeof(*t) + strlen(t->topic)) +
+	    t->capacity * (int64_t)sizeof(*t->list));
+}
+
+static int64_t
+metadata_bytes(const struct group_offset *o)
+{
+
+	return (o->metadata != NULL ? (int64_t)strlen(o->metadata) + 1 : 0);
+}
+
 static void
-free_topic(struct topic_offsets *t)
+free_topic(struct group_coordinator *c, struct topic_offsets *t)
 {
 	int32_t i;
 
-	for (i = 0; i < t->capacity; i++)
+	c->bytes -= topic_bytes(t);
+	for (i = 0; i < t->capacity; i++) {
+		c->bytes -= metadata_bytes(&t->list[i]);
 		free(t->list[i].metadata);
+	}
 	free(t->list);
 	free(t->topic);
 	free(t);
 }
 
 void
-offsets_free(struct group *g)
+offsets_free(struct group_coordinator *c, struct group *g)
 {
 	struct topic_offsets *t;
 	size_t at = 0;
 
 	while ((t = map_next(&g->topics, &at)) != NULL)
-		free_topic(t);
+		free_topic(c, t);
 	map_free(&g->topics);
 	g->offset_count = 0;
 }
@@ -45,7 +64,12 @@ group_may_commit(struct group_coordinator *c, int64_t now_ms,
 	    memchr(req->group_id.at, '\0', (size_t)req->group_id.length) !=
 		NULL)
 		return (WIRE_INVALID_GROUP_ID);
-	if (req->generation_id < 0 && (g == NULL || g->state == GROUP_EMPTY))
+	/* Made at once, so that what is durable then has its place. */
+	if (req->generation_id < 0 && g == NULL)
+		return (group_admit(c, req->group_id) != NULL ?
+			WIRE_NONE :
+			WIRE_COORDINATOR_NOT_AVAILABLE);
+	if (req->generation_id < 0 && g->state == GROUP_EMPTY)
 		return (WIRE_NONE);
 	if (g == NULL)
 		return (WIRE_ILLEGAL_GENERATION);
@@ -62,21 +86,32 @@ group_may_commit(struct group_coordinator *c, int64_t now_ms,
 
 /* The topic's list, with room for the partition; NULL: out of memory. */
 static struct topic_offsets *
-make_room(struct group *g, const char *topic, int32_t partition)
+make_topic(struct group_coordinator *c, struct group *g, const char *topic)
+{
+	struct topic_offsets *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
+		return (NULL);
+	if ((t->topic = strdup(topic)) == NULL ||
+	    map_add(&g->topics, t->topic, strlen(topic), t) == -1) {
+		free(t->topic);
+		free(t);
+		return (NULL);
+	}
+	c->bytes += topic_bytes(t);
+	return (t);
+}
+
+static struct topic_offsets *
+make_room(struct group_coordinator *c, struct group *g, const char *topic,
+    int32_t partition)
 {
 	struct topic_offsets *t = map_find(&g->topics, topic, strlen(topic));
 	struct group_offset *list;
 	int32_t capacity, i;
 
-	if (t == NULL) {
-		if ((t = calloc(1, sizeof(*t))) == NULL)
-			return (NULL);
-		if ((t->topic = strdup(topic)) == NULL ||
-		    map_add(&g->topics, t->topic, strlen(topic), t) == -1) {
-			free_topic(t);
-			return (NULL);
-		}
-	}
+	if (t == NULL && (t = make_topic(c, g, topic)) == NULL)
+		return (NULL);
 	if (partition < t->capacity)
 		return (t);
 	capacity = partition + 4;
@@ -86,8 +121,27 @@ make_room(struct group *g, const char *topic, int32_t partition)
 	for (i = t->capacity; i < capacity; i++)
 		list[i] = (struct group_offset){.offset = -1};
 	t->list = list;
+	c->bytes -= topic_bytes(t);
 	t->capacity = capacity;
+	c->bytes += topic_bytes(t);
 	return (t);
+}
+
+int
+group_has_room(const struct group_coordinator *c, struct wire_string id,
+    const char *topic, int32_t partition, int64_t metadata_length)
+{
+	const struct group *g = group_get(c, id);
+	const struct topic_offsets *t = g != NULL ?
+	    map_find(&g->topics, topic, strlen(topic)) :
+	    NULL;
+	int64_t more = metadata_length + 1;
+
+	if (t != NULL && partition < t->capacity)
+		more -= metadata_bytes(&t->list[partition]);
+	else
+		more += (partition + 4) * (int64_t)sizeof(*t->list);
+	return (more <= 0 || c->bytes + more <= c->conf.bytes_most);
 }
 
 int
@@ -104,14 +158,16 @@ group_put_offset(struct group_coordinator *c, const char *id, const char *topic,
 		return (mr_error_set(err, MR_REJECT,
 		    "group %s: no offset for %s-%d", id, topic, partition));
 	if ((g == NULL && (g = group_make(c, wire_text(id))) == NULL) ||
-	    (t = make_room(g, topic, partition)) == NULL ||
+	    (t = make_room(c, g, topic, partition)) == NULL ||
 	    (copy = strdup(metadata)) == NULL)
 		return (mr_error_set(err, MR_RETRY,
 		    "group %s: no memory for its offsets", id));
 	o = &t->list[partition];
 	g->offset_count += o->offset < 0;
+	c->bytes -= metadata_bytes(o);
 	free(o->metadata);
 	o->metadata = copy;
+	c->bytes += metadata_bytes(o);
 	o->offset = offset;
 	o->leader_epoch = leader_epoch;
 	o->committed_ms = committed_ms;
@@ -167,11 +223,13 @@ group_next_offset(const struct group_coordinator *c, struct wire_string id,
 /* ---- forgetting --------------------------------------------------------- */
 
 static void
-clear_offset(struct group *g, struct group_offset *o)
+clear_offset(struct group_coordinator *c, struct group *g,
+    struct group_offset *o)
 {
 
 	if (o->offset >= 0)
 		g->offset_count--;
+	c->bytes -= metadata_bytes(o);
 	free(o->metadata);
 	*o = (struct group_offset){.offset = -1};
 }
@@ -187,7 +245,7 @@ group_drop_offset(struct group_coordinator *c, const char *id,
 		return;
 	t = map_find(&g->topics, topic, strlen(topic));
 	if (t != NULL && partition >= 0 && partition < t->capacity)
-		clear_offset(g, &t->list[partition]);
+		clear_offset(c, g, &t->list[partition]);
 }
 
 void
@@ -204,7 +262,7 @@ group_drop_topic(struct group_coordinator *c, const char *topic)
 			continue;
 		for (i = 0; i < t->capacity; i++)
 			g->offset_count -= t->list[i].offset >= 0;
-		free_topic(t);
+		free_topic(c, t);
 	}
 }
 
@@ -281,7 +339,7 @@ expire_in(struct group_coordinator *c, struct group *g, int64_t wall_ms)
 				continue;
 			c->conf.forgotten(c->conf.arg, g->id, t->topic, i,
 			    t->list[i].committed_ms);
-			clear_offset(g, &t->list[i]);
+			clear_offset(c, g, &t->list[i]);
 		}
 	}
 }

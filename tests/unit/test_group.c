@@ -233,15 +233,23 @@ leave(struct world *w, const char *id, const char *instance)
 }
 
 static int16_t
-may_commit(struct world *w, const char *id, int32_t generation)
+may_commit_in(struct world *w, const char *group, const char *id,
+    int32_t generation)
 {
 	struct wire_offset_commit_request req;
 
 	wire_defaults(wire_offset_commit_request_layout(), &req);
-	req.group_id = wire_text("g");
+	req.group_id = wire_text(group);
 	req.member_id = wire_text(id);
 	req.generation_id = generation;
 	return (group_may_commit(w->c, w->now_ms, &req));
+}
+
+static int16_t
+may_commit(struct world *w, const char *id, int32_t generation)
+{
+
+	return (may_commit_in(w, "g", id, generation));
 }
 
 /* The time at which there is something to do next. */
@@ -615,6 +623,87 @@ only_what_nobody_reads_is_deleted(void **state)
 	assert_string_equal(state_of(w), "none");
 }
 
+/* What was said to be committed must be found again, whatever the limit. */
+static void
+more_groups_than_may_be_are_refused_and_those_on_disk_kept(void **state)
+{
+	struct world *w = *state;
+	struct mr_error err;
+	char name[8];
+	int i;
+
+	for (i = 0; i < 10; i++) {
+		snprintf(name, sizeof(name), "g%d", i);
+		assert_int_equal(may_commit_in(w, name, "", -1), WIRE_NONE);
+	}
+	assert_int_equal(may_commit_in(w, "more", "", -1),
+	    WIRE_COORDINATOR_NOT_AVAILABLE);
+	assert_int_equal(may_commit_in(w, "g3", "", -1), WIRE_NONE);
+	assert_int_equal(group_put_offset(w->c, "on disk", "t", 0, 5, -1, 1, "",
+			     &err),
+	    0);
+	assert_int_equal(group_get_offset(w->c, wire_text("on disk"), "t", 0)
+			     ->offset,
+	    5);
+}
+
+static void
+what_groups_keep_is_bounded_and_given_back(void **state)
+{
+	struct world *w = *state;
+	struct group_counts counts;
+	struct mr_error err;
+	char metadata[4001];
+	int i, partitions = 0;
+
+	memset(metadata, 'm', 4000);
+	metadata[4000] = '\0';
+	while (group_has_room(w->c, wire_text("g"), "t", partitions, 4000))
+		assert_int_equal(group_put_offset(w->c, "g", "t", partitions++,
+				     1, -1, 1, metadata, &err),
+		    0);
+	group_count(w->c, &counts);
+	assert_in_range(counts.bytes, 90000, 100000);
+	assert_in_range(partitions, 20, 25);
+	/* Those that are there go on. */
+	assert_true(group_has_room(w->c, wire_text("g"), "t", 3, 4000));
+	assert_false(group_has_room(w->c, wire_text("g"), "t", 3, 14000));
+	for (i = 0; i < 2; i++)
+		group_put_offset(w->c, "g", "t", 3, 2, -1, 1, metadata, &err);
+	group_drop_offset(w->c, "g", "t", 0);
+	group_count(w->c, &counts);
+	assert_in_range(counts.bytes, 86000, 96000);
+	group_drop_topic(w->c, "t");
+	group_drop(w->c, "g");
+	group_count(w->c, &counts);
+	assert_int_equal(counts.bytes, 0);
+}
+
+/* Ids that were given out and never came back count as well. */
+static void
+ids_given_out_are_bounded_too(void **state)
+{
+	struct world *w = *state;
+	struct group_counts counts;
+	int64_t before;
+	int i;
+
+	join_as(w, "", NULL, "r");
+	group_count(w->c, &counts);
+	before = counts.bytes;
+	for (i = 0; i < 10; i++)
+		join_as(w, "", NULL, "r");
+	group_count(w->c, &counts);
+	assert_true(counts.bytes >= before + 10 * 24);
+	w->now_ms += SESSION_MS;
+	group_tick(w->c, w->now_ms);
+	group_expire_offsets(w->c, 1);
+	group_expire_offsets(w->c, 1 + GROUP_SPENT_MS);
+	group_count(w->c, &counts);
+	assert_int_equal(counts.groups, 0);
+	assert_int_equal(counts.bytes, 0);
+}
+
 static void
 a_group_is_described_as_it_is(void **state)
 {
@@ -700,6 +789,10 @@ main(void)
 		a_group_that_has_nothing_left_can_be_deleted_for_ten_minutes),
 	    IN_A_WORLD(offsets_of_a_group_outlive_its_members_by_the_retention),
 	    IN_A_WORLD(only_what_nobody_reads_is_deleted),
+	    IN_A_WORLD(
+		more_groups_than_may_be_are_refused_and_those_on_disk_kept),
+	    IN_A_WORLD(what_groups_keep_is_bounded_and_given_back),
+	    IN_A_WORLD(ids_given_out_are_bounded_too),
 	    IN_A_WORLD(a_group_is_described_as_it_is),
 	    IN_A_WORLD(a_first_rebalance_waits_for_as_long_as_it_is_told),
 	};
