@@ -191,6 +191,7 @@ struct deletion_part {
 	struct flush_wait wait; /* first */
 	struct wire_delete_records_response_partition *out;
 	struct topic *topic;
+	const struct partition *partition;
 };
 
 static void
@@ -207,10 +208,17 @@ deletion_flushed(struct flush_wait *wait, int16_t error)
 {
 	struct deletion_part *part = (struct deletion_part *)wait;
 	struct request *req = wait->req;
+	struct broker *b = req->broker;
 
-	if (error != WIRE_NONE)
+	/* A full disk is no reason for a flush to fail. */
+	if (error == WIRE_NONE && b->conf.flush == BROKER_FLUSH_REQUEST &&
+	    !plog_start_is_kept(part->partition->log))
+		error = WIRE_KAFKA_STORAGE_ERROR;
+	if (error != WIRE_NONE) {
 		part->out->error_code = error;
-	topic_release(req->broker, part->topic);
+		part->out->low_watermark = -1;
+	}
+	topic_release(b, part->topic);
 	deletion_let_go(req);
 }
 
@@ -245,6 +253,7 @@ delete_in(struct broker *b, struct request *req, struct topic *t,
 	out->low_watermark = plog_start(p->log);
 	part->out = out;
 	part->topic = t;
+	part->partition = p;
 	part->wait.req = req;
 	part->wait.done = deletion_flushed;
 	topic_hold(t);

@@ -112,7 +112,7 @@ struct plog_sync {
 	int64_t base, position; /* where that is */
 	int64_t bytes;
 	struct buffer checkpoint; /* empty: none is due */
-	int64_t checkpoint_end;
+	int64_t checkpoint_end, checkpoint_start;
 	int under_way;
 };
 
@@ -136,7 +136,7 @@ struct plog {
 	struct leader_epoch *epochs;
 	size_t epoch_count, epoch_capacity;
 	struct producers producers;
-	int64_t checkpoint_end; /* on disk */
+	int64_t checkpoint_end, checkpoint_start; /* on disk */
 	int64_t checkpoint_bytes; /* appended since */
 	int checkpoint_due;
 	int64_t cleaned_to;

@@ -485,6 +485,7 @@ plog_recover(struct plog *log, struct plog_recovery *found,
 		r.kept = log->checkpoint_end;
 	if (recover_segments(&r, err) == -1 || reserve_offsets(&r, err) == -1)
 		return (-1);
+	log->checkpoint_start = log->start;
 	if (log->segments[0]->base > log->start)
 		log->start = log->segments[0]->base;
 	if (log->cleaned_to < log->start)

@@ -277,9 +277,12 @@ int32_t plog_epoch_at(const struct plog *log, int64_t offset);
  * plog_delete_records -- readers see nothing below ${offset} (-1: plog_high)
  * from now on.  0 or PLOG_OUT_OF_RANGE (above plog_high).  An offset below
  * plog_start changes nothing.  On disk after the next flush: plog_sync_begin has
- * something to do then.
+ * something to do then.  A flush can do without it, though, so ask afterwards.
  */
 int plog_delete_records(struct plog *log, int64_t offset, struct mr_error *err);
+/* plog_start_is_kept -- 1: plog_start is on disk; 0: after a restart there may be
+ * records before it. */
+int plog_start_is_kept(const struct plog *log);
 
 /*
  * One round of housekeeping: roll what is old, drop segments by time, size

@@ -58,6 +58,7 @@ plog_sync_begin(struct plog *log)
 		checkpoint_write(log, 0, &sync->checkpoint);
 		if (!sync->checkpoint.failed)
 			sync->checkpoint_end = log->end;
+		sync->checkpoint_start = log->start;
 		log->checkpoint_due = 0;
 		log->checkpoint_bytes = 0;
 	}
@@ -129,8 +130,10 @@ plog_sync_finish(struct plog *log, struct plog_sync *sync)
 		log->flushed_end = sync->end;
 	log->flushed_base = sync->base;
 	log->flushed_position = sync->position;
-	if (sync->checkpoint_end != -1)
+	if (sync->checkpoint_end != -1) {
 		log->checkpoint_end = sync->checkpoint_end;
+		log->checkpoint_start = sync->checkpoint_start;
+	}
 	/* What one big checkpoint needed isn't kept. */
 	if (sync->checkpoint.capacity > 65536)
 		buffer_free(&sync->checkpoint);

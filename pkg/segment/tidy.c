@@ -242,9 +242,17 @@ plog_delete_records(struct plog *log, int64_t offset, struct mr_error *err)
 		    (long long)offset, (long long)plog_high(log));
 		return (PLOG_OUT_OF_RANGE);
 	}
-	if (offset > log->start) {
+	if (offset > log->start)
 		log->start = offset;
+	if (!plog_start_is_kept(log))
 		log->checkpoint_due = 1;
-	}
 	return (PLOG_OK);
+}
+
+int
+plog_start_is_kept(const struct plog *log)
+{
+
+	return (log->start <= log->checkpoint_start ||
+	    log->start <= log->segments[0]->base);
 }

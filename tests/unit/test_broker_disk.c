@@ -328,6 +328,9 @@ a_full_disk_refuses_writes_keeps_reads_and_heals(void **state)
 	(void)state;
 	assert_int_equal(produce_one(&c, "t", "k", 10, clock_wall_ms()), 0);
 	assert_int_equal(commit(&c, 1), WIRE_NONE);
+	assert_int_equal(make_topic(&c, "shorter", 1, NULL), WIRE_NONE);
+	assert_int_equal(produce_one(&c, "shorter", "k", 10, clock_wall_ms()),
+	    0);
 	atomic_store(&write_errno, ENOSPC);
 	for (i = 0; i < 3; i++) {
 		p = produce_bytes(&c, "t", 0, -1, bytes, size);
@@ -336,6 +339,8 @@ a_full_disk_refuses_writes_keeps_reads_and_heals(void **state)
 		assert_int_equal(commit(&c, 2), WIRE_COORDINATOR_NOT_AVAILABLE);
 		assert_int_equal(make_topic(&c, "more", 1, NULL),
 		    WIRE_KAFKA_STORAGE_ERROR);
+		assert_int_equal(delete_records(&c, "shorter", 0, 1).error_code,
+		    WIRE_KAFKA_STORAGE_ERROR);
 		assert_int_equal(get_i64(fetch(&c, "t", 0, 0).records.at), 0);
 	}
 	atomic_store(&write_errno, 0);
@@ -343,10 +348,12 @@ a_full_disk_refuses_writes_keeps_reads_and_heals(void **state)
 	    1);
 	assert_int_equal(commit(&c, 2), WIRE_NONE);
 	assert_int_equal(make_topic(&c, "more", 1, NULL), WIRE_NONE);
+	assert_int_equal(delete_records(&c, "shorter", 0, 1).low_watermark, 1);
 	client_close(&c);
 	broker_restart();
 	c = client_connect();
 	assert_int_equal(list_offset(&c, "t", LATEST), 2);
+	assert_int_equal(list_offset(&c, "shorter", EARLIEST), 1);
 	client_close(&c);
 }
 

@@ -35,10 +35,6 @@ end(void **state)
 static void
 fill(struct client *c, const char *topic)
 {
-	struct wire_delete_records_request in;
-	struct wire_delete_records_request_topic t;
-	struct wire_delete_records_request_partition p;
-	struct wire_delete_records_response out;
 	int i;
 
 	assert_int_equal(make_topic(c, topic, 1, NULL), WIRE_NONE);
@@ -46,16 +42,7 @@ fill(struct client *c, const char *topic)
 		assert_int_equal(produce_one(c, topic, "k", 100,
 				     clock_wall_ms()),
 		    i);
-	wire_defaults(wire_delete_records_request_layout(), &in);
-	p.partition_index = 0;
-	p.offset = 3;
-	t.name = wire_text(topic);
-	t.partitions.at = &p;
-	t.partitions.count = 1;
-	in.topics.at = &t;
-	in.topics.count = 1;
-	client_call(c, WIRE_API_DeleteRecords, 1, &in, &out);
-	assert_int_equal(out.topics.at[0].partitions.at[0].low_watermark, 3);
+	assert_int_equal(delete_records(c, topic, 0, 3).low_watermark, 3);
 }
 
 static const struct asked {

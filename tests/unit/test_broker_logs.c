@@ -206,26 +206,6 @@ epochs_are_starts_and_end_where_the_next_begins(void **state)
 
 /* ---- DeleteRecords ------------------------------------------------------ */
 
-static struct wire_delete_records_response_partition
-delete_records(struct client *c, const char *topic, int32_t partition,
-    int64_t offset)
-{
-	struct wire_delete_records_request in;
-	struct wire_delete_records_request_topic t;
-	struct wire_delete_records_request_partition p = {partition, offset};
-	struct wire_delete_records_response out;
-
-	wire_defaults(wire_delete_records_request_layout(), &in);
-	t.name = wire_text(topic);
-	t.partitions.at = &p;
-	t.partitions.count = 1;
-	in.topics.at = &t;
-	in.topics.count = 1;
-	in.timeout_ms = 10000;
-	client_call(c, WIRE_API_DeleteRecords, 2, &in, &out);
-	return (out.topics.at[0].partitions.at[0]);
-}
-
 static void
 records_are_deleted_and_stay_so(void **state)
 {
