@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <errno.h>
@@ -28,6 +29,8 @@
 #define TICK_MS 1000
 #define SLOW_TICK_MS 30000 /* of what is due by the hour */
 #define STUCK_MS 10000 /* a turn that takes longer is no life */
+#define FILES_A_PARTITION 3 /* open: its folder, its log and that one's index */
+#define FILES_BESIDE 100
 
 int64_t
 broker_now_ms(void)
@@ -87,6 +90,25 @@ lock_folder(struct broker *b, struct mr_error *err)
 		return (mr_error_set(err, MR_REJECT,
 		    "%s: another broker works in this folder", b->conf.data));
 	return (0);
+}
+
+/* Shells give a process 1024 descriptors, and let it have more. */
+static void
+raise_descriptors(const struct broker_conf *conf)
+{
+	const rlim_t need = (rlim_t)(conf->connections_most +
+	    FILES_A_PARTITION * conf->partitions_most + FILES_BESIDE);
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == -1 || limit.rlim_cur >= need)
+		return;
+	limit.rlim_cur = limit.rlim_max < need ? limit.rlim_max : need;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+	if (limit.rlim_cur < need)
+		log_warn("there can't be as many connections and partitions as "
+			 "set: raise `ulimit -n`",
+		    "needed", log_i64((int64_t)need), "allowed",
+		    log_i64((int64_t)limit.rlim_cur));
 }
 
 /* Where workers and listeners are told from connections. */
@@ -162,6 +184,7 @@ broker_open(const struct broker_conf *conf, struct mr_error *err)
 		mr_error_set(err, MR_FATAL, "out of memory");
 		goto fail;
 	}
+	raise_descriptors(conf);
 	if (lock_folder(b, err) == -1 || groups_open(b, err) == -1 ||
 	    open_poll(b, err) == -1 || open_state(b, err) == -1 ||
 	    listeners_open(b, err) == -1)

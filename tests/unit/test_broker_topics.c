@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -392,10 +393,32 @@ topics_are_made_when_asked_for_if_that_is_allowed(void **state)
 	client_close(&c);
 }
 
+/* Of 40 partitions, each with three files that stay open. */
+static void
+a_shell_s_limit_of_descriptors_is_raised(void **state)
+{
+	static const char *const forty[] = {"--partitions-most", "40", NULL};
+	struct rlimit limit, before;
+	struct client c;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	limit = before;
+	limit.rlim_cur = 100;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	broker_begin(forty);
+	c = client_connect();
+	assert_int_equal(make_topic(&c, "forty", 40, NULL), WIRE_NONE);
+	client_close(&c);
+	broker_end();
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_shell_s_limit_of_descriptors_is_raised),
 	    cmocka_unit_test_setup_teardown(topics_are_made_or_refused, begin,
 		end),
 	    cmocka_unit_test_setup_teardown(
