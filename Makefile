@@ -368,8 +368,8 @@ KAFKA_PACKAGES = $(if $(filter kafka,$(BROKER))$(filter 3,$(BROKERS)),kafka)
 # make test runs all on the broker of this tree; what depends on the broker is
 # run on Apache Kafka, too, by make test-kafka.
 
-.PHONY: test test-built test-kafka test-kafka-built test-fresh test-compose \
-    soak soak-kafka unit lint
+.PHONY: test test-built test-long test-kafka test-kafka-built test-fresh \
+    test-compose soak soak-kafka unit lint
 UNDER := $(if $(findstring thread,$(SAN)),setarch -R env \
     TSAN_OPTIONS=suppressions=$(abspath tests/thread-sanitizer.supp))
 RUN_UNIT := tests/run-unit $(if $(SAN),-t 900)
@@ -403,6 +403,14 @@ test:
 test-built: all tests benches
 	@$(MAKE) FAILPOINTS=1 BUILD=$(FAILPOINTS_BUILD) all
 	@$(RUN_SUITES) $(if $(SAN),2,3) $(SUITES)
+
+# Every system call, failpoint and power cut that make test takes a sample of.
+test-long:
+	@deploy/local/packages build run test
+	@$(MAKE) all tests
+	@$(MAKE) FAILPOINTS=1 BUILD=$(FAILPOINTS_BUILD) all
+	@$(BUILDS) tests/scenario/run --broker embedded --long \
+	    $(ONLY:%=--only %)
 
 test-kafka:
 	@deploy/local/packages build run kafka test
@@ -638,6 +646,8 @@ help:
 #:                       Apache Kafka
 #:   make test-kafka     what depends on the broker, on Apache Kafka, and this
 #:                       tree's broker compared with it
+#:   make test-long      every kill and power cut that make test takes a sample
+#:                       of; ONLY=broker-power-cuts: one scenario
 #:   make unit           the C unit tests only
 #:   make test-fresh     lay a minimal Debian and follow the README in it;
 #:                       DEBIAN=13, or DEBIAN='12 13'
