@@ -130,16 +130,33 @@ count_syncs(void)
 }
 
 static int
-begin(void **state)
+begin_with(const char *const *flags)
 {
 	struct client c;
 
-	(void)state;
-	broker_begin(NULL);
+	broker_begin(flags);
 	c = client_connect();
 	assert_int_equal(make_topic(&c, "t", 2, NULL), WIRE_NONE);
 	client_close(&c);
 	return (0);
+}
+
+static int
+begin(void **state)
+{
+
+	(void)state;
+	return (begin_with(NULL));
+}
+
+static int
+begin_by_interval(void **state)
+{
+	static const char *const flags[] = {"--flush", "interval",
+	    "--flush-interval-ms", "100", NULL};
+
+	(void)state;
+	return (begin_with(flags));
 }
 
 static int
@@ -198,6 +215,27 @@ acks_all_waits_for_the_disk_and_readers_do_too(void **state)
 	assert_int_equal(get_i64(fetch(&one, "t", 0, 0).records.at), 0);
 	client_close(&one);
 	client_close(&all);
+}
+
+static void
+by_interval_neither_waits_for_the_disk_which_has_it_soon(void **state)
+{
+	struct client c = client_connect();
+
+	(void)state;
+	gate(1);
+	produce_send(&c, 0, -1);
+	assert_int_equal(produce_receive(&c), 0);
+	assert_int_equal(get_i64(fetch(&c, "t", 0, 0).records.at), 0);
+	assert_int_equal(delete_records(&c, "t", 0, 1).low_watermark, 1);
+	wait_at_gate();
+	gate(0);
+	client_close(&c);
+	broker_restart();
+	c = client_connect();
+	assert_int_equal(list_offset(&c, "t", EARLIEST), 1);
+	assert_int_equal(list_offset(&c, "t", LATEST), 1);
+	client_close(&c);
 }
 
 static void
@@ -387,6 +425,9 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(
 		acks_all_waits_for_the_disk_and_readers_do_too, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		by_interval_neither_waits_for_the_disk_which_has_it_soon,
+		begin_by_interval, end),
 	    cmocka_unit_test_setup_teardown(
 		what_comes_during_a_flush_shares_the_next, begin, end),
 	    cmocka_unit_test_setup_teardown(
