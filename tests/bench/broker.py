@@ -78,6 +78,7 @@ class Embedded(Subject):
     def __init__(self, rig):
         self.port = free_port()
         self.data = os.path.join(rig.data, "broker")
+        self.flags = ()
         super().__init__(rig, "embedded", "127.0.0.1:%d" % self.port)
         self.start()
 
@@ -90,7 +91,8 @@ class Embedded(Subject):
             os.path.join(self.rig.build, "bin", "broker"),
             "--listen", self.address,
             "--data", self.data,
-            "--fcgi", "unix:" + self.rig.socket_of("broker")], env)
+            "--fcgi", "unix:" + self.rig.socket_of("broker"), *self.flags],
+            env)
 
         def answers():
             self.rig.check()
@@ -107,8 +109,9 @@ class Embedded(Subject):
         self.stop()
         shutil.rmtree(self.data)
 
-    def begin_anew(self):
+    def begin_anew(self, *flags):
         self.discard()
+        self.flags = flags
         self.start()
 
 
@@ -147,22 +150,30 @@ def mock_turn(b, say, partitions, *shape):
 
 
 def beside_mock(b, say, ours):
-    def our_turn(shape):
+    def our_turn(shape, *flags):
         """Without a past, like the mock: what was kept of earlier turns would
         leave it memory that nobody used yet, which virtual machines may have
-        to ask for, a page at a time."""
+        to ask for, a page at a time.  And without leaving the disk busy."""
+        ours.begin_anew(*flags)
+        result = ours.both(say, *shape)
         ours.begin_anew()
-        return ours.both(say, *shape)
+        return result
 
     for size, batch, count in SHAPES:
         shape = (PARTITIONS, count, size, 1, batch)
-        mock, subject = b.turns(lambda: mock_turn(b, say, *shape),
-                                lambda: our_turn(shape), times=SHORT)
-        for what, target in (("produce", 1.0), ("consume", 1.0),
-                             ("consume at once", None)):
-            b.add_ratio("broker", "acks=1, %d bytes in batches of %d, %s, "
-                        "to a mock" % (size, batch, what),
-                        [r[what] for r in subject], [r[what] for r in mock],
+        mock, subject, kernels = b.turns(
+            lambda: mock_turn(b, say, *shape), lambda: our_turn(shape),
+            lambda: our_turn(shape, "--flush", "interval"), times=SHORT)
+        # By default readers see nothing before the disk has it.
+        for what, results, target in (
+                ("produce", subject, 1.0), ("consume", subject, 1.0),
+                ("consume at once", subject, None),
+                ("consume at once", kernels, None)):
+            b.add_ratio("broker", "acks=1, %d bytes in batches of %d, %s%s, "
+                        "to a mock" % (size, batch, what,
+                                       ", --flush interval"
+                                       if results is kernels else ""),
+                        [r[what] for r in results], [r[what] for r in mock],
                         target, unit_of_rates="records/s")
     shape = (1, SINGLES, 100, 1, 1)
     mock, subject = b.turns(lambda: mock_turn(b, say, *shape),
