@@ -111,6 +111,9 @@ RDKAFKA_CONFIGURE = --enable-static --disable-gssapi --disable-curl \
 # ends up on the one that doesn't lead it: nothing of it is read until its leader
 # moves again, without a word (librdkafka's pull request 5593, in no release yet).
 RDKAFKA_FIX = s/^( +if \(rktp->rktp_broker == rkb)\) \{$$/\1 \&\& !rktp->rktp_next_broker) {/
+# lz4frame.h and snappy.h are private: what batches are compressed with is inside
+# of the library, and pkg/segment takes it from there.  The version is pinned.
+RDKAFKA_HEADERS = rdkafka.h rdkafka_mock.h lz4frame.h snappy.h
 SQLITE_FLAGS = -DSQLITE_THREADSAFE=2 -DSQLITE_DEFAULT_MEMSTATUS=0 \
     -DSQLITE_DEFAULT_WAL_SYNCHRONOUS=2 -DSQLITE_DQS=0 \
     -DSQLITE_ENABLE_FTS5 -DSQLITE_ENABLE_PREUPDATE_HOOK \
@@ -122,7 +125,7 @@ SQLITE_FLAGS = -DSQLITE_THREADSAFE=2 -DSQLITE_DEFAULT_MEMSTATUS=0 \
     -DHAVE_GMTIME_R=1 -DHAVE_LOCALTIME_R=1 -DHAVE_STRERROR_R=1 \
     -DHAVE_USLEEP=1 -DHAVE_PREAD=1 -DHAVE_PWRITE=1
 
-RDKAFKA_STAMP := $(DEPS)/librdkafka-$(call package_version,@confluentinc/kafka-javascript)-$(call short_sum,$(DEPS_CFLAGS) $(RDKAFKA_CONFIGURE) $(RDKAFKA_FIX)).stamp
+RDKAFKA_STAMP := $(DEPS)/librdkafka-$(call package_version,@confluentinc/kafka-javascript)-$(call short_sum,$(DEPS_CFLAGS) $(RDKAFKA_CONFIGURE) $(RDKAFKA_FIX) $(RDKAFKA_HEADERS)).stamp
 SQLITE_STAMP := $(DEPS)/sqlite-$(call package_version,better-sqlite3)-$(call short_sum,$(DEPS_CFLAGS) $(SQLITE_FLAGS)).stamp
 DEPS_STAMPS := $(RDKAFKA_STAMP) $(SQLITE_STAMP)
 
@@ -334,7 +337,7 @@ $(RDKAFKA_STAMP): | node_modules/.package-lock.json
 	    CFLAGS='$(DEPS_CFLAGS)' CPPFLAGS='-ffile-prefix-map=$(abspath $(DEPS))/src=.' bash \
 	    ./configure $(RDKAFKA_CONFIGURE) && \
 	    sed -i '/WITH_PLUGINS/d' config.h Makefile.config && \
-	    for part in SSL ZLIB ZSTD; do \
+	    for part in SNAPPY SSL ZLIB ZSTD; do \
 	    grep -q "^#define WITH_$$part 1" config.h || { echo "librdkafka" \
 	    "would lack $$part: run deploy/local/packages build"; exit 1; }; \
 	    done; } \
@@ -342,8 +345,7 @@ $(RDKAFKA_STAMP): | node_modules/.package-lock.json
 	$(Q)$(MAKE) 'DEPS=$$(OBJS:%.o=%.d)' -C $(DEPS)/src/librdkafka/src librdkafka.a \
 	    >$(DEPS)/src/librdkafka/make.log 2>&1 || { \
 	    tail -20 $(DEPS)/src/librdkafka/make.log >&2; exit 1; }
-	@cp $(DEPS)/src/librdkafka/src/rdkafka.h \
-	    $(DEPS)/src/librdkafka/src/rdkafka_mock.h \
+	@cp $(RDKAFKA_HEADERS:%=$(DEPS)/src/librdkafka/src/%) \
 	    $(DEPS)/include/librdkafka/
 	@cp $(DEPS)/src/librdkafka/src/librdkafka.a $(DEPS)/lib/
 	@touch $@

@@ -514,6 +514,18 @@ run_tidy(struct worker_job *job, void *arg)
 	(void)plog_tidy_run(((struct tidy_job *)job)->tidy, &job->err);
 }
 
+/* Once a round: what can't be read stays, and takes room. */
+static void
+tell_what_stayed(const struct partition *p, const struct plog_tidied *did)
+{
+
+	if (did->unreadable_batches > 0 || did->damaged_segments > 0)
+		log_warn("a log was not compacted where it can't be read",
+		    "topic", p->topic->name, "partition", log_i64(p->index),
+		    "unreadable_batches", log_i64(did->unreadable_batches),
+		    "damaged_segments", log_i64(did->damaged_segments));
+}
+
 static void
 finish_tidy(struct worker_job *job, void *arg)
 {
@@ -537,6 +549,7 @@ finish_tidy(struct worker_job *job, void *arg)
 		    log_i64(did.bytes_before), "bytes_after",
 		    log_i64(did.bytes_after), "start",
 		    log_i64(plog_start(p->log)));
+	tell_what_stayed(p, &did);
 	want_sync(b, p, flush_at_leisure(b));
 	topic_release(b, p->topic);
 	free(tidy);

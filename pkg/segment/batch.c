@@ -1,12 +1,7 @@
 #include <limits.h>
-#include <zlib.h>
-#include <zstd.h>
 
 #include "segment/batch.h"
 #include "segment/bytes.h"
-
-#define BODY_MOST ((size_t)16 << 20)
-#define BODY_PIECE 65536
 
 void
 batch_header_read(const uint8_t *b, struct batch_header *h)
@@ -148,88 +143,6 @@ batch_record_next(const uint8_t **at, const uint8_t *end,
 		return (-1);
 	*at = end;
 	return (1);
-}
-
-static int
-inflate_body(const uint8_t *in, size_t size, struct buffer *memory)
-{
-	uint8_t piece[BODY_PIECE];
-	z_stream z;
-	int rc;
-
-	memset(&z, 0, sizeof(z));
-	/* 31: the widest window, and gzip's own header. */
-	if (inflateInit2(&z, 31) != Z_OK)
-		return (0);
-	z.next_in = (Bytef *)(uintptr_t)in;
-	z.avail_in = (uInt)size;
-	do {
-		z.next_out = piece;
-		z.avail_out = sizeof(piece);
-		rc = inflate(&z, Z_NO_FLUSH);
-		if (rc != Z_OK && rc != Z_STREAM_END)
-			break;
-		buffer_add(memory, piece, sizeof(piece) - z.avail_out);
-	} while (rc == Z_OK && !memory->failed);
-	inflateEnd(&z);
-	if (memory->failed || rc == Z_MEM_ERROR)
-		return (0);
-	return (rc == Z_STREAM_END ? 1 : -1);
-}
-
-static int
-unzstd_body(const uint8_t *in, size_t size, struct buffer *memory)
-{
-	uint8_t piece[BODY_PIECE];
-	ZSTD_inBuffer from = {in, size, 0};
-	ZSTD_outBuffer to = {piece, sizeof(piece), 0};
-	ZSTD_DCtx *ctx;
-	size_t rc = 1;
-
-	if ((ctx = ZSTD_createDCtx()) == NULL)
-		return (0);
-	while (!memory->failed) {
-		to.pos = 0;
-		rc = ZSTD_decompressStream(ctx, &to, &from);
-		if (ZSTD_isError(rc))
-			break;
-		buffer_add(memory, piece, to.pos);
-		if (rc == 0 || (from.pos == from.size && to.pos < to.size))
-			break;
-	}
-	ZSTD_freeDCtx(ctx);
-	if (memory->failed)
-		return (0);
-	return (rc == 0 ? 1 : -1);
-}
-
-int
-batch_body(const uint8_t *batch, const struct batch_header *h,
-    struct buffer *memory, const uint8_t **body, size_t *size)
-{
-	const uint8_t *in = batch + BATCH_HEADER_SIZE;
-	size_t in_size = (size_t)batch_size(h) - BATCH_HEADER_SIZE;
-	int rc;
-
-	switch (h->attributes & BATCH_CODEC_MASK) {
-	case BATCH_NONE:
-		*body = in;
-		*size = in_size;
-		return (1);
-	case BATCH_GZIP:
-	case BATCH_ZSTD:
-		break;
-	default:
-		return (0);
-	}
-	buffer_clear(memory);
-	memory->ceiling = BODY_MOST;
-	rc = (h->attributes & BATCH_CODEC_MASK) == BATCH_GZIP ?
-	    inflate_body(in, in_size, memory) :
-	    unzstd_body(in, in_size, memory);
-	*body = (const uint8_t *)buffer_text(memory);
-	*size = memory->length;
-	return (rc);
 }
 
 /* Records of a batch that isn't compressed: as many and numbered as the

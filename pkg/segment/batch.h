@@ -43,8 +43,8 @@ int batch_record_next(const uint8_t **at, const uint8_t *end,
 
 /*
  * batch_body -- the records of a whole batch, uncompressed.  They point into
- * the batch or into ${memory}.  1; 0 if they can't be read here (codec, or
- * above 16 MiB); -1 if they are broken.
+ * the batch or into ${memory}.  1; 0 if they can't be read (memory ran out, they
+ * have more than 16 MiB, or no codec has that number); -1 if they are broken.
  */
 int batch_body(const uint8_t *batch, const struct batch_header *h,
     struct buffer *memory, const uint8_t **body, size_t *size);

@@ -333,6 +333,25 @@ finish_rewritten(struct buffer *out, const struct batch_header *h,
 	batch_seal(p, out->length);
 }
 
+static int
+put_as_it_is(struct compaction *c, struct mr_error *err)
+{
+
+	return (put_batch(c, batch_bytes(c), c->batch.length, err));
+}
+
+/* A batch whose records can't be read.  What tombstones behind it delete may be
+ * in there, so those stay: in this round, too, if the batch is from before. */
+static int
+put_unreadable(struct compaction *c, struct mr_error *err)
+{
+
+	c->tidy->did.unreadable_batches++;
+	c->unreadable = 1;
+	c->drop_tombstones = 0;
+	return (put_as_it_is(c, err));
+}
+
 /* One batch of an old segment: as it is, a part of it, or nothing. */
 static int
 rewrite_batch(struct compaction *c, const struct scanner *s,
@@ -342,18 +361,17 @@ rewrite_batch(struct compaction *c, const struct scanner *s,
 	struct batch_record r;
 	int64_t newest_ms = NO_TIME, time_ms;
 	int32_t kept = 0, count = 0;
+	int rc;
 
 	if (load_batch(c, s, err) == -1)
 		return (-1);
-	if (s->h.base_offset >= c->known_to ||
-	    !open_body(c, &s->h, &at, &end)) {
-		c->tidy->did.unreadable_batches += s->h.base_offset <
-		    c->known_to;
-		return (put_batch(c, batch_bytes(c), c->batch.length, err));
-	}
+	if (s->h.base_offset >= c->known_to)
+		return (put_as_it_is(c, err));
+	if (!open_body(c, &s->h, &at, &end))
+		return (put_unreadable(c, err));
 	buffer_clear(&c->rewritten);
 	buffer_add(&c->rewritten, batch_bytes(c), BATCH_HEADER_SIZE);
-	for (; batch_record_next(&at, end, &r) == 1; count++) {
+	for (; (rc = batch_record_next(&at, end, &r)) == 1; count++) {
 		if (!is_kept(c, &r, s->h.base_offset + r.offset_delta))
 			continue;
 		kept++;
@@ -361,8 +379,10 @@ rewrite_batch(struct compaction *c, const struct scanner *s,
 		time_ms = s->h.base_timestamp_ms + r.timestamp_delta;
 		newest_ms = time_ms > newest_ms ? time_ms : newest_ms;
 	}
+	if (rc == -1)
+		return (put_unreadable(c, err));
 	if (kept == count)
-		return (put_batch(c, batch_bytes(c), c->batch.length, err));
+		return (put_as_it_is(c, err));
 	if (kept == 0)
 		return (0);
 	if (c->rewritten.failed)
@@ -498,7 +518,7 @@ compact_segment(struct compaction *c, struct tidy_segment *ts,
 	    make_file(c, ".index.cleaned", &c->index_fd, err) == 0)
 		rc = sieve(c, ts->old, err);
 	if (rc == 0) {
-		c->tidy->did.damaged_batches++;
+		c->tidy->did.damaged_segments++;
 		c->unreadable = 1;
 	}
 	/* One that doesn't get smaller stays. */

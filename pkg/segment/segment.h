@@ -250,9 +250,9 @@ struct plog_found {
 
 /*
  * plog_find_time -- the first record whose timestamp is ${timestamp_ms} or later,
- * below plog_high.  In a batch of a codec that can't be read here (snappy, lz4)
- * the batch's first record.  0 with offset -1 if there is none.  Codes as
- * plog_read's.
+ * below plog_high.  In a batch whose records can't be read (damaged, or above
+ * 16 MiB uncompressed) the batch's first.  0 with offset -1 if there is none.
+ * Codes as plog_read's.
  */
 int plog_find_time(struct plog *log, int64_t timestamp_ms,
     struct plog_found *out, struct mr_error *err);
@@ -304,9 +304,10 @@ struct plog_tidied {
 	int segments_deleted; /* by retention and log start */
 	int segments_compacted;
 	int64_t bytes_before, bytes_after; /* of what was compacted */
-	int64_t
-	    unreadable_batches; /* kept as they are: their codec is unknown */
-	int64_t damaged_batches; /* kept as they are */
+	/* Kept as they are: what is compressed in a batch is damaged or above
+	 * 16 MiB, or memory ran out; or a segment isn't whole batches. */
+	int64_t unreadable_batches;
+	int64_t damaged_segments;
 	int producers_forgotten;
 };
 /* plog_tidy_finish -- whatever the run returned; *did (may be NULL). */

@@ -4,6 +4,7 @@ Each takes a broker and returns what came back, as lists and dicts.  Names of
 topics and groups are the scenario's own.
 """
 
+import gzip
 import os
 import re
 import struct
@@ -15,7 +16,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests/scenario"))
 from kafka_wire import crc32c  # noqa: E402
-from protocol import versions  # noqa: E402
+from protocol import uvarint, versions  # noqa: E402
 
 LATEST, EARLIEST, LARGEST = -1, -2, -3
 CONTROL = 0x20  # an attribute of batches
@@ -63,19 +64,49 @@ def varint(n):
 
 
 def batch(values, producer=(-1, -1), sequence=-1, ts_ms=NOW_MS,
-          magic=2, crc_off=0, key=None, attributes=0):
-    """A record batch as a client sends it."""
+          magic=2, crc_off=0, key=None, attributes=0, later_ms=None,
+          pack=bytes):
+    """A record batch as a client sends it; `later_ms`: than the first."""
     records = b""
+    later_ms = later_ms or [0] * len(values)
     for i, value in enumerate(values):
-        body = b"\0" + varint(0) + varint(i)
+        body = b"\0" + varint(later_ms[i]) + varint(i)
         body += varint(-1) if key is None else varint(len(key)) + key
         body += varint(len(value)) + value + varint(0)
         records += varint(len(body)) + body
     tail = struct.pack(">hiqqqhii", attributes, len(values) - 1, ts_ms,
-                       ts_ms, producer[0], producer[1], sequence,
-                       len(values)) + records
+                       ts_ms + max(later_ms), producer[0], producer[1],
+                       sequence, len(values)) + pack(records)
     return struct.pack(">qiibI", 0, len(tail) + 9, -1, magic,
                        (crc32c(tail) + crc_off) & 0xFFFFFFFF) + tail
+
+
+def snappy(data):
+    return uvarint(len(data)) + bytes([60 << 2, len(data) - 1]) + data
+
+
+def snappy_java(data):
+    """As Java's clients frame it."""
+    out = b"\x82SNAPPY\0" + struct.pack(">ii", 1, 1)
+    for piece in data[:9], data[9:]:
+        block = snappy(piece)
+        out += struct.pack(">i", len(block)) + block
+    return out
+
+
+def lz4(data):
+    return b"\x04\x22\x4d\x18\x60\x40\x82" + struct.pack(
+        "<I", len(data) | 1 << 31) + data + bytes(4)
+
+
+def zstd(data):
+    return b"\x28\xb5\x2f\xfd\x20" + bytes([len(data)]) + struct.pack(
+        "<I", len(data) << 3 | 1)[:3] + data
+
+
+# By the number of the codec, and not smaller than what is in them.
+PACKERS = [(0, bytes), (1, gzip.compress), (2, snappy), (2, snappy_java),
+           (3, lz4), (4, zstd)]
 
 
 def make(connection, name, partitions=1, **settings):
@@ -364,6 +395,21 @@ def offsets_are_found_by_time(broker):
     out += [offsets(c, "conf-times", t) for t in (
         LATEST, EARLIEST, LARGEST, 0, NOW_MS, NOW_MS + 1, NOW_MS + 2000,
         NOW_MS + 2001)]
+    return out
+
+
+@scenario
+def offsets_are_found_by_time_in_compressed_batches(broker):
+    c, out = broker.connect(), []
+    for codec, pack in PACKERS:
+        topic = "conf-times-" + pack.__name__.replace("_", "-")
+        make(c, topic)
+        out.append(produce(c, topic, batch(
+            [b"a", b"b", b"c", b"d", b"e"], ts_ms=NOW_MS, attributes=codec,
+            later_ms=[0, 300, 100, 400, 200], pack=pack)))
+        out.append([offsets(c, topic, t) for t in (
+            LATEST, EARLIEST, LARGEST, 0, NOW_MS, NOW_MS + 1, NOW_MS + 300,
+            NOW_MS + 301, NOW_MS + 400, NOW_MS + 401)])
     return out
 
 

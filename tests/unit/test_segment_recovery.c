@@ -499,6 +499,7 @@ what_cannot_be_read_is_not_compacted(void **state)
 	conf.dirty_ratio_least = 0.01;
 	log = open_log(NULL);
 	for (i = 0; i < 30; i++) {
+		/* Records as they are, in a batch that says snappy. */
 		size = finish_batch(bytes,
 		    make_records(bytes + BATCH_HEADER_SIZE, one, 1),
 		    BATCH_SNAPPY, one, 1, NULL);

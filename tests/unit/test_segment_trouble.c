@@ -17,7 +17,8 @@
 
 #include <cmocka.h>
 
-#include "segment_batches.h"
+#include "segment/batch.h"
+#include "segment_codecs.h"
 
 enum fault { FAULT_NONE, FAULT_ERROR, FAULT_KILL, FAULT_TEAR };
 
@@ -501,6 +502,38 @@ memory_that_runs_out_is_an_error_and_no_more(void **state)
 	assert_true(n > 30);
 }
 
+static void
+memory_that_runs_out_is_no_damaged_body(void **state)
+{
+	static const struct test_record records[] = {{"a", "1", 1},
+	    {"b", "2", 2}};
+	const uint8_t *body;
+	struct batch_header h;
+	struct buffer memory;
+	uint8_t bytes[2048];
+	size_t size;
+	int format, n, used, rc;
+
+	(void)state;
+	for (format = 0; format < FORMATS; format++) {
+		(void)make_compressed(bytes, format, records, 2);
+		batch_header_read(bytes, &h);
+		for (n = 1, used = 1; used; n++) {
+			buffer_init(&memory, 0);
+			allocations = n;
+			rc = batch_body(bytes, &h, &memory, &body, &size);
+			used = allocations == 0;
+			allocations = 0;
+			if (rc != !used)
+				fail_msg("format %d, allocation %d: %d", format,
+				    n, rc);
+			buffer_free(&memory);
+		}
+		/* Of libraries that are linked as archives, too. */
+		assert_true(n > (codec_of[format] == BATCH_LZ4 ? 4 : 2));
+	}
+}
+
 int
 main(void)
 {
@@ -513,6 +546,7 @@ main(void)
 	    TEST(a_flush_that_claims_to_have_worked_on_a_disk_given_up_fails),
 	    TEST(a_topic_dies_whole_at_any_call),
 	    TEST(memory_that_runs_out_is_an_error_and_no_more),
+	    TEST(memory_that_runs_out_is_no_damaged_body),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
