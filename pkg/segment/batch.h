@@ -1,5 +1,5 @@
 /*
- * batch -- inside a record batch: records, and bodies that are compressed.
+ * batch -- inside a record batch: records, and bodies that are compressed (body.c).
  *
  * The format is KIP-98's (magic 2).  Any thread; nothing here keeps state.
  */
@@ -48,6 +48,13 @@ int batch_record_next(const uint8_t **at, const uint8_t *end,
  */
 int batch_body(const uint8_t *batch, const struct batch_header *h,
     struct buffer *memory, const uint8_t **body, size_t *size);
+
+/*
+ * batch_pack -- compress the records of a batch of *size bytes where they are, if
+ * that makes them smaller and there is memory for it.  What they are in then:
+ * ${codec}, or BATCH_NONE.  The header isn't touched.
+ */
+int batch_pack(uint8_t *batch, size_t *size, int codec);
 
 /* batch_seal -- put the CRC in, over ${size} bytes of a whole batch. */
 void batch_seal(uint8_t *batch, size_t size);

@@ -1,5 +1,6 @@
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <zlib.h>
 #include <zstd.h>
 #include <zstd_errors.h>
@@ -14,6 +15,10 @@
 
 #define BODY_MOST ((size_t)16 << 20)
 #define BODY_PIECE 65536
+#define SNAPPY_SLOTS 16384 /* snappy.c's kmax_hash_table_size */
+#define SNAPPY_SLACK 64 /* what its length takes, and more */
+
+/* ---- Uncompressing ------------------------------------------------------ */
 
 /*
  * Each of these puts what it uncompresses into a buffer whose ceiling is
@@ -190,4 +195,112 @@ batch_body(const uint8_t *batch, const struct batch_header *h,
 	*body = (const uint8_t *)buffer_text(memory);
 	*size = memory->length;
 	return (rc);
+}
+
+/* ---- Compressing -------------------------------------------------------- */
+
+/* Each of these gives the size of what it put there, 0 if it couldn't. */
+
+static size_t
+deflate_body(const uint8_t *in, size_t size, uint8_t *out, size_t room)
+{
+	z_stream z;
+	int rc;
+
+	memset(&z, 0, sizeof(z));
+	if (deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, 31, 8,
+		Z_DEFAULT_STRATEGY) != Z_OK)
+		return (0);
+	z.next_in = (Bytef *)(uintptr_t)in;
+	z.avail_in = (uInt)size;
+	z.next_out = out;
+	z.avail_out = (uInt)room;
+	rc = deflate(&z, Z_FINISH);
+	deflateEnd(&z);
+	return (rc == Z_STREAM_END ? room - z.avail_out : 0);
+}
+
+/* The library's own way to this memory aborts where there is none. */
+static size_t
+snappy_body(const uint8_t *in, size_t size, uint8_t *out, size_t room)
+{
+	struct iovec from = {(void *)(uintptr_t)in, size}, to = {out, room};
+	struct snappy_env env = {NULL, NULL, NULL};
+	int rc;
+
+	env.hash_table = malloc(SNAPPY_SLOTS * sizeof(*env.hash_table));
+	if (env.hash_table == NULL)
+		return (0);
+	rc = rd_kafka_snappy_compress_iov(&env, &from, 1, size, &to);
+	free(env.hash_table);
+	return (rc == 0 ? to.iov_len : 0);
+}
+
+/* Kafka's Java clients don't read blocks that depend on each other. */
+static size_t
+lz4_body(const uint8_t *in, size_t size, uint8_t *out, size_t room)
+{
+	LZ4F_preferences_t prefs;
+	size_t n;
+
+	memset(&prefs, 0, sizeof(prefs));
+	prefs.frameInfo.blockMode = LZ4F_blockIndependent;
+	n = LZ4F_compressFrame(out, room, in, size, &prefs);
+	return (LZ4F_isError(n) ? 0 : n);
+}
+
+static size_t
+zstd_body(const uint8_t *in, size_t size, uint8_t *out, size_t room)
+{
+	size_t n = ZSTD_compress(out, room, in, size, ZSTD_CLEVEL_DEFAULT);
+
+	return (ZSTD_isError(n) ? 0 : n);
+}
+
+static size_t
+pack(int codec, const uint8_t *in, size_t size, uint8_t *out, size_t room)
+{
+
+	switch (codec) {
+	case BATCH_GZIP:
+		return (deflate_body(in, size, out, room));
+	case BATCH_SNAPPY:
+		return (snappy_body(in, size, out, room));
+	case BATCH_LZ4:
+		return (lz4_body(in, size, out, room));
+	case BATCH_ZSTD:
+		return (zstd_body(in, size, out, room));
+	default:
+		return (0);
+	}
+}
+
+/* LZ4 and snappy begin a block only where its worst would fit. */
+static size_t
+packing_room(size_t size)
+{
+	size_t lz4 = LZ4F_compressFrameBound(size, NULL);
+	size_t snappy = rd_kafka_snappy_max_compressed_length(size) +
+	    SNAPPY_SLACK;
+
+	return (lz4 > snappy ? lz4 : snappy);
+}
+
+int
+batch_pack(uint8_t *batch, size_t *size, int codec)
+{
+	uint8_t *records = batch + BATCH_HEADER_SIZE, *packed;
+	size_t plain = *size - BATCH_HEADER_SIZE, room = packing_room(plain), n;
+
+	if (codec == BATCH_NONE || (packed = malloc(room)) == NULL)
+		return (BATCH_NONE);
+	n = pack(codec, records, plain, packed, room);
+	if (n == 0 || n >= plain)
+		codec = BATCH_NONE;
+	else {
+		memcpy(records, packed, n);
+		*size = BATCH_HEADER_SIZE + n;
+	}
+	free(packed);
+	return (codec);
 }

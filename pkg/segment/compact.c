@@ -37,6 +37,7 @@ struct compaction {
 	struct plog_segment *fresh;
 	int64_t mtime_ms;
 	int drop_tombstones;
+	int dropped; /* it lacks records of the old one */
 };
 
 /* ---- Keys --------------------------------------------------------------- */
@@ -317,20 +318,21 @@ put_batch(struct compaction *c, const uint8_t *batch, size_t size,
 	return (0);
 }
 
-/* The header of what was kept of a batch: its offsets and sequences stay. */
-static void
-finish_rewritten(struct buffer *out, const struct batch_header *h,
+/* What was kept of a batch, in its codec: its offsets and sequences stay. */
+static size_t
+finish_rewritten(uint8_t *p, size_t size, const struct batch_header *h,
     int32_t count, int64_t newest_ms)
 {
-	uint8_t *p = (uint8_t *)out->data;
+	int codec = batch_pack(p, &size, h->attributes & BATCH_CODEC_MASK);
 
-	put_i32(p + BATCH_AT_LENGTH, (int32_t)out->length - 12);
+	put_i32(p + BATCH_AT_LENGTH, (int32_t)size - 12);
 	put_i16(p + BATCH_AT_ATTRIBUTES,
-	    (int16_t)(h->attributes & ~BATCH_CODEC_MASK));
+	    (int16_t)((h->attributes & ~BATCH_CODEC_MASK) | codec));
 	put_i32(p + BATCH_AT_RECORD_COUNT, count);
 	if ((h->attributes & BATCH_APPEND_TIME) == 0)
 		put_i64(p + BATCH_AT_MAX_TIMESTAMP, newest_ms);
-	batch_seal(p, out->length);
+	batch_seal(p, size);
+	return (size);
 }
 
 static int
@@ -361,6 +363,7 @@ rewrite_batch(struct compaction *c, const struct scanner *s,
 	struct batch_record r;
 	int64_t newest_ms = NO_TIME, time_ms;
 	int32_t kept = 0, count = 0;
+	uint8_t *p;
 	int rc;
 
 	if (load_batch(c, s, err) == -1)
@@ -383,13 +386,15 @@ rewrite_batch(struct compaction *c, const struct scanner *s,
 		return (put_unreadable(c, err));
 	if (kept == count)
 		return (put_as_it_is(c, err));
+	c->dropped = 1;
 	if (kept == 0)
 		return (0);
 	if (c->rewritten.failed)
 		return (no_memory(c, err));
-	finish_rewritten(&c->rewritten, &s->h, kept, newest_ms);
-	return (put_batch(c, (const uint8_t *)c->rewritten.data,
-	    c->rewritten.length, err));
+	p = (uint8_t *)c->rewritten.data;
+	return (put_batch(c, p,
+	    finish_rewritten(p, c->rewritten.length, &s->h, kept, newest_ms),
+	    err));
 }
 
 static int
@@ -510,6 +515,7 @@ compact_segment(struct compaction *c, struct tidy_segment *ts,
 
 	c->log_fd = c->index_fd = -1;
 	c->written = 0;
+	c->dropped = 0;
 	index_writer_init(&c->index);
 	c->drop_tombstones = tombstones_go(c, ts->old);
 	if ((c->fresh = segment_new(ts->old->base)) == NULL)
@@ -521,8 +527,10 @@ compact_segment(struct compaction *c, struct tidy_segment *ts,
 		c->tidy->did.damaged_segments++;
 		c->unreadable = 1;
 	}
-	/* One that doesn't get smaller stays. */
-	if (rc == 1 && c->written >= ts->old->size)
+	/* One that loses nothing stays.  One that does goes even if what takes
+	 * its place is larger, compressed less well: a later round may delete
+	 * the tombstones that its records went for. */
+	if (rc == 1 && (!c->dropped || c->written > UINT32_MAX))
 		rc = 0;
 	if (rc == 1 && put_in_place(c, ts->old, err) == -1)
 		rc = -1;

@@ -14,7 +14,7 @@
 
 #include "segment_batches.h"
 
-enum test_format { GZIP, SNAPPY, SNAPPY_JAVA, LZ4, ZSTD, FORMATS };
+enum { GZIP, SNAPPY, SNAPPY_JAVA, LZ4, ZSTD, FORMATS };
 static const int codec_of[] = {BATCH_GZIP, BATCH_SNAPPY, BATCH_SNAPPY,
     BATCH_LZ4, BATCH_ZSTD};
 
@@ -77,14 +77,16 @@ lz4_into(uint8_t *to, size_t room, const uint8_t *from, size_t size)
 
 	memset(&prefs, 0, sizeof(prefs));
 	prefs.frameInfo.contentChecksumFlag = LZ4F_contentChecksumEnabled;
+	/* Better than what compaction does. */
+	prefs.compressionLevel = 12;
 	length = LZ4F_compressFrame(to, room, from, size, &prefs);
 	assert_false(LZ4F_isError(length));
 	return (length);
 }
 
 static inline size_t
-compress_into(enum test_format format, uint8_t *to, size_t room,
-    const uint8_t *from, size_t size)
+compress_into(int format, uint8_t *to, size_t room, const uint8_t *from,
+    size_t size)
 {
 	size_t length;
 
@@ -106,8 +108,8 @@ compress_into(enum test_format format, uint8_t *to, size_t room,
 
 /* A batch of 2,048 bytes at most. */
 static inline size_t
-make_compressed(uint8_t *bytes, enum test_format format,
-    const struct test_record *records, int count)
+make_compressed(uint8_t *bytes, int format, const struct test_record *records,
+    int count)
 {
 	uint8_t plain[1024], *to = bytes + BATCH_HEADER_SIZE;
 	size_t size = (size_t)(make_records(plain, records, count) - plain);

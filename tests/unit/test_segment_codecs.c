@@ -64,7 +64,7 @@ append(struct plog *log, uint8_t *bytes, size_t size)
 }
 
 static void
-append_compressed(struct plog *log, enum test_format format,
+append_compressed(struct plog *log, int format,
     const struct test_record *records, int count)
 {
 	uint8_t bytes[2048];
@@ -173,6 +173,46 @@ bodies_of_any_size_come_back(void **state)
 }
 
 static void
+what_is_packed_is_smaller_and_comes_back(void **state)
+{
+	const size_t most = 200000;
+	uint8_t *plain = malloc(most), *bytes = malloc(most);
+	struct buffer memory;
+	const uint8_t *out;
+	size_t size, out_size;
+	int codec;
+
+	(void)state;
+	assert_true(plain != NULL && bytes != NULL);
+	fill(plain, most);
+	buffer_init(&memory, 0);
+	for (codec = BATCH_NONE; codec <= BATCH_ZSTD; codec++) {
+		memcpy(bytes, plain, most);
+		size = most;
+		assert_int_equal(batch_pack(bytes, &size, codec), codec);
+		assert_true(size < most || codec == BATCH_NONE);
+		assert_memory_equal(bytes, plain, BATCH_HEADER_SIZE);
+		assert_int_equal(open_body(codec, bytes + BATCH_HEADER_SIZE,
+				     size - BATCH_HEADER_SIZE, &memory, &out,
+				     &out_size),
+		    1);
+		assert_int_equal(out_size, most - BATCH_HEADER_SIZE);
+		/* Java's clients read no other blocks. */
+		if (codec == BATCH_LZ4)
+			assert_true(bytes[BATCH_HEADER_SIZE + 4] & 0x20);
+		/* What doesn't get smaller stays. */
+		memcpy(bytes, plain, most);
+		size = BATCH_HEADER_SIZE + 3;
+		assert_int_equal(batch_pack(bytes, &size, codec), BATCH_NONE);
+		assert_int_equal(size, BATCH_HEADER_SIZE + 3);
+		assert_memory_equal(bytes, plain, size);
+	}
+	buffer_free(&memory);
+	free(plain);
+	free(bytes);
+}
+
+static void
 bodies_above_the_bound_are_not_read(void **state)
 {
 	const size_t most = (size_t)16 << 20, room = most + (most >> 2);
@@ -194,7 +234,7 @@ bodies_above_the_bound_are_not_read(void **state)
 
 /* Where there is a checksum, it is found out or makes no difference. */
 static void
-flip_byte(enum test_format format, uint8_t *packed, size_t size, size_t at,
+flip_byte(int format, uint8_t *packed, size_t size, size_t at,
     const uint8_t *plain, size_t plain_size)
 {
 	struct buffer memory;
@@ -546,6 +586,56 @@ tombstones_stay_while_a_batch_cannot_be_read(void **state)
 	}
 }
 
+/* Text of four letters, which LZ4 may do more or less about. */
+static void
+fill_text(char *text, size_t size)
+{
+	uint32_t x = 1;
+
+	for (; size > 1; size--) {
+		x = x * 1664525u + 1013904223u;
+		*text++ = (char)('a' + (x >> 30));
+	}
+	*text = '\0';
+}
+
+static void
+what_was_deleted_does_not_come_back(void **state)
+{
+	static const struct test_record deleted = {"a", NULL, 6};
+	struct test_record records[2] = {{"a", "1", 1}, {"b", NULL, 2}};
+	const int64_t later = (int64_t)1 << 42;
+	int64_t before;
+	char value[900];
+	struct plog *log;
+	int format;
+
+	(void)state;
+	compact_always();
+	fill_text(value, sizeof(value));
+	records[1].value = value;
+	for (format = 0; format < FORMATS; format++) {
+		empty_folder(log_path());
+		log = open_log();
+		append_compressed(log, format, records, 2);
+		/* The tombstone is in another segment. */
+		append_others(log, 8);
+		append_compressed(log, format, &deleted, 1);
+		append_others(log, 8);
+		before = log->segments[0]->size;
+		(void)tidy_log(log, 2000);
+		/* Even where what is left has become larger. */
+		if (format == LZ4)
+			assert_true(log->segments[0]->size > before);
+		assert_string_equal(values_of(log, "a", 10), "10=gone ");
+		assert_int_equal(values_of(log, "b", 10)[0], '1');
+		append_others(log, 8);
+		(void)tidy_log(log, later);
+		assert_string_equal(values_of(log, "a", 10), "");
+		close_log(log);
+	}
+}
+
 static void
 a_batch_with_a_broken_record_stays_whole(void **state)
 {
@@ -608,6 +698,7 @@ main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 	    TEST(bodies_of_any_size_come_back),
+	    TEST(what_is_packed_is_smaller_and_comes_back),
 	    TEST(bodies_above_the_bound_are_not_read),
 	    TEST(what_is_cut_off_or_flipped_is_damaged_or_harmless),
 	    TEST(hostile_bodies_are_told_apart),
@@ -615,6 +706,7 @@ main(void)
 	    TEST(a_batch_that_cannot_be_read_is_found_as_a_whole),
 	    TEST(compressed_batches_are_compacted),
 	    TEST(tombstones_stay_while_a_batch_cannot_be_read),
+	    TEST(what_was_deleted_does_not_come_back),
 	    TEST(a_batch_with_a_broken_record_stays_whole),
 	    TEST(an_empty_body_is_kept),
 	};

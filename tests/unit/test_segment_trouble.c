@@ -503,6 +503,27 @@ memory_that_runs_out_is_an_error_and_no_more(void **state)
 }
 
 static void
+memory_that_runs_out_leaves_a_batch_unpacked(void **state)
+{
+	uint8_t bytes[2048];
+	size_t size;
+	int codec, found, n, used;
+
+	(void)state;
+	for (codec = BATCH_GZIP; codec <= BATCH_ZSTD; codec++)
+		for (n = 1, used = 1; used; n++) {
+			memset(bytes, 'v', sizeof(bytes));
+			size = sizeof(bytes);
+			allocations = n;
+			found = batch_pack(bytes, &size, codec);
+			used = allocations == 0;
+			allocations = 0;
+			assert_int_equal(found, used ? BATCH_NONE : codec);
+			assert_int_equal(size == sizeof(bytes), used);
+		}
+}
+
+static void
 memory_that_runs_out_is_no_damaged_body(void **state)
 {
 	static const struct test_record records[] = {{"a", "1", 1},
@@ -546,6 +567,7 @@ main(void)
 	    TEST(a_flush_that_claims_to_have_worked_on_a_disk_given_up_fails),
 	    TEST(a_topic_dies_whole_at_any_call),
 	    TEST(memory_that_runs_out_is_an_error_and_no_more),
+	    TEST(memory_that_runs_out_leaves_a_batch_unpacked),
 	    TEST(memory_that_runs_out_is_no_damaged_body),
 	};
 
