@@ -17,6 +17,8 @@
 #define LATEST_TIERED (-5)
 
 static int64_t now_ms;
+static FILE *logged;
+static int stderr_before;
 
 static int
 begin(void **state)
@@ -332,6 +334,81 @@ producers_are_described(void **state)
 	client_close(&c);
 }
 
+/* ---- Housekeeping ------------------------------------------------------- */
+
+/* A broker that looks for what can go all the time, and what it logs. */
+static int
+begin_tidying(void **state)
+{
+	static const char *const flags[] = {"--retention-check-ms", "100ms",
+	    NULL};
+
+	(void)state;
+	now_ms = clock_wall_ms();
+	logged = tmpfile();
+	assert_non_null(logged);
+	stderr_before = dup(STDERR_FILENO);
+	assert_int_not_equal(stderr_before, -1);
+	assert_int_not_equal(dup2(fileno(logged), STDERR_FILENO), -1);
+	broker_begin(flags);
+	return (0);
+}
+
+static int
+end_tidying(void **state)
+{
+
+	(void)state;
+	broker_end();
+	assert_int_not_equal(dup2(stderr_before, STDERR_FILENO), -1);
+	close(stderr_before);
+	fclose(logged);
+	return (0);
+}
+
+static int
+is_logged(const char *text)
+{
+	char bytes[65536];
+	ssize_t n = pread(fileno(logged), bytes, sizeof(bytes) - 1, 0);
+
+	assert_true(n >= 0);
+	bytes[n] = '\0';
+	return (strstr(bytes, text) != NULL);
+}
+
+static void
+what_cannot_be_compacted_is_said(void **state)
+{
+	static const char *const settings[] = {"cleanup.policy", "compact",
+	    "segment.ms", "1", "min.cleanable.dirty.ratio", "0", NULL};
+	static const struct test_record record = {"k", "v", 1};
+	const struct timespec pause = {0, 20000000};
+	struct client c = client_connect();
+	uint8_t bytes[256];
+	int64_t size, until;
+
+	(void)state;
+	assert_int_equal(make_topic(&c, "t", 1, settings), WIRE_NONE);
+	/* It says LZ4, and isn't. */
+	size = (int64_t)finish_batch(bytes,
+	    make_records(bytes + BATCH_HEADER_SIZE, &record, 1), BATCH_LZ4,
+	    &record, 1, NULL);
+	assert_int_equal(produce_bytes(&c, "t", 0, -1, bytes, size).error_code,
+	    WIRE_NONE);
+	until = now_ms + (int64_t)PATIENCE_S * 1000;
+	while (
+	    !is_logged("msg=\"a log was not compacted where it can't be read\" "
+		       "topic=t partition=0 unreadable_batches=1 "
+		       "damaged_segments=0")) {
+		assert_true(clock_wall_ms() < until);
+		/* What is compacted is behind a checkpoint: that of a flush. */
+		(void)produce_one(&c, "t", "other", 1, now_ms);
+		(void)nanosleep(&pause, NULL);
+	}
+	client_close(&c);
+}
+
 int
 main(void)
 {
@@ -349,6 +426,8 @@ main(void)
 	    cmocka_unit_test_setup_teardown(log_sizes_are_told, begin, end),
 	    cmocka_unit_test_setup_teardown(producers_are_described, begin,
 		end),
+	    cmocka_unit_test_setup_teardown(what_cannot_be_compacted_is_said,
+		begin_tidying, end_tidying),
 	};
 
 	return (cmocka_run_group_tests_name("broker_logs", tests, NULL, NULL));
