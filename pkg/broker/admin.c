@@ -13,9 +13,12 @@
 #include "broker/catalog.h"
 #include "broker/connection.h"
 #include "broker/keeper.h"
+#include "broker/named.h"
 #include "broker/partition.h"
 
 #define PARTITIONS_OF_A_TOPIC_MOST 10000
+
+static const char named_twice[] = "the topic is named twice";
 
 /* Why a topic can't be made, and what is said of it. */
 struct verdict {
@@ -99,6 +102,10 @@ claim(struct broker *b, struct topic *t)
 
 	if (map_add(&b->making, t->name, strlen(t->name), t) == -1)
 		return (-1);
+	if (catalog_claim(b, t) == -1) {
+		map_remove(&b->making, t->name, strlen(t->name));
+		return (-1);
+	}
 	b->partitions_making += t->partition_count;
 	return (0);
 }
@@ -107,6 +114,7 @@ static void
 unclaim(struct broker *b, struct topic *t)
 {
 
+	catalog_unclaim(b, t);
 	map_remove(&b->making, t->name, strlen(t->name));
 	b->partitions_making -= t->partition_count;
 }
@@ -220,13 +228,37 @@ check_count(const struct broker *b, int32_t count, struct verdict *v)
 	return (WIRE_NONE);
 }
 
-/* How many partitions; all have to be on the one broker that there is. */
+/* Each partition once, on the one broker that there is. */
 static int16_t
-check_assignments(const struct wire_create_topics_request_topic *in,
-    int32_t *count, struct verdict *v)
+check_each(struct request *req,
+    const struct wire_create_topics_request_topic *in, struct verdict *v)
 {
 	const struct wire_create_topics_request_assignment *a;
-	int32_t i;
+	int32_t i, count = in->assignments.count;
+	uint8_t *seen = wire_arena_take(&req->arena, (size_t)count);
+
+	if (seen == NULL)
+		return (v->error = WIRE_KAFKA_STORAGE_ERROR);
+	for (i = 0; i < count; i++) {
+		a = &in->assignments.at[i];
+		if (a->broker_ids.count != 1 ||
+		    a->broker_ids.at[0] != BROKER_NODE_ID ||
+		    a->partition_index < 0 || a->partition_index >= count ||
+		    seen[a->partition_index]++ > 0) {
+			v->message = "there is one broker, and partitions are "
+				     "numbered from 0, each once";
+			return (v->error = WIRE_INVALID_REPLICA_ASSIGNMENT);
+		}
+	}
+	return (WIRE_NONE);
+}
+
+/* How many partitions, where they are assigned by hand. */
+static int16_t
+check_assignments(struct request *req,
+    const struct wire_create_topics_request_topic *in, int32_t *count,
+    struct verdict *v)
+{
 
 	if (in->assignments.count <= 0) {
 		if (in->replication_factor == 1 || in->replication_factor == -1)
@@ -240,17 +272,7 @@ check_assignments(const struct wire_create_topics_request_topic *in,
 		return (v->error = WIRE_INVALID_REQUEST);
 	}
 	*count = in->assignments.count;
-	for (i = 0; i < in->assignments.count; i++) {
-		a = &in->assignments.at[i];
-		if (a->broker_ids.count != 1 ||
-		    a->broker_ids.at[0] != BROKER_NODE_ID ||
-		    a->partition_index < 0 || a->partition_index >= *count) {
-			v->message = "there is one broker, and partitions are "
-				     "numbered from 0";
-			return (v->error = WIRE_INVALID_REPLICA_ASSIGNMENT);
-		}
-	}
-	return (WIRE_NONE);
+	return (check_each(req, in, v));
 }
 
 /* 0, or -1: a setting is wrong, and the verdict says so. */
@@ -266,8 +288,11 @@ take_settings(struct broker *b, struct request *req, struct topic *t,
 
 	for (i = 0; i < in->configs.count; i++) {
 		c = &in->configs.at[i];
-		if (c->value.length < 0)
-			continue;
+		if (c->value.length < 0) {
+			v->error = WIRE_INVALID_CONFIG;
+			v->message = "a setting's value can't be null";
+			return (-1);
+		}
 		value = copy_text(req, c->value.at, (size_t)c->value.length);
 		if (value == NULL) {
 			v->error = WIRE_KAFKA_STORAGE_ERROR;
@@ -290,6 +315,44 @@ take_settings(struct broker *b, struct request *req, struct topic *t,
 	return (0);
 }
 
+/* Where Apache Kafka keeps what this broker has in broker.db, or hasn't: a client
+ * that finds one of them expects Kafka's records in it. */
+static int
+is_internal(struct wire_string name)
+{
+
+	return (wire_string_is(name, "__consumer_offsets") ||
+	    wire_string_is(name, "__transaction_state") ||
+	    wire_string_is(name, "__share_group_state"));
+}
+
+/* Can a topic get this name?  Then it is put, with its NUL, into ${copy}. */
+static int16_t
+check_name(const struct broker *b, struct wire_string name,
+    char copy[TOPIC_NAME_MOST + 1], struct verdict *v)
+{
+
+	if ((v->error = topic_check_name(name, &v->message)) != WIRE_NONE)
+		return (v->error);
+	if (is_internal(name)) {
+		v->message = "that is the name of an internal topic";
+		return (v->error = WIRE_INVALID_TOPIC);
+	}
+	memcpy(copy, name.at, (size_t)name.length);
+	copy[name.length] = '\0';
+	if (catalog_find(b, name) != NULL ||
+	    map_find(&b->making, copy, strlen(copy)) != NULL) {
+		v->message = "a topic of this name exists";
+		return (v->error = WIRE_TOPIC_ALREADY_EXISTS);
+	}
+	if (catalog_collides(b, copy)) {
+		v->message = "a topic exists whose name differs only in '.' "
+			     "and '_'";
+		return (v->error = WIRE_INVALID_TOPIC);
+	}
+	return (WIRE_NONE);
+}
+
 /* A topic to be made, claimed; NULL and the verdict if it can't be. */
 static struct topic *
 prepare(struct broker *b, struct request *req,
@@ -300,20 +363,10 @@ prepare(struct broker *b, struct request *req,
 	char name[TOPIC_NAME_MOST + 1];
 	struct topic *t;
 
-	if ((v->error = topic_check_name(in->name, &v->message)) != WIRE_NONE)
-		return (NULL);
-	if (catalog_find(b, in->name) != NULL ||
-	    map_find(&b->making, in->name.at, (size_t)in->name.length) !=
-		NULL) {
-		v->error = WIRE_TOPIC_ALREADY_EXISTS;
-		v->message = "a topic of this name exists";
-		return (NULL);
-	}
-	if (check_assignments(in, &count, v) != WIRE_NONE ||
+	if (check_name(b, in->name, name, v) != WIRE_NONE ||
+	    check_assignments(req, in, &count, v) != WIRE_NONE ||
 	    check_count(b, count, v) != WIRE_NONE)
 		return (NULL);
-	memcpy(name, in->name.at, (size_t)in->name.length);
-	name[in->name.length] = '\0';
 	if ((t = topic_new(b, name)) == NULL ||
 	    set_partition_count(t, count) == -1 || claim(b, t) == -1) {
 		topic_free(t);
@@ -389,19 +442,19 @@ answer_create(struct create_job *create)
 		request_answer(req, &out);
 }
 
-static int
-is_named_twice(const struct wire_create_topics_request *in, int32_t at)
+/* NULL: the request was given up. */
+static const struct named *
+find_made_twice(struct request *req)
 {
-	int32_t i;
+	const struct wire_create_topics_request *in = req->body;
+	size_t i, count = (size_t)in->topics.count;
+	struct named *list = request_take(req, (count + 1) * sizeof(*list));
 
-	for (i = 0; i < in->topics.count; i++)
-		if (i != at &&
-		    in->topics.at[i].name.length ==
-			in->topics.at[at].name.length &&
-		    memcmp(in->topics.at[i].name.at, in->topics.at[at].name.at,
-			(size_t)in->topics.at[at].name.length) == 0)
-			return (1);
-	return (0);
+	if (list == NULL)
+		return (NULL);
+	for (i = 0; i < count; i++)
+		list[i] = named_as(in->topics.at[i].name);
+	return (named_find_twice(req, list, count) == 0 ? list : NULL);
 }
 
 /* Topics that were only tried. */
@@ -421,16 +474,15 @@ handle_create_topics(struct broker *b, struct request *req)
 	size_t count = (size_t)in->topics.count, i;
 	struct create_job *create = new_create(req, count);
 	struct topic **tried = NULL;
+	const struct named *named;
 
-	if (create == NULL)
+	if (create == NULL || (named = find_made_twice(req)) == NULL)
 		return;
 	create->answer = answer_create;
 	for (i = 0; i < count; i++) {
-		if (in->topics.at[i].name.length > 0 &&
-		    is_named_twice(in, (int32_t)i)) {
+		if (named[i].twice && named[i].length > 0) {
 			create->verdicts[i].error = WIRE_INVALID_REQUEST;
-			create->verdicts[i]
-			    .message = "the topic is named twice";
+			create->verdicts[i].message = named_twice;
 			continue;
 		}
 		create->topics[i] = prepare(b, req, &in->topics.at[i],
@@ -541,71 +593,138 @@ finish_delete(struct worker_job *job, void *arg)
 	request_answer(del->req, &del->out);
 }
 
+/* By its name, or by its id: in old versions only the former. */
 static struct topic *
-find_deleted(const struct broker *b, const struct request *req, int32_t i,
+find_deleted(const struct broker *b,
+    const struct wire_delete_topics_request_topic *in,
     struct wire_delete_topics_response_topic *out)
 {
-	const struct wire_delete_topics_request *in = req->body;
+	int by_id = in->name.length < 0;
 	struct topic *t;
 
 	wire_defaults(wire_delete_topics_response_topic_layout(), out);
-	if (req->version < 6) {
-		out->name = in->topic_names.at[i];
-		t = catalog_find(b, out->name);
-	} else if (in->topics.at[i].name.length >= 0) {
-		out->name = in->topics.at[i].name;
-		t = catalog_find(b, out->name);
-	} else {
-		out->topic_id = in->topics.at[i].topic_id;
-		t = catalog_find_id(b, &out->topic_id);
-		if (t == NULL) {
-			out->error_code = WIRE_UNKNOWN_TOPIC_ID;
-			return (NULL);
-		}
+	out->name = in->name;
+	out->topic_id = in->topic_id;
+	if (by_id == uuid_is_zero(&in->topic_id)) {
+		out->error_message = wire_text(
+		    "a topic is named by either its name or its id");
+		out->error_code = WIRE_INVALID_REQUEST;
+		return (NULL);
 	}
-	if (t == NULL)
-		out->error_code = WIRE_UNKNOWN_TOPIC_OR_PARTITION;
-	else
+	t = by_id ? catalog_find_id(b, &in->topic_id) :
+		    catalog_find(b, in->name);
+	if (t != NULL)
 		out->topic_id = t->id;
+	else
+		out->error_code = by_id ? WIRE_UNKNOWN_TOPIC_ID :
+					  WIRE_UNKNOWN_TOPIC_OR_PARTITION;
 	return (t);
+}
+
+/* The i-th that is asked for, as new versions say it. */
+static struct wire_delete_topics_request_topic
+asked_deletion(const struct request *req, size_t i)
+{
+	const struct wire_delete_topics_request *in = req->body;
+	struct wire_delete_topics_request_topic asked;
+
+	if (req->version >= 6)
+		return (in->topics.at[i]);
+	wire_defaults(wire_delete_topics_request_topic_layout(), &asked);
+	asked.name = in->topic_names.at[i];
+	return (asked);
+}
+
+/* One that was found is named twice also if once by its id.  0 or -1. */
+static int
+refuse_deleted_twice(struct request *req, struct delete_job *del)
+{
+	struct named *list = request_take(req,
+	    (del->count + 1) * sizeof(*list));
+	struct wire_delete_topics_response_topic *out;
+	size_t i;
+
+	if (list == NULL)
+		return (-1);
+	for (i = 0; i < del->count; i++) {
+		out = &del->out.topics.at[i];
+		list[i] = named_as(out->name);
+		if (del->topics[i] == NULL && out->name.length >= 0)
+			continue;
+		list[i].at = out->topic_id.bytes;
+		list[i].length = sizeof(out->topic_id.bytes);
+		list[i].number = 1;
+	}
+	if (named_find_twice(req, list, del->count) == -1)
+		return (-1);
+	for (i = 0; i < del->count; i++) {
+		if (!list[i].twice)
+			continue;
+		del->topics[i] = NULL;
+		del->out.topics.at[i].error_code = WIRE_INVALID_REQUEST;
+		del->out.topics.at[i].error_message = wire_text(named_twice);
+	}
+	return (0);
+}
+
+/* Until it is answered: the answer's names outlive the topics. */
+static void
+hold_deleted(struct delete_job *del)
+{
+	size_t i;
+
+	for (i = 0; i < del->count; i++) {
+		if (del->topics[i] == NULL)
+			continue;
+		topic_hold(del->topics[i]);
+		memcpy(del->names[i], del->topics[i]->name,
+		    sizeof(del->names[i]));
+		del->out.topics.at[i].name = wire_text(del->names[i]);
+	}
+}
+
+/* NULL: the request was given up. */
+static struct delete_job *
+new_delete(struct request *req, size_t count)
+{
+	struct delete_job *del = request_take(req, sizeof(*del));
+
+	if (del == NULL ||
+	    (del->topics = request_take(req,
+		 (count + 1) * sizeof(struct topic *))) == NULL ||
+	    (del->names = request_take(req,
+		 (count + 1) * sizeof(*del->names))) == NULL)
+		return (NULL);
+	wire_defaults(wire_delete_topics_response_layout(), &del->out);
+	del->req = req;
+	del->count = count;
+	del->out.topics.count = (int32_t)count;
+	del->out.topics.at = request_take(req,
+	    (count + 1) * sizeof(*del->out.topics.at));
+	return (del->out.topics.at != NULL ? del : NULL);
 }
 
 void
 handle_delete_topics(struct broker *b, struct request *req)
 {
 	const struct wire_delete_topics_request *in = req->body;
-	int32_t i,
-	    count = req->version < 6 ? in->topic_names.count : in->topics.count;
-	struct delete_job *del = request_take(req, sizeof(*del));
+	struct wire_delete_topics_request_topic asked;
+	struct delete_job *del;
+	size_t i;
 
+	del = new_delete(req,
+	    (size_t)(req->version < 6 ? in->topic_names.count :
+					in->topics.count));
 	if (del == NULL)
 		return;
-	wire_defaults(wire_delete_topics_response_layout(), &del->out);
-	del->req = req;
-	del->count = (size_t)count;
-	del->topics = request_take(req,
-	    (del->count + 1) * sizeof(struct topic *));
-	if (del->topics == NULL)
-		return;
-	del->names = request_take(req, (del->count + 1) * sizeof(*del->names));
-	if (del->names == NULL)
-		return;
-	del->out.topics.count = count;
-	del->out.topics.at = request_take(req,
-	    (del->count + 1) * sizeof(*del->out.topics.at));
-	if (del->out.topics.at == NULL)
-		return;
-	for (i = 0; i < count; i++) {
-		del->topics[i] = find_deleted(b, req, i,
+	for (i = 0; i < del->count; i++) {
+		asked = asked_deletion(req, i);
+		del->topics[i] = find_deleted(b, &asked,
 		    &del->out.topics.at[i]);
-		if (del->topics[i] == NULL)
-			continue;
-		topic_hold(del->topics[i]);
-		/* The answer's name outlives the topic. */
-		memcpy(del->names[i], del->topics[i]->name,
-		    sizeof(del->names[i]));
-		del->out.topics.at[i].name = wire_text(del->names[i]);
 	}
+	if (refuse_deleted_twice(req, del) == -1)
+		return;
+	hold_deleted(del);
 	del->job.run = run_delete;
 	del->job.finish = finish_delete;
 	worker_give(b->keeper, &del->job);
@@ -621,6 +740,7 @@ struct grow_job {
 		struct topic *more; /* the new partitions, for a while */
 		int32_t count;
 	} * list;
+	struct named *named;
 	size_t count;
 	struct wire_create_partitions_response out;
 };
@@ -711,10 +831,13 @@ are_assigned_here(const struct wire_create_partitions_request_topic *in,
 
 static int16_t
 check_grow(const struct broker *b,
-    const struct wire_create_partitions_request_topic *in,
+    const struct wire_create_partitions_request_topic *in, int twice,
     const struct topic *t, const char **why)
 {
 
+	*why = named_twice;
+	if (twice)
+		return (WIRE_INVALID_REQUEST);
 	*why = NULL;
 	if (t == NULL)
 		return (WIRE_UNKNOWN_TOPIC_OR_PARTITION);
@@ -755,32 +878,52 @@ prepare_grow(struct broker *b, struct grow *g, int32_t count, struct topic *t,
 	topic_hold(t);
 }
 
-void
-handle_create_partitions(struct broker *b, struct request *req)
+/* NULL: the request was given up. */
+static struct grow_job *
+new_grow(struct request *req)
 {
 	const struct wire_create_partitions_request *in = req->body;
 	struct grow_job *grow = request_take(req, sizeof(*grow));
-	struct wire_create_partitions_response_result *out;
-	size_t i, count = (size_t)in->topics.count;
-	const char *why;
-	struct topic *t;
+	size_t count = (size_t)in->topics.count;
 
 	if (grow == NULL ||
 	    (grow->list = request_take(req,
 		 (count + 1) * sizeof(*grow->list))) == NULL ||
-	    (out = request_take(req, (count + 1) * sizeof(*out))) == NULL)
-		return;
+	    (grow->named = request_take(req,
+		 (count + 1) * sizeof(*grow->named))) == NULL)
+		return (NULL);
 	wire_defaults(wire_create_partitions_response_layout(), &grow->out);
 	grow->req = req;
 	grow->count = count;
-	grow->out.results.at = out;
 	grow->out.results.count = in->topics.count;
-	for (i = 0; i < count; i++, out++) {
+	grow->out.results.at = request_take(req,
+	    (count + 1) * sizeof(*grow->out.results.at));
+	return (grow->out.results.at != NULL ? grow : NULL);
+}
+
+void
+handle_create_partitions(struct broker *b, struct request *req)
+{
+	const struct wire_create_partitions_request *in = req->body;
+	struct wire_create_partitions_response_result *out;
+	struct grow_job *grow = new_grow(req);
+	const char *why;
+	struct topic *t;
+	size_t i;
+
+	if (grow == NULL)
+		return;
+	for (i = 0; i < grow->count; i++)
+		grow->named[i] = named_as(in->topics.at[i].name);
+	if (named_find_twice(req, grow->named, grow->count) == -1)
+		return;
+	for (i = 0, out = grow->out.results.at; i < grow->count; i++, out++) {
 		t = catalog_find(b, in->topics.at[i].name);
 		wire_defaults(wire_create_partitions_response_result_layout(),
 		    out);
 		out->name = in->topics.at[i].name;
-		out->error_code = check_grow(b, &in->topics.at[i], t, &why);
+		out->error_code = check_grow(b, &in->topics.at[i],
+		    grow->named[i].twice, t, &why);
 		out->error_message = wire_text(why);
 		if (out->error_code == WIRE_NONE && !in->validate_only)
 			prepare_grow(b, &grow->list[i], in->topics.at[i].count,

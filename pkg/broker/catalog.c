@@ -99,6 +99,17 @@ topic_check_name(struct wire_string name, const char **why)
 	return (WIRE_NONE);
 }
 
+static void
+write_alike(const char *name, char alike[TOPIC_NAME_MOST + 1])
+{
+	char *p;
+
+	snprintf(alike, TOPIC_NAME_MOST + 1, "%s", name);
+	for (p = alike; *p != '\0'; p++)
+		if (*p == '.')
+			*p = '_';
+}
+
 struct topic *
 topic_new(const struct broker *b, const char *name)
 {
@@ -107,6 +118,7 @@ topic_new(const struct broker *b, const char *name)
 	if (t == NULL)
 		return (NULL);
 	snprintf(t->name, sizeof(t->name), "%s", name);
+	write_alike(name, t->alike);
 	draw_id(&t->id);
 	uuid_text(&t->id, t->id_text);
 	settings_default(&b->conf, &t->settings);
@@ -177,14 +189,45 @@ catalog_partition(const struct topic *t, int32_t index)
 }
 
 int
+catalog_collides(const struct broker *b, const char *name)
+{
+	char alike[TOPIC_NAME_MOST + 1];
+
+	write_alike(name, alike);
+	return (map_find(&b->alike, alike, strlen(alike)) != NULL);
+}
+
+/* Of several in an old folder the first has it. */
+int
+catalog_claim(struct broker *b, struct topic *t)
+{
+	size_t length = strlen(t->alike);
+
+	if (map_find(&b->alike, t->alike, length) != NULL)
+		return (0);
+	return (map_add(&b->alike, t->alike, length, t));
+}
+
+void
+catalog_unclaim(struct broker *b, struct topic *t)
+{
+	size_t length = strlen(t->alike);
+
+	if (map_find(&b->alike, t->alike, length) == t)
+		(void)map_remove(&b->alike, t->alike, length);
+}
+
+int
 catalog_add(struct broker *b, struct topic *t, struct mr_error *err)
 {
 
 	if (map_add(&b->topics, t->name, strlen(t->name), t) == -1)
 		return (mr_error_set(err, MR_FATAL, "topic %s: out of memory",
 		    t->name));
-	if (map_add(&b->topics_by_id, t->id.bytes, sizeof(t->id.bytes), t) ==
-	    -1) {
+	if (catalog_claim(b, t) == -1 ||
+	    map_add(&b->topics_by_id, t->id.bytes, sizeof(t->id.bytes), t) ==
+		-1) {
+		catalog_unclaim(b, t);
 		map_remove(&b->topics, t->name, strlen(t->name));
 		return (mr_error_set(err, MR_FATAL, "topic %s: out of memory",
 		    t->name));
@@ -198,6 +241,7 @@ void
 catalog_remove(struct broker *b, struct topic *t)
 {
 
+	catalog_unclaim(b, t);
 	map_remove(&b->topics, t->name, strlen(t->name));
 	map_remove(&b->topics_by_id, t->id.bytes, sizeof(t->id.bytes));
 	b->partition_count -= t->partition_count;
@@ -236,4 +280,5 @@ catalog_free(struct broker *b)
 		topic_free(t);
 	map_free(&b->topics);
 	map_free(&b->topics_by_id);
+	map_free(&b->alike);
 }

@@ -15,6 +15,7 @@ struct topic {
 	char name[TOPIC_NAME_MOST + 1];
 	struct wire_uuid id;
 	char id_text[ID_TEXT_SIZE];
+	char alike[TOPIC_NAME_MOST + 1]; /* the name, with '_' for '.' */
 	struct topic_settings settings;
 	char *overrides[SETTING_COUNT]; /* NULL: the broker's */
 	struct partition **partitions;
@@ -39,6 +40,12 @@ void topic_free(struct topic *t);
 int16_t topic_check_name(struct wire_string name, const char **why);
 
 struct topic *catalog_find(const struct broker *b, struct wire_string name);
+/* catalog_collides -- is there a topic, or is one being made, whose name is this
+ * one but for '.' and '_'?  Tools write both the same way. */
+int catalog_collides(const struct broker *b, const char *name);
+/* catalog_claim -- no other name that is alike, from now on.  0 or -1. */
+int catalog_claim(struct broker *b, struct topic *t);
+void catalog_unclaim(struct broker *b, struct topic *t);
 struct topic *catalog_find_id(const struct broker *b,
     const struct wire_uuid *id);
 struct partition *catalog_partition(const struct topic *t, int32_t index);

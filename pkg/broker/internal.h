@@ -55,6 +55,7 @@ struct broker {
 	struct map topics; /* by name, of struct topic */
 	struct map topics_by_id;
 	struct map making; /* topics that the keeper is making, by name */
+	struct map alike; /* topics of both kinds, by `alike` */
 	int64_t partition_count;
 	int64_t partitions_making; /* claimed, not in partition_count yet */
 	char cluster_id[32];

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "broker/connection.h"
 #include "broker/keeper.h"
+#include "broker/named.h"
 #include "broker/partition.h"
 
 /* ---- ListOffsets -------------------------------------------------------- */
@@ -66,13 +67,38 @@ list_offset(struct broker *b, struct partition *p, int64_t timestamp,
 	default:
 		break;
 	}
-	if (timestamp < TIME_LATEST_TIERED)
-		return (WIRE_UNSUPPORTED_VERSION);
 	return (partition_error(look_for_time(p, timestamp, out)));
 }
 
+/* What a time below 0 means is of a version. */
 static int
-list_topic(struct broker *b, struct request *req,
+is_known(int64_t timestamp, int version)
+{
+
+	return (timestamp >= TIME_EARLIEST ||
+	    (timestamp == TIME_LARGEST && version >= 7) ||
+	    (timestamp == TIME_EARLIEST_LOCAL && version >= 8) ||
+	    (timestamp == TIME_LATEST_TIERED && version >= 9));
+}
+
+static int16_t
+check_asked(const struct broker *b, const struct request *req,
+    const struct wire_list_offsets_request_partition *asked, int twice,
+    const struct partition *p)
+{
+
+	if (twice)
+		return (WIRE_INVALID_REQUEST);
+	if (!is_known(asked->timestamp, req->version))
+		return (WIRE_UNSUPPORTED_VERSION);
+	if (p == NULL)
+		return (WIRE_UNKNOWN_TOPIC_OR_PARTITION);
+	return (partition_check_epoch(b, asked->current_leader_epoch));
+}
+
+/* *named are its partitions, and then the next topic's. */
+static int
+list_topic(struct broker *b, struct request *req, const struct named **named,
     const struct wire_list_offsets_request_topic *in,
     struct wire_list_offsets_response_topic *out)
 {
@@ -93,9 +119,8 @@ list_topic(struct broker *b, struct request *req,
 		    list);
 		list->partition_index = asked->partition_index;
 		p = catalog_partition(t, asked->partition_index);
-		list->error_code = p == NULL ?
-		    WIRE_UNKNOWN_TOPIC_OR_PARTITION :
-		    partition_check_epoch(b, asked->current_leader_epoch);
+		list->error_code = check_asked(b, req, asked, (*named)++->twice,
+		    p);
 		if (list->error_code == WIRE_NONE)
 			list->error_code = list_offset(b, p, asked->timestamp,
 			    list);
@@ -103,12 +128,39 @@ list_topic(struct broker *b, struct request *req,
 	return (0);
 }
 
+/* Which partitions are named twice, in the request's order.  NULL: the request
+ * was given up. */
+static const struct named *
+find_listed_twice(struct request *req)
+{
+	const struct wire_list_offsets_request *in = req->body;
+	struct named *list;
+	size_t count = 0, at = 0;
+	int32_t i, k;
+
+	for (i = 0; i < in->topics.count; i++)
+		count += (size_t)in->topics.at[i].partitions.count;
+	if ((list = request_take(req, (count + 1) * sizeof(*list))) == NULL)
+		return (NULL);
+	for (i = 0; i < in->topics.count; i++)
+		for (k = 0; k < in->topics.at[i].partitions.count; k++) {
+			list[at] = named_as(in->topics.at[i].name);
+			list[at++].number =
+			    in->topics.at[i].partitions.at[k].partition_index;
+		}
+	return (named_find_twice(req, list, count) == 0 ? list : NULL);
+}
+
 void
 handle_list_offsets(struct broker *b, struct request *req)
 {
 	const struct wire_list_offsets_request *in = req->body;
 	struct wire_list_offsets_response out;
+	const struct named *named = find_listed_twice(req);
 	int32_t i;
+
+	if (named == NULL)
+		return;
 
 	wire_defaults(wire_list_offsets_response_layout(), &out);
 	out.topics.at = request_take(req,
@@ -117,8 +169,8 @@ handle_list_offsets(struct broker *b, struct request *req)
 		return;
 	out.topics.count = in->topics.count;
 	for (i = 0; i < in->topics.count; i++)
-		if (list_topic(b, req, &in->topics.at[i], &out.topics.at[i]) ==
-		    -1)
+		if (list_topic(b, req, &named, &in->topics.at[i],
+			&out.topics.at[i]) == -1)
 			return;
 	request_answer(req, &out);
 }
@@ -527,6 +579,10 @@ handle_init_producer_id(struct broker *b, struct request *req)
 	const struct wire_init_producer_id_request *in = req->body;
 	struct producer_wait *wait;
 
+	if ((in->producer_id == -1) != (in->producer_epoch == -1)) {
+		refuse_producer(req, WIRE_INVALID_REQUEST);
+		return;
+	}
 	if (in->transactional_id.length >= 0) {
 		refuse_producer(req, WIRE_UNSUPPORTED_VERSION);
 		return;

@@ -127,6 +127,10 @@ static const struct made {
     {"a b", 1, 1, NULL, NULL, WIRE_INVALID_TOPIC},
     {NAME_OF_249 "x", 1, 1, NULL, NULL, WIRE_INVALID_TOPIC},
     {"b", 1, 1, "no.such.setting", "1", WIRE_INVALID_CONFIG},
+    {"__consumer_offsets", 1, 1, NULL, NULL, WIRE_INVALID_TOPIC},
+    {"__transaction_state", 1, 1, NULL, NULL, WIRE_INVALID_TOPIC},
+    {"__share_group_state", 1, 1, NULL, NULL, WIRE_INVALID_TOPIC},
+    {"b", 1, 1, "retention.ms", NULL, WIRE_INVALID_CONFIG},
     {"b", 1, 1, "retention.ms", "soon", WIRE_INVALID_CONFIG},
     {"b", 1, 1, "retention.ms", "-2", WIRE_INVALID_CONFIG},
     {"b", 1, 1, "cleanup.policy", "shred", WIRE_INVALID_CONFIG},
@@ -165,6 +169,27 @@ topics_are_made_or_refused(void **state)
 	assert_int_equal(count_folders(), 3);
 	assert_int_equal(make_topic(&c, NAME_OF_249, 1, NULL),
 	    WIRE_TOPIC_ALREADY_EXISTS);
+	client_close(&c);
+}
+
+/* Also those that were loaded at start; a deleted topic's is free. */
+static void
+names_that_are_alike_collide(void **state)
+{
+	struct client c = client_connect();
+
+	(void)state;
+	assert_int_equal(make_topic(&c, "a.b", 1, NULL), WIRE_NONE);
+	assert_int_equal(make_topic(&c, "a_b", 1, NULL), WIRE_INVALID_TOPIC);
+	client_close(&c);
+	broker_restart();
+	c = client_connect();
+	assert_int_equal(make_topic(&c, "a_b", 1, NULL), WIRE_INVALID_TOPIC);
+	assert_int_equal(make_topic(&c, "a.b", 1, NULL),
+	    WIRE_TOPIC_ALREADY_EXISTS);
+	assert_int_equal(delete_topic(&c, "a.b"), WIRE_NONE);
+	assert_int_equal(make_topic(&c, "a_b", 1, NULL), WIRE_NONE);
+	assert_int_equal(make_topic(&c, "a.b", 1, NULL), WIRE_INVALID_TOPIC);
 	client_close(&c);
 }
 
@@ -229,6 +254,7 @@ assignments_are_to_the_one_broker(void **state)
 	    {1, 7, -1, WIRE_INVALID_REPLICA_ASSIGNMENT},
 	    {2, 1, -1, WIRE_INVALID_REPLICA_ASSIGNMENT},
 	    {-1, 1, -1, WIRE_INVALID_REPLICA_ASSIGNMENT},
+	    {0, 1, -1, WIRE_INVALID_REPLICA_ASSIGNMENT}, /* 0 twice */
 	    {1, 1, 2, WIRE_INVALID_REQUEST},
 	    {1, 1, -1, WIRE_NONE},
 	};
@@ -420,6 +446,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_shell_s_limit_of_descriptors_is_raised),
 	    cmocka_unit_test_setup_teardown(topics_are_made_or_refused, begin,
+		end),
+	    cmocka_unit_test_setup_teardown(names_that_are_alike_collide, begin,
 		end),
 	    cmocka_unit_test_setup_teardown(
 		topics_of_one_request_count_together, begin, end),
