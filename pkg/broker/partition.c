@@ -38,6 +38,7 @@ partition_error(int code)
 	case PLOG_TOO_LARGE:
 		return (WIRE_MESSAGE_TOO_LARGE);
 	case PLOG_OLD_FORMAT:
+	case PLOG_SEVERAL:
 	case PLOG_INVALID_RECORD:
 		return (WIRE_INVALID_RECORD);
 	case PLOG_BAD_CODEC:
@@ -46,8 +47,8 @@ partition_error(int code)
 		return (WIRE_OUT_OF_ORDER_SEQUENCE_NUMBER);
 	case PLOG_FENCED:
 		return (WIRE_INVALID_PRODUCER_EPOCH);
-	case PLOG_UNKNOWN_PRODUCER:
-		return (WIRE_UNKNOWN_PRODUCER_ID);
+	case PLOG_AHEAD:
+		return (WIRE_INVALID_TIMESTAMP);
 	default:
 		return (WIRE_KAFKA_STORAGE_ERROR);
 	}
@@ -82,6 +83,7 @@ make_conf(const struct broker *b, const struct topic_settings *s,
 	conf->cleanup = (s->cleanup & CLEANUP_DELETE ? PLOG_DELETE : 0) |
 	    (s->cleanup & CLEANUP_COMPACT ? PLOG_COMPACT : 0);
 	conf->append_time = s->append_time != 0;
+	conf->time_ahead_most_ms = s->time_ahead_most_ms;
 	conf->high_is_flushed = b->conf.flush == BROKER_FLUSH_REQUEST;
 	conf->producer_expiry_ms = PRODUCER_EXPIRY_MS;
 	conf->producers_most = PRODUCERS_MOST;

@@ -100,8 +100,8 @@ append(struct broker *b, struct partition *p,
 		partition_changed(b, p);
 	} else if (code != PLOG_DUPLICATE) {
 		log_refusal(p, code, &err);
-		if (code == PLOG_INVALID_RECORD || code == PLOG_OUT_OF_ORDER ||
-		    code == PLOG_FENCED)
+		if (code == PLOG_INVALID_RECORD || code == PLOG_AHEAD ||
+		    code == PLOG_OUT_OF_ORDER || code == PLOG_FENCED)
 			out->log_start_offset = plog_start(p->log);
 		return (partition_error(code));
 	}

@@ -9,7 +9,8 @@
 
 #include "broker/settings.h"
 
-#define DAY_MS ((int64_t)86400000)
+#define HOUR_MS ((int64_t)3600000)
+#define DAY_MS (24 * HOUR_MS)
 
 /* A choice is a list of words; a value's number is a word's place in it. */
 struct setting {
@@ -35,6 +36,9 @@ static const struct setting settings_table[SETTING_COUNT] = {
 	INT64_MAX, NULL, "how long tombstones of a compacted topic stay"},
     {"max.message.bytes", SETTING_INT, PLACE(message_most), 0, INT32_MAX, NULL,
 	"the largest batch that is taken"},
+    {"message.timestamp.after.max.ms", SETTING_LONG, PLACE(time_ahead_most_ms),
+	0, INT64_MAX, NULL,
+	"how far a record's time may be ahead of the clock"},
     {"message.timestamp.type", SETTING_TEXT, PLACE(append_time), 0, 0,
 	time_words, "whose time a record has"},
     {"min.cleanable.dirty.ratio", SETTING_DOUBLE, PLACE(dirty_ratio_least), 0,
@@ -95,6 +99,7 @@ settings_default(const struct broker_conf *conf,
 	settings->cleanup = CLEANUP_DELETE;
 	settings->delete_retention_ms = DAY_MS;
 	settings->message_most = conf->message_most;
+	settings->time_ahead_most_ms = HOUR_MS;
 	settings->in_sync_least = 1;
 	settings->dirty_ratio_least = 0.5;
 	settings->retention_bytes = conf->retention_bytes;

@@ -20,6 +20,7 @@ struct topic_settings {
 	int64_t compression; /* always as produced */
 	int64_t delete_retention_ms;
 	int64_t message_most;
+	int64_t time_ahead_most_ms;
 	int64_t append_time; /* 1: the broker's time, 0: the producer's */
 	int64_t in_sync_least; /* always 1 */
 	int64_t compaction_lag_ms;
@@ -30,7 +31,7 @@ struct topic_settings {
 	int64_t segment_ms;
 };
 
-#define SETTING_COUNT 12
+#define SETTING_COUNT 13
 
 /* As DescribeConfigs numbers them. */
 enum setting_type {

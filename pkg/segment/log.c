@@ -21,6 +21,7 @@ plog_conf_default(struct plog_conf *conf)
 	conf->delete_retention_ms = (int64_t)24 * 3600 * 1000;
 	conf->dirty_ratio_least = 0.5;
 	conf->cleanup = PLOG_DELETE;
+	conf->time_ahead_most_ms = (int64_t)3600 * 1000;
 	conf->high_is_flushed = 1;
 	conf->producer_expiry_ms = conf->delete_retention_ms;
 	conf->producers_most = 10000;
@@ -176,29 +177,34 @@ plog_segments(const struct plog *log)
 
 /* ---- Appending ---------------------------------------------------------- */
 
-/* Every batch, before the first is written.  *h is the last's. */
 static int
-check_batches(const struct plog *log, const uint8_t *bytes, size_t size,
-    struct batch_header *h, int *count, struct mr_error *err)
+check(const struct plog *log, const uint8_t *bytes, size_t size, int64_t now_ms,
+    struct batch_header *h, struct mr_error *err)
 {
 	int need_keys = (log->conf.cleanup & PLOG_COMPACT) != 0;
-	int code, idempotent = 0;
+	int64_t behind;
+	int code;
 
-	*count = 0;
-	do {
-		code = batch_check(bytes, size, log->conf.batch_most, need_keys,
-		    h, err);
-		if (code != PLOG_OK)
-			return (code);
-		(*count)++;
-		idempotent |= h->producer_id >= 0;
-		bytes += batch_size(h);
-		size -= (size_t)batch_size(h);
-	} while (size > 0);
-	if (idempotent && *count > 1) {
+	code = batch_check(bytes, size, log->conf.batch_most, need_keys, h,
+	    err);
+	if (code != PLOG_OK)
+		return (code);
+	if ((behind = (int64_t)size - batch_size(h)) > 0) {
 		mr_error_set(err, MR_REJECT,
-		    "an idempotent producer sent %d batches at once", *count);
-		return (PLOG_INVALID_RECORD);
+		    "%lld bytes follow the batch: one is taken at a time",
+		    (long long)behind);
+		return (
+		    behind < BATCH_HEADER_SIZE ? PLOG_CORRUPT : PLOG_SEVERAL);
+	}
+	/* Of its records, whichever codec they are in. */
+	if (!log->conf.append_time && h->max_timestamp_ms > now_ms &&
+	    h->max_timestamp_ms - now_ms > log->conf.time_ahead_most_ms) {
+		mr_error_set(err, MR_REJECT,
+		    "a record is %lld ms ahead of the clock, at most %lld are "
+		    "allowed",
+		    (long long)(h->max_timestamp_ms - now_ms),
+		    (long long)log->conf.time_ahead_most_ms);
+		return (PLOG_AHEAD);
 	}
 	return (PLOG_OK);
 }
@@ -264,56 +270,45 @@ write_tail(struct plog *log, const uint8_t *bytes, size_t size,
 
 /* What is in the file goes into the index and the numbers. */
 static void
-note_batches(struct plog *log, const uint8_t *bytes, size_t size,
+note_batch(struct plog *log, const uint8_t *bytes, const struct batch_header *h,
     int64_t append_time_ms, int64_t now_ms)
 {
 	struct plog_segment *active = plog_active(log);
-	const uint8_t *end = bytes + size;
-	struct batch_header h;
 
-	for (; bytes < end; bytes += batch_size(&h)) {
-		batch_header_read(bytes, &h);
-		if (index_writer_add(&log->index, active->base, active->size,
-			h.base_offset, h.max_timestamp_ms, bytes) &&
-		    segment_open(log, active, NULL) == PLOG_OK)
-			(void)index_writer_flush(&log->index, active->index_fd,
-			    &active->entries);
-		if (active->size == 0)
-			active->began_ms = now_ms;
-		active->size += batch_size(&h);
-		log->end = h.base_offset + h.last_offset_delta + 1;
-		if (h.producer_id >= 0)
-			producers_note(&log->producers, &h, log->end - 1,
-			    append_time_ms, now_ms);
-	}
+	if (index_writer_add(&log->index, active->base, active->size,
+		h->base_offset, h->max_timestamp_ms, bytes) &&
+	    segment_open(log, active, NULL) == PLOG_OK)
+		(void)index_writer_flush(&log->index, active->index_fd,
+		    &active->entries);
+	if (active->size == 0)
+		active->began_ms = now_ms;
+	active->size += batch_size(h);
+	log->end = h->base_offset + h->last_offset_delta + 1;
+	if (h->producer_id >= 0)
+		producers_note(&log->producers, h, log->end - 1, append_time_ms,
+		    now_ms);
 	active->max_time_ms = log->index.max_time_ms;
 	active->next = log->end;
 	active->unsynced = 1;
-	log->size += (int64_t)size;
-	log->checkpoint_bytes += (int64_t)size;
+	log->size += batch_size(h);
+	log->checkpoint_bytes += batch_size(h);
 }
 
 static int
-append(struct plog *log, uint8_t *bytes, size_t size, int64_t now_ms,
-    const struct batch_header *last, int64_t append_time_ms,
-    struct mr_error *err)
+append(struct plog *log, uint8_t *bytes, struct batch_header *h, int64_t now_ms,
+    int64_t append_time_ms, struct mr_error *err)
 {
-	struct batch_header h;
-	size_t at;
-	int64_t offset = log->end;
+	size_t size = (size_t)batch_size(h);
 	int code;
 
-	for (at = 0; at < size; at += (size_t)batch_size(&h)) {
-		batch_header_read(bytes + at, &h);
-		stamp(log, bytes + at, &h, offset, now_ms);
-		offset += h.last_offset_delta + 1;
-	}
-	code = roll_if_due(log, size, offset - log->end, now_ms, err);
+	stamp(log, bytes, h, log->end, now_ms);
+	code = roll_if_due(log, size, (int64_t)h->last_offset_delta + 1, now_ms,
+	    err);
 	if (code != PLOG_OK)
 		return (code);
 	if (epochs_note(log, log->leader_epoch, log->end) == -1 ||
-	    (last->producer_id >= 0 &&
-		producers_reserve(&log->producers, last->producer_id,
+	    (h->producer_id >= 0 &&
+		producers_reserve(&log->producers, h->producer_id,
 		    log->conf.producers_most) == -1)) {
 		mr_error_set(err, MR_RETRY, "no memory to append to %s",
 		    log->path);
@@ -321,7 +316,7 @@ append(struct plog *log, uint8_t *bytes, size_t size, int64_t now_ms,
 	}
 	if ((code = write_tail(log, bytes, size, err)) != PLOG_OK)
 		return (code);
-	note_batches(log, bytes, size, append_time_ms, now_ms);
+	note_batch(log, bytes, h, append_time_ms, now_ms);
 	return (PLOG_OK);
 }
 
@@ -332,13 +327,12 @@ plog_append(struct plog *log, uint8_t *bytes, size_t size, int64_t now_ms,
 	int64_t append_time_ms = log->conf.append_time ? now_ms : -1;
 	struct producer_batch again;
 	struct batch_header h;
-	int code, count;
+	int code;
 
 	out->base_offset = out->last_offset = -1;
 	out->append_time_ms = append_time_ms;
 	out->log_start = log->start;
-	if ((code = check_batches(log, bytes, size, &h, &count, err)) !=
-	    PLOG_OK)
+	if ((code = check(log, bytes, size, now_ms, &h, err)) != PLOG_OK)
 		return (code);
 	if (h.producer_id >= 0 &&
 	    (code = producers_check(&log->producers, &h, &again, err)) !=
@@ -352,7 +346,7 @@ plog_append(struct plog *log, uint8_t *bytes, size_t size, int64_t now_ms,
 		return (code);
 	}
 	out->base_offset = log->end;
-	code = append(log, bytes, size, now_ms, &h, append_time_ms, err);
+	code = append(log, bytes, &h, now_ms, append_time_ms, err);
 	if (code != PLOG_OK) {
 		out->base_offset = -1;
 		return (code);

@@ -28,10 +28,8 @@ refuse(struct mr_error *err, int code, const struct batch_header *h,
 	    "producer %lld sent epoch %d, sequence %d, where epoch %d and "
 	    "sequence %d are next",
 	    (long long)h->producer_id, h->producer_epoch, h->base_sequence,
-	    pr != NULL ? pr->epoch : h->producer_epoch,
-	    pr != NULL && pr->count > 0 ?
-		sequence_after(pr->batches[pr->count - 1].last_sequence, 1) :
-		0);
+	    pr->epoch,
+	    sequence_after(pr->batches[pr->count - 1].last_sequence, 1));
 	return (code);
 }
 
@@ -44,13 +42,12 @@ producers_check(const struct producers *p, const struct batch_header *h,
 	int i;
 
 	pr = map_find(&p->by_id, &h->producer_id, sizeof(h->producer_id));
-	if (pr == NULL)
-		return (h->base_sequence == 0 ?
-			PLOG_OK :
-			refuse(err, PLOG_UNKNOWN_PRODUCER, h, NULL));
+	/* What came before may be deleted, or its producer forgotten. */
+	if (pr == NULL || pr->count == 0)
+		return (PLOG_OK);
 	if (h->producer_epoch < pr->epoch)
 		return (refuse(err, PLOG_FENCED, h, pr));
-	if (h->producer_epoch > pr->epoch || pr->count == 0)
+	if (h->producer_epoch > pr->epoch)
 		return (h->base_sequence == 0 ?
 			PLOG_OK :
 			refuse(err, PLOG_OUT_OF_ORDER, h, pr));

@@ -56,9 +56,8 @@ enum plog_code {
 	PLOG_OUT_OF_ORDER = -7,
 	/* An older epoch of its producer: INVALID_PRODUCER_EPOCH. */
 	PLOG_FENCED = -8,
-	/* A producer that isn't known here begins in the middle:
-	 * UNKNOWN_PRODUCER_ID. */
-	PLOG_UNKNOWN_PRODUCER = -9,
+	/* More than one batch: INVALID_RECORD, likewise. */
+	PLOG_SEVERAL = -9,
 	/* One of the last five batches of its producer; nothing is written, the
 	 * answer has the offsets of the first time: answered as success. */
 	PLOG_DUPLICATE = -10,
@@ -69,7 +68,10 @@ enum plog_code {
 	PLOG_DAMAGED = -12,
 	/* Any other failure of the file system: KAFKA_STORAGE_ERROR. */
 	PLOG_IO = -13,
-	PLOG_NO_MEMORY = -14
+	PLOG_NO_MEMORY = -14,
+	/* Further ahead of the clock than time_ahead_most_ms:
+	 * INVALID_TIMESTAMP. */
+	PLOG_AHEAD = -15
 };
 
 /* cleanup.policy, both possible. */
@@ -85,6 +87,7 @@ struct plog_conf {
 	double dirty_ratio_least; /* min.cleanable.dirty.ratio */
 	int cleanup; /* enum plog_cleanup, or both */
 	int append_time; /* 1: LogAppendTime, 0: CreateTime */
+	int64_t time_ahead_most_ms; /* of a CreateTime, before the clock's */
 	/* 1: plog_high is what was flushed, 0: what was appended. */
 	int high_is_flushed;
 	int64_t producer_expiry_ms; /* idle that long: forgotten */
@@ -161,10 +164,10 @@ struct plog_appended {
 };
 
 /*
- * plog_append -- put batches at the end: all of them, or none.
+ * plog_append -- put a batch at the end.
  *
- * ${bytes} is one or more whole batches as a client sent them, and is
- * changed in place.  All are validated first.  Returns PLOG_OK; PLOG_DUPLICATE
+ * ${bytes} is one whole batch as a client sent it, and is changed in
+ * place.  It is validated first.  Returns PLOG_OK; PLOG_DUPLICATE
  * with *out filled in from the first time (it may not be flushed yet: answer
  * when plog_flushed_end is above last_offset, as for PLOG_OK); or another code.
  * Only with PLOG_OK was anything written.  Allocates only when a segment or

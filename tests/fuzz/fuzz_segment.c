@@ -104,6 +104,7 @@ make_log(void)
 		conf.segment_bytes = 6300;
 		conf.segment_ms = INT64_MAX / 4;
 		conf.batch_most = LOG_MOST;
+		conf.time_ahead_most_ms = INT64_MAX;
 	}
 	empty();
 	log = plog_open(folder, &conf, 0, NULL, NULL);

@@ -405,7 +405,6 @@ sequences_are_checked_and_survive_a_restart(void **state)
 	int i, round;
 
 	(void)state;
-	assert_int_equal(produce(log, 7, 0, 3, &out), PLOG_UNKNOWN_PRODUCER);
 	for (i = 0; i < 8; i++)
 		assert_int_equal(produce(log, 7, 0, i, &out), PLOG_OK);
 	for (round = 0; round < 3; round++) {
@@ -440,6 +439,78 @@ sequences_are_checked_and_survive_a_restart(void **state)
 	close_log(log);
 }
 
+/* What it had here before may be gone. */
+static void
+unknown_producers_begin_anywhere(void **state)
+{
+	struct plog *log = open_log();
+	struct plog_appended out;
+
+	(void)state;
+	assert_int_equal(produce(log, 7, 4, 3, &out), PLOG_OK);
+	assert_int_equal(produce(log, 7, 4, 3, &out), PLOG_DUPLICATE);
+	assert_int_equal(produce(log, 7, 4, 5, &out), PLOG_OUT_OF_ORDER);
+	assert_int_equal(produce(log, 7, 3, 0, &out), PLOG_FENCED);
+	assert_int_equal(produce(log, 7, 4, 4, &out), PLOG_OK);
+	assert_int_equal(produce(log, 7, 5, 1, &out), PLOG_OUT_OF_ORDER);
+	close_log(log);
+}
+
+static void
+one_batch_is_taken_at_a_time(void **state)
+{
+	struct plog *log = open_log();
+	struct plog_appended out;
+	uint8_t bytes[512];
+	struct mr_error err;
+	size_t size = make_one(bytes, "a", 1, 9, NULL);
+
+	(void)state;
+	size += make_one(bytes + size, "b", 1, 9, NULL);
+	assert_int_equal(plog_append(log, bytes, size, 1000, &out, &err),
+	    PLOG_SEVERAL);
+	size = make_one(bytes, "a", 1, 9, NULL);
+	assert_int_equal(plog_append(log, bytes, size + 20, 1000, &out, &err),
+	    PLOG_CORRUPT);
+	assert_int_equal(plog_end(log), 0);
+	close_log(log);
+}
+
+static void
+times_are_not_far_ahead_of_the_clock(void **state)
+{
+	static const struct {
+		int64_t ahead_ms, most_ms;
+		int append_time, code;
+	} cases[] = {
+	    {3600000, 3600000, 0, PLOG_OK},
+	    {3600001, 3600000, 0, PLOG_AHEAD},
+	    {3600001, 3600000, 1, PLOG_OK}, /* the clock's is put in */
+	    {INT64_MAX - 1000, 3600000, 0, PLOG_AHEAD},
+	    {INT64_MAX - 1000, INT64_MAX, 0, PLOG_OK},
+	    {-1001, 0, 0, PLOG_OK}, /* none */
+	    {1, 0, 0, PLOG_AHEAD},
+	};
+	struct plog_appended out;
+	uint8_t bytes[512];
+	struct mr_error err;
+	struct plog *log;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		conf.time_ahead_most_ms = cases[i].most_ms;
+		conf.append_time = cases[i].append_time;
+		log = open_log();
+		assert_int_equal(plog_append(log, bytes,
+				     make_one(bytes, "k", 1,
+					 1000 + cases[i].ahead_ms, NULL),
+				     1000, &out, &err),
+		    cases[i].code);
+		close_log(log);
+	}
+}
+
 static void
 sequences_begin_again_behind_the_largest(void **state)
 {
@@ -466,8 +537,7 @@ sequences_begin_again_behind_the_largest(void **state)
 	assert_int_equal(producers_reserve(&p, 2, 2), 0);
 	assert_int_equal(p.by_id.count, 2);
 	h.base_sequence = 9;
-	assert_int_equal(producers_check(&p, &h, &again, &err),
-	    PLOG_UNKNOWN_PRODUCER);
+	assert_int_equal(producers_check(&p, &h, &again, &err), PLOG_OK);
 	assert_int_equal(producers_expire(&p, 1), 2);
 	producers_free(&p);
 }
@@ -575,6 +645,9 @@ main(void)
 	    TEST(times_are_found_by_record),
 	    TEST(epochs_end_where_the_next_begins),
 	    TEST(sequences_are_checked_and_survive_a_restart),
+	    TEST(unknown_producers_begin_anywhere),
+	    TEST(one_batch_is_taken_at_a_time),
+	    TEST(times_are_not_far_ahead_of_the_clock),
 	    TEST(sequences_begin_again_behind_the_largest),
 	    TEST(retention_drops_the_oldest_and_offsets_go_on),
 	    TEST(deleted_records_stay_deleted),
