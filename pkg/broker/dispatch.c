@@ -40,6 +40,8 @@ static const struct {
     {WIRE_API_OffsetDelete, handle_offset_delete},
     {WIRE_API_DescribeCluster, handle_describe_cluster},
     {WIRE_API_DescribeProducers, handle_describe_producers},
+    {WIRE_API_SaslHandshake, handle_sasl_handshake},
+    {WIRE_API_SaslAuthenticate, handle_sasl_authenticate},
 };
 
 static request_handler *
@@ -82,19 +84,73 @@ count_versions(void)
 	return (n);
 }
 
+static int
+is_alnum(char c)
+{
+
+	return ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+	    (c >= '0' && c <= '9'));
+}
+
+/* Letters and digits, and '-' and '.' between them. */
+static int
+is_software(struct wire_string s)
+{
+	int32_t i;
+
+	if (s.length < 1 || !is_alnum(s.at[0]) || !is_alnum(s.at[s.length - 1]))
+		return (0);
+	for (i = 0; i < s.length; i++)
+		if (!is_alnum(s.at[i]) && s.at[i] != '-' && s.at[i] != '.')
+			return (0);
+	return (1);
+}
+
 void
 handle_api_versions(struct broker *b, struct request *req)
 {
+	const struct wire_api_versions_request *in = req->body;
 	struct wire_api_versions_response out;
 	size_t count = count_versions();
 
 	(void)b;
 	wire_defaults(wire_api_versions_response_layout(), &out);
+	if (req->version >= 3 &&
+	    (!is_software(in->client_software_name) ||
+		!is_software(in->client_software_version))) {
+		out.error_code = WIRE_INVALID_REQUEST;
+		request_answer(req, &out);
+		return;
+	}
 	out.api_keys.at = request_take(req, count * sizeof(*out.api_keys.at));
 	if (out.api_keys.at == NULL)
 		return;
 	out.api_keys.count = (int32_t)count;
 	list_versions(out.api_keys.at);
+	request_answer(req, &out);
+}
+
+/* Listeners speak in plain text: clients are told, and don't try again. */
+void
+handle_sasl_handshake(struct broker *b, struct request *req)
+{
+	struct wire_sasl_handshake_response out;
+
+	(void)b;
+	wire_defaults(wire_sasl_handshake_response_layout(), &out);
+	out.error_code = WIRE_ILLEGAL_SASL_STATE;
+	request_answer(req, &out);
+}
+
+void
+handle_sasl_authenticate(struct broker *b, struct request *req)
+{
+	struct wire_sasl_authenticate_response out;
+
+	(void)b;
+	wire_defaults(wire_sasl_authenticate_response_layout(), &out);
+	out.error_code = WIRE_ILLEGAL_SASL_STATE;
+	out.error_message = wire_text("this broker asks for no password");
 	request_answer(req, &out);
 }
 

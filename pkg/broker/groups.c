@@ -179,19 +179,26 @@ static int
 describe(struct broker *b, struct request *req, struct wire_string id,
     struct wire_describe_groups_response_group *out)
 {
+	const struct wire_describe_groups_request *in = req->body;
 	const struct group *g = group_find(b->groups, id);
+	int32_t may = in->include_authorized_operations ? OPERATIONS_OF_GROUP :
+							  INT32_MIN;
 	struct mr_error err;
 
 	if (g != NULL) {
-		if (group_describe(g, &req->arena, out, &err) == 0)
-			return (0);
-		request_abandon(req, err.message);
-		return (-1);
+		if (group_describe(g, &req->arena, out, &err) == -1) {
+			request_abandon(req, err.message);
+			return (-1);
+		}
+		out->authorized_operations = may;
+		return (0);
 	}
 	wire_defaults(wire_describe_groups_response_group_layout(), out);
 	out->group_id = id;
 	out->group_state = wire_text("Dead");
+	out->authorized_operations = may;
 	if (req->version >= 6) {
+		out->authorized_operations = INT32_MIN;
 		out->error_code = WIRE_GROUP_ID_NOT_FOUND;
 		out->error_message = wire_text("there is no such group");
 	}
@@ -452,7 +459,7 @@ check_offset(const struct broker *b, const char *group, const struct topic *t,
 	if (!group_has_room(b->groups, wire_text(group), t->name,
 		p->partition_index, p->committed_metadata.length))
 		return (WIRE_COORDINATOR_NOT_AVAILABLE);
-	return (p->committed_offset < 0 ? WIRE_INVALID_REQUEST : WIRE_NONE);
+	return (WIRE_NONE);
 }
 
 /* One topic's offsets into the change.  0, or -1: the request was given up. */
@@ -487,8 +494,12 @@ commit_topic(struct broker *b, struct request *req, struct change *change,
 		    kept == NULL)
 			continue;
 		o = &change->list[change->count];
+		/* One below 0 takes back what was committed: to those who
+		 * ask for it, there is none either way. */
 		add_to_change(change, group, kept, p->partition_index,
 		    p->committed_offset);
+		if (p->committed_offset < 0)
+			continue;
 		o->leader_epoch = p->committed_leader_epoch;
 		o->committed_ms = clock_wall_ms();
 		o->metadata = request_text(req, p->committed_metadata);

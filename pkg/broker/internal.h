@@ -20,6 +20,31 @@
 #define TOPIC_NAME_MOST 249
 #define ID_TEXT_SIZE 33 /* of a topic id in hexadecimal */
 
+/* What may be done, as sets of Kafka's numbers of operations: everything, as
+ * there are no rights to be had. */
+enum operations {
+	OPERATION_READ = 1 << 3,
+	OPERATION_WRITE = 1 << 4,
+	OPERATION_CREATE = 1 << 5,
+	OPERATION_DELETE = 1 << 6,
+	OPERATION_ALTER = 1 << 7,
+	OPERATION_DESCRIBE = 1 << 8,
+	OPERATION_CLUSTER_ACTION = 1 << 9,
+	OPERATION_DESCRIBE_CONFIGS = 1 << 10,
+	OPERATION_ALTER_CONFIGS = 1 << 11,
+	OPERATION_IDEMPOTENT_WRITE = 1 << 12,
+
+	OPERATIONS_OF_GROUP = OPERATION_READ | OPERATION_DELETE |
+	    OPERATION_DESCRIBE | OPERATION_DESCRIBE_CONFIGS |
+	    OPERATION_ALTER_CONFIGS,
+	OPERATIONS_OF_TOPIC = OPERATIONS_OF_GROUP | OPERATION_WRITE |
+	    OPERATION_CREATE | OPERATION_ALTER,
+	OPERATIONS_OF_CLUSTER = OPERATION_CREATE | OPERATION_ALTER |
+	    OPERATION_DESCRIBE | OPERATION_CLUSTER_ACTION |
+	    OPERATION_DESCRIBE_CONFIGS | OPERATION_ALTER_CONFIGS |
+	    OPERATION_IDEMPOTENT_WRITE
+};
+
 struct connection;
 struct request;
 struct partition;
@@ -117,6 +142,7 @@ request_handler handle_produce, handle_fetch, handle_list_offsets,
     handle_offset_for_leader_epoch, handle_describe_configs,
     handle_alter_configs, handle_describe_log_dirs, handle_create_partitions,
     handle_delete_groups, handle_incremental_alter_configs,
-    handle_offset_delete, handle_describe_cluster, handle_describe_producers;
+    handle_offset_delete, handle_describe_cluster, handle_describe_producers,
+    handle_sasl_handshake, handle_sasl_authenticate;
 
 #endif

@@ -116,6 +116,7 @@ metadata_answer(struct broker *b, struct request *req)
 	struct wire_metadata_response out;
 	struct wire_metadata_response_broker self;
 	const char *host;
+	int32_t i;
 	int all, rc;
 
 	wire_defaults(wire_metadata_response_layout(), &out);
@@ -131,8 +132,16 @@ metadata_answer(struct broker *b, struct request *req)
 	all = in->topics.count < 0 ||
 	    (req->version == 0 && in->topics.count == 0);
 	rc = all ? list_all(b, req, &out) : list_asked(b, req, &out);
-	if (rc == 0)
-		request_answer(req, &out);
+	if (rc == -1)
+		return;
+	if (in->include_cluster_authorized_operations)
+		out.cluster_authorized_operations = OPERATIONS_OF_CLUSTER;
+	for (i = 0;
+	     in->include_topic_authorized_operations && i < out.topics.count;
+	     i++)
+		out.topics.at[i]
+		    .topic_authorized_operations = OPERATIONS_OF_TOPIC;
+	request_answer(req, &out);
 }
 
 void
@@ -173,6 +182,8 @@ handle_describe_cluster(struct broker *b, struct request *req)
 	out.controller_id = BROKER_NODE_ID;
 	out.brokers.at = &self;
 	out.brokers.count = 1;
+	if (in->include_cluster_authorized_operations)
+		out.cluster_authorized_operations = OPERATIONS_OF_CLUSTER;
 	request_answer(req, &out);
 }
 

@@ -101,8 +101,6 @@ group_may_delete(const struct group_coordinator *c, struct wire_string id)
 {
 	const struct group *g = group_get(c, id);
 
-	if (id.length <= 0)
-		return (WIRE_INVALID_GROUP_ID);
 	if (g == NULL)
 		return (WIRE_GROUP_ID_NOT_FOUND);
 	return (g->state == GROUP_EMPTY ? WIRE_NONE : WIRE_NON_EMPTY_GROUP);

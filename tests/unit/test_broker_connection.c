@@ -99,6 +99,8 @@ check_alive(void)
 	struct client c = client_connect();
 
 	wire_defaults(wire_api_versions_request_layout(), &in);
+	in.client_software_name = wire_text("test");
+	in.client_software_version = wire_text("1.0");
 	client_call(&c, WIRE_API_ApiVersions, 3, &in, &out);
 	assert_int_equal(out.error_code, WIRE_NONE);
 	client_close(&c);
@@ -118,7 +120,6 @@ what_is_not_spoken_hangs_up(void **state)
 	    {WIRE_API_Fetch, 3},
 	    {4, 0}, /* LeaderAndIsr */
 	    {24, 0}, /* AddPartitionsToTxn */
-	    {17, 0}, /* SaslHandshake */
 	    {999, 0},
 	    {-1, 0},
 	};
@@ -159,6 +160,53 @@ versions_are_told_to_who_asks_in_an_unknown_one(void **state)
 		assert_int_equal(out.api_keys.at[i].max_version, api->most);
 	}
 	assert_int_equal(out.api_keys.count, i);
+	client_close(&c);
+}
+
+static void
+software_without_a_name_is_refused(void **state)
+{
+	static const struct {
+		const char *name, *version;
+	} cases[] = {{"", ""}, {"x", ""}, {"", "1"}, {"-x", "1"}, {"x", "1."},
+	    {"a b", "1"}};
+	struct wire_api_versions_request in;
+	struct wire_api_versions_response out;
+	struct client c = client_connect();
+	size_t i;
+
+	(void)state;
+	wire_defaults(wire_api_versions_request_layout(), &in);
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		in.client_software_name = wire_text(cases[i].name);
+		in.client_software_version = wire_text(cases[i].version);
+		client_call(&c, WIRE_API_ApiVersions, 3, &in, &out);
+		assert_int_equal(out.error_code, WIRE_INVALID_REQUEST);
+		assert_int_equal(out.api_keys.count, 0);
+	}
+	client_close(&c);
+}
+
+static void
+nobody_has_to_say_who_they_are(void **state)
+{
+	struct wire_sasl_handshake_request hello;
+	struct wire_sasl_handshake_response spoken;
+	struct wire_sasl_authenticate_request in;
+	struct wire_sasl_authenticate_response out;
+	struct client c = client_connect();
+
+	(void)state;
+	wire_defaults(wire_sasl_handshake_request_layout(), &hello);
+	hello.mechanism = wire_text("PLAIN");
+	client_call(&c, WIRE_API_SaslHandshake, 1, &hello, &spoken);
+	assert_int_equal(spoken.error_code, WIRE_ILLEGAL_SASL_STATE);
+	assert_int_equal(spoken.mechanisms.count, 0);
+	wire_defaults(wire_sasl_authenticate_request_layout(), &in);
+	client_call(&c, WIRE_API_SaslAuthenticate, 2, &in, &out);
+	assert_int_equal(out.error_code, WIRE_ILLEGAL_SASL_STATE);
+	/* And goes on as if nothing had been said. */
+	assert_int_equal(make_topic(&c, "t", 1, NULL), WIRE_NONE);
 	client_close(&c);
 }
 
@@ -609,6 +657,10 @@ main(void)
 		end),
 	    cmocka_unit_test_setup_teardown(
 		versions_are_told_to_who_asks_in_an_unknown_one, begin, end),
+	    cmocka_unit_test_setup_teardown(software_without_a_name_is_refused,
+		begin, end),
+	    cmocka_unit_test_setup_teardown(nobody_has_to_say_who_they_are,
+		begin, end),
 	    cmocka_unit_test_setup_teardown(malformed_frames_hang_up, begin,
 		end),
 	    cmocka_unit_test_setup_teardown(

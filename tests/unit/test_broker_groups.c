@@ -48,11 +48,12 @@ static const struct commit commits[] = {
     {"g", "t", 0, 5, 1, -1, "", WIRE_NONE},
     {"g", "t", 1, 6, 4096, -1, "", WIRE_NONE},
     {"g", "t", 0, 7, 4097, -1, "", WIRE_OFFSET_METADATA_TOO_LARGE},
-    {"g", "t", 0, -1, 0, -1, "", WIRE_INVALID_REQUEST},
     {"g", "t", 2, 7, 0, -1, "", WIRE_UNKNOWN_TOPIC_OR_PARTITION},
     {"g", "none", 0, 7, 0, -1, "", WIRE_UNKNOWN_TOPIC_OR_PARTITION},
     {"g", "t", 0, 7, 0, 1, "nobody", WIRE_UNKNOWN_MEMBER_ID},
     {"h", "t", 0, 0, 0, -1, "", WIRE_NONE},
+    {"h", "t", 1, 3, 0, -1, "", WIRE_NONE},
+    {"h", "t", 1, -5, 0, -1, "", WIRE_NONE}, /* takes it back */
 };
 
 static int16_t
@@ -136,6 +137,8 @@ check_commits(struct client *c)
 	assert_int_equal(committed(c, "g", 1), 6);
 	assert_int_equal(committed(c, "g", 9), -1);
 	assert_int_equal(committed(c, "h", 0), 0);
+	assert_int_equal(committed(c, "h", 1), -1);
+	assert_int_equal(count_committed(c, "h"), 1);
 	assert_int_equal(committed(c, "none", 0), -1);
 	assert_int_equal(count_committed(c, "g"), 2);
 	assert_int_equal(count_committed(c, "none"), 0);

@@ -1,0 +1,251 @@
+"""refusals -- requests that ask for what can't be, or say it oddly.
+
+Adds to the scenarios: what a broker makes of them is what a client shows to
+whoever wrote it.
+"""
+
+from scenarios import (EARLIEST, LARGEST, LATEST, NOW_MS, batch, clean,
+                       create_one, make, offsets, produce, ready, scenario)
+
+HOUR_MS = 3600000
+
+
+def errors(entries, name="Name"):
+    """One of each name: who is named twice may be answered once."""
+    return sorted({(e[name], e["ErrorCode"]) for e in entries})
+
+
+# ---- topics -----------------------------------------------------------------
+
+@scenario
+def names_of_topics_collide(broker):
+    """Kafka's metrics write '_' for '.'."""
+    c = broker.connect()
+    return [create_one(c, name, 1, 1, {})[0] for name in (
+        "coll.a", "coll_a", "coll.b_c", "coll_b.c", "coll.b_c", "coll.a.",
+        "coll-a", "collb", "coll_c", "coll.c")]
+
+
+@scenario
+def internal_topics_can_not_be_made(broker):
+    """Kafka lets others make what it has not made yet, and then can't work
+    with it; so only the embedded broker is asked."""
+    if broker.name != "embedded":
+        return []
+    c = broker.connect()
+    made = [create_one(c, name, 1, 1, {})[0] for name in (
+        "__consumer_offsets", "__transaction_state", "__share_group_state")]
+    return [] if made == [17] * 3 else made
+
+
+@scenario
+def assignments_and_null_settings_are_checked(broker):
+    c = broker.connect()
+    out = []
+    for indexes in ((0, 0), (0, 0, 1), (1, 2), (0, 1)):
+        answer = c.call("CreateTopics", 7, Topics=[
+            {"Name": "conf-assigned", "NumPartitions": -1,
+             "ReplicationFactor": -1, "Assignments": [
+                 {"PartitionIndex": i, "BrokerIds": [1]} for i in indexes]}])
+        out.append([answer["Topics"][0]["ErrorCode"],
+                    answer["Topics"][0]["NumPartitions"]])
+    out += [create_one(c, "conf-null", 1, 1, {"retention.ms": None})[0],
+            create_one(c, "conf-null", 1, 1, {"no.such": None})[0]]
+    return out
+
+
+@scenario
+def who_is_named_twice_is_refused(broker):
+    c = broker.connect()
+    for name in ("conf-twice", "conf-once"):
+        make(c, name)
+    topic_id = c.call("Metadata", 12, Topics=[{"Name": "conf-twice"}])[
+        "Topics"][0]["TopicId"]
+    out = [errors(c.call("CreateTopics", 7, Topics=[
+        {"Name": n, "NumPartitions": 1, "ReplicationFactor": 1}
+        for n in ("conf-new", "conf-new", "conf-other", "conf-new")])[
+            "Topics"])]
+    out.append(errors(c.call("CreatePartitions", 3, TimeoutMs=10000, Topics=[
+        {"Name": n, "Count": 2, "Assignments": None}
+        for n in ("conf-twice", "conf-once", "conf-twice")])["Results"]))
+    found = c.call("ListOffsets", 7, ReplicaId=-1, Topics=[
+        {"Name": name, "Partitions": [
+            {"PartitionIndex": i, "Timestamp": LATEST} for i in indexes]}
+        for name, indexes in (("conf-twice", (0, 3, 0)), ("conf-once", (0, 1)),
+                              ("conf-once", (1, 1)))])
+    out.append(sorted({(t["Name"], p["PartitionIndex"], p["ErrorCode"],
+                        p["Offset"]) for t in found["Topics"]
+                       for p in t["Partitions"]}))
+    out.append(errors(c.call("DeleteTopics", 5, TimeoutMs=10000, TopicNames=[
+        "conf-twice", "conf-none", "conf-twice", "conf-none"])["Responses"]))
+
+    def delete(*topics):
+        answer = c.call("DeleteTopics", 6, TimeoutMs=10000, Topics=list(topics))
+        return sorted({r["ErrorCode"] for r in answer["Responses"]})
+
+    by_name, by_id = {"Name": "conf-twice"}, {"Name": None, "TopicId": topic_id}
+    out += [delete({"Name": None}), delete(by_id, by_id),
+            delete(by_name, by_id), delete(dict(by_id, Name="conf-twice")),
+            delete(by_name)]
+    return out
+
+
+# ---- records ----------------------------------------------------------------
+
+@scenario
+def a_partition_gets_one_batch_at_a_time(broker):
+    c = broker.connect()
+    make(c, "conf-batches")
+    two = batch([b"a"]) + batch([b"b"])
+    return [produce(c, "conf-batches", two),
+            produce(c, "conf-batches", two, version=3),
+            offsets(c, "conf-batches", LATEST)]
+
+
+@scenario
+def records_of_the_future_are_refused(broker):
+    c = broker.connect()
+    make(c, "conf-future")
+    make(c, "conf-stamped", message_timestamp_type="LogAppendTime")
+    make(c, "conf-patient", message_timestamp_after_max_ms=str(3 * HOUR_MS))
+    ahead = batch([b"x"], ts_ms=NOW_MS + 2 * HOUR_MS)
+    far = batch([b"x"], ts_ms=NOW_MS + 4 * HOUR_MS)
+    stamped = produce(c, "conf-stamped", far)
+    return [produce(c, "conf-future", ahead),
+            produce(c, "conf-future", batch([b"x"], ts_ms=NOW_MS + 60000)),
+            produce(c, "conf-future", batch([b"x"], ts_ms=0)),
+            produce(c, "conf-future", batch([b"x"], ts_ms=-1)),
+            stamped["ErrorCode"], produce(c, "conf-patient", ahead),
+            produce(c, "conf-patient", far)]
+
+
+@scenario
+def unknown_producers_may_begin_anywhere(broker):
+    """Their records may have been deleted."""
+    c = broker.connect()
+    make(c, "conf-begin")
+    return [produce(c, "conf-begin", batch([b"x"], (identity, epoch), seq))
+            for identity, epoch, seq in (
+                (7001, 0, 5), (7001, 0, 5), (7001, 0, 7), (7001, 0, 6),
+                (7002, 3, 9), (7002, 4, 2), (7002, 4, 0))]
+
+
+@scenario
+def times_are_of_their_versions(broker):
+    c = broker.connect()
+    make(c, "conf-versions")
+    produce(c, "conf-versions", batch([b"x"]))
+    return [offsets(c, "conf-versions", timestamp, version)
+            for timestamp in (EARLIEST, LARGEST, -4, -5, -6, -7)
+            for version in (1, 6, 7, 8, 9, 10)]
+
+
+@scenario
+def producer_ids_are_asked_for_whole(broker):
+    c = broker.connect()
+
+    def init(**more):
+        answer = c.call("InitProducerId", 4, TransactionalId=None,
+                        TransactionTimeoutMs=60000, **more)
+        return [answer["ErrorCode"], answer["ProducerId"] >= 0,
+                answer["ProducerEpoch"]]
+    while init()[0] == 14:  # COORDINATOR_LOAD_IN_PROGRESS
+        pass
+    return [init(), init(ProducerId=5), init(ProducerEpoch=5),
+            init(ProducerId=5, ProducerEpoch=5)]
+
+
+# ---- groups -----------------------------------------------------------------
+
+@scenario
+def any_offset_is_committed(broker):
+    """One below 0 is none to those who ask, whatever the broker keeps."""
+    c = broker.connect()
+    make(c, "conf-any", 2)
+    ready(c, "conf-any")
+
+    def commit(offset, partition=0):
+        answer = c.call(
+            "OffsetCommit", 7, GroupId="conf-any",
+            GenerationIdOrMemberEpoch=-1, MemberId="", Topics=[
+                {"Name": "conf-any", "Partitions": [
+                    {"PartitionIndex": partition, "CommittedOffset": offset,
+                     "CommittedMetadata": "m"}]}])
+        return answer["Topics"][0]["Partitions"][0]["ErrorCode"]
+
+    def fetched():
+        answer = c.call("OffsetFetch", 7, GroupId="conf-any", Topics=[
+            {"Name": "conf-any", "PartitionIndexes": [0, 1]}])
+        return [[p["ErrorCode"], max(p["CommittedOffset"], -1)]
+                for p in answer["Topics"][0]["Partitions"]]
+    return [commit(7), commit(8, 1), fetched(), commit(-1), fetched(),
+            commit(-5, 1), fetched(), commit(0), fetched()]
+
+
+@scenario
+def no_group_has_no_name(broker):
+    c = broker.connect()
+    ready(c, "conf-nameless")
+    return [clean(c.call("DeleteGroups", 2, GroupsNames=[""])),
+            clean(c.call("DescribeGroups", 5, Groups=[""]))]
+
+
+# ---- who asks ---------------------------------------------------------------
+
+@scenario
+def software_has_a_name(broker):
+    c = broker.connect()
+    out = []
+    for name, version in (("", ""), ("x", ""), ("", "1"), ("x", "1"),
+                          ("-x", "1"), ("x.", "1"), ("a b", "1"),
+                          ("a-b.c", "v1.0-2"), ("x", "1_0"), ("x" * 300, "1")):
+        answer = c.call("ApiVersions", 3, ClientSoftwareName=name,
+                        ClientSoftwareVersion=version)
+        out.append([answer["ErrorCode"], len(answer["ApiKeys"]) > 0])
+    return out
+
+
+@scenario
+def there_is_no_sasl_to_speak(broker):
+    c = broker.connect()
+    out = [sorted((k["ApiKey"], k["MinVersion"], k["MaxVersion"])
+                  for k in c.call("ApiVersions", 0)["ApiKeys"]
+                  if k["ApiKey"] in (17, 36))]
+    out += [clean(c.call("SaslHandshake", v, Mechanism="PLAIN"))
+            for v in (0, 1)]
+    out += [clean(c.call("SaslAuthenticate", v, AuthBytes=b"\0me\0secret"))
+            for v in (0, 1, 2)]
+    # And the connection goes on.
+    return out + [c.call("Metadata", 9, Topics=[])["Topics"]]
+
+
+@scenario
+def what_may_be_done_is_told_to_who_asks(broker):
+    c = broker.connect()
+    make(c, "conf-may")
+    ready(c, "conf-may")
+    c.call("OffsetCommit", 7, GroupId="conf-may", GenerationIdOrMemberEpoch=-1,
+           MemberId="", Topics=[{"Name": "conf-may", "Partitions": [
+               {"PartitionIndex": 0, "CommittedOffset": 1}]}])
+    out = []
+    for asks in (True, False):
+        for version in (8, 10, 12):
+            more = {} if version > 10 else {
+                "IncludeClusterAuthorizedOperations": asks}
+            answer = c.call("Metadata", version, Topics=[
+                {"Name": "conf-may"}, {"Name": "conf-none"}],
+                IncludeTopicAuthorizedOperations=asks,
+                AllowAutoTopicCreation=False, **more)
+            out.append([answer.get("ClusterAuthorizedOperations"), sorted(
+                (t["Name"], t["TopicAuthorizedOperations"])
+                for t in answer["Topics"])])
+        out.append(c.call("DescribeCluster", 1,
+                          IncludeClusterAuthorizedOperations=asks)[
+            "ClusterAuthorizedOperations"])
+        for version in (5, 6):
+            out.append(sorted(
+                (g["GroupId"], g["AuthorizedOperations"])
+                for g in c.call("DescribeGroups", version, Groups=[
+                    "conf-may", "conf-no-group"],
+                    IncludeAuthorizedOperations=asks)["Groups"]))
+    return out
