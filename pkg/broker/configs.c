@@ -8,6 +8,7 @@
 #include "broker/catalog.h"
 #include "broker/connection.h"
 #include "broker/keeper.h"
+#include "broker/named.h"
 #include "broker/partition.h"
 
 enum { RESOURCE_TOPIC = 2, RESOURCE_BROKER = 4 };
@@ -28,49 +29,55 @@ is_wanted(const struct wire_describe_configs_request_resource *in,
 	return (in->configuration_keys.count < 0);
 }
 
-/* One setting.  ${t} NULL: the broker's own. */
+/* What it has is from there; and what it comes to.  0, or -1: given up. */
 static int
-describe_setting(struct broker *b, struct request *req, const struct topic *t,
-    int setting, struct wire_describe_configs_response_config *out)
+add_synonym(struct request *req, const char *name, struct wire_string value,
+    int8_t source, struct wire_describe_configs_response_config *out)
 {
 	const struct wire_describe_configs_request *in = req->body;
-	struct topic_settings defaults;
 	struct wire_describe_configs_response_synonym *s;
-	char text[64];
-	int overridden = t != NULL && t->overrides[setting] != NULL;
 
-	wire_defaults(wire_describe_configs_response_config_layout(), out);
-	settings_default(&b->conf, &defaults);
-	setting_write(setting, t != NULL ? &t->settings : &defaults, text,
-	    sizeof(text));
-	out->name = wire_text(setting_name(setting));
-	out->value = wire_text(request_text(req,
-	    wire_text(overridden ? t->overrides[setting] : text)));
-	if (out->value.at == NULL)
-		return (-1);
-	out->config_source = overridden ? SOURCE_TOPIC : SOURCE_DEFAULT;
-	out->read_only = t == NULL;
-	out->config_type = (int8_t)setting_type(setting);
-	if (in->include_documentation)
-		out->documentation = wire_text(setting_help(setting));
+	if (out->value.at == NULL) {
+		out->value = value;
+		out->config_source = source;
+	}
 	if (!in->include_synonyms)
 		return (0);
-	if ((s = request_take(req, 2 * sizeof(*s))) == NULL)
+	if (out->synonyms.at == NULL &&
+	    (out->synonyms.at = request_take(req, 2 * sizeof(*s))) == NULL)
 		return (-1);
-	out->synonyms.at = s;
-	if (overridden) {
-		s->name = out->name;
-		s->value = out->value;
-		s->source = SOURCE_TOPIC;
-		s++;
-		out->synonyms.count++;
-	}
-	setting_write(setting, &defaults, text, sizeof(text));
-	s->name = out->name;
-	s->value = wire_text(request_text(req, wire_text(text)));
-	s->source = SOURCE_DEFAULT;
-	out->synonyms.count++;
-	return (s->value.at != NULL ? 0 : -1);
+	s = &out->synonyms.at[out->synonyms.count++];
+	s->name = wire_text(name);
+	s->value = value;
+	s->source = source;
+	return (0);
+}
+
+/* The i-th setting.  ${t} NULL: the broker's own. */
+static int
+describe_setting(struct broker *b, struct request *req, const struct topic *t,
+    int i, struct wire_describe_configs_response_config *out)
+{
+	const struct wire_describe_configs_request *in = req->body;
+	char text[64], *value;
+
+	wire_defaults(wire_describe_configs_response_config_layout(), out);
+	out->name = wire_text(
+	    t != NULL ? setting_name(i) : broker_setting_name(i));
+	out->read_only = t == NULL;
+	out->config_type = (int8_t)broker_setting_type(i);
+	if (in->include_documentation)
+		out->documentation = wire_text(broker_setting_help(i));
+	if (t != NULL && t->overrides[i] != NULL &&
+	    ((value = request_text(req, wire_text(t->overrides[i]))) == NULL ||
+		add_synonym(req, setting_name(i), wire_text(value),
+		    SOURCE_TOPIC, out) == -1))
+		return (-1);
+	broker_setting_write(i, &b->conf, text, sizeof(text));
+	if ((value = request_text(req, wire_text(text))) == NULL)
+		return (-1);
+	return (add_synonym(req, broker_setting_name(i), wire_text(value),
+	    SOURCE_DEFAULT, out));
 }
 
 /* What is asked for.  0 and the error in *out, or -1: given up. */
@@ -106,11 +113,12 @@ describe_resource(struct broker *b, struct request *req,
 		out->error_message = wire_text(why);
 		return (0);
 	}
-	list = request_take(req, SETTING_COUNT * sizeof(*list));
+	list = request_take(req, BROKER_SETTING_COUNT * sizeof(*list));
 	if ((out->configs.at = list) == NULL)
 		return (-1);
-	for (i = 0; i < SETTING_COUNT; i++)
-		if (is_wanted(in, setting_name(i)) &&
+	for (i = 0; i < (t != NULL ? SETTING_COUNT : BROKER_SETTING_COUNT); i++)
+		if (is_wanted(in,
+			t != NULL ? setting_name(i) : broker_setting_name(i)) &&
 		    describe_setting(b, req, t, i,
 			&list[out->configs.count++]) == -1)
 			return (-1);
@@ -153,6 +161,7 @@ struct alter {
 	int type;
 	struct wire_string name;
 	struct wish *wishes;
+	struct named *named;
 	int32_t count;
 
 	struct topic *topic; /* held; NULL: refused, or only tried */
@@ -165,6 +174,7 @@ struct alter_job {
 	struct worker_job job;
 	struct request *req;
 	struct alter *list;
+	struct named *named;
 	size_t count;
 	void (*answer)(struct alter_job *alter);
 };
@@ -302,27 +312,41 @@ apply(struct broker *b, struct request *req, struct alter *a,
 	return (0);
 }
 
+/* Resources, and each one's settings.  0, or -1: the request was given up. */
 static int
-is_same(struct wire_string a, struct wire_string b)
+find_altered_twice(struct alter_job *alter)
 {
+	struct alter *a;
+	size_t i;
+	int32_t k;
 
-	return (a.length == b.length &&
-	    (a.length <= 0 || memcmp(a.at, b.at, (size_t)a.length) == 0));
+	for (i = 0; i < alter->count; i++) {
+		a = &alter->list[i];
+		alter->named[i] = named_as(a->name);
+		alter->named[i].number = a->type;
+		a->named = request_take(alter->req,
+		    ((size_t)a->count + 1) * sizeof(*a->named));
+		if (a->named == NULL)
+			return (-1);
+		for (k = 0; k < a->count; k++)
+			a->named[k] = named_as(a->wishes[k].name);
+		if (named_find_twice(alter->req, a->named, (size_t)a->count) ==
+		    -1)
+			return (-1);
+	}
+	return (named_find_twice(alter->req, alter->named, alter->count));
 }
 
 /* What can be seen without looking at the topic.  -1: it is refused. */
 static int
-check_wishes(struct alter_job *alter, struct alter *a)
+check_wishes(struct alter_job *alter, struct alter *a, int twice)
 {
 	const struct wish *w;
-	int32_t i, k;
-	size_t n;
+	int32_t i;
 
-	for (n = 0; n < alter->count; n++)
-		if (&alter->list[n] != a && alter->list[n].type == a->type &&
-		    is_same(alter->list[n].name, a->name))
-			return (refuse(alter->req, a, WIRE_INVALID_REQUEST,
-			    "the resource is named twice"));
+	if (twice)
+		return (refuse(alter->req, a, WIRE_INVALID_REQUEST,
+		    "the resource is named twice"));
 	for (i = 0; i < a->count; i++) {
 		w = &a->wishes[i];
 		if (w->op < OP_SET || w->op > OP_SUBTRACT)
@@ -331,11 +355,9 @@ check_wishes(struct alter_job *alter, struct alter *a)
 		if (w->value.length < 0 && w->op != OP_DELETE)
 			return (refuse(alter->req, a, WIRE_INVALID_REQUEST,
 			    "a value can't be null"));
-		for (k = 0; k < i; k++)
-			if (is_same(a->wishes[k].name, w->name))
-				return (
-				    refuse(alter->req, a, WIRE_INVALID_REQUEST,
-					"a setting is named twice"));
+		if (a->named[i].twice)
+			return (refuse(alter->req, a, WIRE_INVALID_REQUEST,
+			    "a setting is named twice"));
 	}
 	return (0);
 }
@@ -396,9 +418,13 @@ new_alter(struct request *req, int32_t count)
 	alter->count = (size_t)count;
 	alter->list = request_take(req,
 	    (alter->count + 1) * sizeof(*alter->list));
+	if (alter->list == NULL)
+		return (NULL);
+	alter->named = request_take(req,
+	    (alter->count + 1) * sizeof(*alter->named));
 	alter->job.run = run_alter;
 	alter->job.finish = finish_alter;
-	return (alter->list != NULL ? alter : NULL);
+	return (alter->named != NULL ? alter : NULL);
 }
 
 /* The i-th resource, and room for its wishes.  NULL: given up. */
@@ -426,9 +452,11 @@ start_alter(struct broker *b, struct alter_job *alter, int keep,
 	int32_t k;
 	int ok;
 
+	if (find_altered_twice(alter) == -1)
+		return;
 	for (i = 0; i < alter->count; i++) {
 		a = &alter->list[i];
-		ok = check_wishes(alter, a) == 0 &&
+		ok = check_wishes(alter, a, alter->named[i].twice) == 0 &&
 		    begin(b, alter->req, a, keep) == 0;
 		for (k = 0; ok && k < a->count; k++)
 			ok = apply(b, alter->req, a, &a->wishes[k]) == 0;

@@ -15,6 +15,7 @@
 /* A choice is a list of words; a value's number is a word's place in it. */
 struct setting {
 	const char *name;
+	const char *of_broker; /* its name there */
 	enum setting_type type;
 	size_t place;
 	int64_t least, most;
@@ -26,35 +27,73 @@ static const char *const compression_words[] = {"producer", NULL};
 static const char *const time_words[] = {"CreateTime", "LogAppendTime", NULL};
 
 #define PLACE(field) offsetof(struct topic_settings, field)
+#define FLAG(field) offsetof(struct broker_conf, field)
 
 static const struct setting settings_table[SETTING_COUNT] = {
-    {"cleanup.policy", SETTING_LIST, PLACE(cleanup), 0, 0, NULL,
+    {"cleanup.policy", "log.cleanup.policy", SETTING_LIST, PLACE(cleanup), 0, 0,
+	NULL,
 	"delete: old segments go; compact: of each key the last record stays"},
-    {"compression.type", SETTING_TEXT, PLACE(compression), 0, 0,
-	compression_words, "batches are kept as they were produced"},
-    {"delete.retention.ms", SETTING_LONG, PLACE(delete_retention_ms), 0,
-	INT64_MAX, NULL, "how long tombstones of a compacted topic stay"},
-    {"max.message.bytes", SETTING_INT, PLACE(message_most), 0, INT32_MAX, NULL,
-	"the largest batch that is taken"},
-    {"message.timestamp.after.max.ms", SETTING_LONG, PLACE(time_ahead_most_ms),
-	0, INT64_MAX, NULL,
+    {"compression.type", "compression.type", SETTING_TEXT, PLACE(compression),
+	0, 0, compression_words, "batches are kept as they were produced"},
+    {"delete.retention.ms", "log.cleaner.delete.retention.ms", SETTING_LONG,
+	PLACE(delete_retention_ms), 0, INT64_MAX, NULL,
+	"how long tombstones of a compacted topic stay"},
+    {"max.message.bytes", "message.max.bytes", SETTING_INT, PLACE(message_most),
+	0, INT32_MAX, NULL, "the largest batch that is taken"},
+    {"message.timestamp.after.max.ms", "log.message.timestamp.after.max.ms",
+	SETTING_LONG, PLACE(time_ahead_most_ms), 0, INT64_MAX, NULL,
 	"how far a record's time may be ahead of the clock"},
-    {"message.timestamp.type", SETTING_TEXT, PLACE(append_time), 0, 0,
-	time_words, "whose time a record has"},
-    {"min.cleanable.dirty.ratio", SETTING_DOUBLE, PLACE(dirty_ratio_least), 0,
-	1, NULL, "how much of a log is new before it is compacted"},
-    {"min.compaction.lag.ms", SETTING_LONG, PLACE(compaction_lag_ms), 0,
-	INT64_MAX, NULL, "how old a record is before it can be compacted"},
-    {"min.insync.replicas", SETTING_INT, PLACE(in_sync_least), 1, 1, NULL,
-	"there is one broker"},
-    {"retention.bytes", SETTING_LONG, PLACE(retention_bytes), -1, INT64_MAX,
-	NULL, "how large a partition may grow; -1: no limit"},
-    {"retention.ms", SETTING_LONG, PLACE(retention_ms), -1, INT64_MAX, NULL,
-	"how long records are kept; -1: for ever"},
-    {"segment.bytes", SETTING_INT, PLACE(segment_bytes), INT64_C(1048576),
-	INT32_MAX, NULL, "how large a segment file grows"},
-    {"segment.ms", SETTING_LONG, PLACE(segment_ms), 1, INT64_MAX, NULL,
-	"how old a segment grows before the next is begun"},
+    {"message.timestamp.type", "log.message.timestamp.type", SETTING_TEXT,
+	PLACE(append_time), 0, 0, time_words, "whose time a record has"},
+    {"min.cleanable.dirty.ratio", "log.cleaner.min.cleanable.ratio",
+	SETTING_DOUBLE, PLACE(dirty_ratio_least), 0, 1, NULL,
+	"how much of a log is new before it is compacted"},
+    {"min.compaction.lag.ms", "log.cleaner.min.compaction.lag.ms", SETTING_LONG,
+	PLACE(compaction_lag_ms), 0, INT64_MAX, NULL,
+	"how old a record is before it can be compacted"},
+    {"min.insync.replicas", "min.insync.replicas", SETTING_INT,
+	PLACE(in_sync_least), 1, 1, NULL, "there is one broker"},
+    {"retention.bytes", "log.retention.bytes", SETTING_LONG,
+	PLACE(retention_bytes), -1, INT64_MAX, NULL,
+	"how large a partition may grow; -1: no limit"},
+    {"retention.ms", "log.retention.ms", SETTING_LONG, PLACE(retention_ms), -1,
+	INT64_MAX, NULL, "how long records are kept; -1: for ever"},
+    {"segment.bytes", "log.segment.bytes", SETTING_INT, PLACE(segment_bytes),
+	INT64_C(1048576), INT32_MAX, NULL, "how large a segment file grows"},
+    {"segment.ms", "log.roll.ms", SETTING_LONG, PLACE(segment_ms), 1, INT64_MAX,
+	NULL, "how old a segment grows before the next is begun"},
+};
+
+/* Flags that Kafka's brokers have a name for, too; in its unit. */
+static const struct {
+	const char *name;
+	enum setting_type type;
+	size_t place; /* of an int if it is a truth, else of an int64_t */
+	int64_t unit;
+	const char *help;
+} flags_table[BROKER_SETTING_COUNT - SETTING_COUNT] = {
+    {"auto.create.topics.enable", SETTING_TRUTH, FLAG(auto_create), 1,
+	"make a topic when a client asks for it"},
+    {"connections.max.idle.ms", SETTING_LONG, FLAG(idle_ms), 1,
+	"an idle connection is closed after that"},
+    {"fetch.max.bytes", SETTING_INT, FLAG(answer_most), 1,
+	"of records in an answer to a fetch"},
+    {"group.initial.rebalance.delay.ms", SETTING_INT, FLAG(rebalance_delay_ms),
+	1, "how long a group's first member waits for others"},
+    {"group.max.session.timeout.ms", SETTING_INT, FLAG(session_most_ms), 1,
+	"the longest session timeout that a member may have"},
+    {"group.min.session.timeout.ms", SETTING_INT, FLAG(session_least_ms), 1,
+	"the shortest"},
+    {"log.retention.check.interval.ms", SETTING_LONG, FLAG(retention_check_ms),
+	1, "how often logs are looked at for what can go"},
+    {"max.connections", SETTING_INT, FLAG(connections_most), 1,
+	"more connections wait"},
+    {"num.partitions", SETTING_INT, FLAG(partitions), 1,
+	"of topics that are made without saying how many"},
+    {"offsets.retention.minutes", SETTING_INT, FLAG(offsets_retention_ms),
+	60000, "how long the offsets of a group without members are kept"},
+    {"socket.request.max.bytes", SETTING_INT, FLAG(request_most), 1,
+	"a larger request closes its connection"},
 };
 
 int
@@ -74,13 +113,6 @@ setting_name(int setting)
 {
 
 	return (settings_table[setting].name);
-}
-
-const char *
-setting_help(int setting)
-{
-
-	return (settings_table[setting].help);
 }
 
 enum setting_type
@@ -247,4 +279,49 @@ setting_copy(int setting, const struct topic_settings *from,
 		*real(s, to) = *real(s, from);
 	else
 		*number(s, to) = *number(s, from);
+}
+
+const char *
+broker_setting_name(int i)
+{
+
+	return (i < SETTING_COUNT ? settings_table[i].of_broker :
+				    flags_table[i - SETTING_COUNT].name);
+}
+
+const char *
+broker_setting_help(int i)
+{
+
+	return (i < SETTING_COUNT ? settings_table[i].help :
+				    flags_table[i - SETTING_COUNT].help);
+}
+
+enum setting_type
+broker_setting_type(int i)
+{
+
+	return (i < SETTING_COUNT ? settings_table[i].type :
+				    flags_table[i - SETTING_COUNT].type);
+}
+
+void
+broker_setting_write(int i, const struct broker_conf *conf, char *text,
+    size_t size)
+{
+	struct topic_settings defaults;
+	const void *at;
+
+	if (i < SETTING_COUNT) {
+		settings_default(conf, &defaults);
+		setting_write(i, &defaults, text, size);
+		return;
+	}
+	i -= SETTING_COUNT;
+	at = (const char *)conf + flags_table[i].place;
+	if (flags_table[i].type == SETTING_TRUTH)
+		snprintf(text, size, "%s", *(const int *)at ? "true" : "false");
+	else
+		snprintf(text, size, "%lld",
+		    (long long)(*(const int64_t *)at / flags_table[i].unit));
 }

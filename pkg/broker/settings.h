@@ -32,9 +32,12 @@ struct topic_settings {
 };
 
 #define SETTING_COUNT 13
+/* The broker's: those that topics have by default, and some of its flags. */
+#define BROKER_SETTING_COUNT (SETTING_COUNT + 11)
 
 /* As DescribeConfigs numbers them. */
 enum setting_type {
+	SETTING_TRUTH = 1,
 	SETTING_TEXT = 2,
 	SETTING_INT = 3,
 	SETTING_LONG = 5,
@@ -45,7 +48,6 @@ enum setting_type {
 /* setting_find -- the index of a setting by its name, or -1. */
 int setting_find(const char *name, size_t length);
 const char *setting_name(int setting);
-const char *setting_help(int setting);
 enum setting_type setting_type(int setting);
 
 /* settings_default -- what a topic has that overrides nothing. */
@@ -57,6 +59,13 @@ int setting_parse(int setting, const char *value,
 /* setting_write -- the value as text. */
 void setting_write(int setting, const struct topic_settings *settings,
     char *text, size_t size);
+/* The i-th of the broker's, below BROKER_SETTING_COUNT: as Kafka's brokers name
+ * it.  The i-th of a topic's is the i-th here. */
+const char *broker_setting_name(int i);
+const char *broker_setting_help(int i);
+enum setting_type broker_setting_type(int i);
+void broker_setting_write(int i, const struct broker_conf *conf, char *text,
+    size_t size);
 /* setting_copy -- one setting from one set to another. */
 void setting_copy(int setting, const struct topic_settings *from,
     struct topic_settings *to);

@@ -249,3 +249,39 @@ def what_may_be_done_is_told_to_who_asks(broker):
                     "conf-may", "conf-no-group"],
                     IncludeAuthorizedOperations=asks)["Groups"]))
     return out
+
+
+# ---- settings of the broker -------------------------------------------------
+
+OF_BROKER = (
+    "auto.create.topics.enable", "compression.type", "connections.max.idle.ms",
+    "fetch.max.bytes", "group.initial.rebalance.delay.ms",
+    "group.max.session.timeout.ms", "group.min.session.timeout.ms",
+    "log.cleaner.delete.retention.ms", "log.cleaner.min.cleanable.ratio",
+    "log.cleaner.min.compaction.lag.ms", "log.cleanup.policy",
+    "log.message.timestamp.after.max.ms", "log.message.timestamp.type",
+    "log.retention.bytes", "log.retention.check.interval.ms",
+    "log.retention.ms", "log.roll.ms", "log.segment.bytes",
+    "max.connections", "message.max.bytes", "min.insync.replicas",
+    "num.partitions", "offsets.retention.minutes", "socket.request.max.bytes")
+
+
+@scenario
+def settings_of_the_broker_have_its_names(broker):
+    """The embedded broker has these and no others."""
+    c = broker.connect()
+
+    def described(names):
+        answer = c.call("DescribeConfigs", 4, IncludeSynonyms=True, Resources=[
+            {"ResourceType": 4, "ResourceName": "1",
+             "ConfigurationKeys": names}])["Results"][0]
+        return [answer["ErrorCode"], sorted(
+            (s["Name"], s["ConfigType"]) for s in answer["Configs"])]
+    asked = described(OF_BROKER)
+    if broker.name == "embedded" and described(None) != asked:
+        return described(None)
+    return [asked, described(["num.partitions", "no.such"]),
+            [c.call("IncrementalAlterConfigs", 1, Resources=[
+                {"ResourceType": 4, "ResourceName": "9", "Configs": [
+                    {"Name": "log.retention.ms", "ConfigOperation": 0,
+                     "Value": "1"}]}])["Responses"][0]["ErrorCode"]]]

@@ -80,9 +80,14 @@ settings_are_described(void **state)
 	    {TOPIC, "none", "retention.ms", "",
 		WIRE_UNKNOWN_TOPIC_OR_PARTITION},
 	    {TOPIC, "a b", "retention.ms", "", WIRE_INVALID_TOPIC},
-	    {BROKER, "1", "retention.ms", "604800000", OF_BROKER},
-	    {BROKER, "", "retention.ms", "604800000", OF_BROKER},
-	    {BROKER, "2", "retention.ms", "", WIRE_INVALID_REQUEST},
+	    {TOPIC, "t", "log.retention.ms", "", WIRE_NONE},
+	    {BROKER, "1", "retention.ms", "", WIRE_NONE},
+	    {BROKER, "1", "log.retention.ms", "604800000", OF_BROKER},
+	    {BROKER, "", "log.retention.ms", "604800000", OF_BROKER},
+	    {BROKER, "1", "auto.create.topics.enable", "false", OF_BROKER},
+	    {BROKER, "1", "offsets.retention.minutes", "10080", OF_BROKER},
+	    {BROKER, "1", "min.insync.replicas", "1", OF_BROKER},
+	    {BROKER, "2", "log.retention.ms", "", WIRE_INVALID_REQUEST},
 	    {8, "1", "retention.ms", "", WIRE_INVALID_REQUEST},
 	};
 	struct client c = client_connect();
