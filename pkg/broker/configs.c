@@ -29,7 +29,8 @@ is_wanted(const struct wire_describe_configs_request_resource *in,
 	return (in->configuration_keys.count < 0);
 }
 
-/* What it has is from there; and what it comes to.  0, or -1: given up. */
+/* Where a value can come from: that which is added first counts.  0, or -1: given
+ * up. */
 static int
 add_synonym(struct request *req, const char *name, struct wire_string value,
     int8_t source, struct wire_describe_configs_response_config *out)

@@ -109,6 +109,22 @@ list_all(struct broker *b, struct request *req,
 	return (0);
 }
 
+/* Of topics that aren't there as well, as Kafka does. */
+static void
+tell_operations(const struct wire_metadata_request *in,
+    struct wire_metadata_response *out)
+{
+	int32_t i, count = out->topics.count;
+
+	if (in->include_cluster_authorized_operations)
+		out->cluster_authorized_operations = OPERATIONS_OF_CLUSTER;
+	if (!in->include_topic_authorized_operations)
+		return;
+	for (i = 0; i < count; i++)
+		out->topics.at[i]
+		    .topic_authorized_operations = OPERATIONS_OF_TOPIC;
+}
+
 void
 metadata_answer(struct broker *b, struct request *req)
 {
@@ -116,7 +132,6 @@ metadata_answer(struct broker *b, struct request *req)
 	struct wire_metadata_response out;
 	struct wire_metadata_response_broker self;
 	const char *host;
-	int32_t i;
 	int all, rc;
 
 	wire_defaults(wire_metadata_response_layout(), &out);
@@ -134,13 +149,7 @@ metadata_answer(struct broker *b, struct request *req)
 	rc = all ? list_all(b, req, &out) : list_asked(b, req, &out);
 	if (rc == -1)
 		return;
-	if (in->include_cluster_authorized_operations)
-		out.cluster_authorized_operations = OPERATIONS_OF_CLUSTER;
-	for (i = 0;
-	     in->include_topic_authorized_operations && i < out.topics.count;
-	     i++)
-		out.topics.at[i]
-		    .topic_authorized_operations = OPERATIONS_OF_TOPIC;
+	tell_operations(in, &out);
 	request_answer(req, &out);
 }
 
