@@ -80,10 +80,12 @@ def who_is_named_twice_is_refused(broker):
         "conf-twice", "conf-none", "conf-twice", "conf-none"])["Responses"]))
 
     def delete(*topics):
-        answer = c.call("DeleteTopics", 6, TimeoutMs=10000, Topics=list(topics))
+        answer = c.call("DeleteTopics", 6, TimeoutMs=10000,
+                        Topics=list(topics))
         return sorted({r["ErrorCode"] for r in answer["Responses"]})
 
-    by_name, by_id = {"Name": "conf-twice"}, {"Name": None, "TopicId": topic_id}
+    by_name = {"Name": "conf-twice"}
+    by_id = {"Name": None, "TopicId": topic_id}
     out += [delete({"Name": None}), delete(by_id, by_id),
             delete(by_name, by_id), delete(dict(by_id, Name="conf-twice")),
             delete(by_name)]
