@@ -11,47 +11,7 @@
 
 #include "segment/batch.h"
 #include "segment_codecs.h"
-
-static struct plog_conf conf;
-
-static int
-set_up(void **state)
-{
-
-	(void)state;
-	make_root();
-	plog_conf_default(&conf);
-	return (0);
-}
-
-static int
-tear_down(void **state)
-{
-
-	(void)state;
-	remove_root();
-	return (0);
-}
-
-static struct plog *
-open_log(void)
-{
-	struct plog *log;
-	struct mr_error err = {MR_OK, ""};
-
-	log = plog_open(log_path(), &conf, 0, NULL, &err);
-	if (log == NULL)
-		fail_msg("%s", err.message);
-	return (log);
-}
-
-static void
-close_log(struct plog *log)
-{
-	struct mr_error err;
-
-	assert_int_equal(plog_close(log, &err), 0);
-}
+#include "segment_fixture.h"
 
 static void
 append(struct plog *log, uint8_t *bytes, size_t size)
@@ -70,24 +30,6 @@ append_compressed(struct plog *log, int format,
 	uint8_t bytes[2048];
 
 	append(log, bytes, make_compressed(bytes, format, records, count));
-}
-
-static struct plog_tidied
-tidy_log(struct plog *log, int64_t now_ms)
-{
-	struct plog_tidied did;
-	struct plog_tidy *tidy;
-	struct mr_error err = {MR_OK, ""};
-
-	memset(&did, 0, sizeof(did));
-	flush_log(log);
-	if ((tidy = plog_tidy_begin(log, now_ms)) != NULL) {
-		if (plog_tidy_run(tidy, &err) == -1)
-			fail_msg("%s", err.message);
-		plog_tidy_finish(log, tidy, &did);
-	}
-	flush_log(log);
-	return (did);
 }
 
 /* A body of so many bytes by itself: what batch_body makes of it. */
@@ -380,7 +322,7 @@ times_are_found_inside_of_a_batch(void **state)
 	(void)state;
 	for (format = 0; format < FORMATS; format++) {
 		empty_folder(log_path());
-		log = open_log();
+		log = open_log(NULL);
 		append_compressed(log, format, records, 5);
 		flush_log(log);
 		for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -424,7 +366,7 @@ a_batch_that_cannot_be_read_is_found_as_a_whole(void **state)
 		if (hostile[i].codec > BATCH_ZSTD)
 			continue;
 		empty_folder(log_path());
-		log = open_log();
+		log = open_log(NULL);
 		append(log, bytes,
 		    make_unreadable(bytes, hostile[i].codec, hostile[i].bytes,
 			hostile[i].size));
@@ -526,7 +468,7 @@ compressed_batches_are_compacted(void **state)
 	compact_always();
 	for (format = 0; format < FORMATS; format++) {
 		empty_folder(log_path());
-		log = open_log();
+		log = open_log(NULL);
 		for (i = 0; i < 20; i++)
 			append_compressed(log, format, first, 4);
 		append_compressed(log, format, last, 3);
@@ -570,7 +512,7 @@ tombstones_stay_while_a_batch_cannot_be_read(void **state)
 		if (hostile[i].codec > BATCH_ZSTD || hostile[i].rc == 1)
 			continue;
 		empty_folder(log_path());
-		log = open_log();
+		log = open_log(NULL);
 		append(log, bytes,
 		    make_unreadable(bytes, hostile[i].codec, hostile[i].bytes,
 			hostile[i].size));
@@ -616,7 +558,7 @@ what_was_deleted_does_not_come_back(void **state)
 	records[1].value = value;
 	for (format = 0; format < FORMATS; format++) {
 		empty_folder(log_path());
-		log = open_log();
+		log = open_log(NULL);
 		append_compressed(log, format, records, 2);
 		/* The tombstone is in another segment. */
 		append_others(log, 8);
@@ -650,7 +592,7 @@ a_batch_with_a_broken_record_stays_whole(void **state)
 
 	(void)state;
 	compact_always();
-	log = open_log();
+	log = open_log(NULL);
 	end = make_records(plain, records, 2);
 	*end++ = 99; /* a record's length, and no record */
 	to += compress_into(LZ4, to, 400, plain, (size_t)(end - plain));
@@ -677,7 +619,7 @@ an_empty_body_is_kept(void **state)
 
 	(void)state;
 	compact_always();
-	log = open_log();
+	log = open_log(NULL);
 	for (i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++)
 		if (hostile[i].rc == 1 && hostile[i].size < 12)
 			append(log, bytes,

@@ -8,48 +8,7 @@
 
 #include <cmocka.h>
 
-#include "segment_batches.h"
-
-static struct plog_conf conf;
-
-static int
-set_up(void **state)
-{
-
-	(void)state;
-	make_root();
-	plog_conf_default(&conf);
-	return (0);
-}
-
-static int
-tear_down(void **state)
-{
-
-	(void)state;
-	remove_root();
-	return (0);
-}
-
-static struct plog *
-open_log(void)
-{
-	struct plog *log;
-	struct mr_error err = {MR_OK, ""};
-
-	log = plog_open(log_path(), &conf, 0, NULL, &err);
-	if (log == NULL)
-		fail_msg("%s", err.message);
-	return (log);
-}
-
-static void
-close_log(struct plog *log)
-{
-	struct mr_error err;
-
-	assert_int_equal(plog_close(log, &err), 0);
-}
+#include "segment_fixture.h"
 
 static void
 expect_read(struct plog *log, int64_t offset, int64_t most, int64_t base,
@@ -186,7 +145,7 @@ a_batch_is_refused_for_the_right_reason(void **state)
 static void
 what_is_appended_is_read_back_whole_and_only_once_flushed(void **state)
 {
-	struct plog *log = open_log();
+	struct plog *log = open_log(NULL);
 	struct plog_appended out;
 	struct plog_span span;
 	struct plog_sync *sync;
@@ -252,7 +211,7 @@ segments_roll_by_size_and_time_and_are_found_again(void **state)
 	(void)state;
 	conf.segment_bytes = 2000;
 	conf.segment_ms = 10000;
-	log = open_log();
+	log = open_log(NULL);
 	for (i = 0; i < 100; i++)
 		assert_int_equal(append_one(log, "key", 100, 1000 + i, NULL),
 		    PLOG_OK);
@@ -293,7 +252,7 @@ append_time_is_stamped_and_sealed(void **state)
 
 	(void)state;
 	conf.append_time = 1;
-	log = open_log();
+	log = open_log(NULL);
 	size = make_one(bytes, "k", 5, 7, NULL);
 	assert_int_equal(plog_append(log, bytes, size, 4242, &out, &err),
 	    PLOG_OK);
@@ -315,7 +274,7 @@ times_are_found_by_record(void **state)
 	} cases[] = {{0, 0, 100}, {100, 0, 100}, {101, 1, 300}, {300, 1, 300},
 	    {301, 3, 400}, {400, 3, 400}, {401, 4, 500}, {501, -1, -1}};
 	uint8_t bytes[1024];
-	struct plog *log = open_log();
+	struct plog *log = open_log(NULL);
 	struct plog_appended out;
 	struct plog_found found;
 	struct mr_error err;
@@ -351,7 +310,7 @@ times_are_found_by_record(void **state)
 static void
 epochs_end_where_the_next_begins(void **state)
 {
-	struct plog *log = open_log();
+	struct plog *log = open_log(NULL);
 	struct mr_error err;
 	int64_t end;
 	int32_t epoch;
@@ -398,7 +357,7 @@ produce(struct plog *log, int64_t id, int16_t epoch, int32_t sequence,
 static void
 sequences_are_checked_and_survive_a_restart(void **state)
 {
-	struct plog *log = open_log();
+	struct plog *log = open_log(NULL);
 	struct plog_appended out;
 	struct plog_producer pr;
 	size_t at = 0;
@@ -425,7 +384,7 @@ sequences_are_checked_and_survive_a_restart(void **state)
 			close_log(log);
 		else
 			plog_abandon(log);
-		log = open_log();
+		log = open_log(NULL);
 	}
 	assert_int_equal(produce(log, 7, 1, 1, &out), PLOG_OUT_OF_ORDER);
 	assert_int_equal(produce(log, 7, 1, 0, &out), PLOG_OK);
@@ -443,7 +402,7 @@ sequences_are_checked_and_survive_a_restart(void **state)
 static void
 unknown_producers_begin_anywhere(void **state)
 {
-	struct plog *log = open_log();
+	struct plog *log = open_log(NULL);
 	struct plog_appended out;
 
 	(void)state;
@@ -459,7 +418,7 @@ unknown_producers_begin_anywhere(void **state)
 static void
 one_batch_is_taken_at_a_time(void **state)
 {
-	struct plog *log = open_log();
+	struct plog *log = open_log(NULL);
 	struct plog_appended out;
 	uint8_t bytes[512];
 	struct mr_error err;
@@ -501,7 +460,7 @@ times_are_not_far_ahead_of_the_clock(void **state)
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		conf.time_ahead_most_ms = cases[i].most_ms;
 		conf.append_time = cases[i].append_time;
-		log = open_log();
+		log = open_log(NULL);
 		assert_int_equal(plog_append(log, bytes,
 				     make_one(bytes, "k", 1,
 					 1000 + cases[i].ahead_ms, NULL),
@@ -542,23 +501,6 @@ sequences_begin_again_behind_the_largest(void **state)
 	producers_free(&p);
 }
 
-static struct plog_tidied
-tidy_log(struct plog *log, int64_t now_ms)
-{
-	struct plog_tidied did;
-	struct plog_tidy *tidy;
-	struct mr_error err;
-
-	memset(&did, 0, sizeof(did));
-	flush_log(log);
-	if ((tidy = plog_tidy_begin(log, now_ms)) != NULL) {
-		assert_int_equal(plog_tidy_run(tidy, &err), 0);
-		plog_tidy_finish(log, tidy, &did);
-	}
-	flush_log(log);
-	return (did);
-}
-
 static void
 retention_drops_the_oldest_and_offsets_go_on(void **state)
 {
@@ -572,7 +514,7 @@ retention_drops_the_oldest_and_offsets_go_on(void **state)
 	conf.segment_bytes = 1000;
 	conf.retention_ms = 5000;
 	conf.retention_bytes = 4000;
-	log = open_log();
+	log = open_log(NULL);
 	for (i = 0; i < 60; i++)
 		assert_int_equal(append_one(log, "k", 100, 1000, NULL),
 		    PLOG_OK);
@@ -594,7 +536,7 @@ retention_drops_the_oldest_and_offsets_go_on(void **state)
 	assert_int_equal(plog_start(log), 60);
 	assert_int_equal(plog_size(log), 0);
 	close_log(log);
-	log = open_log();
+	log = open_log(NULL);
 	assert_int_equal(plog_start(log), 60);
 	assert_int_equal(plog_end(log), 60);
 	assert_int_equal(append_one(log, "k", 1, 1, NULL), PLOG_OK);
@@ -606,7 +548,7 @@ static void
 deleted_records_stay_deleted(void **state)
 {
 	struct plog_span span;
-	struct plog *log = open_log();
+	struct plog *log = open_log(NULL);
 	struct mr_error err;
 	int i;
 
@@ -622,7 +564,7 @@ deleted_records_stay_deleted(void **state)
 	    PLOG_OUT_OF_RANGE);
 	flush_log(log);
 	plog_abandon(log);
-	log = open_log();
+	log = open_log(NULL);
 	assert_int_equal(plog_start(log), 5);
 	assert_int_equal(plog_end(log), 10);
 	expect_read(log, 5, 1, 5, 6);

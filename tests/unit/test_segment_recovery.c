@@ -9,49 +9,17 @@
 
 #include <cmocka.h>
 
-#include "segment_batches.h"
+#include "segment_fixture.h"
 
-static struct plog_conf conf;
 static char saved[80];
 
 static int
-set_up(void **state)
+set_up_saving(void **state)
 {
 
-	(void)state;
-	make_root();
+	set_up(state);
 	snprintf(saved, sizeof(saved), "%s/saved", test_root);
-	plog_conf_default(&conf);
 	return (0);
-}
-
-static int
-tear_down(void **state)
-{
-
-	(void)state;
-	remove_root();
-	return (0);
-}
-
-static struct plog *
-open_log(struct plog_recovery *found)
-{
-	struct plog *log;
-	struct mr_error err = {MR_OK, ""};
-
-	log = plog_open(log_path(), &conf, 0, found, &err);
-	if (log == NULL)
-		fail_msg("%s", err.message);
-	return (log);
-}
-
-static void
-close_log(struct plog *log)
-{
-	struct mr_error err;
-
-	assert_int_equal(plog_close(log, &err), 0);
 }
 
 static const char *
@@ -335,24 +303,6 @@ offsets_that_were_flushed_are_never_given_again(void **state)
 
 /* ---- Compaction --------------------------------------------------------- */
 
-static struct plog_tidied
-tidy_log(struct plog *log, int64_t now_ms)
-{
-	struct plog_tidied did;
-	struct plog_tidy *tidy;
-	struct mr_error err = {MR_OK, ""};
-
-	memset(&did, 0, sizeof(did));
-	flush_log(log);
-	if ((tidy = plog_tidy_begin(log, now_ms)) != NULL) {
-		if (plog_tidy_run(tidy, &err) == -1)
-			fail_msg("%s", err.message);
-		plog_tidy_finish(log, tidy, &did);
-	}
-	flush_log(log);
-	return (did);
-}
-
 /* Three keys, the last of them deleted at the end. */
 static void
 fill_compacted(struct plog *log, int rounds)
@@ -543,7 +493,7 @@ folders_go_whole_or_not_at_all(void **state)
 int
 main(void)
 {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up_saving, tear_down)
 	const struct CMUnitTest tests[] = {
 	    TEST(an_end_torn_at_any_byte_is_cut_to_whole_batches),
 	    TEST(garbage_behind_the_end_is_cut),
