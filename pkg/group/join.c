@@ -505,7 +505,11 @@ group_sync(struct group_coordinator *c, const struct group_caller *caller,
 	struct member *m = NULL;
 	int16_t error = WIRE_INVALID_GROUP_ID;
 
-	if (req->group_id.length > 0)
+	/* From then on clients have to say what they take it to be. */
+	if (caller->version >= 5 &&
+	    (req->protocol_type.length < 0 || req->protocol_name.length < 0))
+		error = WIRE_INCONSISTENT_GROUP_PROTOCOL;
+	else if (req->group_id.length > 0)
 		error = check_sync(g, req, &m);
 	if (error != WIRE_NONE) {
 		refuse_sync(c, caller, error);
