@@ -226,7 +226,7 @@ any_allocation_of_a_turn_may_fail(void **state)
 		idle = turn(&d, ++turns, n) ? 0 : idle + 1;
 	print_message("# %lld allocations of a turn, %d ends\n",
 	    (long long)n - 4, ends);
-	assert_true(n > 20);
+	assert_true(n > 10);
 	driver_stop(d);
 }
 
