@@ -224,11 +224,15 @@ analytics_tick(struct stream *s, int64_t now_ms, struct mr_error *err)
 	static const char *const expire[] = {sql_expire_minutes,
 	    sql_expire_users, sql_expire_pages, sql_expire_sessions};
 	const struct store_value before = store_i64(now_ms - analytics_keep_ms);
+	int64_t deleted;
+	int more = 0;
 	size_t i;
 
-	for (i = 0; i < sizeof(expire) / sizeof(expire[0]); i++)
-		if (store_run(stream_store(s), err, expire[i], before,
-			store_i64(DELETE_MOST)) == -1)
+	for (i = 0; i < sizeof(expire) / sizeof(expire[0]); i++) {
+		if ((deleted = store_run(stream_store(s), err, expire[i],
+			 before, store_i64(DELETE_MOST))) == -1)
 			return (-1);
-	return (0);
+		more |= deleted == DELETE_MOST;
+	}
+	return (more);
 }

@@ -72,10 +72,8 @@ notifications_apply(struct stream *s, const struct stream_record *record,
 int
 notifications_tick(struct stream *s, int64_t now_ms, struct mr_error *err)
 {
+	int64_t deleted = store_run(stream_store(s), err, sql_expire,
+	    store_i64(now_ms - notifications_keep_ms), store_i64(DELETE_MOST));
 
-	return (store_run(stream_store(s), err, sql_expire,
-		    store_i64(now_ms - notifications_keep_ms),
-		    store_i64(DELETE_MOST)) == -1 ?
-		-1 :
-		0);
+	return (deleted == -1 ? -1 : deleted == DELETE_MOST);
 }

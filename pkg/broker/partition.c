@@ -34,6 +34,7 @@ partition_error(int code)
 	case PLOG_OUT_OF_RANGE:
 		return (WIRE_OFFSET_OUT_OF_RANGE);
 	case PLOG_CORRUPT:
+	case PLOG_DAMAGED: /* clients try others again, for ever */
 		return (WIRE_CORRUPT_MESSAGE);
 	case PLOG_TOO_LARGE:
 		return (WIRE_MESSAGE_TOO_LARGE);

@@ -64,7 +64,7 @@ enum plog_code {
 	/* No space or quota; the log is as before: KAFKA_STORAGE_ERROR. */
 	PLOG_NO_SPACE = -11,
 	/* This range of the log is damaged on disk; *err has file and
-	 * position, the log goes on behind it: KAFKA_STORAGE_ERROR. */
+	 * position, the log goes on behind it: CORRUPT_MESSAGE. */
 	PLOG_DAMAGED = -12,
 	/* Any other failure of the file system: KAFKA_STORAGE_ERROR. */
 	PLOG_IO = -13,

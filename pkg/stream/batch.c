@@ -26,6 +26,7 @@
 #define RECORDS_A_TURN 64 /* of one partition, before the next has its turn */
 #define STORE_BACKOFF_MOST_MS 5000
 #define EXPIRE_A_TICK 2000
+#define TICK_AGAIN_MS 100 /* after one that wasn't done */
 
 enum { TICK_SERVICE, TICK_CORE, TICKS };
 
@@ -413,22 +414,27 @@ tick_schedule(struct stream *s, int tick, struct mr_error *err)
 	/* A clock that was set back must not stop the ticks. */
 	if (due_ms > s->tick_every_ms[tick])
 		due_ms = s->tick_every_ms[tick];
+	if (s->tick_isnt_done[tick] && due_ms > TICK_AGAIN_MS)
+		due_ms = TICK_AGAIN_MS;
 	s->next_tick_us[tick] = clock_mono_us() + 1000 * due_ms;
 	return (0);
 }
 
-/* Old idempotency keys and dead letters go, a bounded number at a time. */
+/* Old idempotency keys and dead letters go, a bounded number at a time: 1 if
+ * there may be more. */
 static int
 core_tick(struct stream *s, int64_t now_ms, struct mr_error *err)
 {
-	if (store_run(s->st, err, sql_expire_keys,
-		store_i64(now_ms - s->conf->idempotency_ms),
-		store_i64(EXPIRE_A_TICK)) == -1 ||
-	    store_run(s->st, err, sql_expire_dead_letters,
-		store_i64(now_ms - s->conf->dead_letter_ms),
-		store_i64(EXPIRE_A_TICK)) == -1)
+	int64_t keys, letters;
+
+	if ((keys = store_run(s->st, err, sql_expire_keys,
+		 store_i64(now_ms - s->conf->idempotency_ms),
+		 store_i64(EXPIRE_A_TICK))) == -1 ||
+	    (letters = store_run(s->st, err, sql_expire_dead_letters,
+		 store_i64(now_ms - s->conf->dead_letter_ms),
+		 store_i64(EXPIRE_A_TICK))) == -1)
 		return (-1);
-	return (0);
+	return (keys == EXPIRE_A_TICK || letters == EXPIRE_A_TICK);
 }
 
 /*
@@ -442,6 +448,7 @@ tick_run(struct stream *s, int tick, int64_t now_ms, struct mr_error *err)
 	int64_t moved;
 	int status;
 
+	s->tick_isnt_done[tick] = 0;
 	if (store_run(s->st, err, sql_tick_first, store_text(tick_names[tick]),
 		store_i64(0)) == -1 ||
 	    (moved = store_run(s->st, err, sql_tick_move,
@@ -461,8 +468,10 @@ tick_run(struct stream *s, int tick, int64_t now_ms, struct mr_error *err)
 	}
 	if (batch_sound(s, err) == -1)
 		return (-1);
-	if (status == 0)
+	if (status != -1) {
+		s->tick_isnt_done[tick] = status;
 		return (batch_keep(s, err));
+	}
 	batch_blame(s, "tick", &failure);
 	if (failure.kind == MR_FATAL) {
 		*err = failure;

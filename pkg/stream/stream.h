@@ -116,7 +116,8 @@ struct stream_service {
 	 * It may be undone and run again, before it is committed. */
 	int (*command)(struct stream *s, const struct stream_command *command,
 	    struct stream_answer *answer, struct mr_error *err);
-	/* Every tick_ms, by one instance; now_ms is the tick's time. */
+	/* Every tick_ms, by one instance; now_ms is the tick's time.  0; 1: it
+	 * isn't done, and is called again soon; -1: undone. */
 	int (*tick)(struct stream *s, int64_t now_ms, struct mr_error *err);
 	int64_t tick_ms; /* 0: no ticks; may be changed by open */
 	void (*close)(struct stream *s);

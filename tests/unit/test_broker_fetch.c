@@ -402,7 +402,7 @@ a_damaged_range_is_an_error_and_the_rest_is_read(void **state)
 	broker_up();
 	c = client_connect();
 	assert_int_equal(fetch(&c, "t", 100, 0).error_code,
-	    WIRE_KAFKA_STORAGE_ERROR);
+	    WIRE_CORRUPT_MESSAGE);
 	p = fetch(&c, "t", 199, 0);
 	assert_int_equal(p.error_code, WIRE_NONE);
 	assert_int_equal(get_i64(p.records.at), 199);

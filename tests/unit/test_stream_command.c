@@ -477,6 +477,31 @@ same_key_and_body_get_the_stored_answer(void **state)
 	driver_stop(d);
 }
 
+/* More of them than go at a time: soon, and not at the next minute. */
+static void
+old_keys_go_as_fast_as_they_came(void **state)
+{
+	struct driven *d = driver_run(&ledger_service, "one", NULL);
+
+	(void)state;
+	WAIT(driver_ready(d));
+	driver_stop(d);
+	driver_exec("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL"
+		    " SELECT i + 1 FROM n WHERE i < 5000) INSERT INTO"
+		    " idempotency_keys (scope, key, request, status, body,"
+		    " location, answered_at_ms)"
+		    " SELECT 'old', i, x'', 200, x'', '', 0 FROM n");
+	d = driver_run(&ledger_service, "one", NULL);
+	WAIT(driver_ready(d));
+	driver_pass_ms(60000);
+	WAIT(driver_number("SELECT count(*) FROM idempotency_keys") == 3000);
+	driver_pass_ms(100);
+	WAIT(driver_number("SELECT count(*) FROM idempotency_keys") == 1000);
+	driver_pass_ms(100);
+	WAIT(driver_number("SELECT count(*) FROM idempotency_keys") == 0);
+	driver_stop(d);
+}
+
 static void
 what_did_not_happen_is_not_stored_under_its_key(void **state)
 {
@@ -578,6 +603,7 @@ main(void)
 	    LEDGER_TEST(late_command_joins_those_that_run),
 	    LEDGER_TEST(silent_command_is_nobodys_success),
 	    LEDGER_TEST(same_key_and_body_get_the_stored_answer),
+	    LEDGER_TEST(old_keys_go_as_fast_as_they_came),
 	    LEDGER_TEST(what_did_not_happen_is_not_stored_under_its_key),
 	    LEDGER_TEST(fifty_callers_with_one_key_have_one_effect),
 	    LEDGER_TEST(callers_are_refused_before_the_start_and_after_the_end),
