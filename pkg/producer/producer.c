@@ -510,7 +510,8 @@ producer_tick(const struct producer *p, struct stream *s, int64_t now_ms,
 	if (source->load(p->state, stream_store(s), err) != 0)
 		return (-1);
 	if ((due = steps_due(p, now_ms)) == -1) {
-		if (stream_unsent(s) == 0)
+		/* The lease may be one of an earlier life, killed just now. */
+		if (stream_all_sent(s))
 			stream_stop(s);
 		return (0);
 	}

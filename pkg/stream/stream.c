@@ -691,6 +691,14 @@ stream_unsent(const struct stream *s)
 	    (acked >= s->outbox_first ? acked : s->outbox_first - 1));
 }
 
+int
+stream_all_sent(const struct stream *s)
+{
+
+	return (s->outbox_last == 0 ||
+	    (atomic_load(&s->relay.epoch) != 0 && stream_unsent(s) == 0));
+}
+
 /*
  * Commands that were queued still run; then the relay has until the drain's
  * end to send what is in the outbox, and lets go of it.

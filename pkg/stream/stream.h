@@ -269,6 +269,9 @@ int stream_submit(struct stream *s, const struct stream_call *call,
  * has seen stream_run end.
  */
 int64_t stream_unsent(const struct stream *s);
+/* stream_all_sent -- 1 if Kafka has acknowledged all that is in the outbox, as of
+ * the last look at it; whoever sends it.  Threads as stream_unsent. */
+int stream_all_sent(const struct stream *s);
 
 /* 1 when ready: file open, broker reached, first rebalance over, nothing
  * halted; else 0 with why. */

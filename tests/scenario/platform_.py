@@ -287,6 +287,12 @@ def counted_producers_send_all(context):
         return [os.path.join(system.settings.bin, "event-producer"),
                 "--brokers", "127.0.0.1:%d" % system.kafka_port, "--db",
                 system.db_of("event-producer"), "--drain-ms", "0", *flags]
+
+    def made():
+        return system.value("event-producer", "SELECT events FROM shop")
+
+    def waiting():
+        return system.value("event-producer", "SELECT count(*) FROM outbox")
     done = clients.run_to_end(producer("--rate", "0", "--count", str(count)),
                               60 * system.settings.patience)
     expect(done.returncode == 0 and "drained=yes" in done.stderr + done.stdout,
@@ -296,15 +302,23 @@ def counted_producers_send_all(context):
     kafka.close()
     expect(sent == count, "%d of %d records arrived", sent, count)
 
+    # Killed, and begun anew before what it held of the relay has run out.
+    process = Process(producer("--rate", "200"),
+                      os.path.join(system.logs, "killed"))
+    try:
+        system.wait_for("it makes some more", lambda: made() > count + 20)
+    finally:
+        process.end()
+    count += 1000
+    done = clients.run_to_end(producer("--rate", "0", "--count", str(count)),
+                              60 * system.settings.patience)
+    expect(done.returncode == 0 and made() == count and waiting() == 0,
+           "%d made, %d wait; its end: %d, %s", made(), waiting(),
+           done.returncode, done.stderr[-300:])
+
     log = os.path.join(system.logs, "told-to-stop")
     process = Process(producer("--rate", "100"), log)
     try:
-        def made():
-            return system.value("event-producer", "SELECT events FROM shop")
-
-        def waiting():
-            return system.value("event-producer",
-                                "SELECT count(*) FROM outbox")
         system.wait_for("it sends", lambda: made() > count + 50)
         system.kafka_kill()
         before = made()
