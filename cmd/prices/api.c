@@ -9,29 +9,32 @@
 
 /* Both give the symbol's seq, or that of all, and the cursor. */
 static const char sql_cursor[] = "SELECT seq, seq FROM prices_cursor";
-static const char sql_symbol[] =
+static const char sql_state[] =
     "SELECT s.seq, c.seq, s.ts_ms"
     " FROM symbols AS s, prices_cursor AS c WHERE s.symbol = ?1";
 static const char sql_symbols[] =
     "SELECT symbol, price_minor, ts_ms, price_minor - before_minor"
     " FROM symbols ORDER BY symbol";
-/* The tail is found by seq, a window by time. */
+/*
+ * The tail is found by seq, a window by time.  Cut to what one answer holds, a
+ * tail gives what came first, so that the next one has the rest.
+ */
 static const char sql_tail[] =
-    "SELECT ts_ms, price_minor FROM"
+    "SELECT ts_ms, price_minor, seq FROM"
     " (SELECT ts_ms, price_minor, seq FROM price_points"
     "  INDEXED BY price_points_by_seq"
     "  WHERE symbol = ?1 AND seq > ?2 AND seq <= ?3 AND +ts_ms >= ?4"
-    "  ORDER BY seq DESC LIMIT ?5)"
+    "  ORDER BY seq LIMIT ?5)"
     " ORDER BY ts_ms, seq";
 static const char sql_window[] =
-    "SELECT ts_ms, price_minor FROM"
+    "SELECT ts_ms, price_minor, seq FROM"
     " (SELECT ts_ms, price_minor, seq FROM price_points"
     "  WHERE symbol = ?1 AND +seq > ?2 AND +seq <= ?3 AND ts_ms >= ?4"
     "  ORDER BY ts_ms DESC, seq DESC LIMIT ?5)"
     " ORDER BY ts_ms, seq";
 #define CANDLE_COLUMNS \
-	"start_ms, open_minor, high_minor, low_minor, close_minor, count"
-static const char sql_candles[] =
+	"start_ms, open_minor, high_minor, low_minor, close_minor, count, seq"
+static const char sql_candles_newest[] =
     "SELECT " CANDLE_COLUMNS " FROM (SELECT " CANDLE_COLUMNS
     "  FROM candles WHERE symbol = ?1 AND interval = ?2 AND +seq > ?3"
     "  ORDER BY start_ms DESC LIMIT ?4)"
@@ -40,7 +43,7 @@ static const char sql_candles_changed[] =
     "SELECT " CANDLE_COLUMNS " FROM (SELECT " CANDLE_COLUMNS
     "  FROM candles INDEXED BY candles_by_seq"
     "  WHERE symbol = ?1 AND interval = ?2 AND seq > ?3"
-    "  ORDER BY seq DESC LIMIT ?4)"
+    "  ORDER BY seq LIMIT ?4)"
     " ORDER BY start_ms";
 
 /* What a symbol (NULL: all of them) has come to. */
@@ -49,6 +52,34 @@ struct state {
 	int64_t cursor; /* of any symbol's last record */
 	int64_t ts_ms; /* of its newest price */
 };
+
+/*
+ * Where the client goes on after an answer.  Rows are in the order of their
+ * time, so the last one needn't have the highest seq.
+ */
+struct tail {
+	int64_t cursor; /* if all is given */
+	int64_t limit; /* this many rows of a poll may not be all; 0: no poll */
+	int64_t count;
+	int64_t last; /* highest seq given */
+};
+
+static void
+tail_count(struct tail *tail, int64_t seq)
+{
+
+	tail->count++;
+	if (seq > tail->last)
+		tail->last = seq;
+}
+
+static int64_t
+tail_cursor(const struct tail *tail)
+{
+
+	return (tail->limit != 0 && tail->count == tail->limit ? tail->last :
+								 tail->cursor);
+}
 
 /* 0 and the state; 1 if the client has all of it; -1 with the problem given. */
 static int
@@ -60,7 +91,7 @@ state_read(struct web_request *req, struct web_response *res,
 	int found = -1;
 
 	rows = symbol != NULL ?
-	    store_query(req->reader, &err, sql_symbol, store_text(symbol)) :
+	    store_query(req->reader, &err, sql_state, store_text(symbol)) :
 	    store_query(req->reader, &err, sql_cursor);
 	if (rows != NULL && (found = store_next(rows, &err)) == 1) {
 		state->seq = store_get_i64(rows, 0);
@@ -139,7 +170,7 @@ end_document(struct json_writer *w, int64_t cursor)
 /* Without rows there is nothing new. */
 static void
 write_points(struct web_response *res, const char *symbol,
-    struct store_rows *rows, int64_t cursor)
+    struct store_rows *rows, struct tail *tail)
 {
 	struct json_writer w;
 	struct mr_error err;
@@ -155,11 +186,12 @@ write_points(struct web_response *res, const char *symbol,
 		json_member_i64(&w, "ts_ms", store_get_i64(rows, 0));
 		member_price(&w, "price", store_get_i64(rows, 1));
 		json_object_close(&w);
+		tail_count(tail, store_get_i64(rows, 2));
 	}
 	if (more == -1)
 		web_problem_error(res, &err);
 	else
-		end_document(&w, cursor);
+		end_document(&w, tail_cursor(tail));
 }
 
 static void
@@ -170,6 +202,7 @@ get_points(struct web_request *req, struct web_response *res)
 	struct store_rows *rows = NULL;
 	struct mr_error err;
 	struct state state = {0};
+	struct tail tail = {0};
 	int64_t since = -1, window_s = 0, from_ms = 0;
 
 	if (web_query_only(req, res, known) != 0 ||
@@ -184,6 +217,8 @@ get_points(struct web_request *req, struct web_response *res)
 	/* A cursor from the future is one of a file that was restored. */
 	if (since > state.cursor)
 		since = -1;
+	tail.cursor = state.cursor;
+	tail.limit = since == -1 ? 0 : POINTS_MOST;
 	if (since < state.seq &&
 	    (rows = store_query(req->reader, &err,
 		 since == -1 ? sql_window : sql_tail, store_text(symbol),
@@ -191,15 +226,15 @@ get_points(struct web_request *req, struct web_response *res)
 		 store_i64(POINTS_MOST))) == NULL)
 		web_problem_error(res, &err);
 	else
-		write_points(res, symbol, rows, state.cursor);
+		write_points(res, symbol, rows, &tail);
 	store_rows_done(rows);
 }
 
 static void
 write_candles(struct web_response *res, const char *symbol,
-    const char *interval, struct store_rows *rows, int64_t cursor)
+    const char *interval, struct store_rows *rows, struct tail *tail)
 {
-	static const char *const prices[] = {"open", "high", "low", "close"};
+	static const char *const ends[] = {"open", "high", "low", "close"};
 	struct json_writer w;
 	struct mr_error err;
 	int more = 0, i;
@@ -214,14 +249,15 @@ write_candles(struct web_response *res, const char *symbol,
 		json_object_open(&w);
 		json_member_i64(&w, "start_ms", store_get_i64(rows, 0));
 		for (i = 0; i < 4; i++)
-			member_price(&w, prices[i], store_get_i64(rows, 1 + i));
+			member_price(&w, ends[i], store_get_i64(rows, 1 + i));
 		json_member_i64(&w, "count", store_get_i64(rows, 5));
 		json_object_close(&w);
+		tail_count(tail, store_get_i64(rows, 6));
 	}
 	if (more == -1)
 		web_problem_error(res, &err);
 	else
-		end_document(&w, cursor);
+		end_document(&w, tail_cursor(tail));
 }
 
 static void
@@ -232,6 +268,7 @@ get_candles(struct web_request *req, struct web_response *res)
 	struct store_rows *rows = NULL;
 	struct mr_error err;
 	struct state state = {0};
+	struct tail tail = {0};
 	char interval[8] = "1m";
 	int64_t since = -1, limit = 1000;
 
@@ -250,14 +287,16 @@ get_candles(struct web_request *req, struct web_response *res)
 		return;
 	if (since > state.cursor)
 		since = -1;
+	tail.cursor = state.cursor;
+	tail.limit = since == -1 ? 0 : limit;
 	if (since < state.seq &&
 	    (rows = store_query(req->reader, &err,
-		 since == -1 ? sql_candles : sql_candles_changed,
+		 since == -1 ? sql_candles_newest : sql_candles_changed,
 		 store_text(symbol), store_text(interval), store_i64(since),
 		 store_i64(limit))) == NULL)
 		web_problem_error(res, &err);
 	else
-		write_candles(res, symbol, interval, rows, state.cursor);
+		write_candles(res, symbol, interval, rows, &tail);
 	store_rows_done(rows);
 }
 

@@ -77,11 +77,14 @@ class Prices {
 		});
 	}
 
+	/* A poll gives what came first, anything else the newest. */
 	tail(symbol, since, windowS) {
 		const from = Date.now() - windowS * 1000;
+		const all = this.points.filter((p) => p.symbol === symbol && p.seq > (since ?? 0) && p.ts_ms >= from);
+		const page = since === null ? all.slice(-5000) : all.slice(0, 5000);
 
-		return this.points.filter((p) => p.symbol === symbol && p.seq > since && p.ts_ms >= from).slice(-5000)
-		    .map(({ ts_ms, price }) => ({ ts_ms, price }));
+		return { points: page.map(({ ts_ms, price }) => ({ ts_ms, price })),
+			cursor: since !== null && page.length === 5000 ? page.at(-1).seq : this.seq };
 	}
 
 	candles(symbol, stepMs, since) {
@@ -340,7 +343,7 @@ function answer(stub, method, url, body, headers) {
 		return [200, { symbol: parts[1], interval: query.get("interval"),
 			candles: prices.candles(parts[1], STEP_MS[query.get("interval")], since), cursor: prices.seq, poll_ms: pollMs }];
 	if (parts[0] === "prices")
-		return [200, { symbol: parts[1], points: prices.tail(parts[1], since, Number(query.get("window") ?? 3600)), cursor: prices.seq, poll_ms: pollMs }];
+		return [200, { symbol: parts[1], ...prices.tail(parts[1], query.has("since") ? since : null, Number(query.get("window") ?? 3600)), poll_ms: pollMs }];
 	if (parts[0] === "stock" && parts.length === 2 && method === "POST") {
 		orders.stock[parts[1]] = (orders.stock[parts[1]] ?? 0) + body.quantity;
 		return [200, { item: parts[1], on_hand: orders.stock[parts[1]] }];

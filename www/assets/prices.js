@@ -129,7 +129,10 @@ export function startPrices(showFeed) {
 			tail.restart();
 			return;
 		}
-		/* More came than one answer holds: what is between is not in it. */
+		/*
+		 * More came than one answer holds, and what it holds came first:
+		 * a chart is to show now, not to catch up answer by answer.
+		 */
 		if (cursor !== null && body.points?.length >= ANSWER_POINTS_MAX) {
 			forget();
 			tail.restart();

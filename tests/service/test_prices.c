@@ -1,0 +1,216 @@
+/*
+ * prices, driven: points and candles come out the same whatever dies when, and
+ * who polls misses nothing.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "testing/testing.h"
+
+int prices_main(int argc, char **argv);
+#define main prices_main
+#include "../../cmd/prices/main.c" /* NOLINT(bugprone-suspicious-include) */
+#undef main
+#include "../../cmd/prices/api.c" /* NOLINT(bugprone-suspicious-include) */
+#include "../../cmd/prices/prices.c" /* NOLINT(bugprone-suspicious-include) */
+
+static const char topic[] = "stock-prices";
+static const char letters[] = "prices.dead-letter";
+
+#define AT_MS TESTING_START_MS /* a full hour */
+#define POLLS_MOST 64
+
+/* ${at_ms} is counted from AT_MS. */
+static void
+feed(struct testing *t, const char *symbol, int64_t at_ms)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text),
+	    "{\"symbol\":\"%s\",\"price\":1.5,\"ts_ms\":%lld}", symbol,
+	    (long long)(AT_MS + at_ms));
+	testing_feed(t, topic, PRICE_EVENT_TYPE, symbol, text);
+}
+
+/* The number that follows ${name}; its place is *next, for the next one. */
+static int64_t
+number_after(const char *body, const char *name, const char **next)
+{
+	const char *at = strstr(body, name);
+
+	if (next != NULL)
+		*next = at;
+	return (at == NULL ? -1 : strtoll(at + strlen(name), NULL, 10));
+}
+
+static const char *
+ask(struct testing *t, const char *base, int64_t since)
+{
+	const struct testing_answer *answer;
+	char target[128];
+
+	if (since == -1)
+		snprintf(target, sizeof(target), "%s", base);
+	else
+		snprintf(target, sizeof(target), "%s%csince=%lld", base,
+		    strchr(base, '?') == NULL ? '?' : '&', (long long)since);
+	answer = testing_request(t, "GET", target, NULL);
+	if (answer->status != 200)
+		fail_msg("%s: %d %s", target, answer->status, answer->body);
+	return (answer->body);
+}
+
+static int64_t
+cursor_of(const char *body)
+{
+
+	return (number_after(body, "\"cursor\":", NULL));
+}
+
+/* How many rows an answer has, which are in the order of their time. */
+static int
+rows_of(const char *body, const char *name, int64_t *first_ms)
+{
+	const char *next = body;
+	int64_t at_ms, last_ms = INT64_MIN;
+	int count;
+
+	for (count = 0;; count++, next++) {
+		at_ms = number_after(next, name, &next);
+		if (next == NULL)
+			return (count);
+		assert_true(at_ms >= last_ms);
+		if (count == 0)
+			*first_ms = at_ms - AT_MS;
+		last_ms = at_ms;
+	}
+}
+
+/* Poll from ${since} until there is nothing: how many rows came in all. */
+static int
+poll_all(struct testing *t, const char *base, const char *name, int64_t since)
+{
+	int64_t first_ms;
+	const char *body;
+	int all = 0, count, polls;
+
+	for (polls = 0; polls < POLLS_MOST; polls++) {
+		body = ask(t, base, since);
+		if ((count = rows_of(body, name, &first_ms)) == 0)
+			return (all);
+		all += count;
+		assert_true(cursor_of(body) > since);
+		since = cursor_of(body);
+	}
+	fail_msg("%s: still not all after %d polls", base, polls);
+	return (-1);
+}
+
+static void
+it_comes_out_the_same_wherever_it_dies(void **state)
+{
+	struct testing *t = testing_open(&prices, NULL);
+	struct mr_error err = {0};
+	int crashes = 0;
+
+	(void)state;
+	feed(t, "ACME", 1000);
+	feed(t, "GLOBEX", 1000);
+	feed(t, "ACME", 61000);
+	testing_repeat(t, topic, 2);
+	feed(t, "ACME", 2000);
+	testing_feed(t, topic, PRICE_EVENT_TYPE, "ACME", "{\"symbol\":7}");
+	ask(t, "/prices/ACME/candles?interval=1s", 1);
+	ask(t, "/prices/ACME", 1);
+	testing_advance(t, 5000);
+	assert_int_equal(testing_emitted(t, letters), 1);
+	if (testing_crashes(t, &crashes, &err) == -1 ||
+	    testing_deterministic(t, &err) == -1)
+		fail_msg("%s", err.message);
+	assert_true(crashes > 10);
+	testing_close(t);
+}
+
+static void
+who_polls_misses_no_point(void **state)
+{
+	static const int count = POINTS_MOST + 3;
+	static const char ts_ms[] = "\"ts_ms\":";
+	struct testing *t = testing_open(&prices, NULL);
+	int64_t first_ms, cursor;
+	const char *body;
+	int i;
+
+	(void)state;
+	feed(t, "ACME", 0);
+	cursor = cursor_of(ask(t, "/prices/ACME", -1));
+	assert_int_equal(cursor, 1);
+	/* The newest comes first: its seq isn't that of the last row. */
+	feed(t, "ACME", count);
+	for (i = 1; i < count; i++)
+		feed(t, "ACME", i);
+	feed(t, "GLOBEX", 0);
+	body = ask(t, "/prices/ACME", cursor);
+	assert_int_equal(rows_of(body, ts_ms, &first_ms), POINTS_MOST);
+	assert_int_equal(first_ms, 1);
+	assert_int_equal(cursor_of(body), 1 + POINTS_MOST);
+	assert_int_equal(poll_all(t, "/prices/ACME", ts_ms, cursor), count);
+	/* All of them are within it. */
+	assert_int_equal(poll_all(t, "/prices/ACME?window=60", ts_ms, cursor),
+	    count);
+	/* The first time it is the newest that count. */
+	body = ask(t, "/prices/ACME", -1);
+	assert_int_equal(rows_of(body, ts_ms, &first_ms), POINTS_MOST);
+	assert_int_equal(first_ms, count + 1 - POINTS_MOST);
+	assert_int_equal(cursor_of(body), count + 2);
+	testing_close(t);
+}
+
+static void
+who_polls_misses_no_candle(void **state)
+{
+#define CANDLES "/prices/ACME/candles?interval=1s&limit=3"
+	static const char start_ms[] = "\"start_ms\":";
+	struct testing *t = testing_open(&prices, NULL);
+	int64_t first_ms;
+	const char *body;
+	int i;
+
+	(void)state;
+	feed(t, "ACME", 9000);
+	for (i = 1; i < 8; i++)
+		feed(t, "ACME", i * INT64_C(1000));
+	body = ask(t, CANDLES, 0);
+	assert_int_equal(rows_of(body, start_ms, &first_ms), 3);
+	assert_int_equal(first_ms, 1000);
+	assert_int_equal(cursor_of(body), 3);
+	assert_int_equal(poll_all(t, CANDLES, start_ms, 0), 8);
+	/* One that changes while the others are read is given again. */
+	feed(t, "ACME", 1500);
+	assert_int_equal(poll_all(t, CANDLES, start_ms, 3), 6);
+	assert_int_equal(poll_all(t, CANDLES, start_ms, 0), 8);
+	body = ask(t, CANDLES, -1);
+	assert_int_equal(rows_of(body, start_ms, &first_ms), 3);
+	assert_int_equal(first_ms, 6000);
+	assert_int_equal(cursor_of(body), 9);
+	testing_close(t);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(it_comes_out_the_same_wherever_it_dies),
+	    cmocka_unit_test(who_polls_misses_no_point),
+	    cmocka_unit_test(who_polls_misses_no_candle),
+	};
+
+	return (cmocka_run_group_tests(tests, NULL, NULL));
+}
