@@ -90,16 +90,20 @@ prices_tick(struct stream *s, int64_t now_ms, struct mr_error *err)
 	    {"1m", prices_keep_candles_ms},
 	    {"1h", prices_keep_candles_ms},
 	};
+	int64_t deleted;
 	size_t i;
+	int more;
 
-	if (store_run(st, err, sql_expire_points,
-		store_i64(now_ms - prices_keep_points_ms), most) == -1)
+	if ((deleted = store_run(st, err, sql_expire_points,
+		 store_i64(now_ms - prices_keep_points_ms), most)) == -1)
 		return (-1);
+	more = deleted == DELETE_MOST;
 	for (i = 0; i < sizeof(candles) / sizeof(candles[0]); i++) {
-		if (store_run(st, err, sql_expire_candles,
-			store_i64(now_ms - candles[i].keep_ms), most,
-			store_text(candles[i].interval)) == -1)
+		if ((deleted = store_run(st, err, sql_expire_candles,
+			 store_i64(now_ms - candles[i].keep_ms), most,
+			 store_text(candles[i].interval))) == -1)
 			return (-1);
+		more |= deleted == DELETE_MOST;
 	}
-	return (0);
+	return (more);
 }
