@@ -15,7 +15,7 @@
 
 /* RFC 3720's polynomial, bits reversed. */
 #define POLYNOMIAL 0x82f63b78u
-#define FOLDED 64 /* bytes: four pieces beside one another */
+#define FOLDED ((size_t)64) /* bytes: four pieces beside one another */
 
 /* tables[k][b]: what byte b does to the sum when k more bytes follow it. */
 static uint32_t tables[8][256];
