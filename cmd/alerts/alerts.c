@@ -409,9 +409,13 @@ apply(struct stream *s, const struct stream_record *record,
 	int64_t watermark_ms;
 	int late;
 
-	if (event_check_ahead(o->ts_ms, record->ts_ms, alerts_ahead_ms, err) !=
-		0 ||
-	    store_run(st, err, sql_progress, store_i64(o->input),
+	/* One that is far ahead would make all that follow late. */
+	if (record->ts_ms != -1 && o->ts_ms > record->ts_ms + alerts_ahead_ms)
+		return (mr_error_set(err, MR_REJECT,
+		    "ts_ms: is more than %lld s (--ahead) ahead of the "
+		    "record's own time",
+		    (long long)alerts_ahead_ms / 1000));
+	if (store_run(st, err, sql_progress, store_i64(o->input),
 		store_i64(o->partition), store_i64(o->ts_ms)) == -1 ||
 	    store_find(st, err, &watermark_ms, sql_watermark,
 		store_i64(o->input), store_i64(o->partition)) != 1 ||

@@ -2,12 +2,12 @@
 
 #include "logs.h"
 
+#define AHEAD_MOST_MS INT64_C(86400000) /* of the record's own time */
 #define DROP_A_TICK 5000
 #define DROP_A_RECORD 4 /* so that texts of any size are made up for */
 
 int64_t logs_keep_ms;
 int64_t logs_keep_bytes;
-int64_t logs_ahead_ms;
 struct config_list logs_rules;
 
 static const char sql_count[] =
@@ -141,10 +141,11 @@ logs_apply(struct stream *s, const struct stream_record *record,
 	int over = 0;
 
 	if (log_event_decode(record->value, record->value_size, &event, err) !=
-		0 ||
-	    event_check_ahead(event.ts_ms, record->ts_ms, logs_ahead_ms, err) !=
-		0)
+	    0)
 		return (-1);
+	if (record->ts_ms != -1 && event.ts_ms > record->ts_ms + AHEAD_MOST_MS)
+		return (mr_error_set(err, MR_REJECT,
+		    "ts_ms: is more than a day ahead of the record's own time"));
 	if (count(st, bytes, &id, &over, err) == -1 ||
 	    insert(st, &event, id, bytes, err) == -1)
 		return (-1);

@@ -21,10 +21,9 @@ int logs_apply(struct stream *s, const struct stream_record *record,
 int logs_tick(struct stream *s, int64_t now_ms, struct mr_error *err);
 
 extern const struct web_route logs_routes[];
-/* settings: --keep, --keep-bytes, --ahead, --route */
+/* settings: --keep, --keep-bytes, --route */
 extern int64_t logs_keep_ms;
 extern int64_t logs_keep_bytes;
-extern int64_t logs_ahead_ms;
 extern struct config_list logs_rules;
 
 /*

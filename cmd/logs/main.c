@@ -24,13 +24,6 @@ static const struct config_option options[] = {
 	.most = 1e15,
 	.help = "how much is kept, as bytes of records; the file takes two to "
 		"three times as much"},
-    {.name = "ahead",
-	.kind = CONFIG_DURATION,
-	.target = &logs_ahead_ms,
-	.fallback = "24h",
-	.least = 0,
-	.most = 3e12,
-	.help = "a line's time may be so far ahead of its record's"},
     {.name = "route",
 	.kind = CONFIG_LIST,
 	.target = &logs_rules,

@@ -22,13 +22,6 @@ static const struct config_option options[] = {
 	.least = 1000,
 	.most = 3e12,
 	.help = "how long candles of a minute and an hour are kept"},
-    {.name = "ahead",
-	.kind = CONFIG_DURATION,
-	.target = &prices_ahead_ms,
-	.fallback = "24h",
-	.least = 0,
-	.most = 3e12,
-	.help = "a price's time may be so far ahead of its record's"},
     {.name = NULL},
 };
 

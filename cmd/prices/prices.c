@@ -4,7 +4,6 @@
 
 int64_t prices_keep_points_ms;
 int64_t prices_keep_candles_ms;
-int64_t prices_ahead_ms;
 
 static const char sql_count[] = "UPDATE prices_cursor SET seq = seq + 1";
 static const char sql_counted[] = "SELECT seq FROM prices_cursor";
@@ -58,8 +57,6 @@ prices_apply(struct stream *s, const struct stream_record *record,
 
 	if (event_check_type(record->type, PRICE_EVENT_TYPE, err) != 0 ||
 	    price_event_decode(record->value, record->value_size, &event,
-		err) != 0 ||
-	    event_check_ahead(event.ts_ms, record->ts_ms, prices_ahead_ms,
 		err) != 0)
 		return (-1);
 	symbol = store_text(event.symbol);

@@ -100,10 +100,15 @@ rollups_apply(struct stream *s, const struct stream_record *record,
 
 	if (event_check_type(record->type, METRIC_EVENT_TYPE, err) != 0 ||
 	    metric_event_decode(record->value, record->value_size, &event,
-		err) != 0 ||
-	    event_check_ahead(event.ts_ms, record->ts_ms, rollups_ahead_ms,
 		err) != 0)
 		return (-1);
+	/* One that is far ahead would make all that follow late. */
+	if (record->ts_ms != -1 &&
+	    event.ts_ms > record->ts_ms + rollups_ahead_ms)
+		return (mr_error_set(err, MR_REJECT,
+		    "ts_ms: is more than %lld s (--ahead) ahead of the "
+		    "record's own time",
+		    (long long)rollups_ahead_ms / 1000));
 	if (store_run(st, err, sql_progress, partition,
 		store_i64(event.ts_ms)) == -1 ||
 	    store_find(st, err, &late_ms, sql_late_before, partition,

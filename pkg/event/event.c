@@ -622,20 +622,6 @@ event_check_type(const char *type, const char *only, struct mr_error *err)
 }
 
 int
-event_check_ahead(int64_t ts_ms, int64_t record_ms, int64_t ahead_ms,
-    struct mr_error *err)
-{
-
-	/* A record's time is any number: nothing may be added to it. */
-	if (record_ms == -1 || ts_ms - ahead_ms <= record_ms)
-		return (0);
-	return (mr_error_set(err, MR_REJECT,
-	    "ts_ms: is more than %lld s (--ahead) ahead of the record's own "
-	    "time",
-	    (long long)ahead_ms / 1000));
-}
-
-int
 order_event_decode(const char *type, const void *value, size_t size,
     struct order_event *event, struct mr_error *err)
 {

@@ -230,16 +230,6 @@ int metric_event_decode(const void *value, size_t size,
 int event_check_type(const char *type, const char *only, struct mr_error *err);
 
 /*
- * event_check_ahead -- is an event's own time, ${ts_ms}, no more than
- * ${ahead_ms} (a program's --ahead) after that of its record, ${record_ms}?
- * For those who take the latest time that they saw for now: one event from far
- * ahead would make all that follow late.  A record without a time (-1) has
- * nothing to be held against.  0, or -1 REJECT.
- */
-int event_check_ahead(int64_t ts_ms, int64_t record_ms, int64_t ahead_ms,
-    struct mr_error *err);
-
-/*
  * Field rules shared with request bodies: 0, or -1 REJECT with a message
  * that starts with what is wrong ("must be ...").
  */

@@ -1,6 +1,6 @@
 /*
- * prices, driven: points and candles come out the same whatever dies when, who
- * polls misses nothing, and a price from far ahead moves no symbol.
+ * prices, driven: points and candles come out the same whatever dies when, and
+ * who polls misses nothing.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -203,27 +203,6 @@ who_polls_misses_no_candle(void **state)
 	testing_close(t);
 }
 
-static void
-a_price_from_far_ahead_moves_no_symbol(void **state)
-{
-	struct testing *t = testing_open(&prices, NULL);
-
-	(void)state;
-	feed(t, "ACME", 0);
-	feed(t, "ACME", INT64_C(86400000)); /* just not too far */
-	feed(t, "ACME", INT64_C(86400001));
-	testing_feed(t, topic, PRICE_EVENT_TYPE, "ACME",
-	    "{\"symbol\":\"ACME\",\"price\":9,\"ts_ms\":253402300799000}");
-	assert_int_equal(testing_number(t, "SELECT ts_ms FROM symbols"),
-	    AT_MS + INT64_C(86400000));
-	assert_int_equal(testing_number(t, "SELECT seq FROM prices_cursor"), 2);
-	assert_int_equal(testing_emitted(t, letters), 2);
-	assert_string_equal(testing_record(t, letters, 1)->reason,
-	    "ts_ms: is more than 86400 s (--ahead) ahead of the record's own "
-	    "time");
-	testing_close(t);
-}
-
 int
 main(void)
 {
@@ -231,7 +210,6 @@ main(void)
 	    cmocka_unit_test(it_comes_out_the_same_wherever_it_dies),
 	    cmocka_unit_test(who_polls_misses_no_point),
 	    cmocka_unit_test(who_polls_misses_no_candle),
-	    cmocka_unit_test(a_price_from_far_ahead_moves_no_symbol),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

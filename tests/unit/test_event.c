@@ -865,22 +865,6 @@ field_rules_say_what_must_be(void **state)
 	assert_int_equal(err.kind, MR_REJECT);
 }
 
-static void
-times_far_ahead_of_the_record_are_refused(void **state)
-{
-	struct mr_error err = {0};
-
-	(void)state;
-	assert_int_equal(event_check_ahead(6000, 1000, 5000, &err), 0);
-	assert_int_equal(event_check_ahead(6001, 1000, 5000, &err), -1);
-	assert_int_equal(err.kind, MR_REJECT);
-	assert_string_equal(err.message,
-	    "ts_ms: is more than 5 s (--ahead) ahead of the record's own time");
-	assert_int_equal(event_check_ahead(0, 1000, 0, &err), 0);
-	assert_int_equal(event_check_ahead(6001, -1, 5000, &err), 0);
-	assert_int_equal(event_check_ahead(1, INT64_MAX, 5000, &err), 0);
-}
-
 int
 main(void)
 {
@@ -906,7 +890,6 @@ main(void)
 		every_truncation_and_every_flipped_byte_is_survived),
 	    cmocka_unit_test(short_memory_is_never_the_records_fault),
 	    cmocka_unit_test(field_rules_say_what_must_be),
-	    cmocka_unit_test(times_far_ahead_of_the_record_are_refused),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
