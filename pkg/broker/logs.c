@@ -52,6 +52,11 @@ list_offset(struct broker *b, struct partition *p, int64_t timestamp,
 {
 
 	partition_hurry(b, p);
+	/* Clients ask again.  Kafka has OFFSET_NOT_AVAILABLE for it as well,
+	 * which librdkafka hands to its user. */
+	if (!partition_high_is_known(p) && timestamp != TIME_EARLIEST &&
+	    timestamp != TIME_EARLIEST_LOCAL)
+		return (WIRE_LEADER_NOT_AVAILABLE);
 	switch (timestamp) {
 	case TIME_LATEST:
 		out->offset = plog_high(p->log);

@@ -65,6 +65,43 @@ partition_check_epoch(const struct broker *b, int32_t epoch)
 					  WIRE_UNKNOWN_LEADER_EPOCH);
 }
 
+/* ---- what is to be flushed ----------------------------------------------- */
+
+/* A flush that includes it begins by ${at_ms}. */
+static void
+want_sync(struct broker *b, struct partition *p, int64_t at_ms)
+{
+
+	if (at_ms < b->next_flush_ms)
+		b->next_flush_ms = at_ms;
+	if (p->unsynced) {
+		if (at_ms < p->flush_at_ms)
+			p->flush_at_ms = at_ms;
+		return;
+	}
+	p->unsynced = 1;
+	p->flush_at_ms = at_ms;
+	p->unsynced_next = NULL;
+	*b->unsynced_last = p;
+	b->unsynced_last = &p->unsynced_next;
+	b->unsynced_count++;
+}
+
+static void
+forget_unsynced(struct broker *b, struct partition *p)
+{
+	struct partition **at;
+
+	for (at = &b->unsynced; *at != NULL; at = &(*at)->unsynced_next)
+		if (*at == p) {
+			if ((*at = p->unsynced_next) == NULL)
+				b->unsynced_last = at;
+			b->unsynced_count--;
+			p->unsynced = 0;
+			return;
+		}
+}
+
 /* ---- opening ------------------------------------------------------------ */
 
 static void
@@ -150,6 +187,7 @@ partition_open(struct broker *b, struct topic *t, int32_t index,
 		return (NULL);
 	}
 	log_recovery(t, index, &found);
+	p->found_end = plog_end(p->log);
 	return (p);
 }
 
@@ -203,6 +241,7 @@ int
 partitions_open(struct broker *b, struct mr_error *err)
 {
 	char parent[PATH_SIZE];
+	struct partition *p;
 	struct topic *t;
 	size_t at = 0;
 	int32_t i;
@@ -212,10 +251,13 @@ partitions_open(struct broker *b, struct mr_error *err)
 	    remove_strays(b, parent, err) == -1)
 		return (-1);
 	while ((t = catalog_next(b, &at)) != NULL)
-		for (i = 0; i < t->partition_count; i++)
-			if ((t->partitions[i] = partition_open(b, t, i, err)) ==
-			    NULL)
+		for (i = 0; i < t->partition_count; i++) {
+			if ((p = partition_open(b, t, i, err)) == NULL)
 				return (-1);
+			t->partitions[i] = p;
+			if (plog_flushed_end(p->log) < plog_end(p->log))
+				want_sync(b, p, b->now_ms);
+		}
 	return (0);
 }
 
@@ -274,41 +316,6 @@ struct sync_round {
 	int64_t took_us;
 };
 
-/* A flush that includes it begins by ${at_ms}. */
-static void
-want_sync(struct broker *b, struct partition *p, int64_t at_ms)
-{
-
-	if (at_ms < b->next_flush_ms)
-		b->next_flush_ms = at_ms;
-	if (p->unsynced) {
-		if (at_ms < p->flush_at_ms)
-			p->flush_at_ms = at_ms;
-		return;
-	}
-	p->unsynced = 1;
-	p->flush_at_ms = at_ms;
-	p->unsynced_next = NULL;
-	*b->unsynced_last = p;
-	b->unsynced_last = &p->unsynced_next;
-	b->unsynced_count++;
-}
-
-static void
-forget_unsynced(struct broker *b, struct partition *p)
-{
-	struct partition **at;
-
-	for (at = &b->unsynced; *at != NULL; at = &(*at)->unsynced_next)
-		if (*at == p) {
-			if ((*at = p->unsynced_next) == NULL)
-				b->unsynced_last = at;
-			b->unsynced_count--;
-			p->unsynced = 0;
-			return;
-		}
-}
-
 /* When what nobody waits for is flushed. */
 static int64_t
 flush_at_leisure(const struct broker *b)
@@ -334,6 +341,13 @@ partition_hurry(struct broker *b, struct partition *p)
 
 	if (plog_high(p->log) < plog_end(p->log))
 		want_sync(b, p, b->now_ms);
+}
+
+int
+partition_high_is_known(const struct partition *p)
+{
+
+	return (plog_high(p->log) >= p->found_end);
 }
 
 void

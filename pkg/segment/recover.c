@@ -18,6 +18,7 @@ struct recovery {
 	int64_t kept; /* below this the disk had everything */
 	int cut; /* a torn end was found: what follows goes */
 	int scanned; /* batches behind the checkpoint */
+	int kept_found; /* a batch ends there: where is in the log */
 };
 
 /* ---- The folder --------------------------------------------------------- */
@@ -152,6 +153,19 @@ load_index(struct plog *log, struct plog_segment *segment, int64_t upto,
 	}
 }
 
+/* A batch ends, or a segment begins, at ${offset}. */
+static void
+note_boundary(struct recovery *r, const struct plog_segment *segment,
+    int64_t offset, int64_t position)
+{
+
+	if (offset != r->kept)
+		return;
+	r->kept_found = 1;
+	r->log->flushed_base = segment->base;
+	r->log->flushed_position = position;
+}
+
 /* A batch that a scan found.  0 or -1 with *err. */
 static int
 note_batch(struct recovery *r, struct plog_segment *segment,
@@ -265,12 +279,14 @@ scan_segment(struct recovery *r, struct plog_segment *segment, int64_t limit,
 		    log->path));
 	s.epoch_most = log->leader_epoch;
 	segment->trusted_from = at.position;
+	note_boundary(r, segment, at.offset, at.position);
 	while (!failed && (rc = scanner_next(&s)) != 0) {
 		if (rc == -2)
 			(void)io_error(err, "read a segment of", log->path, "");
 		failed = rc == -2 ||
 		    (rc == 1 ? note_batch(r, segment, &s, err) :
 			       step_over(r, segment, &s, err)) == -1;
+		note_boundary(r, segment, s.next_offset, s.position);
 	}
 	r->found->scanned_bytes += segment->size - at.position;
 	segment->next = s.next_offset;
@@ -403,10 +419,14 @@ reserve_offsets(struct recovery *r, struct mr_error *err)
 
 	if (log->count == 0) {
 		log->end = least;
-		return (plog_roll(log, least, err) == PLOG_OK ? 0 : -1);
+		if (plog_roll(log, least, err) != PLOG_OK)
+			return (-1);
+		note_boundary(r, plog_active(log), least, 0);
+		return (0);
 	}
 	last = plog_active(log);
 	log->end = last->next;
+	note_boundary(r, last, last->next, last->size);
 	if (log->end >= least)
 		return (0);
 	if (r->found->damaged == 0)
@@ -415,7 +435,7 @@ reserve_offsets(struct recovery *r, struct mr_error *err)
 	return (plog_roll(log, least, err) == PLOG_OK ? 0 : -1);
 }
 
-/* What was found is made to last before anything is acknowledged again. */
+/* What was found is made to last before anything else is done. */
 static int
 flush_all(struct recovery *r, struct mr_error *err)
 {
@@ -431,14 +451,6 @@ flush_all(struct recovery *r, struct mr_error *err)
 			    strerror(errno)));
 	for (i = 0; i < log->count; i++)
 		log->segments[i]->unsynced = 0;
-	if (log->folder_dirty && fsync(log->folder_fd) == -1)
-		return (
-		    mr_error_set(err, MR_FATAL, "can't flush the folder %s: %s",
-			log->path, strerror(errno)));
-	log->folder_dirty = 0;
-	if (log->checkpoint_bytes < CHECKPOINT_STEP / 4 &&
-	    r->found->damaged == 0 && !r->found->checkpoint_lost)
-		return (0);
 	checkpoint_write(log, 0, buf);
 	if (buf->failed)
 		return (mr_error_set(err, MR_RETRY,
@@ -450,6 +462,36 @@ flush_all(struct recovery *r, struct mr_error *err)
 	}
 	log->checkpoint_end = log->end;
 	log->checkpoint_bytes = 0;
+	return (0);
+}
+
+/*
+ * What is above the flushed mark was shown to nobody: it can wait for the first
+ * flush, which may have half a gigabyte to write, and is shown then.  Where the
+ * mark says nothing, or something is amiss, all is flushed here.
+ */
+static int
+settle_flushed(struct recovery *r, struct mr_error *err)
+{
+	struct plog *log = r->log;
+	const struct plog_recovery *found = r->found;
+
+	if (log->folder_dirty && fsync(log->folder_fd) == -1)
+		return (
+		    mr_error_set(err, MR_FATAL, "can't flush the folder %s: %s",
+			log->path, strerror(errno)));
+	log->folder_dirty = 0;
+	if (r->kept_found && found->damaged == 0 && !found->checkpoint_lost) {
+		log->flushed_end = r->kept;
+		log->checkpoint_due = log->checkpoint_bytes >=
+		    CHECKPOINT_STEP / 4;
+		return (0);
+	}
+	if (flush_all(r, err) == -1)
+		return (-1);
+	log->flushed_end = log->end;
+	log->flushed_base = plog_active(log)->base;
+	log->flushed_position = plog_active(log)->size;
 	return (0);
 }
 
@@ -492,10 +534,5 @@ plog_recover(struct plog *log, struct plog_recovery *found,
 		log->cleaned_to = log->start;
 	epochs_trim(log);
 	found->clean = clean && !r.scanned && log->end == log->checkpoint_end;
-	if (flush_all(&r, err) == -1)
-		return (-1);
-	log->flushed_end = log->end;
-	log->flushed_base = plog_active(log)->base;
-	log->flushed_position = plog_active(log)->size;
-	return (0);
+	return (settle_flushed(&r, err));
 }

@@ -122,9 +122,10 @@ struct plog_recovery {
  *
  * Makes the folder (its parent must exist) and syncs it into its parent.
  * Reads and checks by CRC what is behind the last checkpoint (at most about
- * 16 MiB after a crash, nothing after a clean close), cuts the end that is
- * torn, and rebuilds indexes that are missing or doubtful.  What is left is
- * flushed: plog_flushed_end is plog_end.  ${conf} is copied.  Batches that are
+ * 16 MiB after a crash, or what came since the flush before, and nothing after a
+ * clean close), cuts the end that is torn, and rebuilds indexes that are missing
+ * or doubtful.  What a crash left unflushed still is: plog_flushed_end is where
+ * it was, and the caller begins a flush.  ${conf} is copied.  Batches that are
  * appended get ${leader_epoch}, which must not be below any before; what has
  * been appended under which one is kept with the log.  *found (may be
  * NULL) is filled in.  NULL on error: RETRY (no memory, no space, too many

@@ -208,6 +208,8 @@ run_changes(struct fuzz_input *in)
 		return;
 	}
 	check_reading(log);
+	flush(log);
+	check_reading(log);
 	end = plog_end(log);
 	assert(plog_append(log, bytes, make_batch(bytes, 100), 1, &out, NULL) ==
 	    PLOG_OK);

@@ -269,6 +269,11 @@ count_missing(const char *path, int cleanup, int64_t acknowledged)
 		printf("# can't open: %s\n", err.message);
 		return (-1);
 	}
+	if (flush(log) == -1) {
+		printf("# can't flush\n");
+		plog_abandon(log);
+		return (-1);
+	}
 	for (offset = 0; offset < acknowledged; offset++) {
 		/* Compaction may have taken all but the last of each key. */
 		if (cleanup == PLOG_COMPACT && offset < acknowledged - KEYS)

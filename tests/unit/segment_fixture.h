@@ -36,6 +36,7 @@ open_log(struct plog_recovery *found)
 	log = plog_open(log_path(), &conf, 0, found, &err);
 	if (log == NULL)
 		fail_msg("%s", err.message);
+	flush_log(log);
 	return (log);
 }
 

@@ -306,12 +306,12 @@ a_flush_that_comes_short_of_the_records_answers_nobody(void **state)
 	client_close(&all);
 }
 
+/* A record is flushed, the flush of the next fails. */
 static void
-a_flush_that_fails_ends_it_without_an_answer(void **state)
+fail_in_second_flush(void)
 {
 	struct client c = client_connect();
 
-	(void)state;
 	assert_int_equal(produce_one(&c, "t", "k", 10, clock_wall_ms()), 0);
 	atomic_store(&sync_errno, EIO);
 	produce_send(&c, 0, -1);
@@ -325,10 +325,47 @@ a_flush_that_fails_ends_it_without_an_answer(void **state)
 	close(served.stop[0]);
 	close(served.stop[1]);
 	atomic_store(&sync_errno, 0);
+}
+
+static int16_t
+error_of(struct client *c, int64_t timestamp)
+{
+
+	return (list_offset_at(c, 7, "t", 0, timestamp, -1).error_code);
+}
+
+static void
+a_flush_that_fails_ends_it_without_an_answer(void **state)
+{
+
+	(void)state;
+	fail_in_second_flush();
 	broker_up();
+}
+
+static void
+what_was_found_is_shown_when_it_is_on_disk(void **state)
+{
+	struct wire_fetch_response_partition p;
+	struct client c;
+
+	(void)state;
+	fail_in_second_flush();
+	gate(1);
+	broker_up();
+	wait_at_gate();
 	c = client_connect();
-	assert_true(list_offset(&c, "t", LATEST) >= 1);
-	assert_int_equal(get_i64(fetch(&c, "t", 0, 0).records.at), 0);
+	assert_int_equal(list_offset(&c, "t", EARLIEST), 0);
+	/* It may have been 2, had the first flush come that far. */
+	assert_int_equal(error_of(&c, LATEST), WIRE_LEADER_NOT_AVAILABLE);
+	assert_int_equal(error_of(&c, 0), WIRE_LEADER_NOT_AVAILABLE);
+	p = fetch(&c, "t", 0, 0);
+	assert_int_equal(get_i64(p.records.at), 0);
+	assert_int_equal(p.high_watermark, 1);
+	assert_true(fetch(&c, "t", 1, 0).records.length <= 0);
+	gate(0);
+	assert_int_equal(get_i64(fetch(&c, "t", 1, 10000).records.at), 1);
+	assert_int_equal(list_offset(&c, "t", LATEST), 2);
 	client_close(&c);
 }
 
@@ -435,6 +472,8 @@ main(void)
 		end),
 	    cmocka_unit_test_setup_teardown(
 		a_flush_that_fails_ends_it_without_an_answer, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		what_was_found_is_shown_when_it_is_on_disk, begin, end),
 	    cmocka_unit_test_setup_teardown(
 		a_full_disk_refuses_writes_keeps_reads_and_heals, begin, end),
 	    cmocka_unit_test_setup_teardown(

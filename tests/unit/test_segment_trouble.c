@@ -279,6 +279,7 @@ expect_kept(int call)
 	log = plog_open(log_path(), &conf, 0, &found, &err);
 	if (log == NULL)
 		fail_msg("call %d: %s", call, err.message);
+	flush_log(log);
 	if (plog_end(log) < told->acknowledged || found.damaged > 0)
 		fail_msg("call %d: end %d, acknowledged %d, damaged %d", call,
 		    (int)plog_end(log), (int)told->acknowledged, found.damaged);
