@@ -324,6 +324,15 @@ int64_t kafka_consumer_commit_failures(const struct kafka_consumer *consumer);
 int kafka_consumer_committed(struct kafka_consumer *consumer, const char *topic,
     int partition, int64_t *offset, char *metadata, size_t metadata_size,
     int timeout_ms, struct mr_error *err);
+/*
+ * kafka_consumer_tellers -- with which metadata the group has committed for the
+ * first ${partitions} of a topic: ${each} is called for each that has some.
+ * Waits, at most ${timeout_ms}.  Any thread, while the consumer lives.  0 or -1.
+ */
+int kafka_consumer_tellers(struct kafka_consumer *consumer, const char *topic,
+    int partitions, int timeout_ms,
+    void (*each)(void *arg, const char *metadata), void *arg,
+    struct mr_error *err);
 /* The end of a partition as last heard of with a fetch; -1: not known.  Doesn't wait. */
 int64_t kafka_consumer_end(struct kafka_consumer *consumer, const char *topic,
     int partition);

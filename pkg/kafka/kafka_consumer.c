@@ -1187,6 +1187,33 @@ kafka_consumer_committed(struct kafka_consumer *consumer, const char *topic,
 	return (0);
 }
 
+int
+kafka_consumer_tellers(struct kafka_consumer *consumer, const char *topic,
+    int partitions, int timeout_ms,
+    void (*each)(void *arg, const char *metadata), void *arg,
+    struct mr_error *err)
+{
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_resp_err_t code;
+	char metadata[64];
+	int i;
+
+	list = rd_kafka_topic_partition_list_new(partitions);
+	rd_kafka_topic_partition_list_add_range(list, topic, 0, partitions - 1);
+	code = client_committed(consumer->client, list, timeout_ms);
+	for (i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++) {
+		client_metadata(&list->elems[i], metadata, sizeof(metadata));
+		if (metadata[0] != '\0')
+			each(arg, metadata);
+	}
+	rd_kafka_topic_partition_list_destroy(list);
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return (mr_error_set(err, client_error_kind(code),
+		    "can't ask what the group has committed for %s: %s", topic,
+		    rd_kafka_err2str(code)));
+	return (0);
+}
+
 int64_t
 kafka_consumer_end(struct kafka_consumer *consumer, const char *topic,
     int partition)

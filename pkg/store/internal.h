@@ -126,8 +126,8 @@ int store_is_ours(int64_t application);
 /*
  * store_open_mark -- the application_id of this file while it is open.
  *
- * Its lower half is drawn from the file's number and the time it was made, so
- * that a copy has another one, up to one in 65,536.
+ * Its lower half is drawn from store_fingerprint, so that a copy has another one,
+ * up to one in 65,536.
  */
 int64_t store_open_mark(const char *path);
 /*

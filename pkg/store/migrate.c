@@ -62,19 +62,26 @@ store_is_ours(int64_t application)
 }
 
 int64_t
-store_open_mark(const char *path)
+store_fingerprint(const char *path)
 {
 	struct statx file;
 	uint64_t sum;
 
 	if (statx(AT_FDCWD, path, 0, STATX_INO | STATX_BTIME, &file) != 0)
-		return (STORE_APPLICATION_ID_OPEN);
+		return (0);
 	sum = file.stx_ino * UINT64_C(0x9e3779b97f4a7c15);
 	if (file.stx_mask & STATX_BTIME)
 		sum ^= ((uint64_t)file.stx_btime.tv_sec * 1000000000 +
 			   file.stx_btime.tv_nsec) *
 		    UINT64_C(0xc2b2ae3d27d4eb4f);
-	sum >>= 48;
+	return ((int64_t)sum);
+}
+
+int64_t
+store_open_mark(const char *path)
+{
+	uint64_t sum = (uint64_t)store_fingerprint(path) >> 48;
+
 	if (sum == (STORE_APPLICATION_ID & 0xffff))
 		sum = 1;
 	return (STORE_APPLICATION_ID_OPEN | (int64_t)sum);

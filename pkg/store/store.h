@@ -115,6 +115,12 @@ struct store *store_open_alone(const char *path, struct mr_error *err);
 void store_close(struct store *st);
 
 const char *store_path(const struct store *st);
+/*
+ * store_fingerprint -- of the file of that name: its number and the time it was
+ * made, drawn together, so that a copy has another one, and so does a file that
+ * was moved to another file system.  0 if the file can't be looked at.
+ */
+int64_t store_fingerprint(const char *path);
 
 /*
  * store_log_bytes -- the size of the write-ahead log; 0 if it has none yet.

@@ -147,6 +147,17 @@ extern const struct kafka_group_handlers partition_handlers;
 /* A watcher found topic ids changed or a partition gone: halt those. */
 void partition_compare_ids(struct stream *s,
     const struct kafka_topic_state *states, int count);
+
+/* Who told the group offsets of a topic, other than this file as it is now. */
+#define OTHERS_MOST 4
+struct group_others {
+	char id[OTHERS_MOST][DATABASE_ID_SIZE];
+	int count;
+};
+
+/* The same for an input that another file of this group works on. */
+void partition_compare_group(struct stream *s, int input,
+    const struct group_others *others);
 /* Tell the group where we are, if there is news; ${at_once}: even if it hasn't
  * answered what it was told before. */
 void partition_tell_group(struct stream *s, int at_once);
@@ -307,8 +318,11 @@ struct relay {
 	int64_t change_epoch;
 	int64_t change_above;
 	struct kafka_topic_state watched[TOPICS_MOST];
+	struct group_others others[TOPICS_MOST]; /* of each of them */
 	int watched_count;
 	int watched_new;
+	/* While the thread asks by the loop's consumer, that can't be freed. */
+	pthread_mutex_t asking;
 };
 
 int relay_start(struct stream *s, struct mr_error *err);

@@ -248,6 +248,17 @@ partition_wait(struct stream *s, struct partition *p)
 
 /* ---- verification: is this the topic that our positions are of? ---------- */
 
+static void
+halt_beside(struct stream *s, struct partition *p, const char *id)
+{
+
+	halt(s, p,
+	    "group %s has offsets committed by database %s, not by this file "
+	    "(%s): two files in one group would do everything twice; stop the "
+	    "other, or accept with `millrace state rebind`",
+	    s->svc->name, id, s->database_id);
+}
+
 /* The group's offset, committed under the id of another file? */
 static int
 verify_group(struct stream *s, struct partition *p, struct mr_error *err)
@@ -265,12 +276,7 @@ verify_group(struct stream *s, struct partition *p, struct mr_error *err)
 	if ((known = database_id_known(s, metadata, err)) == -1)
 		return (-1);
 	if (known == 0)
-		halt(s, p,
-		    "group %s has offsets committed by database %s, not by "
-		    "this file (%s): two files in one group would do "
-		    "everything twice; stop the other, or accept with "
-		    "`millrace state rebind`",
-		    s->svc->name, metadata, s->database_id);
+		halt_beside(s, p, metadata);
 	return (0);
 }
 
@@ -574,6 +580,35 @@ partition_compare_ids(struct stream *s, const struct kafka_topic_state *states,
 				    states[i].name, states[i].id, p->topic_id);
 		}
 	}
+}
+
+/* Those of one input that read: another file does the same work. */
+static void
+halt_input(struct stream *s, int input, const char *id)
+{
+	struct partition *p;
+	int k;
+
+	for (k = 0; k < s->partition_count; k++) {
+		p = s->partitions[k];
+		if (p->input == input &&
+		    (p->state == PARTITION_READING ||
+			p->state == PARTITION_WAITING))
+			halt_beside(s, p, id);
+	}
+}
+
+void
+partition_compare_group(struct stream *s, int input,
+    const struct group_others *others)
+{
+	struct mr_error err;
+	int i;
+
+	for (i = 0; i < others->count; i++)
+		if (strcmp(others->id[i], s->database_id) != 0 &&
+		    database_id_known(s, others->id[i], &err) == 0)
+			halt_input(s, input, others->id[i]);
 }
 
 /* One partition that isn't reading: is it time? */

@@ -37,6 +37,12 @@ static const char sql_database_draw[] =
     " SELECT coalesce(max(number), 0) + 1, ?1, ?2 FROM database_ids";
 static const char sql_database_known[] =
     "SELECT 1 FROM database_ids WHERE database_id = ?1";
+static const char sql_file[] =
+    "SELECT d.file, r.transactional FROM database_ids d, relay r"
+    " ORDER BY d.number DESC LIMIT 1";
+static const char sql_file_note[] =
+    "UPDATE database_ids SET file = ?1"
+    " WHERE number = (SELECT max(number) FROM database_ids)";
 static const char sql_tails_forget[] =
     "UPDATE output_tails SET seq = 0 WHERE partition >= 0";
 static const char sql_relay_free[] =
@@ -253,10 +259,49 @@ database_id_draw(struct store *st, struct mr_error *err)
 		-1);
 }
 
+/*
+ * Two copies that are both in use, on two hosts, would number their records
+ * alike, and readers would drop the one's as repeats of the other's.  So a copy
+ * draws an id of its own when it is first started.  But for one whose relay is
+ * transactional: what of its outbox was sent only the cursor knows (look.c).
+ * *drawn is set.
+ */
+static int
+file_settle(struct stream *s, int *drawn, struct mr_error *err)
+{
+	int64_t file = store_fingerprint(s->db_path), noted = 0;
+	struct store_rows *rows;
+	int found, transactional = 0;
+
+	if ((rows = store_query(s->st, err, sql_file)) == NULL)
+		return (-1);
+	if ((found = store_next(rows, err)) == 1) {
+		noted = store_get_i64(rows, 0);
+		transactional = store_get_i64(rows, 1) != 0;
+	}
+	store_rows_done(rows);
+	if (found == -1)
+		return (-1);
+	if (file == 0 || noted == file || transactional)
+		return (0);
+	if (noted != 0) {
+		log_warn("this file is a copy, or was moved: drawing a new "
+			 "database id; if what it was copied from is still in "
+			 "use, stop one of them",
+		    "path", s->db_path, "database", s->database_id);
+		if (stream_renew_file(s->st, err) == -1)
+			return (-1);
+		*drawn = 1;
+	}
+	return (store_run(s->st, err, sql_file_note, store_i64(file)) == -1 ?
+		-1 :
+		0);
+}
+
 int
 database_id_load(struct stream *s, struct mr_error *err)
 {
-	int found;
+	int found, drawn = 0;
 
 	if (store_begin(s->st, err) == -1)
 		return (-1);
@@ -264,11 +309,16 @@ database_id_load(struct stream *s, struct mr_error *err)
 	    -1)
 		goto fail;
 	if (found == 0) {
-		if (database_id_draw(s->st, err) == -1 ||
-		    database_id_read(s, &s->database, s->database_id, err) != 1)
+		if (database_id_draw(s->st, err) == -1)
 			goto fail;
-		s->database_is_new = 1;
+		drawn = 1;
 	}
+	if (file_settle(s, &drawn, err) == -1 ||
+	    (drawn &&
+		database_id_read(s, &s->database, s->database_id, err) != 1))
+		goto fail;
+	if (drawn)
+		s->database_is_new = 1;
 	if (store_commit(s->st, err) == -1)
 		return (-1);
 	snprintf(s->source, sizeof(s->source), "/millrace/%s/%s", s->svc->name,

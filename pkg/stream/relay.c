@@ -549,10 +549,48 @@ sender_work(struct sender *x)
 
 /* ---- watching ------------------------------------------------------------ */
 
+/* One who told the group where it is. */
+static void
+take_teller(void *arg, const char *metadata)
+{
+	struct group_others *others = arg;
+	int i;
+
+	if (strlen(metadata) != DATABASE_ID_SIZE - 1 ||
+	    others->count == OTHERS_MOST)
+		return;
+	for (i = 0; i < others->count; i++)
+		if (strcmp(others->id[i], metadata) == 0)
+			return;
+	memcpy(others->id[others->count++], metadata, DATABASE_ID_SIZE);
+}
+
+/*
+ * A file that joined the group after this one has partitions of its own, so that
+ * this one's never show it.
+ */
+static void
+watch_group(struct sender *x, const struct kafka_topic_state *states,
+    struct group_others *others)
+{
+	struct relay *r = x->relay;
+	int i;
+
+	pthread_mutex_lock(&r->asking);
+	for (i = 0; x->s->consumer != NULL && i < x->s->input_count; i++)
+		if (states[i].partitions > 0 &&
+		    kafka_consumer_tellers(x->s->consumer, states[i].name,
+			states[i].partitions, ASK_MS, take_teller, &others[i],
+			NULL) == -1)
+			break; /* the next time, then */
+	pthread_mutex_unlock(&r->asking);
+}
+
 static void
 watch(struct sender *x)
 {
 	struct kafka_topic_state states[TOPICS_MOST];
+	struct group_others others[TOPICS_MOST];
 	struct mr_error err = {0};
 	int i;
 
@@ -566,8 +604,11 @@ watch(struct sender *x)
 	if (kafka_admin_describe(x->s->admin, states, x->s->input_count, ASK_MS,
 		&err) == -1)
 		return; /* the broker is away: that shows elsewhere */
+	memset(others, 0, sizeof(others));
+	watch_group(x, states, others);
 	pthread_mutex_lock(&x->relay->lock);
 	memcpy(x->relay->watched, states, sizeof(states));
+	memcpy(x->relay->others, others, sizeof(others));
 	x->relay->watched_count = x->s->input_count;
 	x->relay->watched_new = 1;
 	pthread_mutex_unlock(&x->relay->lock);

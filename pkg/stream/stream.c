@@ -343,6 +343,7 @@ relay_prepare(struct stream *s, struct mr_error *err)
 
 	r->s = s;
 	pthread_mutex_init(&r->lock, NULL);
+	pthread_mutex_init(&r->asking, NULL);
 	r->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	r->news_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (r->wake_fd == -1 || r->news_fd == -1)
@@ -529,7 +530,8 @@ static void
 loop_news(struct stream *s)
 {
 	struct kafka_topic_state states[TOPICS_MOST];
-	int count = 0;
+	struct group_others others[TOPICS_MOST];
+	int i, count = 0;
 
 	if (atomic_exchange(&s->relay.news, 0) == 0)
 		return;
@@ -541,10 +543,13 @@ loop_news(struct stream *s)
 		s->relay.watched_new = 0;
 		count = s->relay.watched_count;
 		memcpy(states, s->relay.watched, sizeof(states));
+		memcpy(others, s->relay.others, sizeof(others));
 	}
 	pthread_mutex_unlock(&s->relay.lock);
 	if (count > 0)
 		partition_compare_ids(s, states, count);
+	for (i = 0; i < count; i++)
+		partition_compare_group(s, i, &others[i]);
 }
 
 /*
@@ -715,8 +720,10 @@ drain(struct stream *s, struct mr_error *err)
 	if (s->consumer != NULL) {
 		partition_tell_group(s, 1);
 		partition_drop_all(s);
+		pthread_mutex_lock(&s->relay.asking);
 		kafka_consumer_free(s->consumer);
 		s->consumer = NULL;
+		pthread_mutex_unlock(&s->relay.asking);
 		partition_free_all(s);
 	}
 	if (!s->connected)

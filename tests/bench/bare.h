@@ -155,7 +155,7 @@ bare_open(const char *path, const char *service,
 		"PRAGMA foreign_keys = ON;"
 		"PRAGMA journal_size_limit = 67108864;"
 		"PRAGMA wal_autocheckpoint = 4000;"
-		"INSERT INTO database_ids VALUES"
+		"INSERT INTO database_ids (number, database_id, drawn_at_ms) VALUES"
 		" (1, '00000000000000000000000000000b1d', 0);",
 		NULL, NULL, NULL) != SQLITE_OK ||
 	    sqlite3_exec(bare_db, first, NULL, NULL, NULL) != SQLITE_OK)

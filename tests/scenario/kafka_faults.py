@@ -410,6 +410,46 @@ def two_files_in_one_group(context):
     goes_on(context, "notifications")
 
 
+def order_at(system, instance):
+    answer = load.post_until(system, instance, "/orders",
+                             {"item": "Laptop", "quantity": 1}, None, 60)
+    expect(answer.status == 201, "POST /orders: %r", answer)
+    return answer.json()["id"]
+
+
+@scenario(kind="own", about_broker=True)
+def copies_of_one_file_in_use(context):
+    """A copy of orders' file is started while the original is in use, as on
+    another host: no order of either is lost, and the original says that it
+    isn't alone."""
+    system = context.system
+    system.kafka_start()
+    for service in ("orders", "inventory"):
+        system.start(service)
+    system.ready("orders", "inventory")
+    ids = {order_at(system, "orders") for _ in range(20)}
+    system.stop("orders")
+    other = os.path.join(system.copies, "orders.db")
+    shutil.copy(system.db_of("orders"), other)
+    system.start("orders")
+    system.ready("orders")
+    system.start("orders-7", db=other)
+    # Until the original has seen it both are ready, and take orders.
+    system.wait_for("the copy is ready", lambda: system.readiness(
+        "orders-7")[0])
+    expect("this file is a copy" in system.log("orders-7"), "no warning")
+    for _ in range(40):
+        ids.add(order_at(system, "orders"))
+        ids.add(order_at(system, "orders-7"))
+    expect(len(ids) == 100, "%d ids", len(ids))
+    system.wait_for("inventory has all orders", lambda: ids <= set(
+        reservations_of(system)))
+    system.wait_for("the original halts", lambda: "two files in one group" in
+                    system.log("orders", system.starts_at["orders"]))
+    system.wait_for("/readyz says so", lambda: "halted" in
+                    system.readiness("orders")[1])
+
+
 def rows_of(db, sql):
     connection = sqlite3.connect("file:%s?mode=ro" % db, uri=True)
     try:

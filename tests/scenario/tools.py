@@ -144,15 +144,16 @@ def orders_restored(context):
 
 
 def make_older(system, service):
-    """The file as of the core's schema before the newest."""
+    """The file as of version 2 of the core's schema."""
     with sqlite3.connect(system.db_of(service), timeout=10) as own:
         version, = own.execute("PRAGMA user_version").fetchone()
         own.execute("ALTER TABLE relay DROP COLUMN transactional")
-        own.execute("DELETE FROM schema_versions WHERE component = 'core'"
-                    " AND version = 3")
-        own.execute("PRAGMA user_version = %d" % (version - 1))
+        own.execute("ALTER TABLE database_ids DROP COLUMN file")
+        later = own.execute("DELETE FROM schema_versions WHERE component ="
+                            " 'core' AND version > 2").rowcount
+        own.execute("PRAGMA user_version = %d" % (version - later))
     own.execute("VACUUM")  # or its pages would have no more their sums
-    return version - 1
+    return version - later
 
 
 @scenario(spoils=True, small=False)

@@ -1844,6 +1844,29 @@ kafka_consumer_committed(struct kafka_consumer *consumer, const char *topic,
 	return (status);
 }
 
+int
+kafka_consumer_tellers(struct kafka_consumer *consumer, const char *topic,
+    int partitions, int timeout_ms,
+    void (*each)(void *arg, const char *metadata), void *arg,
+    struct mr_error *err)
+{
+	const struct share *share;
+	int status = -1, i;
+
+	(void)timeout_ms;
+	enter();
+	if (!fails(FAKE_COMMITTED, "committed", err)) {
+		for (i = 0; i < partitions; i++) {
+			share = share_find(consumer->group, topic, i);
+			if (share->metadata[0] != '\0')
+				each(arg, share->metadata);
+		}
+		status = 0;
+	}
+	leave();
+	return (status);
+}
+
 int64_t
 kafka_consumer_end(struct kafka_consumer *consumer, const char *topic,
     int partition)

@@ -481,14 +481,14 @@ driver_save(void)
 }
 
 static void
-file_remove(void)
+file_remove(int itself)
 {
-	static const char *const endings[] = {"", "-wal", "-shm", "-journal",
-	    ".writer"};
+	static const char *const endings[] = {"-wal", "-shm", "-journal",
+	    ".writer", ""};
 	char name[128];
 	size_t i;
 
-	for (i = 0; i < sizeof(endings) / sizeof(endings[0]); i++) {
+	for (i = 0; i < sizeof(endings) / sizeof(endings[0]) - !itself; i++) {
 		snprintf(name, sizeof(name), "%s%s", driver.path, endings[i]);
 		(void)unlink(name);
 	}
@@ -497,7 +497,24 @@ file_remove(void)
 void
 driver_restore(void)
 {
-	file_remove();
+	static char bytes[65536];
+	size_t got;
+	FILE *from, *to;
+
+	file_remove(0);
+	assert_non_null(from = fopen(driver.saved, "rb"));
+	assert_non_null(to = fopen(driver.path, "wb"));
+	while ((got = fread(bytes, 1, sizeof(bytes), from)) > 0)
+		assert_int_equal(fwrite(bytes, 1, got, to), got);
+	assert_int_equal(fclose(to), 0);
+	assert_int_equal(fclose(from), 0);
+}
+
+void
+driver_replace(void)
+{
+
+	file_remove(1);
 	assert_int_equal(rename(driver.saved, driver.path), 0);
 }
 
@@ -539,7 +556,7 @@ driver_end(void)
 		if (driver.driven[i] != NULL)
 			driven_done(driver.driven[i], &last);
 	fake_end();
-	file_remove();
+	file_remove(1);
 	(void)unlink(driver.saved);
 	(void)rmdir(driver.folder);
 	pens_forget();

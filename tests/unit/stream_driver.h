@@ -72,10 +72,11 @@ int64_t driver_number(const char *sql);
 const char *driver_text(const char *sql);
 /* driver_exec -- change the file behind the services' backs. */
 void driver_exec(const char *sql);
-/* driver_save, driver_restore -- copy the file as it is; put the copy back
- * while nothing has it open. */
+/* driver_save -- copy the file as it is.  While nothing has it open:
+ * driver_restore puts the copy's bytes back, driver_replace the copy itself. */
 void driver_save(void);
 void driver_restore(void);
+void driver_replace(void);
 
 /* driver_pass_ms -- let all of the clocks leap. */
 void driver_pass_ms(int64_t ms);

@@ -97,8 +97,9 @@ static const struct record sound[] = {
 	2},
 };
 
-#define ID_ROW(number, id) \
-	"INSERT INTO database_ids VALUES (" number ", '" id "', 1)"
+#define ID_ROW(number, id)                                                            \
+	"INSERT INTO database_ids (number, database_id, drawn_at_ms) VALUES (" number \
+	", '" id "', 1)"
 #define POSITION(topic, next)                                                 \
 	"INSERT INTO positions VALUES ('id-" topic "', 0, '" topic "', " next \
 	", -1)"

@@ -42,7 +42,8 @@ static int
 setup(void **state)
 {
 	static const char *const sql[] = {
-	    "INSERT INTO database_ids VALUES (1, '" ID_C "', 1)",
+	    "INSERT INTO database_ids (number, database_id, drawn_at_ms) VALUES (1, '" ID_C
+	    "', 1)",
 	    "INSERT INTO positions VALUES ('now', 0, 'order-events', 10, 3)",
 	    "INSERT INTO positions VALUES ('now', 1, 'order-events', 20, 3)",
 	    "INSERT INTO marks VALUES ('" S "', 'now', 0, 100)",

@@ -175,6 +175,23 @@ offsets_of_another_file_halt(void **state)
 }
 
 static void
+file_that_joins_the_group_later_halts_too(void **state)
+{
+	struct driven *d = driver_run(&ledger_service, "one", NULL);
+
+	(void)state;
+	fake_put(INPUT, 0, "a");
+	WAIT(entries() == 1);
+	/* Its partitions are others, and stay. */
+	fake_commit(GROUP, INPUT, 1, 5, "0123456789abcdef0123456789abcdef");
+	driver_pass_ms(10000);
+	WAIT(driver_says(d, "two files in one group"));
+	fake_put(INPUT, 0, "b");
+	NEVER(entries() != 1, 30);
+	driver_stop(d);
+}
+
+static void
 offsets_of_an_earlier_id_and_of_strangers_do_not(void **state)
 {
 	struct driven *d;
@@ -184,8 +201,9 @@ offsets_of_an_earlier_id_and_of_strangers_do_not(void **state)
 	driver_stop(driver_open(&ledger_service, "one", NULL));
 	snprintf(id, sizeof(id), "%s",
 	    driver_text("SELECT database_id FROM database_ids"));
-	driver_exec("INSERT INTO database_ids VALUES (2, "
-		    "'fedcba9876543210fedcba9876543210', 1)");
+	driver_exec(
+	    "INSERT INTO database_ids (number, database_id, drawn_at_ms) VALUES (2, "
+	    "'fedcba9876543210fedcba9876543210', 1)");
 	fake_commit(GROUP, INPUT, 0, 0, id);
 	fake_commit(GROUP, INPUT, 1, 0, "set by a tool");
 	fake_put(INPUT, 0, "a");
@@ -203,8 +221,9 @@ file_restored_while_in_use_ends_the_run(void **state)
 
 	(void)state;
 	WAIT(driver_ready(d));
-	driver_exec("INSERT INTO database_ids VALUES (2, "
-		    "'fedcba9876543210fedcba9876543210', 1)");
+	driver_exec(
+	    "INSERT INTO database_ids (number, database_id, drawn_at_ms) VALUES (2, "
+	    "'fedcba9876543210fedcba9876543210', 1)");
 	fake_put(INPUT, 0, "a");
 	driver_failed(d, "restored while in use");
 	assert_int_equal(entries(), 0);
@@ -220,8 +239,9 @@ file_restored_before_the_last_transaction_is_left_alone(void **state)
 	WAIT(driver_ready(d));
 	assert_int_equal(call_now(d, LEDGER_WRITE, "a"), 201);
 	WAIT(driver_number("SELECT count(*) FROM outbox") == 0);
-	driver_exec("INSERT INTO database_ids VALUES (2, "
-		    "'fedcba9876543210fedcba9876543210', 1)");
+	driver_exec(
+	    "INSERT INTO database_ids (number, database_id, drawn_at_ms) VALUES (2, "
+	    "'fedcba9876543210fedcba9876543210', 1)");
 	driver_ask(d);
 	driver_failed(d, "restored while in use");
 }
@@ -592,6 +612,41 @@ file_put_back_that_lost_nothing_keeps_its_id(void **state)
 	driver_stop(d);
 }
 
+static void
+copy_of_a_file_draws_an_id_of_its_own_once(void **state)
+{
+	struct driven *d = driver_run(&ledger_service, "one", NULL);
+	char first[DATABASE_ID_SIZE], source[SOURCE_SIZE];
+	int64_t end;
+	int lives;
+
+	(void)state;
+	WAIT(driver_ready(d));
+	assert_int_equal(call_now(d, LEDGER_WRITE, "k"), 201);
+	WAIT(driver_number("SELECT count(*) FROM outbox") == 0);
+	snprintf(first, sizeof(first), "%s",
+	    driver_text("SELECT database_id FROM database_ids"));
+	driver_save();
+	driver_stop(d);
+	driver_replace();
+	end = fake_next(OUTPUT, kafka_partition_of("k", 1, 2));
+	for (lives = 0; lives < 2; lives++) {
+		d = driver_run(&ledger_service, "one", NULL);
+		WAIT(driver_ready(d));
+		assert_int_equal(call_now(d, LEDGER_WRITE, "k"), 201);
+		WAIT(driver_number("SELECT count(*) FROM outbox") == 0);
+		assert_int_equal(driver_number("SELECT count(*)"
+					       " FROM database_ids"),
+		    2);
+		driver_stop(d);
+	}
+	snprintf(source, sizeof(source), "/millrace/" GROUP "/%s",
+	    driver_text("SELECT database_id FROM database_ids"
+			" ORDER BY number DESC"));
+	assert_null(strstr(source, first));
+	follow_source(source, kafka_partition_of("k", 1, 2), end);
+}
+
 int
 main(void)
 {
@@ -604,6 +659,7 @@ main(void)
 	    LEDGER_TEST(new_partition_that_lost_records_halts),
 	    LEDGER_TEST(another_cluster_is_not_worked_with),
 	    LEDGER_TEST(offsets_of_another_file_halt),
+	    LEDGER_TEST(file_that_joins_the_group_later_halts_too),
 	    LEDGER_TEST(offsets_of_an_earlier_id_and_of_strangers_do_not),
 	    LEDGER_TEST(file_restored_while_in_use_ends_the_run),
 	    LEDGER_TEST(
@@ -623,6 +679,7 @@ main(void)
 	    LEDGER_TEST(seek_that_fails_is_tried_again),
 	    LEDGER_TEST(file_put_back_draws_an_id_before_it_emits),
 	    LEDGER_TEST(file_put_back_that_lost_nothing_keeps_its_id),
+	    LEDGER_TEST(copy_of_a_file_draws_an_id_of_its_own_once),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

@@ -303,8 +303,9 @@ database_id_that_changed_underneath_is_fatal(void **state)
 	struct mr_error err = {0};
 
 	(void)state;
-	driver_exec("INSERT INTO database_ids VALUES (2,"
-		    " 'fedcba9876543210fedcba9876543210', 1)");
+	driver_exec(
+	    "INSERT INTO database_ids (number, database_id, drawn_at_ms) VALUES (2,"
+	    " 'fedcba9876543210fedcba9876543210', 1)");
 	begin();
 	assert_int_equal(database_id_check(s, &err), -1);
 	assert_int_equal(err.kind, MR_FATAL);
