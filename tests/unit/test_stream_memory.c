@@ -217,16 +217,18 @@ static void
 any_allocation_of_a_turn_may_fail(void **state)
 {
 	struct driven *d = alive(NULL);
-	int64_t turns = 1, n, idle = 0;
+	int64_t turns = 1, n, failed = 0, idle = 0;
 
 	(void)state;
 	(void)turn(&d, turns, 0);
-	/* How many there are varies a little. */
-	for (n = 1; idle < 3; n++)
+	/* Some turns have more than 20, some 3: what was kept differs. */
+	for (n = 1; n <= 16 || idle < 3; n++) {
 		idle = turn(&d, ++turns, n) ? 0 : idle + 1;
-	print_message("# %lld allocations of a turn, %d ends\n",
-	    (long long)n - 4, ends);
-	assert_true(n > 10);
+		failed += idle == 0;
+	}
+	print_message("# %lld of %lld allocations failed, %d ends\n",
+	    (long long)failed, (long long)n - 1, ends);
+	assert_true(failed > 3);
 	driver_stop(d);
 }
 
