@@ -386,6 +386,7 @@ SUITES = $(call scenarios,--broker embedded) \
     '?model=$(BUILD)/test/model' \
     $(if $(SAN),,'?demo=demo/run --test' \
     'own-service=tests/own-service/run $(BUILD) $(DEPS)' \
+    'local=tests/local/run $(BUILD)' \
     'compose=tests/compose/check')
 KAFKA_SUITES = $(call scenarios,--broker kafka --about-broker) \
     'conformance=tests/conformance/run' \
