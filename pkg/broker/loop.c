@@ -346,6 +346,7 @@ void
 broker_close(struct broker *b)
 {
 	struct worker_job job = {.run = run_close, .finish = finish_nothing};
+	struct worker *tidier;
 
 	if (b == NULL)
 		return;
@@ -354,7 +355,9 @@ broker_close(struct broker *b)
 	if (b->tidying != NULL)
 		tidy_stop(b);
 	/* Each finishes what it has; what that gives the others comes first. */
-	worker_stop(b->tidier);
+	tidier = b->tidier;
+	b->tidier = NULL;
+	worker_stop(tidier);
 	worker_stop(b->syncer);
 	if (b->keeper != NULL)
 		worker_give(b->keeper, &job);

@@ -659,13 +659,15 @@ topic_remove_folder(struct broker *b, const char *id_text)
 {
 	struct remove_job *rm = calloc(1, sizeof(*rm));
 
-	if (rm == NULL)
+	if (rm == NULL || b->tidier == NULL) {
+		free(rm);
 		return; /* the next start removes it */
+	}
 	folder_of(b, id_text, rm->path);
 	snprintf(rm->parent, sizeof(rm->parent), "%s/topics", b->conf.data);
 	rm->job.run = run_remove;
 	rm->job.finish = finish_remove;
-	worker_give(b->keeper, &rm->job);
+	worker_give(b->tidier, &rm->job);
 }
 
 /* Nobody has it in hand: close and remove. */

@@ -93,7 +93,8 @@ void topic_release(struct broker *b, struct topic *t);
 /* topic_retire -- out of the catalog already: whoever waits is told, and when
  * it isn't held any longer it is freed and its folder removed. */
 void topic_retire(struct broker *b, struct topic *t);
-/* topic_remove_folder -- by the keeper, some time later. */
+/* topic_remove_folder -- some time later, by the tidier: what has gigabytes to
+ * unlink holds up no commit of an offset. */
 void topic_remove_folder(struct broker *b, const char *id_text);
 
 /* partition_error -- Kafka's code for a plog_code. */
