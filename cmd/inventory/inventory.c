@@ -17,6 +17,10 @@ static const char sql_reject[] =
 static const char sql_release[] =
     "UPDATE reservations SET status = 'released', ts_ms = ?2"
     " WHERE order_id = ?1 AND status = 'reserved' RETURNING item, quantity";
+static const char sql_cancel_rejected[] =
+    "UPDATE reservations SET cancelled_ms = ?2"
+    " WHERE order_id = ?1 AND status = 'rejected' AND cancelled_ms IS NULL"
+    " RETURNING item, quantity";
 static const char sql_give_back[] =
     "UPDATE inventory SET on_hand = on_hand + ?2, reserved = reserved - ?2,"
     " revision = revision + 1 WHERE item = ?1";
@@ -88,17 +92,16 @@ created(struct stream *s, const struct order_event *order,
 	return (emit(s, event, err));
 }
 
+/* 1 and what was ordered, if ${sql} changed the order's row; 0, or -1. */
 static int
-cancelled(struct stream *s, const struct order_event *order,
+change(struct store *st, const char *sql, const struct order_event *order,
     struct inventory_event *event, struct mr_error *err)
 {
-	struct store *st = stream_store(s);
 	struct store_rows *rows;
-	int64_t one;
 	int found;
 
-	if ((rows = store_query(st, err, sql_release,
-		 store_text(order->order_id), store_i64(order->ts_ms))) == NULL)
+	if ((rows = store_query(st, err, sql, store_text(order->order_id),
+		 store_i64(order->ts_ms))) == NULL)
 		return (-1);
 	if ((found = store_next(rows, err)) == 1) {
 		snprintf(event->item, sizeof(event->item), "%s",
@@ -106,23 +109,41 @@ cancelled(struct stream *s, const struct order_event *order,
 		event->quantity = store_get_i64(rows, 1);
 	}
 	store_rows_done(rows);
-	if (found == -1)
+	return (found);
+}
+
+static int
+cancelled(struct stream *s, const struct order_event *order,
+    struct inventory_event *event, struct mr_error *err)
+{
+	struct store *st = stream_store(s);
+	int64_t one;
+	int found;
+
+	if ((found = change(st, sql_release, order, event, err)) == -1)
 		return (-1);
-	if (found == 0) {
-		/* Rejected or given back already; but decided it must be. */
-		found = store_find(st, err, &one, sql_is_decided,
-		    store_text(order->order_id));
-		if (found == 0)
-			return (mr_error_set(err, MR_REJECT,
-			    "order %s was cancelled but never created",
-			    order->order_id));
-		return (found == 1 ? 0 : -1);
+	if (found == 1) {
+		if (store_run(st, err, sql_give_back, store_text(event->item),
+			store_i64(event->quantity)) == -1)
+			return (-1);
+		event->type = INVENTORY_RELEASED;
+		return (emit(s, event, err));
 	}
-	if (store_run(st, err, sql_give_back, store_text(event->item),
-		store_i64(event->quantity)) == -1)
+	/* It was cancelled before its rejection was known to whoever did. */
+	if ((found = change(st, sql_cancel_rejected, order, event, err)) == -1)
 		return (-1);
-	event->type = INVENTORY_RELEASED;
-	return (emit(s, event, err));
+	if (found == 1) {
+		event->type = INVENTORY_CANCELLED;
+		return (emit(s, event, err));
+	}
+	/* It was told already; but decided it must be. */
+	found = store_find(st, err, &one, sql_is_decided,
+	    store_text(order->order_id));
+	if (found == 0)
+		return (mr_error_set(err, MR_REJECT,
+		    "order %s was cancelled but never created",
+		    order->order_id));
+	return (found == 1 ? 0 : -1);
 }
 
 int

@@ -34,6 +34,7 @@ outcome_of(const struct inventory_event *event, char *message, size_t size)
 		    event->item, event->reason);
 		return ("rejected");
 	case INVENTORY_RELEASED:
+	case INVENTORY_CANCELLED:
 		snprintf(message, size, "Your order of %lld %s was cancelled",
 		    quantity, event->item);
 		return ("cancelled");

@@ -132,6 +132,8 @@ static const struct {
     {"inventory.rejected", "notifications.db", "notifications", "/rejected"},
     {"inventory.released", "orders.db", "orders", ""},
     {"inventory.released", "notifications.db", "notifications", "/cancelled"},
+    {"inventory.cancelled", "orders.db", "orders", ""},
+    {"inventory.cancelled", "notifications.db", "notifications", "/cancelled"},
 };
 
 static void

@@ -11,15 +11,12 @@ static const char sql_insert[] =
 static const char sql_find[] = "SELECT " ORDER_COLUMNS
 			       " FROM orders WHERE id = ?1";
 static const char sql_cancel[] =
-    "UPDATE orders SET status = 'CANCELLED', revision = ?2 WHERE id = ?1";
-/* Released means that inventory has seen a cancellation, which a restored
- * file may not know of any more. */
+    "UPDATE orders SET status = 'CANCELLED', reason = NULL, revision = ?2"
+    " WHERE id = ?1";
 static const char sql_decide[] =
     "UPDATE orders SET revision = ?4,"
     " reason = CASE status WHEN 'PENDING' THEN ?3 ELSE reason END,"
-    " status = CASE WHEN status = 'PENDING'"
-    "   OR (status = 'CONFIRMED' AND ?2 = 'CANCELLED') THEN ?2"
-    "   ELSE status END"
+    " status = CASE status WHEN 'PENDING' THEN ?2 ELSE status END"
     " WHERE id = ?1";
 static const char sql_trace[] =
     "INSERT INTO order_trace (order_id, topic, partition, offset, type, ts_ms)"
@@ -202,6 +199,14 @@ orders_command(struct stream *s, const struct stream_command *command,
 	return (mr_error_set(err, MR_REJECT, "no such command"));
 }
 
+static int
+is_cancellation(const struct inventory_event *event)
+{
+
+	return (event->type == INVENTORY_RELEASED ||
+	    event->type == INVENTORY_CANCELLED);
+}
+
 /*
  * Where the event was, and the event of ours that it answers.  Inventory's
  * events carry the time of the one that they answer.
@@ -211,8 +216,7 @@ trace(struct store *st, const struct stream_record *record,
     const struct inventory_event *event, struct mr_error *err)
 {
 	const char *cause = order_event_type_text(
-	    event->type == INVENTORY_RELEASED ? ORDER_CANCELLED :
-						ORDER_CREATED);
+	    is_cancellation(event) ? ORDER_CANCELLED : ORDER_CREATED);
 
 	if (record->cause_topic != NULL &&
 	    store_run(st, err, sql_trace, store_text(event->order_id),
@@ -230,36 +234,38 @@ trace(struct store *st, const struct stream_record *record,
 	return (0);
 }
 
+/* What the event makes of the order's row.  1, 0 if there is none, -1. */
+static int64_t
+change(struct store *st, const struct inventory_event *event, int64_t revision,
+    struct mr_error *err)
+{
+	int rejected = event->type == INVENTORY_REJECTED;
+
+	/* A restored file may not know any more that it was cancelled. */
+	if (is_cancellation(event))
+		return (store_run(st, err, sql_cancel,
+		    store_text(event->order_id), store_i64(revision)));
+	return (store_run(st, err, sql_decide, store_text(event->order_id),
+	    store_text(rejected ? "REJECTED" : "CONFIRMED"),
+	    store_text(rejected ? event->reason : NULL), store_i64(revision)));
+}
+
 int
 orders_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err)
 {
 	struct store *st = stream_store(s);
 	struct inventory_event event;
-	const char *status = "CONFIRMED", *reason = NULL;
 	int64_t revision, changed;
 
 	if (inventory_event_decode(record->type, record->value,
 		record->value_size, &event, err) != 0)
 		return (-1);
-	switch (event.type) {
-	case INVENTORY_ADJUSTED:
+	if (event.type == INVENTORY_ADJUSTED)
 		return (0);
-	case INVENTORY_RESERVED:
-		break;
-	case INVENTORY_REJECTED:
-		status = "REJECTED";
-		reason = event.reason;
-		break;
-	case INVENTORY_RELEASED:
-		status = "CANCELLED";
-		break;
-	}
 	if (revise(s, &revision, err) != 0)
 		return (-1);
-	changed = store_run(st, err, sql_decide, store_text(event.order_id),
-	    store_text(status), store_text(reason), store_i64(revision));
-	if (changed == -1)
+	if ((changed = change(st, &event, revision, err)) == -1)
 		return (-1);
 	if (changed == 0)
 		return (mr_error_set(err, MR_REJECT,

@@ -17,6 +17,7 @@ static const char *const inventory_types[] = {
     [INVENTORY_RESERVED] = "inventory.reserved",
     [INVENTORY_REJECTED] = "inventory.rejected",
     [INVENTORY_RELEASED] = "inventory.released",
+    [INVENTORY_CANCELLED] = "inventory.cancelled",
     [INVENTORY_ADJUSTED] = "inventory.adjusted",
 };
 static const char *const log_levels[LOG_EVENT_LEVELS] = {

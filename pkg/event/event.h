@@ -59,6 +59,7 @@ enum inventory_event_type {
 	INVENTORY_RESERVED,
 	INVENTORY_REJECTED,
 	INVENTORY_RELEASED,
+	INVENTORY_CANCELLED, /* of a rejected order: nothing to release */
 	INVENTORY_ADJUSTED
 };
 struct inventory_event {

@@ -148,6 +148,28 @@ def rejected_and_cancelled(context):
            " back: %d, then %d", before, stock(system, "Monitor"))
 
 
+@scenario()
+def cancelled_before_it_is_rejected(context):
+    """Both outcomes are told and traced, and the stock stays as it is."""
+    system = context.system
+    before = stock(system, "Phone")
+    system.stop("inventory")
+    greedy = place(context, "Phone", 1000000).json()["id"]
+    answer = system.web("DELETE", "/orders/" + greedy)
+    expect(answer.status == 200, "DELETE: %r", answer)
+    context.ledger.cancelled[greedy] = 200
+    system.start("inventory")
+    system.ready("inventory")
+    order = become(context, greedy, "CANCELLED", 4)
+    types = [e["type"] for e in order["trace"]]
+    expect(sorted(types) == ["inventory.cancelled", "inventory.rejected",
+                             "order.cancelled", "order.created"],
+           "trace: %s", types)
+    notified(context, greedy, ["rejected", "cancelled"])
+    expect(stock(system, "Phone") == before, "the stock moved: %d, then %d",
+           before, stock(system, "Phone"))
+
+
 def stock(system, item):
     for row in system.web("GET", "/stock").json()["stock"]:
         if row["item"] == item:

@@ -144,13 +144,23 @@ def check_reservations(system, orders):
     expect(set(orders) == set(reservations),
            "%d orders and %d reservations; only in one: %s", len(orders),
            len(reservations), list(set(orders) ^ set(reservations))[:3])
+    both = rejected_and_cancelled(system)
     for order_id, (status, item, quantity) in orders.items():
         decided = reservations[order_id]
         expect(decided[0] in STATUSES.get(status, ()) and
                decided[1:] == (item, quantity),
                "order %s is %r, its reservation %r", order_id,
                (status, item, quantity), decided)
+        expect(status != "CANCELLED" or decided[0] == "released" or
+               order_id in both,
+               "inventory never heard that order %s was cancelled", order_id)
     return reservations
+
+
+def rejected_and_cancelled(system):
+    return {row[0] for row in system.select(
+        "inventory", "SELECT order_id FROM reservations"
+        " WHERE cancelled_ms IS NOT NULL")}
 
 
 def check_stock(system, ledger, reservations):
@@ -178,8 +188,12 @@ def check_notifications(system, reservations):
     for order_id, outcome in system.select(
             "notifications", "SELECT order_id, outcome FROM notifications"):
         told.setdefault(order_id, set()).add(outcome)
+    cancelled = rejected_and_cancelled(system)
     for order_id, row in reservations.items():
-        expect(told.get(order_id, set()) == OUTCOMES[row[0]],
+        due = set(OUTCOMES[row[0]])
+        if order_id in cancelled:
+            due.add("cancelled")
+        expect(told.get(order_id, set()) == due,
                "order %s was %s, its customer was told %s", order_id, row[0],
                sorted(told.get(order_id, ())))
     expect(len(told) == len(reservations),

@@ -148,9 +148,9 @@ static const struct {
 	    MARK(O, "order-events", "4"), ISSUED("6"),
 	    TAIL("inventory-events", "6"), TAIL(DEAD_TOPIC, "3"),
 	    "INSERT INTO reservations VALUES"
-	    " ('" A "', 'Laptop', 2, 'reserved', NULL, 1000),"
-	    " ('" B "', 'Laptop', 5000, 'rejected', 'stock', 1000),"
-	    " ('" C "', 'Phone', 1, 'released', NULL, 1000)",
+	    " ('" A "', 'Laptop', 2, 'reserved', NULL, 1000, NULL),"
+	    " ('" B "', 'Laptop', 5000, 'rejected', 'stock', 1000, NULL),"
+	    " ('" C "', 'Phone', 1, 'released', NULL, 1000, NULL)",
 	    "UPDATE inventory SET on_hand = 1008, reserved = 2,"
 	    " received = 1010 WHERE item = 'Laptop'",
 	    "INSERT INTO dead_letters (topic, topic_id, partition,"
@@ -581,6 +581,12 @@ repeat_reserved(void)
 }
 
 static void
+cancel_what_is_reserved(void)
+{
+	append("inventory-events", 0, 7, 6)->type = "inventory.cancelled";
+}
+
+static void
 repeat_elsewhere(void)
 {
 	append("order-events", 4, 4, 0)->partition = 1;
@@ -734,6 +740,11 @@ static const struct damage {
 	{"UPDATE sqlite_sequence SET seq = 7 WHERE name = 'outbox'",
 	    "UPDATE output_tails SET seq = 7"
 	    " WHERE topic = 'inventory-events'"}},
+    {"a cancellation of what wasn't rejected", "outcomes causes",
+	cancel_what_is_reserved, "inventory",
+	{"UPDATE sqlite_sequence SET seq = 7 WHERE name = 'outbox'",
+	    "UPDATE output_tails SET seq = 7"
+	    " WHERE topic = 'inventory-events'"}},
     {"an event that nobody issued", "foreign", .records = repeat_reserved},
     {"a record in another partition", "placed", .records = repeat_elsewhere},
     {"a record with other bytes", "sequence",
@@ -802,7 +813,7 @@ static const struct damage {
 	 " WHERE order_id = '" C "'"}},
     {"a decision nobody asked for", "decisions outcomes", NULL, "inventory",
 	{"INSERT INTO reservations VALUES"
-	 " ('" E "', 'Laptop', 1, 'rejected', 'stock', 1000)"}},
+	 " ('" E "', 'Laptop', 1, 'rejected', 'stock', 1000, NULL)"}},
     {"a cause", "causes", .records = name_another_cause},
     {"a cause that isn't named", "causes", .records = name_no_cause},
     {"a dead letter", "dead-letters", .records = put_away_the_wrong_one},

@@ -196,6 +196,7 @@ static const struct subject subjects[] = {
     {"inventory.rejected", take_inventory,
 	{ID, ITEM, QUANTITY, {"reason", TEXT, "\"none left\""}, TS}},
     {"inventory.released", take_inventory, {ID, ITEM, QUANTITY, TS}},
+    {"inventory.cancelled", take_inventory, {ID, ITEM, QUANTITY, TS}},
     {"inventory.adjusted", take_inventory,
 	{ITEM, {"delta", WHOLE, "-5"}, {"on_hand", WHOLE, "7"}, TS}},
     {"price", take_price,

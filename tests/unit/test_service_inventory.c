@@ -116,7 +116,7 @@ test_a_cancelled_order_gives_back_once(void **state)
 }
 
 static void
-test_a_rejected_order_has_nothing_to_give_back(void **state)
+test_a_rejected_order_is_cancelled_once_and_gives_nothing_back(void **state)
 {
 	struct mr_error err;
 
@@ -126,8 +126,16 @@ test_a_rejected_order_has_nothing_to_give_back(void **state)
 	assert_int_equal(apply("order.cancelled", ORDER_A, "Laptop", 2000,
 			     &err),
 	    0);
+	assert_int_equal(apply("order.cancelled", ORDER_A, "Laptop", 2000,
+			     &err),
+	    0);
 	assert_int_equal(fake_number(sql_laptops), 1000);
-	assert_int_equal(fake.emitted_count, 1);
+	assert_int_equal(fake.emitted_count, 2);
+	assert_string_equal(fake.emitted[1].type, "inventory.cancelled");
+	assert_string_equal(fake.emitted[1].key, ORDER_A);
+	assert_string_equal(fake.emitted[1].value,
+	    "{\"order_id\":\"" ORDER_A "\",\"item\":\"Laptop\","
+	    "\"quantity\":2000,\"ts_ms\":1795229109260}");
 }
 
 static void
@@ -210,7 +218,8 @@ main(void)
 	    TEST(test_each_order_is_decided_as_stock_allows),
 	    TEST(test_an_order_that_comes_twice_takes_stock_once),
 	    TEST(test_a_cancelled_order_gives_back_once),
-	    TEST(test_a_rejected_order_has_nothing_to_give_back),
+	    TEST(
+		test_a_rejected_order_is_cancelled_once_and_gives_nothing_back),
 	    TEST(test_what_was_never_created_is_a_dead_letter),
 	    TEST(test_sql_refuses_stock_below_zero_or_from_nowhere),
 	    TEST(test_restocking_adds_to_an_item_or_makes_it),

@@ -73,6 +73,25 @@ test_each_outcome_is_told_once_and_in_words(void **state)
 }
 
 static void
+test_a_rejected_order_is_told_of_its_cancellation_once(void **state)
+{
+	struct mr_error err;
+	int round;
+
+	(void)state;
+	assert_int_equal(apply("inventory.rejected", FAKE_TS_MS, &err), 0);
+	for (round = 0; round < 2; round++)
+		assert_int_equal(apply("inventory.cancelled", FAKE_TS_MS, &err),
+		    0);
+	assert_int_equal(fake_number("SELECT count(*) FROM notifications"), 2);
+	assert_int_equal(
+	    fake_number("SELECT seq FROM notifications WHERE"
+			" outcome = 'cancelled' AND"
+			" message = 'Your order of 1 Laptop was cancelled'"),
+	    2);
+}
+
+static void
 test_restocking_tells_nobody(void **state)
 {
 	struct mr_error err;
@@ -109,6 +128,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	    TEST(test_each_outcome_is_told_once_and_in_words),
+	    TEST(test_a_rejected_order_is_told_of_its_cancellation_once),
 	    TEST(test_restocking_tells_nobody),
 	    TEST(test_old_ones_go_and_the_cursor_stays),
 	};

@@ -80,18 +80,28 @@ apply(const char *type, const char *order_id, struct mr_error *err)
 static void
 test_events_and_cancellation_lead_where_they_should(void **state)
 {
-	/* c cancels; v, x, r: reserved, rejected, released. */
+	/* c cancels; v, x, r, k: reserved, rejected, released, cancelled. */
 	static const struct {
 		const char *way;
 		const char *status;
 		int64_t traced;
 	} cases[] = {
-	    {"", "PENDING", 0}, {"v", "CONFIRMED", 2}, {"x", "REJECTED", 2},
-	    {"c", "CANCELLED", 0}, {"vc", "CANCELLED", 2},
-	    {"vcr", "CANCELLED", 4}, {"cvr", "CANCELLED", 4},
-	    {"cx", "CANCELLED", 2}, {"cc", "CANCELLED", 0},
-	    {"vx", "CONFIRMED", 4}, {"xv", "REJECTED", 4},
-	    {"vr", "CANCELLED", 4}, /* a restored file's way */
+	    {"", "PENDING", 0},
+	    {"v", "CONFIRMED", 2},
+	    {"x", "REJECTED", 2},
+	    {"c", "CANCELLED", 0},
+	    {"vc", "CANCELLED", 2},
+	    {"vcr", "CANCELLED", 4},
+	    {"cvr", "CANCELLED", 4},
+	    {"cx", "CANCELLED", 2},
+	    {"cc", "CANCELLED", 0},
+	    {"vx", "CONFIRMED", 4},
+	    {"xv", "REJECTED", 4},
+	    {"cxk", "CANCELLED", 4},
+	    {"xkx", "CANCELLED", 6},
+	    /* a restored file's ways */
+	    {"vr", "CANCELLED", 4},
+	    {"xk", "CANCELLED", 4},
 	};
 	static const char forget[] = "DELETE FROM orders";
 	static const char forget_trace[] = "DELETE FROM order_trace";
@@ -107,6 +117,7 @@ test_events_and_cancellation_lead_where_they_should(void **state)
 		for (step = cases[i].way; *step != '\0'; step++) {
 			type = *step == 'v' ? "inventory.reserved" :
 			    *step == 'x'    ? "inventory.rejected" :
+			    *step == 'k'    ? "inventory.cancelled" :
 					      "inventory.released";
 			if (*step == 'c')
 				assert_int_equal(cancel_it(), 200);
