@@ -81,7 +81,7 @@ tail_cursor(const struct tail *tail)
 								 tail->cursor);
 }
 
-/* 0 and the state; 1 if the client has all of it; -1 with the problem given. */
+/* 0 and the state; -1 with the problem given. */
 static int
 state_read(struct web_request *req, struct web_response *res,
     const char *symbol, struct state *state)
@@ -101,7 +101,7 @@ state_read(struct web_request *req, struct web_response *res,
 	}
 	store_rows_done(rows);
 	if (found == 1)
-		return (service_not_modified(req, res, state->seq));
+		return (0);
 	if (found == -1)
 		web_problem_error(res, &err);
 	else
@@ -115,6 +115,23 @@ member_price(struct json_writer *w, const char *key, int64_t minor)
 
 	json_key(w, key);
 	json_decimal(w, minor, 2);
+}
+
+/*
+ * Rows expire and cursors move without a price of this symbol, and a tail that
+ * was cut is not the one after it: only the answer itself tells whether the
+ * client has it.
+ */
+static void
+end_document(struct web_request *req, struct web_response *res,
+    struct json_writer *w, int64_t cursor)
+{
+
+	json_array_close(w);
+	json_member_i64(w, "cursor", cursor);
+	json_member_i64(w, "poll_ms", service_poll_ms());
+	json_object_close(w);
+	web_not_modified_body(req, res);
 }
 
 static void
@@ -151,26 +168,13 @@ get_prices(struct web_request *req, struct web_response *res)
 		web_problem_error(res, &err);
 		return;
 	}
-	json_array_close(&w);
-	json_member_i64(&w, "cursor", state.cursor);
-	json_member_i64(&w, "poll_ms", service_poll_ms());
-	json_object_close(&w);
-}
-
-static void
-end_document(struct json_writer *w, int64_t cursor)
-{
-
-	json_array_close(w);
-	json_member_i64(w, "cursor", cursor);
-	json_member_i64(w, "poll_ms", service_poll_ms());
-	json_object_close(w);
+	end_document(req, res, &w, state.cursor);
 }
 
 /* Without rows there is nothing new. */
 static void
-write_points(struct web_response *res, const char *symbol,
-    struct store_rows *rows, struct tail *tail)
+write_points(struct web_request *req, struct web_response *res,
+    const char *symbol, struct store_rows *rows, struct tail *tail)
 {
 	struct json_writer w;
 	struct mr_error err;
@@ -191,7 +195,7 @@ write_points(struct web_response *res, const char *symbol,
 	if (more == -1)
 		web_problem_error(res, &err);
 	else
-		end_document(&w, tail_cursor(tail));
+		end_document(req, res, &w, tail_cursor(tail));
 }
 
 static void
@@ -226,13 +230,14 @@ get_points(struct web_request *req, struct web_response *res)
 		 store_i64(POINTS_MOST))) == NULL)
 		web_problem_error(res, &err);
 	else
-		write_points(res, symbol, rows, &tail);
+		write_points(req, res, symbol, rows, &tail);
 	store_rows_done(rows);
 }
 
 static void
-write_candles(struct web_response *res, const char *symbol,
-    const char *interval, struct store_rows *rows, struct tail *tail)
+write_candles(struct web_request *req, struct web_response *res,
+    const char *symbol, const char *interval, struct store_rows *rows,
+    struct tail *tail)
 {
 	static const char *const ends[] = {"open", "high", "low", "close"};
 	struct json_writer w;
@@ -257,7 +262,7 @@ write_candles(struct web_response *res, const char *symbol,
 	if (more == -1)
 		web_problem_error(res, &err);
 	else
-		end_document(&w, tail_cursor(tail));
+		end_document(req, res, &w, tail_cursor(tail));
 }
 
 static void
@@ -280,7 +285,7 @@ get_candles(struct web_request *req, struct web_response *res)
 		return;
 	if (strcmp(interval, "1s") != 0 && strcmp(interval, "1m") != 0 &&
 	    strcmp(interval, "1h") != 0) {
-		web_problem(res, 422, "interval: must be 1s, 1m or 1h");
+		web_problem_field(res, "interval", "must be 1s, 1m or 1h");
 		return;
 	}
 	if (state_read(req, res, symbol, &state) != 0)
@@ -296,7 +301,7 @@ get_candles(struct web_request *req, struct web_response *res)
 		 store_i64(limit))) == NULL)
 		web_problem_error(res, &err);
 	else
-		write_candles(res, symbol, interval, rows, &tail);
+		write_candles(req, res, symbol, interval, rows, &tail);
 	store_rows_done(rows);
 }
 

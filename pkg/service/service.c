@@ -161,12 +161,16 @@ service_not_modified(struct web_request *req, struct web_response *res,
 {
 	struct mr_error err = {MR_FATAL, "the file has no database id"};
 	struct store_rows *rows;
+	uint64_t url = web_hash(web_hash(0, req->path, strlen(req->path) + 1),
+	    req->query, strlen(req->query));
 	int same = -1;
 
+	/* Of the URL, too: what a client has of another isn't this answer. */
 	if ((rows = store_query(req->reader, &err, sql_database_id)) != NULL &&
 	    store_next(rows, &err) == 1)
-		same = web_not_modified(req, res, "%.8s-%lld",
-		    store_get_text(rows, 0), (long long)revision);
+		same = web_not_modified(req, res, "%.8s-%lld-%08x",
+		    store_get_text(rows, 0), (long long)revision,
+		    (unsigned)url);
 	else
 		web_problem_error(res, &err);
 	store_rows_done(rows);

@@ -195,6 +195,30 @@ web_etag_listed(const char *list, const char *tag)
 	}
 }
 
+uint64_t
+web_hash(uint64_t hash, const char *bytes, size_t size)
+{
+	size_t i;
+
+	if (hash == 0)
+		hash = UINT64_C(0xcbf29ce484222325);
+	for (i = 0; i < size; i++)
+		hash = (hash ^ (unsigned char)bytes[i]) *
+		    UINT64_C(0x100000001b3);
+	return (hash);
+}
+
+int
+web_not_modified_body(struct web_request *req, struct web_response *res)
+{
+
+	if (res->body.failed)
+		return (0);
+	return (web_not_modified(req, res, "%016llx",
+	    (unsigned long long)web_hash(0, buffer_text(&res->body),
+		res->body.length)));
+}
+
 int
 web_not_modified(struct web_request *req, struct web_response *res,
     const char *format, ...)

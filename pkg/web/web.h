@@ -241,4 +241,14 @@ int web_query_only(struct web_request *req, struct web_response *res,
 int web_not_modified(struct web_request *req, struct web_response *res,
     const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/*
+ * web_not_modified_body -- the same with an ETag made of the body, once it is
+ * written: a 304 then means that it would be the same, byte for byte.  For
+ * answers that nothing cheaper tells apart.
+ */
+int web_not_modified_body(struct web_request *req, struct web_response *res);
+
+/* web_hash -- FNV-1a of 64 bits, to go on from ${hash}; 0 begins one. */
+uint64_t web_hash(uint64_t hash, const char *bytes, size_t size);
+
 #endif

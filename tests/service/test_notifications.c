@@ -87,6 +87,27 @@ test_old_ones_go_when_their_time_has_come(void **state)
 	testing_close(t);
 }
 
+/* Else who got as many as the limit would be told that there are no more. */
+static void
+test_the_next_page_has_another_etag(void **state)
+{
+	static const char *const pages[] = {"/notifications?since=0&limit=1",
+	    "/notifications?since=1&limit=1"};
+	struct testing *t = testing_open(&notifications, NULL);
+	char etags[2][64];
+	int i;
+
+	(void)state;
+	feed_a_life(t);
+	for (i = 0; i < 2; i++)
+		snprintf(etags[i], sizeof(etags[i]), "%s",
+		    testing_request(t, "GET", pages[i], NULL)->etag);
+	assert_string_not_equal(etags[0], etags[1]);
+	assert_string_equal(testing_request(t, "GET", pages[0], NULL)->etag,
+	    etags[0]);
+	testing_close(t);
+}
+
 int
 main(void)
 {
@@ -94,6 +115,7 @@ main(void)
 	    cmocka_unit_test(test_each_outcome_is_told_once_wherever_it_dies),
 	    cmocka_unit_test(test_another_machine_tells_the_same),
 	    cmocka_unit_test(test_old_ones_go_when_their_time_has_come),
+	    cmocka_unit_test(test_the_next_page_has_another_etag),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

@@ -173,6 +173,53 @@ who_polls_misses_no_point(void **state)
 	testing_close(t);
 }
 
+/* The ETag of what is asked for. */
+static void
+etag_of(struct testing *t, const char *target, char etag[64])
+{
+	const struct testing_answer *answer = testing_request(t, "GET", target,
+	    NULL);
+
+	assert_int_equal(answer->status, 200);
+	assert_true(answer->etag[0] != '\0');
+	snprintf(etag, 64, "%s", answer->etag);
+}
+
+/* 304 for a tail would keep from the client what is behind its limit, and for
+ * a list that rows have gone from since. */
+static void
+an_etag_is_that_of_one_answer(void **state)
+{
+	static const char *const targets[] = {"/prices", "/prices/ACME",
+	    "/prices/ACME?since=1", "/prices/ACME?since=2",
+	    "/prices/ACME/candles?interval=1s",
+	    "/prices/ACME/candles?interval=1s&since=0&limit=1",
+	    "/prices/ACME/candles?interval=1s&since=1&limit=1",
+	    "/prices/ACME/candles?interval=1h"};
+	enum { TARGETS = sizeof(targets) / sizeof(targets[0]) };
+	struct testing *t = testing_open(&prices, NULL);
+	char etags[TARGETS][64], again[64];
+	int i, k;
+
+	(void)state;
+	for (i = 0; i < 3; i++)
+		feed(t, "ACME", i * INT64_C(1000));
+	for (i = 0; i < TARGETS; i++) {
+		etag_of(t, targets[i], etags[i]);
+		etag_of(t, targets[i], again);
+		assert_string_equal(again, etags[i]);
+		for (k = 0; k < i; k++)
+			assert_string_not_equal(etags[i], etags[k]);
+	}
+	/* The points and candles of a second go; no price has come. */
+	testing_advance(t, prices_keep_points_ms + INT64_C(3600000));
+	etag_of(t, "/prices/ACME", again);
+	assert_string_not_equal(again, etags[1]);
+	etag_of(t, "/prices/ACME/candles?interval=1h", again);
+	assert_string_equal(again, etags[TARGETS - 1]);
+	testing_close(t);
+}
+
 static void
 who_polls_misses_no_candle(void **state)
 {
@@ -210,6 +257,7 @@ main(void)
 	    cmocka_unit_test(it_comes_out_the_same_wherever_it_dies),
 	    cmocka_unit_test(who_polls_misses_no_point),
 	    cmocka_unit_test(who_polls_misses_no_candle),
+	    cmocka_unit_test(an_etag_is_that_of_one_answer),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
