@@ -67,8 +67,7 @@ get_notifications(struct web_request *req, struct web_response *res)
 
 	if (web_query_only(req, res, known) != 0 ||
 	    web_query_i64(req, res, "since", 0, INT64_MAX, &since) == -1 ||
-	    web_query_text(req, res, "order_id", order_id, sizeof(order_id)) ==
-		-1 ||
+	    web_query_uuid(req, res, "order_id", order_id) == -1 ||
 	    web_query_i64(req, res, "limit", 1, 1000, &limit) == -1)
 		return;
 	if (service_revision(req, res, sql_cursor, &cursor) != 0)

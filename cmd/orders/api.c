@@ -91,7 +91,7 @@ get_orders(struct web_request *req, struct web_response *res)
 
 	if (web_query_only(req, res, known) != 0 ||
 	    web_query_text(req, res, "status", status, sizeof(status)) == -1 ||
-	    web_query_text(req, res, "after", after, sizeof(after)) == -1 ||
+	    web_query_uuid(req, res, "after", after) == -1 ||
 	    web_query_i64(req, res, "limit", 1, 200, &limit) == -1)
 		return;
 	if (status[0] != '\0' && !is_status(status)) {
@@ -183,6 +183,18 @@ write_trace(struct json_writer *w, struct store *st, const char *id,
 	return (more);
 }
 
+/* 0 and the order's id, as it is in the file; -1 with the problem given. */
+static int
+order_id(struct web_request *req, struct web_response *res,
+    char id[ID_UUID_SIZE])
+{
+
+	if (id_uuid_read(web_param(req, "id"), id))
+		return (0);
+	web_problem(res, 404, "there is no order of this id");
+	return (-1);
+}
+
 static void
 get_order(struct web_request *req, struct web_response *res)
 {
@@ -190,10 +202,13 @@ get_order(struct web_request *req, struct web_response *res)
 	struct mr_error err;
 	struct store_rows *rows;
 	struct order order = {0};
+	char id[ID_UUID_SIZE];
 	int found;
 
-	if ((rows = store_query(req->reader, &err, sql_find,
-		 store_text(web_param(req, "id")))) == NULL) {
+	if (order_id(req, res, id) != 0)
+		return;
+	if ((rows = store_query(req->reader, &err, sql_find, store_text(id))) ==
+	    NULL) {
 		web_problem_error(res, &err);
 		return;
 	}
@@ -221,12 +236,8 @@ delete_order(struct web_request *req, struct web_response *res)
 {
 	struct orders_cancel input;
 
-	if (!id_uuid_valid(web_param(req, "id"))) {
-		web_problem(res, 404, "there is no order of this id");
-		return;
-	}
-	snprintf(input.id, sizeof(input.id), "%s", web_param(req, "id"));
-	service_command(req, res, ORDERS_CANCEL, &input, sizeof(input));
+	if (order_id(req, res, input.id) == 0)
+		service_command(req, res, ORDERS_CANCEL, &input, sizeof(input));
 }
 
 const struct web_route orders_routes[] = {

@@ -64,6 +64,19 @@ id_uuid_valid(const char *text)
 	return (text[i] == '\0');
 }
 
+int
+id_uuid_read(const char *text, char out[ID_UUID_SIZE])
+{
+	int i;
+
+	for (i = 0; i < ID_UUID_SIZE - 1 && text[i] != '\0'; i++)
+		out[i] = text[i] >= 'A' && text[i] <= 'F' ?
+		    (char)(text[i] - 'A' + 'a') :
+		    text[i];
+	out[i] = '\0';
+	return (text[i] == '\0' && id_uuid_valid(out));
+}
+
 /* splitmix64: spreads one word of seed over the state, never all zero. */
 static uint64_t
 split_mix(uint64_t *x)

@@ -20,6 +20,9 @@ void id_random_bytes(void *bytes, size_t length);
 void id_uuid_v7(int64_t wall_us, char text[ID_UUID_SIZE]);
 /* id_uuid_valid -- 1 for 8-4-4-4-12 lower case hexadecimal digits. */
 int id_uuid_valid(const char *text);
+/* id_uuid_read -- 1 and ${out} in lower case for a UUID in either case, which
+ * is how RFC 9562 section 4 has them read; else 0. */
+int id_uuid_read(const char *text, char out[ID_UUID_SIZE]);
 
 /*
  * A seeded generator (xoshiro256**, by Blackman and Vigna, seeded by

@@ -101,6 +101,20 @@ web_query_i64(struct web_request *req, struct web_response *res,
 }
 
 int
+web_query_uuid(struct web_request *req, struct web_response *res,
+    const char *name, char out[ID_UUID_SIZE])
+{
+	char text[ID_UUID_SIZE + 1]; /* so much is told from what is longer */
+	int given;
+
+	if ((given = web_query_text(req, res, name, text, sizeof(text))) != 1)
+		return (given);
+	if (!id_uuid_read(text, out))
+		return (web_problem_field(res, name, "must be a UUID"));
+	return (1);
+}
+
+int
 web_query_only(struct web_request *req, struct web_response *res,
     const char *const *names)
 {

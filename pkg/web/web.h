@@ -36,6 +36,7 @@
 #include "base/buffer.h"
 #include "base/config.h"
 #include "base/error.h"
+#include "base/id.h"
 #include "store/store.h"
 
 #define WEB_BODY_MOST 65536 /* longer: 413 */
@@ -230,6 +231,9 @@ int web_query_text(struct web_request *req, struct web_response *res,
     const char *name, char *out, size_t out_size);
 int web_query_i64(struct web_request *req, struct web_response *res,
     const char *name, int64_t least, int64_t most, int64_t *n);
+/* in either case; ${out} has it in lower case */
+int web_query_uuid(struct web_request *req, struct web_response *res,
+    const char *name, char out[ID_UUID_SIZE]);
 int web_query_only(struct web_request *req, struct web_response *res,
     const char *const *names);
 

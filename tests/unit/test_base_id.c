@@ -67,6 +67,25 @@ refuses_what_is_no_uuid(void **state)
 }
 
 static void
+a_uuid_in_either_case_is_read_as_its_lower_case(void **state)
+{
+	static const char lower[] = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f";
+	static const char *const bad[] = {"", "017F22E2", "@17f22e2",
+	    "017f22e2-79b0-7cc3-98c4-dc0c0c07398G",
+	    "017F22E2-79B0-7CC3-98C4-DC0C0C07398F0"};
+	char out[ID_UUID_SIZE];
+	size_t i;
+
+	(void)state;
+	assert_true(id_uuid_read(lower, out));
+	assert_string_equal(out, lower);
+	assert_true(id_uuid_read("017F22E2-79b0-7CC3-98c4-DC0C0C07398F", out));
+	assert_string_equal(out, lower);
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_false(id_uuid_read(bad[i], out));
+}
+
+static void
 random_bytes_differ_in_every_place(void **state)
 {
 	unsigned char bytes[700], seen[700] = {0};
@@ -146,6 +165,7 @@ main(void)
 	    cmocka_unit_test(uuids_carry_the_time_the_version_and_the_variant),
 	    cmocka_unit_test(uuids_sort_by_their_time),
 	    cmocka_unit_test(refuses_what_is_no_uuid),
+	    cmocka_unit_test(a_uuid_in_either_case_is_read_as_its_lower_case),
 	    cmocka_unit_test(random_bytes_differ_in_every_place),
 	    cmocka_unit_test(the_generator_gives_the_published_stream),
 	    cmocka_unit_test(same_seed_same_stream_and_state_can_be_kept),
