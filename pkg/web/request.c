@@ -78,6 +78,29 @@ key_is_valid(const char *key)
 	return (i > 0);
 }
 
+/* A media type's parameters may name no charset but UTF-8 (RFC 8259). */
+static int
+charset_is_utf8(const char *p)
+{
+	int quoted;
+
+	while ((p = strchr(p, ';')) != NULL) {
+		p += 1 + strspn(p + 1, " \t");
+		if (strncasecmp(p, "charset=", 8) != 0)
+			continue;
+		p += 8;
+		quoted = *p == '"';
+		p += quoted;
+		if (strncasecmp(p, "utf-8", 5) != 0 || (quoted && p[5] != '"'))
+			return (0);
+		p += 5 + quoted;
+		p += strspn(p, " \t");
+		if (*p != ';' && *p != '\0')
+			return (0);
+	}
+	return (1);
+}
+
 int
 web_type_is_json(const char *content_type)
 {
@@ -85,7 +108,8 @@ web_type_is_json(const char *content_type)
 	size_t length = strcspn(content_type, "; \t");
 	const char *subtype = content_type + sizeof(prefix) - 1;
 
-	if (strncasecmp(content_type, prefix, sizeof(prefix) - 1) != 0)
+	if (strncasecmp(content_type, prefix, sizeof(prefix) - 1) != 0 ||
+	    !charset_is_utf8(content_type + length))
 		return (0);
 	length -= sizeof(prefix) - 1;
 	if (length == 4 && strncasecmp(subtype, "json", 4) == 0)
@@ -119,6 +143,44 @@ refuse(struct web_exchange *x, int status, const char *detail)
 	x->decided = 1;
 }
 
+/* A path that is decoded already: every slash parts it. */
+static int
+take_path(struct web_exchange *x, const char *path)
+{
+	int i, n = snprintf(x->path, sizeof(x->path), "%s", path);
+
+	for (i = 0; x->path[i] != '\0'; i++)
+		x->segments[i] = (char)(x->path[i] == '/' ? '\0' : x->path[i]);
+	x->segments[i] = '\0';
+	return (n);
+}
+
+/* Part by part, so that a slash that was encoded parts nothing. */
+static int
+decode_path(struct web_exchange *x, const char *uri, size_t length)
+{
+	size_t used = 0, part;
+	int n;
+
+	for (; length > 0; uri += part, length -= part) {
+		part = strcspn(uri + 1, "/?");
+		if (part > length - 1)
+			part = length - 1;
+		if (used + 1 >= sizeof(x->path))
+			return (WEB_DECODE_LONG);
+		x->segments[used] = '\0';
+		x->path[used++] = *uri++;
+		length--;
+		n = web_decode(uri, part, 0, x->path + used,
+		    sizeof(x->path) - used);
+		if (n < 0)
+			return (n);
+		memcpy(x->segments + used, x->path + used, (size_t)n + 1);
+		used += (size_t)n;
+	}
+	return ((int)used);
+}
+
 /* Where the request goes, and its query.  0, or -1 with a problem. */
 static int
 begin_path(struct web_exchange *x, const struct web_input *in)
@@ -133,13 +195,13 @@ begin_path(struct web_exchange *x, const struct web_input *in)
 	if (query == NULL)
 		query = uri[length] == '?' ? uri + length + 1 : "";
 	if (in->script_name != NULL && in->script_name[0] != '\0')
-		n = snprintf(x->path, sizeof(x->path), "%s", in->script_name);
+		n = take_path(x, in->script_name);
 	else if (uri[0] == '\0' && in->document_uri != NULL)
-		n = snprintf(x->path, sizeof(x->path), "%s", in->document_uri);
+		n = take_path(x, in->document_uri);
 	else if (length > WEB_PATH_MOST)
 		n = WEB_DECODE_LONG;
 	else
-		n = web_decode(uri, length, 0, x->path, sizeof(x->path));
+		n = decode_path(x, uri, length);
 	if (n == WEB_DECODE_LONG || n > WEB_PATH_MOST ||
 	    strlen(query) > WEB_QUERY_MOST) {
 		x->path[0] = '\0';
@@ -205,7 +267,7 @@ begin_write(struct web_exchange *x, const struct web_input *in, size_t length)
 		    "an Idempotency-Key is 1 to 255 visible ASCII characters");
 	} else if (length > 0 && !web_type_is_json(x->req.content_type)) {
 		refuse(x, 415,
-		    "the body must be JSON, and its Content-Type "
+		    "the body must be JSON in UTF-8, and its Content-Type "
 		    "application/json");
 	} else {
 		x->req.idempotency_key = in->idempotency_key;
@@ -241,6 +303,7 @@ web_begin(struct web_exchange *x, const struct web_input *in)
 	x->deferred = 0;
 	x->path[0] = '\0';
 	x->res.instance = x->path;
+	x->res.db_path = x->table->conf.db_path;
 
 	x->req.method = in->method != NULL ? in->method : "";
 	x->head_only = strcmp(x->req.method, "HEAD") == 0;

@@ -54,6 +54,19 @@ web_reason(int status)
 
 /* ---- problem documents -------------------------------------------------- */
 
+void
+web_hide_folder(const char *path, char *text)
+{
+	const char *slash = path != NULL ? strrchr(path, '/') : NULL;
+	size_t length = slash != NULL ? (size_t)(slash + 1 - path) : 0;
+
+	/* Of one in the root there is no folder to tell. */
+	for (; length > 1 && *text != '\0'; text++) {
+		while (strncmp(text, path, length) == 0)
+			memmove(text, text + length, strlen(text + length) + 1);
+	}
+}
+
 /* Start over as a problem document, left open for more members. */
 static void
 problem_open(struct web_response *res, struct json_writer *w, int status,
@@ -87,6 +100,7 @@ web_problem(struct web_response *res, int status, const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(detail, sizeof(detail), format, ap);
 	va_end(ap);
+	web_hide_folder(res->db_path, detail);
 	problem_open(res, &w, status, detail);
 	json_object_close(&w);
 }

@@ -32,6 +32,7 @@ answer_health(struct web_request *req, struct web_response *res,
 	json_member_text(&w, "status", well ? "ok" : "unavailable");
 	if (!well) {
 		res->status = 503;
+		web_hide_folder(res->db_path, reason);
 		json_member_text(&w, "reason", reason);
 	}
 	json_object_close(&w);
@@ -170,37 +171,34 @@ web_exchange_done(struct web_exchange *x)
 int
 web_match(struct web_exchange *x, const char *pattern)
 {
-	const char *path = x->path;
-	char *cut = x->segments;
-	size_t length, name_length;
+	const char *path = x->segments, *end = path + strlen(x->path);
+	size_t name_length;
 	struct web_param *param;
 
 	x->req.param_count = 0;
 	while (*pattern != '\0') {
 		if (*pattern != '{') {
-			if (*pattern++ != *path++)
+			if (path == end ||
+			    *path++ != (*pattern == '/' ? '\0' : *pattern))
 				return (0);
+			pattern++;
 			continue;
 		}
-		length = strcspn(path, "/");
 		name_length = strcspn(pattern, "}") - 1;
-		if (length == 0 || name_length >= sizeof(x->names[0]) ||
+		if (*path == '\0' || name_length >= sizeof(x->names[0]) ||
 		    x->req.param_count == WEB_PARAMS_MOST)
 			return (0);
-		memcpy(cut, path, length);
-		cut[length] = '\0';
 		param = &x->req.params[x->req.param_count];
-		param->value = cut;
+		param->value = path;
 		param->name = x->names[x->req.param_count];
 		memcpy(x->names[x->req.param_count], pattern + 1, name_length);
 		x->names[x->req.param_count++][name_length] = '\0';
-		cut += length + 1;
-		path += length;
+		path += strlen(path);
 		pattern += name_length + 1;
 		if (*pattern == '}')
 			pattern++;
 	}
-	return (*path == '\0');
+	return (path == end);
 }
 
 const char *
@@ -218,15 +216,13 @@ web_param(const struct web_request *req, const char *name)
 
 /* "." and ".." name nothing here, however they were written. */
 static int
-has_dot_segments(const char *path)
+has_dot_segments(const struct web_exchange *x)
 {
-	size_t length;
+	const char *segment = x->segments, *end = segment + strlen(x->path);
 
-	for (; *path == '/'; path += length) {
-		path++;
-		length = strcspn(path, "/");
-		if ((length == 1 && path[0] == '.') ||
-		    (length == 2 && path[0] == '.' && path[1] == '.'))
+	for (; segment < end; segment += strlen(segment)) {
+		segment++;
+		if (strcmp(segment, ".") == 0 || strcmp(segment, "..") == 0)
 			return (1);
 	}
 	return (0);
@@ -251,7 +247,7 @@ find_endpoint(struct web_exchange *x)
 	int i;
 
 	x->allow[0] = '\0';
-	if (has_dot_segments(x->path))
+	if (has_dot_segments(x))
 		return (NULL);
 	for (i = 0; i < x->table->count; i++) {
 		endpoint = &x->table->endpoints[i];

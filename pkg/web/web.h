@@ -12,7 +12,8 @@
  * 400, 403, 404, 405 with Allow, 411, 413, 414 and 415 are given by this
  * module; 422 names every offending field.  HEAD is answered wherever GET is.
  *
- * The path is REQUEST_URI without its query, percent-decoded once.  A front
+ * The path is REQUEST_URI without its query, percent-decoded once.  It is cut
+ * at its slashes before that: one that is written as %2F belongs to a part.  A front
  * that serves a program below another path gives the path inside the program,
  * decoded, as SCRIPT_NAME, which then wins; it must not send it otherwise.
  *
@@ -85,6 +86,7 @@ struct web_response {
 	int no_store; /* 1: Cache-Control: no-store; else no-cache */
 	int replayed; /* 1: Idempotency-Replayed: true */
 	const char *instance; /* of problem documents; set by the module */
+	const char *db_path; /* the module's own: its folder isn't told */
 	const char *allow; /* the module's own, with 405 */
 };
 
@@ -194,7 +196,8 @@ int web_problem_field(struct web_response *res, const char *field,
     const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* web_problem_error -- the same from an error: RETRY is 503 with Retry-After,
- * REJECT 422, FATAL 500 with its message in the log only. */
+ * REJECT 422, FATAL 500 with its message in the log only.  Where a detail says
+ * the path of the server's file, its name is told and its folder isn't. */
 void web_problem_error(struct web_response *res, const struct mr_error *err);
 
 /*

@@ -81,7 +81,8 @@ struct web_exchange {
 	int deferred; /* 1: the handler's return is not the answer */
 	void (*resume)(struct web_exchange *x); /* what web_resume does */
 	char path[WEB_PATH_MOST + 1];
-	char segments[WEB_PATH_MOST + 1]; /* the path, cut for params */
+	/* the path with a NUL for each slash that parts it */
+	char segments[WEB_PATH_MOST + 1];
 	char names[WEB_PARAMS_MOST][32];
 	char allow[64];
 };
@@ -115,7 +116,11 @@ int web_decode(const char *text, size_t length, int plus, char *out,
 /* web_match -- 1 if ${x}->path fits the pattern; params are filled in. */
 int web_match(struct web_exchange *x, const char *pattern);
 
-/* web_type_is_json -- application/json or application/...+json. */
+/* web_hide_folder -- cut the folder of the file at ${path} (NULL: none) out of
+ * ${text}, wherever it is. */
+void web_hide_folder(const char *path, char *text);
+
+/* web_type_is_json -- application/json or application/...+json, in UTF-8. */
 int web_type_is_json(const char *content_type);
 
 /* web_reason -- a status's reason phrase (RFC 9110). */
