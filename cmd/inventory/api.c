@@ -74,14 +74,15 @@ post_stock(struct web_request *req, struct web_response *res)
 	    {.name = "quantity",
 		.kind = WEB_FIELD_I64,
 		.target = &input.quantity,
-		.check_i64 = event_check_quantity},
+		.least = 1,
+		.most = EVENT_QUANTITY_MOST},
 	    {.name = NULL},
 	};
 	const char *item = web_param(req, "item");
 	struct mr_error err;
 
 	if (event_check_item(item, strlen(item), &err) != 0) {
-		web_problem(res, 422, "item: %s", err.message);
+		web_problem_field(res, "item", "%s", err.message);
 		return;
 	}
 	snprintf(input.item, sizeof(input.item), "%s", item);

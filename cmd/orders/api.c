@@ -32,7 +32,8 @@ post_order(struct web_request *req, struct web_response *res)
 	    {.name = "quantity",
 		.kind = WEB_FIELD_I64,
 		.target = &input.quantity,
-		.check_i64 = event_check_quantity},
+		.least = 1,
+		.most = EVENT_QUANTITY_MOST},
 	    {.name = NULL},
 	};
 
@@ -95,8 +96,8 @@ get_orders(struct web_request *req, struct web_response *res)
 	    web_query_i64(req, res, "limit", 1, 200, &limit) == -1)
 		return;
 	if (status[0] != '\0' && !is_status(status)) {
-		web_problem(res, 422,
-		    "status: must be PENDING, CONFIRMED, REJECTED or CANCELLED");
+		web_problem_field(res, "status",
+		    "must be PENDING, CONFIRMED, REJECTED or CANCELLED");
 		return;
 	}
 	if (service_revision(req, res, sql_revision, &revision) != 0)

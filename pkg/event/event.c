@@ -166,13 +166,6 @@ check_range(int64_t n, int64_t least, int64_t most, struct mr_error *err)
 	return (0);
 }
 
-int
-event_check_quantity(int64_t quantity, struct mr_error *err)
-{
-
-	return (check_range(quantity, 1, EVENT_QUANTITY_MOST, err));
-}
-
 static int
 check_order_id(const char *text, size_t length, struct mr_error *err)
 {

@@ -236,7 +236,6 @@ int event_check_type(const char *type, const char *only, struct mr_error *err);
  */
 int event_check_item(const char *text, size_t length, struct mr_error *err);
 int event_check_symbol(const char *text, size_t length, struct mr_error *err);
-int event_check_quantity(int64_t quantity, struct mr_error *err);
 int event_check_name(const char *text, size_t length, struct mr_error *err);
 
 #endif

@@ -20,7 +20,8 @@
  * A write (anything but GET and HEAD) that a browser made for another site
  * gets 403: Sec-Fetch-Site must be same-origin or none, the host of Origin
  * must be Host, where the client sends them.  A write's body must be JSON by
- * its Content-Type (application/json, or another one that ends in +json).
+ * its Content-Type (application/json, or another one that ends in +json), and in
+ * UTF-8.
  *
  * A handler runs on a server thread, may block, and may use request->reader,
  * a read-only connection of that thread (NULL if the server has no file or it
@@ -204,7 +205,8 @@ void web_problem_error(struct web_response *res, const struct mr_error *err);
  * A JSON body, field by field.  web_read_json checks Content-Type (415),
  * syntax, depth and that it is an object (400), then every field of the
  * table; all that is wrong is collected into one 422 whose "errors" is an
- * array of {"field","message"}.  Unknown and repeated fields are wrong, too.
+ * array of {"field","message"}.  Unknown fields are wrong, too; one that is
+ * repeated, or whose name has a NUL, is named alone.
  * A whole number may be written as 1, 1.0 or 1e0.  Returns 0, or -1 with the
  * response filled in; targets may have been written to.
  */
@@ -215,10 +217,10 @@ struct web_field {
 	void *target; /* char[size], or int64_t */
 	size_t size; /* of the text's array, NUL included */
 	int optional; /* 1: may be left out; the target is then untouched */
-	/* the field's rule, or NULL; -1 and err->message: "must be ..." */
+	/* the text's rule, or NULL; -1 and err->message: "must be ..." */
 	int (
 	    *check_text)(const char *text, size_t length, struct mr_error *err);
-	int (*check_i64)(int64_t n, struct mr_error *err);
+	int64_t least, most; /* of the number */
 };
 int web_read_json(struct web_request *req, struct web_response *res,
     const struct web_field *fields);

@@ -71,6 +71,8 @@ check_refused(const struct web_response *res)
 	assert(root != NULL && json_is_object(root));
 	assert(
 	    json_integer_value(json_object_get(root, "status")) == res->status);
+	assert((json_array_size(json_object_get(root, "errors")) > 0) ==
+	    (res->status == 422));
 	json_decref(root);
 }
 
@@ -79,10 +81,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct fields got = {.note = "none", .more = UNTOUCHED};
 	const struct web_field fields[] = {
-	    {"item", WEB_FIELD_TEXT, got.item, sizeof(got.item), 0, NULL, NULL},
-	    {"quantity", WEB_FIELD_I64, &got.quantity, 0, 0, NULL, NULL},
-	    {"note", WEB_FIELD_TEXT, got.note, sizeof(got.note), 1, NULL, NULL},
-	    {"more", WEB_FIELD_I64, &got.more, 0, 1, NULL, NULL},
+	    {"item", WEB_FIELD_TEXT, got.item, sizeof(got.item), 0, NULL, 0, 0},
+	    {"quantity", WEB_FIELD_I64, &got.quantity, 0, 0, NULL, INT64_MIN,
+		INT64_MAX},
+	    {"note", WEB_FIELD_TEXT, got.note, sizeof(got.note), 1, NULL, 0, 0},
+	    {"more", WEB_FIELD_I64, &got.more, 0, 1, NULL, INT64_MIN,
+		INT64_MAX},
 	    {.name = NULL},
 	};
 	char *body = fuzz_text((const char *)data, size);

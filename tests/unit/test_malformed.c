@@ -162,10 +162,10 @@ take_body(const struct subject *s, const void *value, size_t size,
 	char item[EVENT_ITEM_SIZE], *body = malloc(size + 1);
 	int64_t quantity = 0;
 	const struct web_field fields[] = {
-	    {"item", WEB_FIELD_TEXT, item, sizeof(item), 0, event_check_item,
-		NULL},
-	    {"quantity", WEB_FIELD_I64, &quantity, 0, 0, NULL,
-		event_check_quantity},
+	    {"item", WEB_FIELD_TEXT, item, sizeof(item), 0, event_check_item, 0,
+		0},
+	    {"quantity", WEB_FIELD_I64, &quantity, 0, 0, NULL, 1,
+		EVENT_QUANTITY_MOST},
 	    {.name = NULL},
 	};
 	struct web_request req = {.content_type = "application/json",

@@ -35,15 +35,6 @@ static atomic_int most_inside;
 static atomic_int gate_open;
 
 static int
-check_quantity(int64_t n, struct mr_error *err)
-{
-
-	if (n < 1 || n > 1000)
-		return (mr_error_set(err, MR_REJECT, "must be from 1 to 1000"));
-	return (0);
-}
-
-static int
 check_item(const char *text, size_t length, struct mr_error *err)
 {
 
@@ -58,9 +49,9 @@ post_order(struct web_request *req, struct web_response *res)
 	char item[16] = "", note[8] = "none";
 	int64_t quantity = 0;
 	const struct web_field fields[] = {
-	    {"item", WEB_FIELD_TEXT, item, sizeof(item), 0, check_item, NULL},
-	    {"quantity", WEB_FIELD_I64, &quantity, 0, 0, NULL, check_quantity},
-	    {"note", WEB_FIELD_TEXT, note, sizeof(note), 1, NULL, NULL},
+	    {"item", WEB_FIELD_TEXT, item, sizeof(item), 0, check_item, 0, 0},
+	    {"quantity", WEB_FIELD_I64, &quantity, 0, 0, NULL, 1, 1000},
+	    {"note", WEB_FIELD_TEXT, note, sizeof(note), 1, NULL, 0, 0},
 	    {.name = NULL},
 	};
 	struct json_writer w;
@@ -101,19 +92,22 @@ delete_order(struct web_request *req, struct web_response *res)
 static void
 get_list(struct web_request *req, struct web_response *res)
 {
-	static const char *const names[] = {"status", "limit", NULL};
-	char status[8] = "any";
+	static const char *const names[] = {"status", "limit", "after", NULL};
+	char status[8] = "any", after[ID_UUID_SIZE] = "";
 	int64_t limit = 20;
 	struct json_writer w;
 
 	if (web_query_only(req, res, names) == -1 ||
 	    web_query_text(req, res, "status", status, sizeof(status)) == -1 ||
-	    web_query_i64(req, res, "limit", 1, 100, &limit) == -1)
+	    web_query_i64(req, res, "limit", 1, 100, &limit) == -1 ||
+	    web_query_uuid(req, res, "after", after) == -1)
 		return;
 	json_init(&w, &res->body);
 	json_object_open(&w);
 	json_member_text(&w, "status", status);
 	json_member_i64(&w, "limit", limit);
+	if (after[0] != '\0')
+		json_member_text(&w, "after", after);
 	json_object_close(&w);
 }
 
@@ -203,8 +197,28 @@ get_failed(struct web_request *req, struct web_response *res)
 	    strcmp(web_param(req, "how"), "retry") == 0      ? MR_RETRY :
 		strcmp(web_param(req, "how"), "reject") == 0 ? MR_REJECT :
 							       MR_FATAL,
-	    "secret %s", web_param(req, "how"));
+	    "secret %s of /the/place/orders.db: /the/place/orders.db-wal",
+	    web_param(req, "how"));
 	web_problem_error(res, &err);
+}
+
+static void
+get_body(struct web_request *req, struct web_response *res)
+{
+	struct json_writer w;
+
+	json_init(&w, &res->body);
+	json_text(&w, web_param(req, "id"));
+	web_not_modified_body(req, res);
+}
+
+static int
+lost(void *arg, char *reason, size_t reason_size)
+{
+
+	(void)arg;
+	snprintf(reason, reason_size, "/the/place/orders.db is gone");
+	return (0);
 }
 
 static const struct web_route routes[] = {
@@ -217,6 +231,7 @@ static const struct web_route routes[] = {
     {"GET", "/later/{id}", get_later},
     {"GET", "/large", get_large},
     {"GET", "/failed/{how}", get_failed},
+    {"GET", "/body/{id}", get_body},
     {NULL, NULL, NULL},
 };
 
@@ -308,7 +323,12 @@ test_paths_reach_their_handlers(void **state)
 	    {"GET", "/orders/", NULL, 404},
 	    {"GET", "//orders", NULL, 404},
 	    {"GET", "/orders/7/8", NULL, 404},
-	    {"GET", "/orders/a%2fb", NULL, 404},
+	    {"GET", "/orders/a%2fb", NULL, 200},
+	    {"GET", "/orders/a%2fb/c", NULL, 404},
+	    {"GET", "/orders%2fb", NULL, 404},
+	    {"GET", "/orders/a%2f..%2fb", NULL, 200},
+	    {"GET", "/orders/%2f", NULL, 200},
+	    {"GET", "%2forders", NULL, 400},
 	    {"GET", "/orders/.", NULL, 404},
 	    {"GET", "/orders/..", NULL, 404},
 	    {"GET", "/orders/%2e%2E", NULL, 404},
@@ -356,6 +376,10 @@ test_parameters_are_decoded_once(void **state)
 	    NULL);
 	assert_int_equal(x.res.status, 200);
 	assert_string_equal(buffer_text(&x.res.body), "\"%41\xc3\xa9\"");
+	run(&(struct web_input){.method = "GET",
+		.request_uri = "/orders/a%2Fb%2f%2e."},
+	    NULL);
+	assert_string_equal(buffer_text(&x.res.body), "\"a/b/..\"");
 }
 
 static void
@@ -478,6 +502,16 @@ test_query_parameters_are_read_or_refused(void **state)
 	    {"limit=5x", 422, "\"field\":\"limit\""},
 	    {"limit=0x5", 422, "\"field\":\"limit\""},
 	    {"limit=99999999999999999999", 422, "\"field\":\"limit\""},
+	    {"after=017f22e2-79b0-7CC3-98c4-dc0c0c07398F", 200,
+		"\"after\":\"017f22e2-79b0-7cc3-98c4-dc0c0c07398f\""},
+	    {"after=", 422,
+		"\"errors\":[{\"field\":\"after\","
+		"\"message\":\"must be a UUID\"}]"},
+	    {"after=7", 422, "\"field\":\"after\""},
+	    {"after=017f22e2-79b0-7cc3-98c4-dc0c0c07398f0", 422,
+		"\"field\":\"after\""},
+	    {"after=017f22e2-79b0-7cc3-98c4-dc0c0c07398f00000", 422,
+		"\"field\":\"after\""},
 	    {"colour=red&size=1", 422, "\"field\":\"colour\""},
 	    {"colour=red&size=1", 422, "\"field\":\"size\""},
 	    {"%ff=1", 422, "\"field\":\"?\""},
@@ -521,8 +555,9 @@ test_json_bodies_are_read_or_refused(void **state)
 	    {"{\"item\":\"a\",\"quantity\":0}", 422, "from 1 to 1000"},
 	    {"{\"item\":\"a\",\"quantity\":1001}", 422, "from 1 to 1000"},
 	    {"{\"item\":\"a\",\"quantity\":1.5}", 422, "whole number"},
-	    {"{\"item\":\"a\",\"quantity\":\"1\"}", 422, "whole number"},
-	    {"{\"item\":\"a\",\"quantity\":true}", 422, "whole number"},
+	    {"{\"item\":\"a\",\"quantity\":\"1\"}", 422, "from 1 to 1000"},
+	    {"{\"item\":\"a\",\"quantity\":true}", 422, "from 1 to 1000"},
+	    {"{\"item\":\"a\",\"quantity\":null}", 422, "from 1 to 1000"},
 	    {"{\"item\":\"a\",\"quantity\":1e300}", 422, "whole number"},
 	    {"{\"item\":\"a\",\"quantity\":99999999999999999999}", 422,
 		"\"field\":\"quantity\""},
@@ -530,14 +565,34 @@ test_json_bodies_are_read_or_refused(void **state)
 	    {"{}", 422, "\"field\":\"quantity\""},
 	    {"{\"item\":\"\",\"colour\":1,\"quantity\":0}", 422,
 		"\"field\":\"colour\""},
-	    {"{\"item\":\"a\",\"item\":\"b\",\"quantity\":1}", 422, "twice"},
+	    {"{\"item\":\"a\",\"item\":\"b\",\"quantity\":1}", 422,
+		"\"field\":\"item\",\"message\":\"must not be given twice\""},
+	    {"{\"n\\\"o\\\\\":1,\"n\\\"o\\\\\":2}", 422,
+		"\"field\":\"n\\\"o\\\\\""},
+	    {"{\"a name of many characters\":1,"
+	     "\"a name of many\\u0020characters\":2}",
+		422, "\"field\":\"a name of many characters\""},
 	    {"", 400, "not JSON"},
 	    {"{", 400, "not JSON"},
 	    {"{\"item\":\"a\",\"quantity\":1}x", 400, "not JSON"},
 	    {"{\"item\":\"a\",\"quantity\":01}", 400, "not JSON"},
-	    {"{\"item\":\"a\\u0000\",\"quantity\":1}", 400, "not JSON"},
+	    {"{\"item\":\"a\\u0000\",\"quantity\":1}", 422,
+		"\"field\":\"item\""},
+	    {"{\"item\":\"a\",\"quantity\":1,\"no\\u0000te\":1}", 422,
+		"\"field\":\"no"},
 	    {"{\"item\":\"\xff\",\"quantity\":1}", 400, "not JSON"},
-	    {"{\"quantity\":1e999}", 400, "not JSON"},
+	    {"{\"item\":\"a\",\"quantity\":1e999}", 422,
+		"\"field\":\"quantity\""},
+	    {"{\"item\":\"1e999\",\"quantity\":-10.25E+400}", 422,
+		"\"field\":\"quantity\""},
+	    {"{\"item\":1e400,\"quantity\":2,\"b\":[2e400]}", 422,
+		"\"field\":\"item\",\"message\":\"must be a text\""},
+	    {"{\"item\":\"a\\\"1e400\",\"quantity\":1e400}", 422,
+		"\"errors\":[{\"field\":\"quantity\""},
+	    {"{\"quantity\":1.e999}", 400, "not JSON"},
+	    {"{\"quantity\":01e999}", 400, "not JSON"},
+	    {"{\"quantity\":1e999e}", 400, "not JSON"},
+	    {"{\"quantity\":[1e999}", 400, "not JSON"},
 	    {"[]", 400, "must be a JSON object"},
 	    {"7", 400, "JSON"},
 	    {"null", 400, "JSON"},
@@ -589,6 +644,15 @@ test_bodies_must_be_json_by_their_type(void **state)
 	} cases[] = {
 	    {"application/json", 201},
 	    {"Application/JSON; charset=utf-8", 201},
+	    {"application/json;charset=\"UTF-8\"", 201},
+	    {"application/json ; v=1 ; CHARSET=utf-8 ; q=1", 201},
+	    {"application/json; charset=utf-16", 415},
+	    {"application/json; charset=\"utf-16\"", 415},
+	    {"application/json; v=1;Charset=iso-8859-1", 415},
+	    {"application/json; charset=utf-8; charset=utf-7", 415},
+	    {"application/json; charset=utf-80", 415},
+	    {"application/json; charset=\"utf-8", 415},
+	    {"application/json; charset=", 415},
 	    {"application/vnd.example+json", 201},
 	    {"application/+json", 415},
 	    {"application/jsonp", 415},
@@ -742,6 +806,52 @@ test_idempotency_keys_are_visible_ascii(void **state)
 		.idempotency_key = longest},
 	    NULL);
 	assert_int_equal(x.res.status, 400);
+}
+
+static void
+test_no_answer_says_where_the_file_is(void **state)
+{
+	static const char *const paths[] = {"/failed/retry", "/failed/reject",
+	    "/failed/fatal", "/readyz"};
+	size_t i;
+
+	(void)state;
+	table.conf.db_path = "/the/place/orders.db";
+	table.conf.ready = lost;
+	for (i = 0; i < COUNT(paths); i++) {
+		run(&(struct web_input){.method = "GET",
+			.request_uri = paths[i]},
+		    NULL);
+		assert_true(x.res.status >= 400);
+		assert_null(strstr(buffer_text(&x.res.body), "place"));
+		if (x.res.status != 500)
+			assert_non_null(
+			    strstr(buffer_text(&x.res.body), "orders.db"));
+	}
+}
+
+static void
+test_an_etag_of_the_body_is_that_body_s(void **state)
+{
+	char first[80];
+
+	(void)state;
+	run(&(struct web_input){.method = "GET", .request_uri = "/body/a"},
+	    NULL);
+	assert_int_equal(x.res.status, 200);
+	snprintf(first, sizeof(first), "\"%s\"", x.res.etag);
+	run(&(struct web_input){.method = "GET",
+		.request_uri = "/body/a",
+		.if_none_match = first},
+	    NULL);
+	assert_int_equal(x.res.status, 304);
+	assert_int_equal(x.res.body.length, 0);
+	run(&(struct web_input){.method = "GET",
+		.request_uri = "/body/b",
+		.if_none_match = first},
+	    NULL);
+	assert_int_equal(x.res.status, 200);
+	assert_string_equal(buffer_text(&x.res.body), "\"b\"");
 }
 
 static void
@@ -1684,6 +1794,8 @@ main(void)
 	    SEAM(test_lengths_are_digits_and_bounded),
 	    SEAM(test_writes_from_other_sites_are_refused),
 	    SEAM(test_idempotency_keys_are_visible_ascii),
+	    SEAM(test_no_answer_says_where_the_file_is),
+	    SEAM(test_an_etag_of_the_body_is_that_body_s),
 	    SEAM(test_etags_are_compared_weakly_in_lists),
 	    SEAM(test_headers_can_not_be_injected),
 	    SEAM(test_health_says_why_not),

@@ -99,8 +99,8 @@ post_order(struct web_request *req, struct web_response *res)
 	char item[16] = "";
 	int64_t quantity = 0;
 	const struct web_field fields[] = {
-	    {"item", WEB_FIELD_TEXT, item, sizeof(item), 0, NULL, NULL},
-	    {"quantity", WEB_FIELD_I64, &quantity, 0, 0, NULL, NULL},
+	    {"item", WEB_FIELD_TEXT, item, sizeof(item), 0, NULL, 0, 0},
+	    {"quantity", WEB_FIELD_I64, &quantity, 0, 0, NULL, 1, 1000},
 	    {.name = NULL},
 	};
 	struct json_writer w;
@@ -199,6 +199,8 @@ static const struct request requests[] = {
 	"{\"item\":\"Laptop\",\"quantity\":1}"},
     {"POST", "/orders", "{\"item\":1,\"quantity\":\"x\",\"z\":[{}]}", 422,
 	"\"field\":\"quantity\""},
+    {"POST", "/orders", "{\"item\":1e400,\"item\":2}", 422,
+	"\"field\":\"item\""},
     {"POST", "/orders", "{\"item\":", 400, "JSON"},
     {"GET", "/value", "", 200, "7"},
     {"GET", "/metrics", "", 200, "millrace_http_requests_total"},
