@@ -314,7 +314,7 @@ static const char replay_epilogue[] =
     "Examples:\n"
     "  millrace state dead-letters list --service inventory\n"
     "  millrace state dead-letters replay inventory 3 4\n"
-    "  millrace state dead-letters replay --all --yes -o json inventory\n";
+    "  millrace state dead-letters replay inventory --all --yes -o json\n";
 static const char drop_epilogue[] =
     "A running service does it when asked over its FastCGI socket; while none\n"
     "runs, it is done in the file.  The copy on the dead-letter topic stays.\n"

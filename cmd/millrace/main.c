@@ -127,7 +127,7 @@ command_parse(const struct command *command, int argc, char **argv,
 
 	snprintf(name, sizeof(name), "millrace %s", command->words);
 	named.name = name;
-	for (i = 1; i < argc; i++)
+	for (i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
 		if (strcmp(argv[i], "-o") == 0)
 			argv[i] = output;
 	if ((i = config_parse(argc, argv, &named, &err)) == -1)

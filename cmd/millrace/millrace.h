@@ -56,8 +56,8 @@ extern const char *const output_names[];
 
 /*
  * command_parse -- config_parse under the command's full name, where -o means
- * --output.  Returns the index of the first argument that isn't a flag; on
- * error says it on stderr and returns -1.
+ * --output.  Returns the index of the first argument that isn't a flag, which
+ * the others follow; on error says it on stderr and returns -1.
  */
 int command_parse(const struct command *command, int argc, char **argv,
     const struct config_program *program);

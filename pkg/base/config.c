@@ -394,9 +394,17 @@ answer_builtin(const struct config_program *program, const char *arg)
 	exit(EXIT_SUCCESS);
 }
 
+/* "-" alone is an argument: the usual name of stdin. */
+static int
+is_flag(const char *arg)
+{
+
+	return (arg[0] == '-' && arg[1] != '\0');
+}
+
 /*
  * --help and --version work whatever else is wrong, so they are looked for
- * first: among the flags, not their values, and not past them.
+ * first: among the flags, not their values, and not past "--".
  */
 static void
 look_for_builtin(int argc, char **argv, const struct config_program *program)
@@ -405,9 +413,9 @@ look_for_builtin(int argc, char **argv, const struct config_program *program)
 	size_t length, index;
 	int i, negated;
 
-	for (i = 1; i < argc && argv[i][0] == '-' && argv[i][1] != '\0'; i++) {
-		if (strcmp(argv[i], "--") == 0)
-			break;
+	for (i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		if (!is_flag(argv[i]))
+			continue;
 		answer_builtin(program, argv[i]);
 		length = strcspn(argv[i], "=");
 		if (argv[i][1] != '-' || argv[i][length] == '=')
@@ -459,27 +467,50 @@ take_flag(int argc, char **argv, int i, const struct config_program *program,
 	return (i + 1);
 }
 
+/*
+ * Put the words from ${i} up to ${next} before the arguments, the first of
+ * which is at ${first}; returns where that is then.
+ */
+static int
+bring_forward(char **argv, int first, int i, int next)
+{
+	char *word;
+
+	for (; i < next; i++, first++) {
+		word = argv[i];
+		memmove(&argv[first + 1], &argv[first],
+		    (size_t)(i - first) * sizeof(*argv));
+		argv[first] = word;
+	}
+	return (first);
+}
+
 int
 config_parse(int argc, char **argv, const struct config_program *program,
     struct mr_error *err)
 {
 	unsigned char given[OPTIONS_MOST] = {0};
-	int i;
+	int i = 1, first = 1, next, ended = 0;
 
 	look_for_builtin(argc, argv, program);
 	if (set_from_environment(program, err))
 		return (-1);
-	for (i = 1; i < argc && argv[i][0] == '-' && argv[i][1] != '\0';) {
-		if (strcmp(argv[i], "--") == 0) {
-			i++;
-			break;
+	while (i < argc && !ended) {
+		next = i + 1;
+		if (!is_flag(argv[i])) {
+			i = next;
+			continue;
 		}
-		if ((i = take_flag(argc, argv, i, program, given, err)) < 0)
+		ended = strcmp(argv[i], "--") == 0;
+		if (!ended &&
+		    (next = take_flag(argc, argv, i, program, given, err)) < 0)
 			return (-1);
+		first = bring_forward(argv, first, i, next);
+		i = next;
 	}
-	if (i < argc && program->usage == NULL)
+	if (first < argc && program->usage == NULL)
 		return (mr_error_set(err, MR_FATAL,
 		    "unexpected argument \"%.60s\": %s takes flags only",
-		    argv[i], program->name));
-	return (i);
+		    argv[first], program->name));
+	return (first);
 }

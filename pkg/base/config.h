@@ -8,10 +8,10 @@
  * An empty environment variable counts as not set.  Sizes take k, m, g (powers
  * of 1024); durations ms, s, m, h, d, and are milliseconds without one.  A list
  * is a flag given many times; in the environment and in a default its items are
- * separated by white space; the flags' items replace those.  Flags come first:
- * "--" or the first other argument ends them.  Values out of range, unknown
- * flags and stray arguments are errors that name the flag, what it was given
- * and what it takes.  --help (-h) and --version are built in.
+ * separated by white space; the flags' items replace those.  Flags may stand
+ * before, between and after the other arguments; "--" ends them.  Values out of
+ * range, unknown flags and stray arguments are errors that name the flag, what
+ * it was given and what it takes.  --help (-h) and --version are built in.
  */
 #ifndef MR_CONFIG_H
 #define MR_CONFIG_H
@@ -52,7 +52,7 @@ struct config_option {
 struct config_program {
 	const char *name; /* as in build/bin/<name> */
 	const char *summary; /* what it does, a sentence */
-	const char *usage; /* arguments after the flags, or NULL for none */
+	const char *usage; /* arguments beside the flags, or NULL for none */
 	const struct config_option *const *tables; /* NULL-terminated */
 	const char *epilogue; /* examples, or NULL */
 };
@@ -66,6 +66,7 @@ struct config_program {
  *
  * Returns the index of the first argument that isn't a flag (argc if none;
  * arguments are refused unless `usage` is set), or -1 with a FATAL error.
+ * ${argv} is put in that order: flags, then arguments, each in its own.
  * --help and --version print on stdout and exit 0.  Call before threads
  * start.  The tables must outlive the settings.
  */

@@ -96,23 +96,27 @@ static const struct config_program with_arguments = {.name = "millrace",
     .usage = "COMMAND [ARGUMENT...]",
     .tables = tables};
 
+/* The arguments that were parsed last, as config_parse left them. */
+static char *parsed[10];
+
 /* Parse up to eight arguments, the first NULL ends them. */
 static int
 parse(const struct config_program *program, struct mr_error *err,
     const char *const args[8])
 {
 	static char copies[8][128];
-	char name[] = "program";
-	char *argv[10] = {name};
+	static char name[] = "program";
 	int argc;
 
+	memset(parsed, 0, sizeof(parsed));
+	parsed[0] = name;
 	for (argc = 1; argc <= 8 && args[argc - 1] != NULL; argc++) {
 		snprintf(copies[argc - 1], sizeof(copies[0]), "%s",
 		    args[argc - 1]);
-		argv[argc] = copies[argc - 1];
+		parsed[argc] = copies[argc - 1];
 	}
 	memset(&conf, 0, sizeof(conf));
-	return (config_parse(argc, argv, program, err));
+	return (config_parse(argc, parsed, program, err));
 }
 
 static int
@@ -328,25 +332,50 @@ refuses_more_items_than_a_list_holds(void **state)
 }
 
 static void
-stops_at_the_first_argument(void **state)
+flags_stand_anywhere_before_two_dashes(void **state)
 {
+	static const struct {
+		const char *args[8];
+		int first; /* of the arguments */
+		const char *rest; /* they, with blanks between */
+		int quiet;
+		int64_t poll_ms;
+	} cases[] = {
+	    {{"--quiet", "topics", "all"}, 2, "topics all", 1, 500},
+	    {{"topics", "--quiet", "all"}, 2, "topics all", 1, 500},
+	    {{"topics", "all", "--poll-ms", "7", "--quiet"}, 4, "topics all", 1,
+		7},
+	    {{"topics", "--poll-ms=8", "-", "--quiet", "all"}, 3,
+		"topics - all", 1, 8},
+	    {{"--", "--quiet"}, 2, "--quiet", 0, 500},
+	    {{"a", "--quiet", "b", "--", "--poll-ms", "--"}, 3,
+		"a b --poll-ms --", 1, 500},
+	    {{"--", "a", "--help"}, 2, "a --help", 0, 500},
+	    {{"-"}, 1, "-", 0, 500},
+	    {{"--quiet"}, 2, "", 1, 500},
+	};
 	struct mr_error err = {0};
+	char rest[128];
+	size_t i, length;
+	int k;
 
 	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(parse(&with_arguments, &err, cases[i].args),
+		    cases[i].first);
+		for (k = cases[i].first, length = 0, rest[0] = '\0';
+		     parsed[k] != NULL; k++)
+			length += (size_t)snprintf(rest + length,
+			    sizeof(rest) - length, "%s%s",
+			    length > 0 ? " " : "", parsed[k]);
+		assert_string_equal(rest, cases[i].rest);
+		assert_int_equal(conf.quiet, cases[i].quiet);
+		assert_int_equal(conf.poll_ms, cases[i].poll_ms);
+	}
 	assert_int_equal(parse(&with_arguments, &err,
-			     (const char *const[8]){"--quiet", "topics",
-				 "--help", "--poll-ms=x"}),
-	    2);
-	assert_int_equal(parse(&with_arguments, &err,
-			     (const char *const[8]){"--", "--quiet"}),
-	    2);
-	assert_int_equal(conf.quiet, 0);
-	assert_int_equal(parse(&with_arguments, &err,
-			     (const char *const[8]){"-"}),
-	    1);
-	assert_int_equal(parse(&with_arguments, &err,
-			     (const char *const[8]){"--quiet"}),
-	    2);
+			     (const char *const[8]){"a", "--poll-ms"}),
+	    -1);
+	assert_string_equal(err.message, "--poll-ms needs a value");
 }
 
 /* What the program prints for ${args} in a child that must exit with 0. */
@@ -435,7 +464,7 @@ main(void)
 		clear_environment),
 	    cmocka_unit_test_setup(refuses_more_items_than_a_list_holds,
 		clear_environment),
-	    cmocka_unit_test_setup(stops_at_the_first_argument,
+	    cmocka_unit_test_setup(flags_stand_anywhere_before_two_dashes,
 		clear_environment),
 	    cmocka_unit_test_setup(help_names_every_flag_within_eighty_columns,
 		clear_environment),
