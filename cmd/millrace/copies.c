@@ -134,6 +134,7 @@ state_backup(const struct command *command, int argc, char **argv)
 struct change {
 	const struct command *command;
 	const char *db;
+	char *file; /* what that is, or leads to */
 	const char *from;
 	struct agreement asks;
 	struct kafka_conf kafka;
@@ -168,10 +169,11 @@ change_parse(struct change *c, int argc, char **argv, const char *summary,
 	if (command_parse(c->command, argc, argv, &program) == -1)
 		return (-1);
 	c->asks.about = c->db;
-	if (c->db != NULL && (asks_kafka || c->from != NULL))
+	if (c->db == NULL || (!asks_kafka && c->from == NULL))
+		mr_error_set(&err, MR_REJECT, "say --db%s",
+		    asks_kafka ? "" : " and --from");
+	else if ((c->file = store_real_path(c->db, &err)) != NULL)
 		return (0);
-	mr_error_set(&err, MR_REJECT, "say --db%s",
-	    asks_kafka ? "" : " and --from");
 	command_fail(c->command, &err);
 	return (-1);
 }
@@ -200,6 +202,7 @@ change_end(struct change *c, int status, const struct mr_error *err)
 {
 
 	buffer_free(&c->says);
+	free(c->file);
 	return (
 	    status == EXIT_UNKNOWN ? command_fail(c->command, err) : status);
 }
@@ -333,7 +336,7 @@ restore_say_old(struct change *c, const char *why)
 			buffer_add_text(says,
 			    "; what HTTP clients wrote since is lost");
 	}
-	buffer_addf(says, "; it is kept as %s.replaced-<time>", c->db);
+	buffer_addf(says, "; it is kept as %s.replaced-<time>", c->file);
 }
 
 /* What a transactional relay has sent of the backup's outbox isn't sent again. */
@@ -560,7 +563,7 @@ rebuild_say(struct change *c, struct mr_error *err)
 	buffer_addf(&c->says,
 	    "; what is there now is kept as "
 	    "%s.replaced-<time>",
-	    c->db);
+	    c->file);
 	return (status);
 }
 

@@ -442,12 +442,13 @@ static int
 sandbox(const struct service *svc, struct mr_error *err)
 {
 	struct sandbox sb;
+	char file[4096];
 
 	process_sandbox_init(&sb, &settings.web);
-	if (settings.stream.db_path != NULL)
-		sandbox_write_beside(&sb, settings.stream.db_path);
-	else
-		sandbox_write(&sb, "data"); /* as in stream.h */
+	snprintf(file, sizeof(file), "data/%s.db", svc->stream->name);
+	sandbox_write_beside(&sb,
+	    settings.stream.db_path != NULL ? settings.stream.db_path :
+					      file); /* as in stream.h */
 	if (svc->writes != NULL && *svc->writes != NULL)
 		sandbox_write_beside(&sb, *svc->writes);
 	if (svc->reads != NULL && *svc->reads != NULL)

@@ -82,6 +82,29 @@ check_folder(const char *folder, const char *path, struct mr_error *err)
 	return (0);
 }
 
+static int
+is_link(const char *path)
+{
+	struct stat file;
+
+	return (lstat(path, &file) == 0 && S_ISLNK(file.st_mode));
+}
+
+char *
+store_real_path(const char *path, struct mr_error *err)
+{
+	char *real = NULL;
+
+	/* One that leads nowhere stays, for who opens it to refuse. */
+	if (is_link(path))
+		real = realpath(path, NULL);
+	if (real == NULL)
+		real = strdup(path);
+	if (real == NULL)
+		mr_error_set(err, MR_RETRY, "open %s: out of memory", path);
+	return (real);
+}
+
 /* A link may lead to another folder: that one counts. */
 int
 store_check_place(const char *path, struct mr_error *err)
@@ -95,6 +118,11 @@ store_check_place(const char *path, struct mr_error *err)
 		    "open %s: not a regular "
 		    "file",
 		    path));
+	/* SQLite makes no file where a link leads to. */
+	if (is_link(path) && access(path, F_OK) != 0)
+		return (mr_error_set(err, MR_FATAL,
+		    "open %s: a link to what isn't there: %s", path,
+		    strerror(errno)));
 	target = realpath(path, NULL);
 	copy = strdup(target != NULL ? target : path);
 	free(target);

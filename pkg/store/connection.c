@@ -95,9 +95,11 @@ new_store(const char *path, struct mr_error *err)
 	struct store *st;
 
 	(void)pthread_once(&first_once, first_use);
-	if ((st = calloc(1, sizeof(*st))) == NULL ||
-	    (st->path = strdup(path)) == NULL) {
+	if ((st = calloc(1, sizeof(*st))) == NULL) {
 		mr_error_set(err, MR_RETRY, "open %s: out of memory", path);
+		return (NULL);
+	}
+	if ((st->path = store_real_path(path, err)) == NULL) {
 		free(st);
 		return (NULL);
 	}
@@ -420,7 +422,7 @@ store_open_alone(const char *path, struct mr_error *err)
 	if (store_check_place(path, err) != 0 ||
 	    (st = new_store(path, err)) == NULL)
 		return (NULL);
-	if ((st->pen = pen_open(path, PATIENCE_MS, err)) == NULL)
+	if ((st->pen = pen_open(st->path, PATIENCE_MS, err)) == NULL)
 		goto fail_store;
 	/* Kept until the end: who opens the file meanwhile is refused. */
 	if (!pen_alone(st->pen)) {

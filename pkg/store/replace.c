@@ -83,19 +83,6 @@ sync_folder(const char *path, struct mr_error *err)
 	return (store_make_durable(dirname(copy), O_RDONLY | O_DIRECTORY, err));
 }
 
-/* A link would be replaced, and not what it names. */
-static int
-refuse_link(const char *path, struct mr_error *err)
-{
-	struct stat file;
-
-	if (lstat(path, &file) == 0 && !S_ISREG(file.st_mode))
-		return (mr_error_set(err, MR_REJECT,
-		    "replace %s: not a regular file; name the file itself",
-		    path));
-	return (0);
-}
-
 /* What was begun and never came to be the mark is of no use. */
 static int
 clear(const char *path, struct mr_error *err)
@@ -182,16 +169,21 @@ int
 store_replace(const char *path, store_make *make, void *arg, char *kept,
     size_t kept_size, struct mr_error *err)
 {
-	struct pen *pen;
+	struct pen *pen = NULL;
+	char *real;
 	int rc = -1;
 
-	if (refuse_link(path, err) != 0 || store_check_place(path, err) != 0 ||
-	    (pen = pen_open(path, PATIENCE_MS, err)) == NULL)
+	if (store_check_place(path, err) != 0 ||
+	    (real = store_real_path(path, err)) == NULL)
 		return (-1);
+	if ((pen = pen_open(real, PATIENCE_MS, err)) == NULL)
+		goto done;
 	if (!pen_alone(pen))
-		(void)store_refuse_company(path, pen, err);
+		(void)store_refuse_company(real, pen, err);
 	else if (pen_take(pen, err) == 0)
-		rc = replace_alone(path, make, arg, kept, kept_size, err);
+		rc = replace_alone(real, make, arg, kept, kept_size, err);
+done:
 	pen_close(pen);
+	free(real);
 	return (rc);
 }

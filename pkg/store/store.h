@@ -14,7 +14,9 @@
  * outside of one is refused, and so are BEGIN, COMMIT, SAVEPOINT and their
  * like as statements.  Among processes transactions queue at POSIX locks on
  * "<path>.writer", since SQLite's own waiting starves (three processes got
- * 480, 1 and 0 commits in a trial).  That file stays where it is.
+ * 480, 1 and 0 commits in a trial).  That file stays where it is.  A symbolic
+ * link is followed once, when it is opened: this and all other files that
+ * belong to one are beside the file itself, whatever name it was reached by.
  *
  * What a call's error means: RETRY, the file was busy, the disk full or
  * memory short, and the same call may work later; REJECT, this input broke a
@@ -114,6 +116,10 @@ struct store *store_open_alone(const char *path, struct mr_error *err);
  */
 void store_close(struct store *st);
 
+/*
+ * store_path -- the file's name: as it was given when it was opened, or of
+ * what that led to if it was a symbolic link.
+ */
 const char *store_path(const struct store *st);
 /*
  * store_fingerprint -- of the file of that name: its number and the time it was
@@ -121,6 +127,13 @@ const char *store_path(const struct store *st);
  * was moved to another file system.  0 if the file can't be looked at.
  */
 int64_t store_fingerprint(const char *path);
+
+/*
+ * store_real_path -- where the file that ${path} names stands, so that what
+ * belongs to it is beside it: what a symbolic link leads to, else ${path}.
+ * The caller's to free; NULL without memory.
+ */
+char *store_real_path(const char *path, struct mr_error *err);
 
 /*
  * store_log_bytes -- the size of the write-ahead log; 0 if it has none yet.
@@ -286,7 +299,8 @@ int store_backup(struct store *st, const char *path, struct mr_error *err);
  * when that is durable is the old one, if there is one, moved aside with its
  * log, to "<path>.replaced-<time>", which ${kept} tells ("": there was none).
  * Cut short at any moment, either the old file is there or the new one, or
- * opening is refused and says to do this again.  0 or -1.
+ * opening is refused and says to do this again.  Where ${path} is a symbolic
+ * link, it is what that leads to which is replaced.  0 or -1.
  */
 typedef int store_make(void *arg, const char *path, struct mr_error *err);
 int store_replace(const char *path, store_make *make, void *arg, char *kept,

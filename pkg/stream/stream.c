@@ -366,6 +366,8 @@ file_open(struct stream *s, struct mr_error *err)
 	options.keep_backups = s->conf->upgrade_backups;
 	if ((s->st = store_open(&options, err)) == NULL)
 		return (-1);
+	/* A link may lead elsewhere tomorrow: readers follow the writer. */
+	snprintf(s->db_path, sizeof(s->db_path), "%s", store_path(s->st));
 	clock_boot_id(s->boot_id);
 	id_random_bytes(bytes, sizeof(bytes));
 	for (i = 0, at = s->owner; i < sizeof(bytes); i++, at += 2)

@@ -2421,11 +2421,22 @@ hold_open(void *arg)
 		(void)pause();
 }
 
+/* A child that has the file open; its pid. */
+static pid_t
+held_elsewhere(void)
+{
+	_Atomic int *opened = shared_memory(sizeof(*opened));
+	pid_t pid = child(hold_open, (void *)(uintptr_t)opened);
+
+	while (!*opened)
+		(void)usleep(1000);
+	return (pid);
+}
+
 static void
 file_that_a_process_has_open_is_not_replaced(void **state)
 {
 	static char b[] = "b";
-	_Atomic int *opened = shared_memory(sizeof(*opened));
 	struct mr_error err = {0};
 	char kept[PATH_MAX + 300], number[32];
 	struct store *st;
@@ -2433,9 +2444,7 @@ file_that_a_process_has_open_is_not_replaced(void **state)
 
 	(void)state;
 	store_close(must_open(own_1));
-	pid = child(hold_open, (void *)(uintptr_t)opened);
-	while (!*opened)
-		(void)usleep(1000);
+	pid = held_elsewhere();
 	assert_int_equal(store_replace(path, make_other, b, kept, sizeof(kept),
 			     &err),
 	    -1);
@@ -2447,6 +2456,74 @@ file_that_a_process_has_open_is_not_replaced(void **state)
 	st = must_open(own_1);
 	assert_int_equal(count_items(st), 0);
 	store_close(st);
+}
+
+static void
+link_and_file_have_one_pen_and_what_is_beside(void **state)
+{
+	struct store_options options = {.path = beside(".link"),
+	    .service = "inventory",
+	    .core = core_1,
+	    .own = own_1};
+	struct mr_error err = {0};
+	char *real = realpath(folder, NULL), name[PATH_MAX + 300];
+	struct store *st;
+	pid_t pid;
+
+	(void)state;
+	store_close(must_open(own_1));
+	assert_int_equal(symlink(path, beside(".link")), 0);
+	pid = held_elsewhere();
+	assert_null(store_open_alone(options.path, &err));
+	assert_int_equal(err.kind, MR_RETRY);
+	assert_non_null(strstr(err.message, "open in another process"));
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	(void)wait_for(pid);
+	/* What that one has left in the log isn't passed by. */
+	st = store_open(&options, &err);
+	demand(st != NULL, &err);
+	assert_non_null(real);
+	snprintf(name, sizeof(name), "%s%s", real, path + strlen(folder));
+	assert_string_equal(store_path(st), name);
+	assert_null(open_as(own_1, &err));
+	assert_non_null(strstr(err.message, "already"));
+	assert_int_equal(access(beside(".link.writer"), F_OK), -1);
+	store_close(st);
+	assert_int_equal(unlink(beside(".link")), 0);
+	free(real);
+}
+
+static void
+link_is_left_when_its_file_is_replaced(void **state)
+{
+	static char b[] = "b";
+	struct mr_error err = {0};
+	char kept[PATH_MAX + 300], where[PATH_MAX + 64];
+	struct stat file;
+	struct store *st;
+
+	(void)state;
+	store_close(must_open(own_1));
+	snprintf(where, sizeof(where), "%s", beside(".link"));
+	assert_int_equal(symlink(path, where), 0);
+	must(store_replace(where, make_other, b, kept, sizeof(kept), &err));
+	assert_int_equal(lstat(where, &file), 0);
+	assert_true(S_ISLNK(file.st_mode));
+	assert_null(strstr(kept, ".link"));
+	st = must_open(own_1);
+	assert_int_equal(count_items(st), 2);
+	store_close(st);
+	/* Nothing is made where one leads that leads nowhere. */
+	assert_int_equal(unlink(where), 0);
+	assert_int_equal(symlink(beside(".none"), where), 0);
+	assert_int_equal(store_replace(where, make_other, b, kept, sizeof(kept),
+			     &err),
+	    -1);
+	assert_non_null(strstr(err.message, "a link to what isn't there"));
+	assert_null(store_open_reader(where, 0, &err));
+	assert_int_equal(err.kind, MR_RETRY);
+	assert_int_equal(unlink(where), 0);
+	remove_copies(".replaced-");
 }
 
 static void
@@ -2715,6 +2792,8 @@ main(void)
 	    TEST(without_room_for_a_backup_nothing_is_migrated),
 	    TEST(file_is_replaced_and_the_old_one_kept_with_its_log),
 	    TEST(file_that_a_process_has_open_is_not_replaced),
+	    TEST(link_and_file_have_one_pen_and_what_is_beside),
+	    TEST(link_is_left_when_its_file_is_replaced),
 	    TEST(file_whose_replacing_was_cut_short_is_not_opened),
 	    TEST(kill_at_any_change_of_a_replacing_leaves_old_new_or_a_refusal),
 	    TEST(every_allocation_may_fail),
