@@ -6,8 +6,10 @@
 
 #include "base/clock.h"
 
+#include "known.h"
 #include "millrace.h"
 #include "plan.h"
+#include "relayed.h"
 
 #define ASK_MS 5000
 #define SILENCE_MS 10000
@@ -40,7 +42,7 @@ struct accept {
 static int
 open_both(struct accept *a, struct mr_error *err)
 {
-	if ((a->st = store_open_alone(a->db, err)) == NULL ||
+	if ((a->st = known_open(a->db, err)) == NULL ||
 	    (a->admin = kafka_admin_new(&a->kafka, err)) == NULL)
 		return (-1);
 	return (0);
@@ -284,7 +286,8 @@ static const char gap_epilogue[] =
     "or absent from their source's sequence.  Its log and /readyz say which.\n"
     "This command says what it found and what it will change, asks, and lets\n"
     "the service go on without them.  Stop all of the service's instances\n"
-    "first; the file is refused while one has it open.\n"
+    "first; the file is refused while one has it open.  It is also refused at\n"
+    "another cluster than the one it works with: `rebind` it first.\n"
     "\n"
     "Exit status: 0 done, 1 nothing to accept or not agreed, 2 failed.\n"
     "\n"
@@ -336,6 +339,18 @@ gap_parse(struct accept *a, const struct command *command, int argc,
 	return (0);
 }
 
+/* Another cluster's topics have other records: none of them is missing. */
+static int
+gap_cluster_check(struct accept *a, struct mr_error *err)
+{
+	char bound_to[KAFKA_CLUSTER_ID_SIZE] = "";
+
+	if (store_find_text(a->st, err, bound_to, sizeof(bound_to),
+		sql_cluster) == -1)
+		return (-1);
+	return (relayed_cluster_check(&a->kafka, bound_to, err));
+}
+
 static int
 gap_accept(struct accept *a, struct gap_marks *marks, struct mr_error *err)
 {
@@ -343,7 +358,7 @@ gap_accept(struct accept *a, struct gap_marks *marks, struct mr_error *err)
 	struct gap_facts facts = {.offset = -1};
 	struct gap_plan plan;
 
-	if (open_both(a, err) == -1 ||
+	if (open_both(a, err) == -1 || gap_cluster_check(a, err) == -1 ||
 	    facts_gather(a, &facts, firsts, err) == -1 ||
 	    gap_plan_make(a->st, &facts, &plan, err) == -1 ||
 	    marks_gather(a, &facts, &plan, marks, err) == -1)
@@ -401,21 +416,6 @@ struct binding {
 	char ids[IDS_MOST][33]; /* of other files, in the group */
 	int id_count;
 };
-
-static int
-text_find(struct store *st, const char *sql, char *text, size_t size,
-    struct mr_error *err)
-{
-	struct store_rows *rows;
-	int found;
-
-	if ((rows = store_query_values(st, err, sql, NULL, 0)) == NULL)
-		return (-1);
-	if ((found = store_next(rows, err)) == 1)
-		snprintf(text, size, "%s", store_get_text(rows, 0));
-	store_rows_done(rows);
-	return (found);
-}
 
 static void
 topic_add(struct binding *b, const char *topic)
@@ -506,10 +506,10 @@ rebind(struct accept *a, struct binding *b, struct mr_error *err)
 	int i, yes;
 
 	if (open_both(a, err) == -1 ||
-	    text_find(a->st, sql_service, b->service, sizeof(b->service),
-		err) != 1 ||
-	    text_find(a->st, sql_cluster, b->bound_to, sizeof(b->bound_to),
-		err) == -1 ||
+	    store_find_text(a->st, err, b->service, sizeof(b->service),
+		sql_service) != 1 ||
+	    store_find_text(a->st, err, b->bound_to, sizeof(b->bound_to),
+		sql_cluster) == -1 ||
 	    kafka_admin_cluster_id(a->admin, b->cluster_id, ASK_MS, err) ==
 		-1 ||
 	    topics_find(a, b, err) == -1 || ids_find(a, b, err) == -1)

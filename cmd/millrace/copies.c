@@ -13,6 +13,7 @@
 #include "stream/stream.h"
 
 #include "copy_facts.h"
+#include "known.h"
 #include "look.h"
 #include "millrace.h"
 #include "relayed.h"
@@ -277,17 +278,6 @@ ids_adopt(struct store *st, struct store *old, struct mr_error *err)
 	return (more);
 }
 
-static int64_t
-core_known(void)
-{
-	const struct store_migration *m = migrations_core;
-	int version = 0;
-
-	for (; m->version != 0; m++)
-		version = m->version;
-	return (version);
-}
-
 static int
 restore_make(void *arg, const char *path, struct mr_error *err)
 {
@@ -378,14 +368,9 @@ restore_plan(struct change *c, struct mr_error *err)
 	struct mr_error old_err = {0};
 	int there = access(c->db, F_OK) == 0;
 
-	if (copy_facts_read(c->from, &c->copy, err) == -1)
+	if (known_check_file(c->from, err) == -1 ||
+	    copy_facts_read(c->from, &c->copy, err) == -1)
 		return (-1);
-	if (c->copy.core_version > core_known())
-		return (mr_error_set(err, MR_REJECT,
-		    "%s has core schema %lld, this is %s and knows %lld: "
-		    "use the program that made it",
-		    c->from, (long long)c->copy.core_version, config_version(),
-		    (long long)core_known()));
 	if (there && refuse_while_open(c->db, err) == -1)
 		return (-1);
 	c->old_readable = there &&
@@ -578,7 +563,8 @@ state_rebuild(const struct command *command, int argc, char **argv)
 		"Makes a service's file anew from the topics that it reads.",
 		rebuild_epilogue, 1) == -1)
 		return (EXIT_UNKNOWN);
-	if (copy_facts_read(c.db, &c.old, &err) == 0 &&
+	if (known_check_file(c.db, &err) == 0 &&
+	    copy_facts_read(c.db, &c.old, &err) == 0 &&
 	    rebuild_refuse(&c, &err) == 0 &&
 	    refuse_while_open(c.db, &err) == 0 && rebuild_say(&c, &err) == 0)
 		status = change_do(&c, rebuild_make, &err);

@@ -7,8 +7,6 @@
 
 static const char sql_service[] = "SELECT service FROM store_identity";
 static const char sql_version[] = "PRAGMA user_version";
-static const char sql_core_version[] =
-    "SELECT max(version) FROM schema_versions WHERE component = 'core'";
 static const char sql_issued[] =
     "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'";
 static const char sql_consumed[] =
@@ -49,21 +47,6 @@ static const struct {
 };
 
 static int
-text_read(struct store *st, const char *sql, char *text, size_t size,
-    struct mr_error *err)
-{
-	struct store_rows *rows;
-	int found;
-
-	if ((rows = store_query_values(st, err, sql, NULL, 0)) == NULL)
-		return (-1);
-	if ((found = store_next(rows, err)) == 1)
-		snprintf(text, size, "%s", store_get_text(rows, 0));
-	store_rows_done(rows);
-	return (found == -1 ? -1 : 0);
-}
-
-static int
 declared_read(struct store *st, struct copy_facts *f, struct mr_error *err)
 {
 	struct store_rows *rows;
@@ -94,8 +77,7 @@ numbers_read(struct store *st, struct copy_facts *f, struct mr_error *err)
 	const struct {
 		const char *sql;
 		int64_t *to;
-	} numbers[] = {{sql_version, &f->version},
-	    {sql_core_version, &f->core_version}, {sql_issued, &f->issued},
+	} numbers[] = {{sql_version, &f->version}, {sql_issued, &f->issued},
 	    {sql_consumed, &f->consumed}, {sql_outbox, &f->outbox},
 	    {sql_dead_letters, &f->dead_letters}};
 	size_t i;
@@ -135,8 +117,8 @@ copy_facts_read(const char *path, struct copy_facts *facts,
 	memset(facts, 0, sizeof(*facts));
 	if ((st = store_open_reader(path, 0, err)) == NULL)
 		return (-1);
-	if (text_read(st, sql_service, facts->service, sizeof(facts->service),
-		err) == 0 &&
+	if (store_find_text(st, err, facts->service, sizeof(facts->service),
+		sql_service) != -1 &&
 	    rules_check(st, path, err) == 0 &&
 	    numbers_read(st, facts, err) == 0)
 		status = declared_read(st, facts, err);

@@ -11,7 +11,6 @@
 struct copy_facts {
 	char service[64];
 	int64_t version; /* of its schema, user_version */
-	int64_t core_version; /* the part of it that is the core's */
 	int64_t issued; /* the last sequence number given out */
 	int64_t consumed; /* the sum of its positions */
 	int64_t outbox; /* rows */

@@ -4,6 +4,7 @@
 
 #include "stream/stream.h"
 
+#include "known.h"
 #include "millrace.h"
 #include "relayed.h"
 
@@ -59,7 +60,7 @@ accept(struct acceptance *a, struct mr_error *err)
 	struct relayed *r = &a->relayed;
 	char says[600];
 
-	if ((a->st = store_open_alone(a->db, err)) == NULL ||
+	if ((a->st = known_open(a->db, err)) == NULL ||
 	    relayed_read(a->st, r, err) == -1)
 		return (EXIT_UNKNOWN);
 	if (!r->transactional)

@@ -9,6 +9,7 @@
 #include "store/store.h"
 #include "web/web.h"
 
+#include "known.h"
 #include "millrace.h"
 
 #define ASK_MS 3000
@@ -264,7 +265,7 @@ way_find(struct letters *l, struct mr_error *err)
 		    "%s doesn't answer at %s: only the service itself can "
 		    "apply a record, so start it (or say --fcgi)",
 		    l->service, l->listen));
-	return ((l->alone = store_open_alone(l->path, err)) == NULL ? -1 : 0);
+	return ((l->alone = known_open(l->path, err)) == NULL ? -1 : 0);
 }
 
 static int

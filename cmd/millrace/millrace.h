@@ -7,6 +7,7 @@
  *	accept.c	what halts a service: accept-gap, rebind
  *	plan.c		what accepting changes
  *	cursor.c	what halts a relay: accept-cursor
+ *	known.c		whether a file's schema is known
  *	relayed.c	what a transactional relay has sent
  *	letters.c	dead letters: replay, drop
  *	copies.c	backup, restore, rebuild

@@ -45,23 +45,26 @@ relayed_read(struct store *st, struct relayed *r, struct mr_error *err)
 	return (found == -1 ? -1 : 0);
 }
 
-static int
-cluster_check(const struct kafka_conf *conf, const struct relayed *r,
+int
+relayed_cluster_check(const struct kafka_conf *conf, const char *cluster_id,
     struct mr_error *err)
 {
 	char id[KAFKA_CLUSTER_ID_SIZE];
 	struct kafka_admin *admin;
 	int status;
 
+	if (cluster_id[0] == '\0')
+		return (0);
 	if ((admin = kafka_admin_new(conf, err)) == NULL)
 		return (-1);
 	status = kafka_admin_cluster_id(admin, id, ASK_MS, err);
 	kafka_admin_free(admin);
-	if (status == 0 && strcmp(id, r->cluster_id) != 0)
+	if (status == 0 && strcmp(id, cluster_id) != 0)
 		return (mr_error_set(err, MR_REJECT,
 		    "%s is cluster %s, and the file works with %s: say "
-		    "--brokers",
-		    conf->brokers, id, r->cluster_id));
+		    "--brokers, or bind it to this one with `millrace state "
+		    "rebind`",
+		    conf->brokers, id, cluster_id));
 	return (status);
 }
 
@@ -69,7 +72,7 @@ int
 relayed_ask(const struct kafka_conf *conf, struct relayed *r,
     struct mr_error *err)
 {
-	if (cluster_check(conf, r, err) == -1 ||
+	if (relayed_cluster_check(conf, r->cluster_id, err) == -1 ||
 	    (r->found = stream_end_relay(conf, r->service, r->database_id,
 		 &r->cursor, ASK_MS, err)) == -1)
 		return (-1);

@@ -24,6 +24,13 @@ struct relayed {
 /* relayed_read -- what the file says.  0 or -1. */
 int relayed_read(struct store *st, struct relayed *r, struct mr_error *err);
 /*
+ * relayed_cluster_check -- REJECT if the brokers are another cluster than the
+ * one that the file works with, ${cluster_id} ("": it has met none).  0 or -1.
+ */
+int relayed_cluster_check(const struct kafka_conf *conf, const char *cluster_id,
+    struct mr_error *err);
+
+/*
  * relayed_ask -- what Kafka says, once nobody can send under the file's id any
  * more.  REJECT if that isn't the file's cluster.  0 or -1.
  */

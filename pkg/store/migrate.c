@@ -219,6 +219,19 @@ applied_version(struct store *st, const char *component,
 	return (rc);
 }
 
+int
+store_check_newer(struct store *st, const struct store_migration *core,
+    const struct store_migration *own, struct mr_error *err)
+{
+	int64_t version;
+
+	if (applied_version(st, "core", core, &version, err) != 0)
+		return (-1);
+	return (own == NULL ?
+		0 :
+		applied_version(st, "service", own, &version, err));
+}
+
 static int
 check_sum(struct store *st, int64_t sum, struct mr_error *err)
 {

@@ -1,4 +1,5 @@
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -464,6 +465,21 @@ store_find_values(struct store *st, struct mr_error *err, int64_t *value,
 			*value = sqlite3_column_int64(rows->stmt, 0);
 	}
 	(void)sqlite3_reset(rows->stmt);
+	return (found);
+}
+
+int
+store_find_text(struct store *st, struct mr_error *err, char *text, size_t size,
+    const char *sql)
+{
+	struct store_rows *rows;
+	int found;
+
+	if ((rows = store_query_values(st, err, sql, NULL, 0)) == NULL)
+		return (-1);
+	if ((found = store_next(rows, err)) == 1)
+		(void)snprintf(text, size, "%s", store_get_text(rows, 0));
+	store_rows_done(rows);
 	return (found);
 }
 

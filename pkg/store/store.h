@@ -104,11 +104,20 @@ struct store *store_open_reader(const char *path, int64_t deadline_ms,
 /*
  * store_open_alone -- open any service's file to set it right by hand.
  *
- * The file must exist, and is taken as it is: nothing is migrated.  Refused
- * with RETRY, which names the pid, while another process has it open for
- * writing; until store_close no other can.  NULL on error.
+ * The file must exist, and is taken as it is: nothing is migrated, and
+ * nothing refused for its version; see store_check_newer.  Refused with RETRY,
+ * which names the pid, while another process has it open for writing; until
+ * store_close no other can.  NULL on error.
  */
 struct store *store_open_alone(const char *path, struct mr_error *err);
+
+/*
+ * store_check_newer -- refuse (FATAL) a file whose schema is newer than
+ * ${core}, or than ${own} (NULL: of its service nothing is known), as
+ * store_open does.  By any connection.  0 or -1.
+ */
+int store_check_newer(struct store *st, const struct store_migration *core,
+    const struct store_migration *own, struct mr_error *err);
 
 /*
  * store_close -- roll back what is open, finish statements, optimise, close.
@@ -216,6 +225,11 @@ enum store_type store_column_type(struct store_rows *rows, int column);
 	STORE_SELECT_FIND_(st, err, value, __VA_ARGS__, STORE_END_)
 int store_find_values(struct store *st, struct mr_error *err, int64_t *value,
     const char *sql, const struct store_value *values, size_t count);
+
+/* store_find_text -- the same as text, as much of it as has room; "" is found
+ * for a NULL.  The statement takes no values. */
+int store_find_text(struct store *st, struct mr_error *err, char *text,
+    size_t size, const char *sql);
 
 /*
  * store_begin -- take the pen and start a write transaction.

@@ -488,6 +488,11 @@ def another_cluster(context):
            "topics were made on a cluster that isn't ours")
     kafka.close()
     system.stop(*ORDERING)
+    _, err = state(system, "accept-gap", "--db", system.db_of("inventory"),
+                   "--topic", "order-events", "--partition", "0", "--yes",
+                   status=2)
+    expect("is cluster" in err and "millrace state rebind" in err,
+           "accept-gap before it is bound: %s", err)
     for service in ORDERING:
         out = rebind(system, system.db_of(service))
         expect("until now with" in out, "rebind: %s", out)

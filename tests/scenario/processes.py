@@ -11,6 +11,7 @@ import uuid
 
 import clients
 import load
+import tools
 from faults import adds_up, more_orders, state_of, work_of
 from scenario import scenario
 from system import SERVICES, expect
@@ -174,6 +175,16 @@ def upgraded_underneath(context):
         20 * system.settings.patience)
     expect(refused.returncode > 0 and "newer" in refused.stderr +
            refused.stdout, "the old version on the new file: %r", refused)
+    system.stop("inventory", "inventory-2")
+    for words in (("accept-gap", "--topic", "order-events"), ("rebind",),
+                  ("accept-cursor",)):
+        _, err = tools.state(system, *words, "--db", system.db_of("inventory"),
+                             "--yes", status=2)
+        expect("has service schema 900" in err and "or newer" in err,
+               "%s on the new file: %s", words[0], err)
+    for instance in ("inventory", "inventory-2"):
+        system.start(instance, bin_dir=place)
+    system.ready("inventory", "inventory-2")
     adds_up(context)
 
 

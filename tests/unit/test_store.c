@@ -2409,6 +2409,42 @@ file_is_replaced_and_the_old_one_kept_with_its_log(void **state)
 }
 
 static void
+newer_file_is_known_by_either_part_of_its_schema(void **state)
+{
+	static const struct store_migration own_2[] = {{1, "tables",
+							   sql_schema},
+	    {2, "more", "CREATE TABLE more (id INTEGER PRIMARY KEY) STRICT"},
+	    {0}};
+	static const struct store_migration none[] = {{0}};
+	static const struct {
+		const struct store_migration *core, *own;
+		const char *says; /* NULL: it isn't newer */
+	} cases[] = {{core_1, own_2, NULL}, {core_1, own_3, NULL},
+	    {core_1, NULL, NULL}, {none, own_2, "has core schema 1"},
+	    {none, NULL, "has core schema 1"},
+	    {core_1, own_1, "has service schema 2"}};
+	struct mr_error err = {0};
+	struct store *st = must_open(own_2);
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		if (cases[i].says == NULL) {
+			must(store_check_newer(st, cases[i].core, cases[i].own,
+			    &err));
+			continue;
+		}
+		assert_int_equal(store_check_newer(st, cases[i].core,
+				     cases[i].own, &err),
+		    -1);
+		assert_int_equal(err.kind, MR_FATAL);
+		assert_non_null(strstr(err.message, cases[i].says));
+		assert_non_null(strstr(err.message, "or newer"));
+	}
+	store_close(st);
+}
+
+static void
 hold_open(void *arg)
 {
 	struct mr_error err = {0};
@@ -2792,6 +2828,7 @@ main(void)
 	    TEST(without_room_for_a_backup_nothing_is_migrated),
 	    TEST(file_is_replaced_and_the_old_one_kept_with_its_log),
 	    TEST(file_that_a_process_has_open_is_not_replaced),
+	    TEST(newer_file_is_known_by_either_part_of_its_schema),
 	    TEST(link_and_file_have_one_pen_and_what_is_beside),
 	    TEST(link_is_left_when_its_file_is_replaced),
 	    TEST(file_whose_replacing_was_cut_short_is_not_opened),
