@@ -227,7 +227,7 @@ static const char restore_epilogue[] =
     "open.  The backup is copied and checked, and gets a new database id: it\n"
     "will give out numbers again that it has given out before, and readers\n"
     "would take its new records for repeats.  The file that is there now is\n"
-    "kept beside it, with its log.\n"
+    "kept beside it, with its log; the new one gets its owner and mode.\n"
     "\n"
     "Started again, the service reads on from the backup's positions, so what\n"
     "it had consumed since is applied again, and what came of it is emitted\n"

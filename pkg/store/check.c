@@ -134,6 +134,29 @@ store_check_place(const char *path, struct mr_error *err)
 	return (rc);
 }
 
+int
+store_give(int fd, const char *path)
+{
+	struct stat owner, file;
+	char *copy;
+	int rc;
+
+	if (geteuid() != 0)
+		return (0);
+	if ((rc = stat(path, &owner)) != 0 && errno == ENOENT) {
+		if ((copy = strdup(path)) == NULL)
+			return (-1);
+		rc = stat(dirname(copy), &owner);
+		free(copy);
+	}
+	if (rc != 0 || fstat(fd, &file) != 0)
+		return (-1);
+	/* Without CAP_CHOWN not even to whom it belongs already. */
+	if (file.st_uid == owner.st_uid && file.st_gid == owner.st_gid)
+		return (0);
+	return (fchown(fd, owner.st_uid, owner.st_gid));
+}
+
 /* ---- the schema --------------------------------------------------------- */
 
 /* The next word of SQL, in lower case; past strings, names and comments. */

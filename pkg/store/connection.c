@@ -424,6 +424,7 @@ store_open_alone(const char *path, struct mr_error *err)
 		return (NULL);
 	if ((st->pen = pen_open(st->path, PATIENCE_MS, err)) == NULL)
 		goto fail_store;
+	pen_give(st->pen, st->path);
 	/* Kept until the end: who opens the file meanwhile is refused. */
 	if (!pen_alone(st->pen)) {
 		(void)store_refuse_company(path, st->pen, err);

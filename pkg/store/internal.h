@@ -46,6 +46,8 @@ int pen_alone(struct pen *pen);
 /* pen_other -- the pid of one that has, 0 if it can't be told, -1 nobody. */
 pid_t pen_other(const struct pen *pen);
 int pen_attend(struct pen *pen, struct mr_error *err);
+/* pen_give -- as root: let whose database it is open the lock file, too. */
+void pen_give(const struct pen *pen, const char *db_path);
 /* pen_moved -- 1 if the path doesn't name the open lock file any more. */
 int pen_moved(const struct pen *pen);
 
@@ -107,6 +109,12 @@ int store_check_log(const char *path, int and_index, struct mr_error *err);
 /* The name of a file system type that is refused, or NULL. */
 const char *store_refused_filesystem(unsigned long magic);
 int store_check_place(const char *path, struct mr_error *err);
+/*
+ * store_give -- as root: give the open file to the owner of the database at
+ * ${path}, or of its folder if it isn't there.  Who isn't root has nothing to
+ * give away.  0, or -1 with errno.
+ */
+int store_give(int fd, const char *path);
 int store_check_schema(struct store *st, struct mr_error *err);
 int store_check_damage(struct store *st, struct mr_error *err);
 /* 1 if a table's SQL has a constraint that is checked at commit only. */

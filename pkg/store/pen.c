@@ -359,6 +359,14 @@ pen_attend(struct pen *pen, struct mr_error *err)
 	return (0);
 }
 
+void
+pen_give(const struct pen *pen, const char *db_path)
+{
+	if (store_give(pen->fd, db_path) != 0)
+		log_warn("could not give the writer lock to its owner", "path",
+		    pen->path, "reason", strerror(errno));
+}
+
 int
 pen_moved(const struct pen *pen)
 {

@@ -97,6 +97,26 @@ clear(const char *path, struct mr_error *err)
 	return (0);
 }
 
+/*
+ * Whoever puts a file back, root perhaps, its service has to open it: it is as
+ * the one that it replaces.
+ */
+static int
+give(const char *path, const char *making, struct mr_error *err)
+{
+	struct stat old;
+	int fd, rc;
+
+	if ((fd = open(making, O_RDWR | O_CLOEXEC)) == -1)
+		return (fail("open", making, err));
+	if ((rc = store_give(fd, path)) == 0 && stat(path, &old) == 0)
+		rc = fchmod(fd, old.st_mode & 0777);
+	if (rc != 0)
+		fail("set the owner and mode of", making, err);
+	(void)close(fd);
+	return (rc);
+}
+
 /* All of it in one file, on disk, under the name that is the mark. */
 static int
 make_new(const char *path, store_make *make, void *arg, struct mr_error *err)
@@ -112,7 +132,8 @@ make_new(const char *path, store_make *make, void *arg, struct mr_error *err)
 	if (stat(log, &file) == 0 && file.st_size > 0)
 		return (mr_error_set(err, MR_FATAL,
 		    "%s wasn't closed: it has a log", making));
-	if (store_make_durable(making, O_RDWR, err) != 0)
+	if (give(path, making, err) != 0 ||
+	    store_make_durable(making, O_RDWR, err) != 0)
 		return (-1);
 	if (rename(making, waiting) != 0)
 		return (fail("rename", making, err));
@@ -178,6 +199,7 @@ store_replace(const char *path, store_make *make, void *arg, char *kept,
 		return (-1);
 	if ((pen = pen_open(real, PATIENCE_MS, err)) == NULL)
 		goto done;
+	pen_give(pen, real);
 	if (!pen_alone(pen))
 		(void)store_refuse_company(real, pen, err);
 	else if (pen_take(pen, err) == 0)

@@ -314,7 +314,9 @@ int store_backup(struct store *st, const char *path, struct mr_error *err);
  * log, to "<path>.replaced-<time>", which ${kept} tells ("": there was none).
  * Cut short at any moment, either the old file is there or the new one, or
  * opening is refused and says to do this again.  Where ${path} is a symbolic
- * link, it is what that leads to which is replaced.  0 or -1.
+ * link, it is what that leads to which is replaced.  The new file has the old
+ * one's mode and, if root asks, its owner, or the folder's if there was none.
+ * 0 or -1.
  */
 typedef int store_make(void *arg, const char *path, struct mr_error *err);
 int store_replace(const char *path, store_make *make, void *arg, char *kept,

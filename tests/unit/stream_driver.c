@@ -213,6 +213,13 @@ pen_attend(struct pen *pen, struct mr_error *err)
 	return (0);
 }
 
+void
+pen_give(const struct pen *pen, const char *db_path)
+{
+	(void)pen;
+	(void)db_path;
+}
+
 int
 pen_moved(const struct pen *pen)
 {

@@ -2409,6 +2409,55 @@ file_is_replaced_and_the_old_one_kept_with_its_log(void **state)
 }
 
 static void
+must_belong(const char *name, uid_t uid, mode_t mode)
+{
+	struct stat file;
+
+	assert_int_equal(stat(name, &file), 0);
+	assert_int_equal(file.st_mode & 0777, mode);
+	if (geteuid() == 0) {
+		assert_int_equal(file.st_uid, uid);
+		assert_int_equal(file.st_gid, uid + 1);
+	}
+}
+
+static void
+replaced_file_has_the_old_ones_owner_and_mode(void **state)
+{
+	static char b[] = "b";
+	const uid_t owner = 60000, other = 61000;
+	int root = geteuid() == 0;
+	struct mr_error err = {0};
+	char kept[PATH_MAX + 300];
+	struct store *st;
+
+	(void)state;
+	/* There was none: the folder's. */
+	if (root)
+		assert_int_equal(chown(folder, owner, owner + 1), 0);
+	must(store_replace(path, make_other, b, kept, sizeof(kept), &err));
+	must_belong(path, owner, 0660);
+	must_belong(beside(".writer"), owner, 0660);
+	if (root)
+		assert_int_equal(chown(path, other, other + 1), 0);
+	assert_int_equal(chmod(path, 0640), 0);
+	assert_int_equal(unlink(beside(".writer")), 0);
+	must(store_replace(path, make_other, b, kept, sizeof(kept), &err));
+	must_belong(path, other, 0640);
+	must_belong(kept, other, 0640);
+	must_belong(beside(".writer"), other, 0660);
+	/* Nor does root leave a lock that only root can open. */
+	assert_int_equal(unlink(beside(".writer")), 0);
+	st = store_open_alone(path, &err);
+	demand(st != NULL, &err);
+	store_close(st);
+	must_belong(beside(".writer"), other, 0660);
+	if (root)
+		assert_int_equal(chown(folder, 0, 0), 0);
+	remove_copies(".replaced-");
+}
+
+static void
 newer_file_is_known_by_either_part_of_its_schema(void **state)
 {
 	static const struct store_migration own_2[] = {{1, "tables",
@@ -2828,6 +2877,7 @@ main(void)
 	    TEST(without_room_for_a_backup_nothing_is_migrated),
 	    TEST(file_is_replaced_and_the_old_one_kept_with_its_log),
 	    TEST(file_that_a_process_has_open_is_not_replaced),
+	    TEST(replaced_file_has_the_old_ones_owner_and_mode),
 	    TEST(newer_file_is_known_by_either_part_of_its_schema),
 	    TEST(link_and_file_have_one_pen_and_what_is_beside),
 	    TEST(link_is_left_when_its_file_is_replaced),
