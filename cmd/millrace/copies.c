@@ -28,7 +28,8 @@ static const char backup_epilogue[] =
     "the copy is checked (SQLite's integrity check; versions, positions, marks\n"
     "and outbox must fit each other), made durable, and only then gets its\n"
     "name, <to>/<service>-<time>.db.  A copy is one file, and may be taken\n"
-    "anywhere.  Files needn't be of one moment: each goes on from where it is.\n"
+    "anywhere but into the folder of the services' files.  Files needn't be of\n"
+    "one moment: each goes on from where it is.\n"
     "\n"
     "Exit status: 0 all are copied, 2 something failed, and stderr says what.\n"
     "\n"
@@ -78,6 +79,21 @@ backup_of(struct look *look, struct store *st, const char *service,
 	return (0);
 }
 
+/* Every *.db of the services' folder is taken for a service's file. */
+static int
+refuse_among_files(const struct look *look, struct mr_error *err)
+{
+	struct stat data, to;
+
+	if (stat(look->data, &data) != 0 || stat(look->to, &to) != 0 ||
+	    data.st_dev != to.st_dev || data.st_ino != to.st_ino)
+		return (0);
+	return (mr_error_set(err, MR_REJECT,
+	    "%s is the folder of the services' files, where a copy would be "
+	    "taken for one of them: say another folder",
+	    look->to));
+}
+
 int
 state_backup(const struct command *command, int argc, char **argv)
 {
@@ -122,6 +138,8 @@ state_backup(const struct command *command, int argc, char **argv)
 		mr_error_set(&err, MR_REJECT, "say --to, a folder");
 		return (command_fail(command, &err));
 	}
+	if (refuse_among_files(&look, &err) == -1)
+		return (command_fail(command, &err));
 	if (mkdir(look.to, 0770) != 0 && errno != EEXIST) {
 		mr_error_set(&err, MR_FATAL, "make %s: %s", look.to,
 		    strerror(errno));

@@ -7,6 +7,10 @@
 
 #include "millrace.h"
 
+struct look;
+typedef int look_file(struct look *look, struct store *st, const char *service,
+    struct mr_error *err);
+
 /* What commands that look into files are told. */
 struct look {
 	const struct command *command;
@@ -17,18 +21,16 @@ struct look {
 	const char *to; /* backup: the folder of the copies */
 	struct kafka_conf kafka;
 	struct kafka_admin *admin; /* NULL: Kafka isn't asked */
+	look_file *each;
 	int unknown; /* something couldn't be found out */
 	int looked_at; /* files */
 	struct table table;
 };
 
-typedef int look_file(struct look *look, struct store *st, const char *service,
-    struct mr_error *err);
-
 /*
  * files_look -- have ${each} look into each wanted file, through a reader, and
- * print the table.  What fails is said, and the rest goes on.  Returns the
- * exit status.
+ * print the table.  What fails or is no service's is said, and the rest goes
+ * on.  Returns the exit status.
  */
 int files_look(struct look *look, look_file *each);
 

@@ -144,6 +144,16 @@ command_fail(const struct command *command, const struct mr_error *err)
 	return (EXIT_UNKNOWN);
 }
 
+void
+command_left_out(const struct command *command, const char *files)
+{
+
+	if (files[0] != '\0')
+		fprintf(stderr,
+		    "millrace %s: left out, as no service's file: %s\n",
+		    command->words, files);
+}
+
 int
 command_print(struct buffer *out, int status)
 {

@@ -66,6 +66,9 @@ int command_parse(const struct command *command, int argc, char **argv,
 /* Say on stderr why a command failed; returns EXIT_UNKNOWN. */
 int command_fail(const struct command *command, const struct mr_error *err);
 
+/* Warn on stderr of ${files} that are no services'; "" for none. */
+void command_left_out(const struct command *command, const char *files);
+
 /* Write to stdout; returns ${status}, or EXIT_UNKNOWN if it can't. */
 int command_print(struct buffer *out, int status);
 

@@ -1,6 +1,4 @@
 /* state -- what is in the services' files. */
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,14 +30,6 @@ static const char sql_dead_letter[] =
 /* ---- files -------------------------------------------------------------------- */
 
 static int
-is_database(const struct dirent *entry)
-{
-	size_t length = strlen(entry->d_name);
-
-	return (length > 3 && strcmp(entry->d_name + length - 3, ".db") == 0);
-}
-
-static int
 is_wanted(const struct look *look, const char *service)
 {
 	int i;
@@ -52,8 +42,7 @@ is_wanted(const struct look *look, const char *service)
 
 /* Look into one file, if its service is wanted. */
 static int
-file_look(struct look *look, const char *path, look_file *each,
-    struct mr_error *err)
+file_look(struct look *look, const char *path, struct mr_error *err)
 {
 	struct store_rows *rows;
 	struct store *st;
@@ -70,37 +59,39 @@ file_look(struct look *look, const char *path, look_file *each,
 	store_rows_done(rows);
 	if (status == 1 && is_wanted(look, service)) {
 		look->looked_at++;
-		status = each(look, st, service, err);
+		status = look->each(look, st, service, err);
 	}
 done:
 	store_close(st);
 	return (status == -1 ? -1 : 0);
 }
 
+/* What fails is said, and the rest goes on. */
+static int
+file_visit(void *arg, const char *path, struct mr_error *err)
+{
+	struct look *look = arg;
+
+	if (file_look(look, path, err) == -1) {
+		command_fail(look->command, err);
+		look->unknown = 1;
+	}
+	return (0);
+}
+
 int
 files_look(struct look *look, look_file *each)
 {
+	struct buffer foreign = {0};
 	struct mr_error err = {0};
-	struct dirent **entries;
-	char path[4096];
-	int i, count;
+	int status;
 
-	if ((count = scandir(look->data, &entries, is_database, alphasort)) ==
-	    -1) {
-		mr_error_set(&err, MR_FATAL, "look into %s: %s", look->data,
-		    strerror(errno));
+	look->each = each;
+	status = store_list(look->data, &foreign, file_visit, look, &err);
+	command_left_out(look->command, buffer_text(&foreign));
+	buffer_free(&foreign);
+	if (status == -1)
 		return (command_fail(look->command, &err));
-	}
-	for (i = 0; i < count; i++) {
-		snprintf(path, sizeof(path), "%s/%s", look->data,
-		    entries[i]->d_name);
-		if (file_look(look, path, each, &err) == -1) {
-			command_fail(look->command, &err);
-			look->unknown = 1;
-		}
-		free(entries[i]);
-	}
-	free(entries);
 	if (look->looked_at == 0 && !look->unknown) {
 		mr_error_set(&err, MR_REJECT, "%s has no such service's file",
 		    look->data);

@@ -263,6 +263,7 @@ state_verify(const struct command *command, int argc, char **argv)
 	leave_nothing_behind(c);
 	if (check_gather(c, &v.run, &err) == 0)
 		holds = judge(&v, c, &err);
+	command_left_out(command, check_foreign(c));
 	checking = NULL;
 	check_free(c);
 	if (holds == -1) {

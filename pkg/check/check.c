@@ -100,6 +100,7 @@ check_free(struct check *c)
 		return;
 	store_close(c->st);
 	check_abandon(c);
+	buffer_free(&c->foreign);
 	free(c->sources);
 	free(c->highest);
 	free(c->topics);

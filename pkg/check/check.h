@@ -55,7 +55,7 @@ int check_add_partition(struct check *c, const char *topic,
 
 /*
  * check_add_file -- read a service's file.  Which service's it is, it says
- * itself; a service's file is added once.
+ * itself; FATAL if that one's was added before, from whatever path.
  */
 int check_add_file(struct check *c, const char *path, struct mr_error *err);
 
@@ -104,6 +104,9 @@ struct check_run {
 };
 int check_gather(struct check *c, const struct check_run *run,
     struct mr_error *err);
+/* check_foreign -- *.db of its folder that are no services' and were left out,
+ * with ", " between. */
+const char *check_foreign(const struct check *c);
 
 /* ---- judging ------------------------------------------------------------ */
 

@@ -11,6 +11,7 @@ static const char sql_issued[] =
     "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'";
 static const char sql_dead_issued[] =
     "SELECT seq FROM sqlite_sequence WHERE name = 'dead_letters'";
+static const char sql_other[] = "SELECT path FROM files WHERE service = ?1";
 static const char sql_file[] =
     "INSERT INTO files (service, path, issued, dead_issued)"
     " VALUES (?1, ?2, ?3, ?4)";
@@ -262,6 +263,25 @@ read_catalogue(struct check *c, struct mr_error *err)
 	return (more);
 }
 
+/* A copy in the same folder, say.  Which one is the service's, who knows? */
+static int
+refuse_second(struct check *c, const char *service, struct mr_error *err)
+{
+	struct store_rows *rows;
+	int found;
+
+	if ((rows = store_query(c->st, err, sql_other, store_text(service))) ==
+	    NULL)
+		return (-1);
+	if ((found = store_next(rows, err)) == 1)
+		found = mr_error_set(err, MR_FATAL,
+		    "%.100s is a file of the service %s as well: move the one "
+		    "that it doesn't use out of the folder",
+		    store_get_text(rows, 0), service);
+	store_rows_done(rows);
+	return (found);
+}
+
 static int
 read_all(struct check *c, struct store *file, const char *service,
     struct mr_error *err)
@@ -269,7 +289,7 @@ read_all(struct check *c, struct store *file, const char *service,
 	int64_t issued = 0, dead_issued = 0;
 	size_t i;
 
-	if (check_begin(c, err) == -1 ||
+	if (refuse_second(c, service, err) == -1 || check_begin(c, err) == -1 ||
 	    store_find(file, err, &issued, sql_issued) == -1 ||
 	    store_find(file, err, &dead_issued, sql_dead_issued) == -1 ||
 	    store_run(c->st, err, sql_file, store_text(service),

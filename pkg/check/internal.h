@@ -40,6 +40,7 @@ struct check {
 	int begun;
 	int64_t uncommitted; /* rows since the last commit */
 	int64_t files;
+	struct buffer foreign; /* no service's, and left out */
 	int64_t records;
 	int acknowledged; /* some were told, or none on purpose */
 	struct check_source *sources;

@@ -1,7 +1,4 @@
 /* topics -- gathering everything of a cluster and a folder of files. */
-#include <sys/types.h>
-
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -354,35 +351,22 @@ ends_take(struct check *c, struct reader *x, struct mr_error *err)
 }
 
 static int
-is_database(const struct dirent *entry)
+file_add(void *arg, const char *path, struct mr_error *err)
 {
-	size_t length = strlen(entry->d_name);
 
-	return (length > 3 && strcmp(entry->d_name + length - 3, ".db") == 0);
+	return (check_add_file(arg, path, err));
 }
 
 static int
 files_add(struct check *c, const char *folder, struct mr_error *err)
 {
-	struct dirent **entries;
-	char path[4096];
-	int i, count, status = 0;
 
-	if ((count = scandir(folder, &entries, is_database, alphasort)) == -1)
-		return (mr_error_set(err, MR_FATAL, "look into %s: %s", folder,
-		    strerror(errno)));
-	for (i = 0; i < count; i++) {
-		snprintf(path, sizeof(path), "%s/%s", folder,
-		    entries[i]->d_name);
-		if (status == 0)
-			status = check_add_file(c, path, err);
-		free(entries[i]);
-	}
-	free(entries);
-	if (status == 0 && c->files == 0)
+	if (store_list(folder, &c->foreign, file_add, c, err) == -1)
+		return (-1);
+	if (c->files == 0)
 		return (mr_error_set(err, MR_FATAL,
 		    "%s has no service's file (*.db)", folder));
-	return (status);
+	return (0);
 }
 
 static int
@@ -422,6 +406,13 @@ acknowledged_add(struct check *c, const char *path, struct mr_error *err)
 	status = acknowledged_read(c, f, path, err);
 	(void)fclose(f);
 	return (status);
+}
+
+const char *
+check_foreign(const struct check *c)
+{
+
+	return (buffer_text(&c->foreign));
 }
 
 int

@@ -453,11 +453,16 @@ static int
 open_reader(struct store *st, struct mr_error *err)
 {
 	int64_t application = 0;
+	struct stat file;
 
-	if (access(st->path, F_OK) != 0)
+	if (stat(st->path, &file) != 0)
 		return (mr_error_set(err, errno == ENOENT ? MR_RETRY : MR_FATAL,
 		    "open %s for reading: %s; its service makes it", st->path,
 		    strerror(errno)));
+	/* A FIFO would be waited for. */
+	if (!S_ISREG(file.st_mode))
+		return (mr_error_set(err, MR_FATAL,
+		    "open %s for reading: not a regular file", st->path));
 	if (connect_file(st, SQLITE_OPEN_READONLY,
 		st->deadline_ms > 0 ? st->deadline_ms : BUSY_TIMEOUT_MS,
 		err) != 0 ||

@@ -39,6 +39,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buffer.h"
 #include "base/error.h"
 
 struct store;
@@ -321,6 +322,19 @@ int store_backup(struct store *st, const char *path, struct mr_error *err);
 typedef int store_make(void *arg, const char *path, struct mr_error *err);
 int store_replace(const char *path, store_make *make, void *arg, char *kept,
     size_t kept_size, struct mr_error *err);
+
+/*
+ * store_list -- the services' files of a folder: *.db, in the order of their
+ * names, each path handed to ${each}, which ends it by returning -1.
+ *
+ * What is no regular file is passed over.  One that isn't a service's is added
+ * to ${foreign} instead, with ", " between.  A service's file says so itself,
+ * or has a lock beside it: so what is damaged isn't taken for foreign.  The
+ * process must have none of them open.  0 or -1.
+ */
+typedef int store_each(void *arg, const char *path, struct mr_error *err);
+int store_list(const char *folder, struct buffer *foreign, store_each *each,
+    void *arg, struct mr_error *err);
 
 /* store_version_text -- SQLite's version. */
 const char *store_version_text(void);

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 
@@ -102,6 +103,58 @@ def backup_and_restore(context):
 
 
 backup_and_restore.spoils = True  # topics have records of lost lives
+
+
+@scenario(small=False)
+def folder_with_other_files(context):
+    """What isn't a service's file is named and left out by what reads them all;
+    a damaged one is told of, and so are two of one service."""
+    system = context.system
+    with work_of(context) as work:
+        more_orders(context, work, 10)
+    copies = backup(system)
+    here = ("--data", system.data)
+    odd = {n: os.path.join(system.data, n + ".db") for n in (
+        "a-pipe", "a-folder", "a-text", "b-empty", "foreign")}
+    os.mkfifo(odd["a-pipe"])
+    os.mkdir(odd["a-folder"])
+    for name, text in (("a-text", "SQLite it isn't\n"), ("b-empty", "")):
+        with open(odd[name], "w", encoding="ascii") as f:
+            f.write(text)
+    with sqlite3.connect(odd["foreign"]) as own:
+        own.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+    own.close()
+    named = "left out, as no service's file: " + ", ".join(
+        odd[n] for n in ("a-text", "b-empty", "foreign")) + "\n"
+    for words in (("verify",), ("positions",), ("outbox", "list"),
+                  ("dead-letters", "list")):
+        out, err = state(system, *words, *here,
+                         brokers=words[0] in ("verify", "positions"))
+        expect(err.endswith(named) and err.count("\n") == 1,
+               "%s: %s", " ".join(words), err)
+    for path in odd.values():
+        (os.rmdir if os.path.isdir(path) else os.unlink)(path)
+    # Damage isn't foreign: the lock says so.
+    folder = os.path.join(system.copies, "damaged")
+    os.mkdir(folder)
+    shutil.copy(copies["orders"], os.path.join(folder, "orders.db"))
+    for name in ("inventory.db", "inventory.db.writer"):
+        with open(os.path.join(folder, name), "w", encoding="ascii") as f:
+            f.write("zeros, say")
+    out, err = state(system, "positions", "--data", folder, status=2)
+    expect("inventory.db" in err and "left out" not in err and
+           "inventory-events" in out, "a damaged file: %s%s", out, err)
+    before = sorted(os.listdir(system.data))
+    _, err = state(system, "backup", *here, "--to", system.data + "/.",
+                   status=2, brokers=False)
+    expect("say another folder" in err, "backup among the files: %s", err)
+    expect(sorted(os.listdir(system.data)) == before, "it left something")
+    second = os.path.join(system.data, "orders-2.db")
+    shutil.copy(copies["orders"], second)
+    _, err = state(system, "verify", *here, status=2)
+    os.unlink(second)
+    expect("is a file of the service orders as well" in err,
+           "two files of orders: %s", err)
 
 
 @scenario(spoils=True, small=False, about_broker=True)
