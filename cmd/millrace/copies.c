@@ -380,6 +380,37 @@ restore_relayed(struct change *c, struct mr_error *err)
 	return (0);
 }
 
+/* A file's name, as its service gives it. */
+static int
+is_named_for(const char *path, const char *service)
+{
+	const char *slash = strrchr(path, '/');
+	size_t length = strlen(service);
+
+	path = slash != NULL ? slash + 1 : path;
+	return (strncmp(path, service, length) == 0 &&
+	    strcmp(path + length, ".db") == 0);
+}
+
+/* Whose the file there is, it says itself; or, too damaged for that, its name. */
+static int
+restore_check_service(const struct change *c, struct mr_error *err)
+{
+	const char *service = c->copy.service;
+
+	if (c->old.service[0] == '\0' && !is_named_for(c->db, service))
+		return (mr_error_set(err, MR_REJECT,
+		    "the copy belongs to the service %s, and %.100s can't be "
+		    "read and isn't named %s.db: if the copy is to be there, "
+		    "move that away first",
+		    service, c->db, service));
+	if (c->old.service[0] != '\0' && strcmp(c->old.service, service) != 0)
+		return (mr_error_set(err, MR_REJECT,
+		    "%s belongs to the service %s, %s to %s", c->db,
+		    c->old.service, c->from, service));
+	return (0);
+}
+
 static int
 restore_plan(struct change *c, struct mr_error *err)
 {
@@ -393,10 +424,8 @@ restore_plan(struct change *c, struct mr_error *err)
 		return (-1);
 	c->old_readable = there &&
 	    copy_facts_read(c->db, &c->old, &old_err) == 0;
-	if (c->old_readable && strcmp(c->old.service, c->copy.service) != 0)
-		return (mr_error_set(err, MR_REJECT,
-		    "%s belongs to the service %s, %s to %s", c->db,
-		    c->old.service, c->from, c->copy.service));
+	if (there && restore_check_service(c, err) == -1)
+		return (-1);
 	buffer_addf(&c->says,
 	    "%s, a copy of the service %s's file (schema %lld, numbers up to "
 	    "%lld), will take its place, under a new database id",

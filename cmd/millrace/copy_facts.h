@@ -27,7 +27,8 @@ struct copy_facts {
  *
  * FATAL if it isn't sound: versions that don't add up, an outbox that its
  * tails or its sequence contradict, marks without a position, rows that refer
- * to none; the message says which.  0 or -1.
+ * to none; the message says which, and ${facts} have the service nonetheless
+ * (it is "" if that can't be read).  0 or -1.
  */
 int copy_facts_read(const char *path, struct copy_facts *facts,
     struct mr_error *err);

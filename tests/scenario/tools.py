@@ -157,6 +157,53 @@ def folder_with_other_files(context):
            "two files of orders: %s", err)
 
 
+@scenario(small=False)
+def damaged_file_restored(context):
+    """Over a file that can't be read, a copy is put that is of the service
+    that the file is named for, and no other one's."""
+    system = context.system
+    with work_of(context) as work:
+        more_orders(context, work, 10)
+    copies = backup(system)
+    folder = os.path.join(system.copies, "restored")
+    os.mkdir(folder)
+
+    def put(name, service, status):
+        return state(system, "restore", "--db", os.path.join(folder, name),
+                     "--from", copies[service], "--yes", status=status,
+                     brokers=False)
+    for name in ("inventory.db", "mine.db"):
+        with open(os.path.join(folder, name), "w", encoding="ascii") as f:
+            f.write("not a database")
+        _, err = put(name, "orders", 2)
+        expect("belongs to the service orders" in err and
+               "move that away first" in err, "%s: %s", name, err)
+    # Readable as far as whose it is, though not sound.
+    unsound = os.path.join(folder, "unsound.db")
+    shutil.copy(copies["inventory"], unsound)
+    with sqlite3.connect(unsound) as own:
+        own.execute("DELETE FROM database_ids")
+    own.execute("VACUUM")
+    own.close()
+    _, err = put("unsound.db", "orders", 2)
+    expect("belongs to the service inventory" in err, "unsound: %s", err)
+    for name in ("inventory.db", "unsound.db", "new.db"):
+        out, _ = put(name, "inventory", 0)
+        expect("Done" in out, "%s: %s", name, out)
+    # By a link, the file that it leads to is replaced.
+    linked = os.path.join(system.copies, "linked.db")
+    os.symlink(os.path.join(folder, "inventory.db"), linked)
+    out, _ = put(linked, "inventory", 0)
+    expect(os.path.islink(linked) and "kept as %s/inventory.db.replaced-" %
+           os.path.realpath(folder) in out, "by a link: %s", out)
+    expect(not glob.glob(linked + ".*"), "beside the link: %r",
+           glob.glob(linked + ".*"))
+    with sqlite3.connect(os.path.join(folder, "inventory.db")) as own:
+        found = own.execute("SELECT service FROM store_identity").fetchall()
+    own.close()
+    expect(found == [("inventory",)], "it is of %r", found)
+
+
 @scenario(spoils=True, small=False, about_broker=True)
 def orders_restored(context):
     """orders.db put back by the command: what clients wrote since is lost
