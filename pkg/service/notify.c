@@ -17,10 +17,12 @@
 #include "service/notify.h"
 
 #define QUEUE_WAIT_US INT64_C(2000000)
+#define EXTEND_EVERY_US INT64_C(1000000)
 
 static struct notify {
 	int fd; /* -1: nobody listens */
 	int64_t watchdog_us; /* 0: there is none */
+	int64_t extended_us; /* when more time was asked for, or none needed */
 	int stopping; /* it was said */
 	int watching; /* the thread runs */
 	pthread_t thread;
@@ -79,6 +81,7 @@ notify_open(void)
 		close(notify.fd);
 	notify.fd = -1;
 	notify.watchdog_us = 0;
+	notify.extended_us = clock_mono_us();
 	if (path != NULL && (notify.fd = connect_to(path)) == -1)
 		log_warn("the service manager can't be told", "socket", path,
 		    "error", strerror(errno));
@@ -157,6 +160,17 @@ watch(void *unused)
 		}
 	} while (!wait_half());
 	return (NULL);
+}
+
+void
+notify_starting(void)
+{
+	int64_t now_us = clock_mono_us();
+
+	if (now_us - notify.extended_us < EXTEND_EVERY_US)
+		return;
+	notify.extended_us = now_us;
+	(void)tell("EXTEND_TIMEOUT_USEC=120000000");
 }
 
 void

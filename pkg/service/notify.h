@@ -21,6 +21,15 @@
 void notify_open(void);
 
 /*
+ * notify_starting -- EXTEND_TIMEOUT_USEC=, two minutes from now.
+ *
+ * For what a start may take long with, as often as it has got a step further:
+ * it is sent once a second at most, and from a second after notify_open on.
+ * A start that takes no more steps is ended by the manager when these are over.
+ */
+void notify_starting(void);
+
+/*
  * notify_ready -- READY=1.  If the manager has a watchdog for this process, a
  * thread sends WATCHDOG=1 at half its time, as long as ${alive}, which may be
  * NULL, returns 1 to it.  ${arg} is borrowed until notify_stopping.

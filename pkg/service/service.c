@@ -480,6 +480,7 @@ run(const struct service *svc, int signal_fd, struct mr_error *err)
 	struct web_server *server;
 	int status = -1;
 
+	settings.stream.on_progress = notify_starting;
 	settings.stream.on_drain = notify_draining;
 	/* The file first: never listen without state to answer from. */
 	if ((running.stream = stream_new(svc->stream, &settings.stream, err)) ==

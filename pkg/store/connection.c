@@ -347,7 +347,9 @@ store_open(const struct store_options *options, struct mr_error *err)
 	    options->patience_ms > 0 ? options->patience_ms : PATIENCE_MS, err);
 	if (st->pen == NULL || pen_take(st->pen, err) != 0)
 		goto fail_store;
+	store_vfs_progress(options->on_progress);
 	rc = open_held(st, options, err);
+	store_vfs_progress(NULL);
 	if (rc != 0)
 		goto fail_pen;
 	/* What opening used isn't used again. */

@@ -82,6 +82,11 @@ void store_log_init(void);
  * from what was written is SQLITE_CORRUPT.
  */
 void store_vfs_install(void);
+/*
+ * store_vfs_progress -- from now on ${on_progress} is called at each read,
+ * write and sync by this thread, until it is NULL.
+ */
+void store_vfs_progress(void (*on_progress)(void));
 #define STORE_PAGE_SIZE 4096 /* of files with sums; SQLite's default */
 #define STORE_SUM_SIZE 8 /* bytes that each page leaves free */
 /*

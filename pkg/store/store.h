@@ -68,6 +68,9 @@ struct store_options {
 	 * to "<path>.upgrade-<time>-v<version>"; so many of these are kept.  0:
 	 * none is made. */
 	int64_t keep_backups;
+	/* Called at each page that opening reads or writes: who started this
+	 * process may wait for as long as it goes on.  NULL: nothing. */
+	void (*on_progress)(void);
 };
 
 /*

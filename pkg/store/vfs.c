@@ -56,6 +56,9 @@ static struct watched_methods {
 } known[METHODS_MOST];
 static int known_count;
 
+/* A thread's own: while one opens a file, others may be at work in theirs. */
+static _Thread_local void (*on_progress)(void);
+
 /* What was written to a log and isn't in the file yet. */
 struct held {
 	unsigned char *bytes; /* NULL until there are any */
@@ -88,6 +91,21 @@ static struct extra *
 extra_of(sqlite3_file *file)
 {
 	return ((struct extra *)(void *)((char *)file + plain_size));
+}
+
+void
+store_vfs_progress(void (*progress)(void))
+{
+
+	on_progress = progress;
+}
+
+static void
+went_on(void)
+{
+
+	if (on_progress != NULL)
+		on_progress();
 }
 
 /* ---- a log's writes ------------------------------------------------------ */
@@ -186,6 +204,7 @@ file_sync(sqlite3_file *file, int flags)
 	int64_t began_us = clock_mono_us();
 	int rc;
 
+	went_on();
 	if (x->sync_errno != 0) {
 		errno = x->sync_errno;
 		return (SQLITE_IOERR_FSYNC);
@@ -302,6 +321,7 @@ file_read(sqlite3_file *file, void *bytes, int size, sqlite3_int64 offset)
 	struct extra *x = extra_of(file);
 	int rc;
 
+	went_on();
 	if (x->is_log)
 		return (log_read(file, bytes, size, offset));
 	rc = plain_of(file)->xRead(file, bytes, size, offset);
@@ -346,6 +366,7 @@ file_write(sqlite3_file *file, const void *bytes, int size,
 	unsigned char page[PAGE_SIZE];
 	uint64_t sum;
 
+	went_on();
 	if (x->is_log)
 		return (log_write(file, bytes, size, offset));
 	if (x->is_database)

@@ -364,6 +364,7 @@ file_open(struct stream *s, struct mr_error *err)
 	options.core = migrations_core;
 	options.own = s->svc->migrations;
 	options.keep_backups = s->conf->upgrade_backups;
+	options.on_progress = s->conf->on_progress;
 	if ((s->st = store_open(&options, err)) == NULL)
 		return (-1);
 	/* A link may lead elsewhere tomorrow: readers follow the writer. */

@@ -145,6 +145,8 @@ struct stream_conf {
 	    log_records_per_second; /* lines about records; the rest is counted */
 	int relay; /* enum stream_relay, once what was sent is acknowledged */
 	int64_t drain_ms;
+	void (*on_progress)(void); /* again and again while stream_new opens,
+	    checks, copies or migrates the file; NULL: nothing */
 	void (*on_drain)(void); /* when stream_run begins to; NULL: nothing */
 };
 

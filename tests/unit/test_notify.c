@@ -89,6 +89,28 @@ it_is_told_of_the_start_and_the_end(void **state)
 	notify_stopping(); /* nobody listens: no harm */
 }
 
+static void
+a_long_start_asks_for_time(void **state)
+{
+	char name[64], text[64];
+	ssize_t size;
+
+	(void)state;
+	snprintf(name, sizeof(name), "@test-notify-start-%d", getpid());
+	listen_at(name);
+	notify_open();
+	notify_starting(); /* a short one has nothing to ask for */
+	expect_silence();
+	while (
+	    (size = recv(manager, text, sizeof(text) - 1, MSG_DONTWAIT)) == -1)
+		notify_starting();
+	text[size] = '\0';
+	assert_string_equal(text, "EXTEND_TIMEOUT_USEC=120000000");
+	notify_starting(); /* it has them */
+	expect_silence();
+	close(manager);
+}
+
 /* As many datagrams as the manager's queue takes. */
 static void
 fill_queue(const char *name)
@@ -232,6 +254,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(it_is_told_of_the_start_and_the_end),
+	    cmocka_unit_test(a_long_start_asks_for_time),
 	    cmocka_unit_test(what_is_said_once_waits_for_a_full_queue),
 	    cmocka_unit_test(the_watchdog_hears_of_the_living_only),
 	    cmocka_unit_test(anothers_watchdog_is_left_alone),

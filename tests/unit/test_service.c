@@ -108,7 +108,9 @@ __wrap_stream_new(const struct stream_service *svc,
 	static max_align_t any;
 
 	(void)svc;
-	if (conf->batch_records == 13) {
+	/* The service manager is told of both. */
+	if (conf->batch_records == 13 || conf->on_progress == NULL ||
+	    conf->on_drain == NULL) {
 		mr_error_set(err, MR_FATAL, "no luck");
 		return (NULL);
 	}

@@ -2219,6 +2219,15 @@ remove_copies(const char *mark)
 		assert_int_equal(unlink(name), 0);
 }
 
+static int steps;
+
+static void
+count_step(void)
+{
+
+	steps++;
+}
+
 static struct store *
 open_keeping(const struct store_migration *own, int64_t keep,
     struct mr_error *err)
@@ -2227,7 +2236,8 @@ open_keeping(const struct store_migration *own, int64_t keep,
 	    .service = "inventory",
 	    .core = core_1,
 	    .own = own,
-	    .keep_backups = keep};
+	    .keep_backups = keep,
+	    .on_progress = count_step};
 
 	return (store_open(&options, err));
 }
@@ -2303,6 +2313,31 @@ upgrade_is_preceded_by_a_backup(void **state)
 	/* None is made where none is wanted. */
 	store_close(open_keeping(own_3, 0, &err));
 	assert_int_equal(copies_of(".upgrade-", name, sizeof(name)), 0);
+}
+
+/* More than a page of the copy: of its check and of the migration as well. */
+static void
+opening_says_that_it_goes_on_and_what_follows_does_not(void **state)
+{
+	struct mr_error err = {0};
+	struct store *st;
+	int checked;
+
+	(void)state;
+	store_close(open_keeping(own_1, 2, &err));
+	steps = 0;
+	st = open_keeping(own_1, 2, &err);
+	assert_non_null(st);
+	assert_true(steps > 0);
+	checked = steps;
+	add_item(st, "a");
+	store_close(st);
+	assert_int_equal(steps, checked);
+	st = open_keeping(own_3, 2, &err);
+	assert_non_null(st);
+	assert_true(steps > 3 * checked);
+	store_close(st);
+	remove_copies(".upgrade-");
 }
 
 static void
@@ -2873,6 +2908,7 @@ main(void)
 	    TEST(backup_is_whole_and_does_not_overwrite),
 	    TEST(file_without_sums_stays_so_and_is_copied),
 	    TEST(upgrade_is_preceded_by_a_backup),
+	    TEST(opening_says_that_it_goes_on_and_what_follows_does_not),
 	    TEST(so_many_upgrade_backups_are_kept_and_no_more),
 	    TEST(without_room_for_a_backup_nothing_is_migrated),
 	    TEST(file_is_replaced_and_the_old_one_kept_with_its_log),
