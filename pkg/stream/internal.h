@@ -85,6 +85,7 @@ struct partition {
 	int number;
 	char topic_id[KAFKA_TOPIC_ID_SIZE];
 	enum partition_state state;
+	int64_t asked_us; /* when it was verified last, or tried to be */
 	char halted_by[HALT_REASON_SIZE];
 	int64_t assignment; /* the number of this assignment or seek */
 	int64_t start; /* where to begin if the file has no position */
@@ -312,7 +313,7 @@ struct relay {
 	_Atomic int found; /* enum relay_found, by the thread */
 	pthread_mutex_t lock; /* of what follows */
 	char trouble[HALT_REASON_SIZE];
-	char halted[HALT_REASON_SIZE]; /* "" unless it is, for good */
+	char halted[HALT_REASON_SIZE]; /* "" unless it is */
 	/* The file may say another way: under this epoch (0: it may not), no row
 	 * above that one was sent. */
 	int64_t change_epoch;
@@ -400,6 +401,8 @@ struct stream {
 	struct partition **partitions;
 	int partition_count;
 	int64_t last_assignment;
+	int unanswered; /* verifications in a row */
+	int64_t ask_at_us; /* the broker didn't answer: none before */
 	int holding; /* consuming is paused: outbox full, store in trouble */
 
 	struct command_queue commands;

@@ -15,7 +15,14 @@
 #include "base/clock.h"
 #include "stream/internal.h"
 
-#define ASK_MS 3000 /* for the broker's answers while a group waits for us */
+/*
+ * For each of the broker's answers, which the loop and its commands wait for.
+ * One try in so many waits for longer, for a broker that is slow for good.
+ */
+#define ASK_MS 500
+#define ASK_LONG_MS 3000
+#define ASK_LONG_EVERY 16
+#define ASK_AGAIN_US 1000000
 #define BACKOFF_MOST_MS 30000
 #define TELL_EVERY_US 250000
 
@@ -79,6 +86,15 @@ halt(struct stream *s, struct partition *p, const char *format, ...)
 	partition_halt(s, p);
 }
 
+static int
+ask_ms(const struct stream *s)
+{
+
+	return (s->unanswered % ASK_LONG_EVERY == ASK_LONG_EVERY - 1 ?
+		ASK_LONG_MS :
+		ASK_MS);
+}
+
 /*
  * The offset isn't in the log: below its start, retention was faster than
  * we; above its end, the log was cut.  If it was cut, the end may be above us
@@ -91,7 +107,7 @@ out_of_range(struct stream *s, struct partition *p, int64_t offset, int cut)
 	int64_t first = 0, next = 0;
 
 	if (kafka_admin_offsets(s->admin, s->inputs[p->input], p->number,
-		&first, &next, ASK_MS, &err) == 0 &&
+		&first, &next, ask_ms(s), &err) == 0 &&
 	    (offset < first || offset > next || cut)) {
 		if (offset < first)
 			halt(s, p,
@@ -268,7 +284,7 @@ verify_group(struct stream *s, struct partition *p, struct mr_error *err)
 	int known;
 
 	if (kafka_consumer_committed(s->consumer, s->inputs[p->input],
-		p->number, &offset, metadata, sizeof(metadata), ASK_MS,
+		p->number, &offset, metadata, sizeof(metadata), ask_ms(s),
 		err) == -1)
 		return (-1);
 	if (offset < 0 || strlen(metadata) != DATABASE_ID_SIZE - 1)
@@ -289,7 +305,7 @@ verify_start(struct stream *s, struct partition *p, int known,
 	int64_t first = 0, next = 0;
 
 	if (kafka_admin_offsets(s->admin, s->inputs[p->input], p->number,
-		&first, &next, ASK_MS, err) == -1)
+		&first, &next, ask_ms(s), err) == -1)
 		return (-1);
 	p->start = 0;
 	if (first > 0 && known == 1)
@@ -321,7 +337,7 @@ topic_meet(struct stream *s, const struct kafka_topic_state *topic, char *met,
 		count = KAFKA_PARTITIONS_MAX;
 	for (k = 0; k < count; k++) {
 		if (kafka_admin_offsets(s->admin, topic->name, k, &first[k],
-			&next, ASK_MS, err) == -1)
+			&next, ask_ms(s), err) == -1)
 			return (-1);
 		cut |= first[k] > 0;
 	}
@@ -353,7 +369,7 @@ verify(struct stream *s, struct partition *p, struct mr_error *err)
 
 	p->state = PARTITION_UNVERIFIED;
 	snprintf(topic.name, sizeof(topic.name), "%s", s->inputs[p->input]);
-	if (kafka_admin_describe(s->admin, &topic, 1, ASK_MS, err) == -1)
+	if (kafka_admin_describe(s->admin, &topic, 1, ask_ms(s), err) == -1)
 		return (-1);
 	if (topic.id[0] == '\0')
 		return (mr_error_set(err, MR_RETRY,
@@ -393,15 +409,29 @@ fail:
 	return (-1);
 }
 
-/* Verify, or try again in a second. */
+/*
+ * Verify, or try again in a second.  When one partition was waited for in vain
+ * the others aren't asked for: with each of them, a broker that has stalled
+ * would keep the loop from its commands.
+ */
 static void
 verify_or_wait(struct stream *s, struct partition *p)
 {
 	struct mr_error err = {0};
 
-	if (verify(s, p, &err) == 0)
+	if (clock_mono_us() < s->ask_at_us) {
+		p->state = PARTITION_UNVERIFIED;
+		p->retry_at_us = s->ask_at_us;
 		return;
-	p->retry_at_us = clock_mono_us() + 1000000;
+	}
+	p->asked_us = clock_mono_us();
+	if (verify(s, p, &err) == 0) {
+		s->unanswered = 0;
+		return;
+	}
+	s->unanswered++;
+	s->ask_at_us = clock_mono_us() + ASK_AGAIN_US;
+	p->retry_at_us = s->ask_at_us;
 	log_warn("waiting to verify a partition", "topic", s->inputs[p->input],
 	    "partition", log_i64(p->number), "error", err.message);
 }
@@ -611,14 +641,34 @@ partition_compare_group(struct stream *s, int input,
 			halt_input(s, input, others->id[i]);
 }
 
-/* One partition that isn't reading: is it time? */
-static void
-partition_retry(struct stream *s, struct partition *p)
+/*
+ * One that it is time to verify: that which was asked for longest ago, so that
+ * none waits behind another whose broker never answers.
+ */
+static struct partition *
+partition_due(const struct stream *s, int64_t now_us)
 {
-	if (p->state == PARTITION_WAITING) {
-		p->state = PARTITION_READING;
-		return;
+	struct partition *p, *due = NULL;
+	int i;
+
+	for (i = 0; i < s->partition_count; i++) {
+		p = s->partitions[i];
+		if (p->state == PARTITION_UNVERIFIED &&
+		    now_us >= p->retry_at_us &&
+		    (due == NULL || p->asked_us < due->asked_us))
+			due = p;
 	}
+	return (due);
+}
+
+/* At most one a turn: commands have theirs in between. */
+static void
+partition_verify_one(struct stream *s, int64_t now_us)
+{
+	struct partition *p = partition_due(s, now_us);
+
+	if (p == NULL)
+		return;
 	verify_or_wait(s, p);
 	if (p->state == PARTITION_READING)
 		partition_refetch(s, p, p->fetch_next, p->fetch_epoch);
@@ -661,13 +711,14 @@ partition_service(struct stream *s)
 	struct partition *p;
 	int i;
 
+	partition_verify_one(s, now);
 	for (i = 0; i < s->partition_count; i++) {
 		p = s->partitions[i];
 		measure_lag(s, p, now);
 		if (p->state == PARTITION_HALTED)
 			continue;
-		if (p->state != PARTITION_READING && now >= p->retry_at_us)
-			partition_retry(s, p);
+		if (p->state == PARTITION_WAITING && now >= p->retry_at_us)
+			p->state = PARTITION_READING;
 		if (p->state == PARTITION_READING && p->lost &&
 		    p->held_count == 0)
 			partition_lost(s, p);

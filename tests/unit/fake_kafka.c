@@ -1165,6 +1165,17 @@ fake_fail(enum fake_call call, int64_t count)
 }
 
 int64_t
+fake_to_fail(enum fake_call call)
+{
+	int64_t n;
+
+	enter();
+	n = cluster.failing[call];
+	leave();
+	return (n);
+}
+
+int64_t
 fake_producers(void)
 {
 	int64_t n;

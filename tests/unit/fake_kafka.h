@@ -153,6 +153,8 @@ enum fake_call {
 	FAKE_CALLS
 };
 void fake_fail(enum fake_call call, int64_t count);
+/* fake_to_fail -- how many of these are still to come. */
+int64_t fake_to_fail(enum fake_call call);
 
 /*
  * Transactions.  A record of one takes its offset when it is written, and
