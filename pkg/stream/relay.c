@@ -31,6 +31,7 @@
 #define PACED_ROWS 16
 #define PACE_US 25000 /* a request costs Kafka more than its records */
 #define WATCH_MS 10000
+#define LACKING_US 2000000
 #define ASK_MS 5000
 #define BACKOFF_LEAST_MS 100
 #define BACKOFF_MOST_MS 5000
@@ -85,6 +86,34 @@ relay_news(struct relay *r)
 	if (atomic_exchange(&r->news, 1) == 0 &&
 	    write(r->news_fd, &one, sizeof(one)) == -1)
 		log_error("waking the stream failed", "error", strerror(errno));
+}
+
+void
+relay_halt(struct sender *x, const char *why)
+{
+	struct relay *r = x->relay;
+
+	pthread_mutex_lock(&r->lock);
+	snprintf(r->halted, sizeof(r->halted), "%s", why);
+	pthread_mutex_unlock(&r->lock);
+	log_error("relay halted", "reason", why, "database", x->s->database_id);
+	relay_news(r);
+}
+
+/* What it lacked is there, or another instance's to wait for. */
+static void
+halt_end(struct sender *x)
+{
+	struct relay *r = x->relay;
+
+	if (!x->lacking)
+		return;
+	x->lacking = 0;
+	pthread_mutex_lock(&r->lock);
+	r->halted[0] = '\0';
+	pthread_mutex_unlock(&r->lock);
+	log_info("relay not halted any more");
+	relay_news(r);
 }
 
 void
@@ -219,12 +248,51 @@ still_owner(struct sender *x, struct mr_error *err)
 	return (found == -1 ? -1 : ours);
 }
 
+/*
+ * Rows keep the partition that they were emitted to.  Kafka's client would wait
+ * for one that isn't there, as when the file was bound to another cluster whose
+ * topic has fewer.  1 if it is there, 0 if not, which halts; -1.
+ */
+static int
+partition_is_there(struct sender *x, struct store_rows *row,
+    struct mr_error *err)
+{
+	struct kafka_topic_state topic = {.partitions = 0};
+	int64_t partition = store_get_i64(row, 2);
+	char why[HALT_REASON_SIZE];
+	int i;
+
+	snprintf(topic.name, sizeof(topic.name), "%s", store_get_text(row, 1));
+	for (i = 0; i < x->s->output_count - 1; i++)
+		if (strcmp(x->s->outputs[i].topic, topic.name) == 0)
+			break;
+	if (partition < x->s->outputs[i].partitions || partition < x->there[i])
+		return (1);
+	if (kafka_admin_describe(x->s->admin, &topic, 1, ASK_MS, err) == -1)
+		return (-1);
+	x->there[i] = topic.partitions;
+	if (partition < topic.partitions) {
+		halt_end(x);
+		return (1);
+	}
+	snprintf(why, sizeof(why),
+	    "seq %lld is for partition %lld of topic %.200s, which has only %d "
+	    "(was the file bound to another cluster?); `millrace topics ensure "
+	    "--alter` adds those that are declared, and the relay goes on",
+	    (long long)store_get_i64(row, 0), (long long)partition, topic.name,
+	    topic.partitions);
+	if (!x->lacking)
+		relay_halt(x, why);
+	x->lacking = 1;
+	return (0);
+}
+
 /* Hand over what is in the outbox beyond what was sent: how many, or -1. */
 static int
 rows_send(struct sender *x, struct mr_error *err)
 {
 	struct store_rows *rows;
-	int found, sent = 1, count = 0;
+	int found, sent = 1, there, count = 0;
 
 	if ((rows = store_query(x->reader, err, sql_rows, store_i64(x->sent),
 		 store_i64(ROWS_A_READ), store_text(x->s->owner),
@@ -232,7 +300,9 @@ rows_send(struct sender *x, struct mr_error *err)
 		return (-1);
 	(void)FAILPOINT("relay.read");
 	while ((found = store_next(rows, err)) == 1) {
-		if (count == 0 && x->transactional &&
+		if ((there = partition_is_there(x, rows, err)) != 1)
+			sent = there;
+		else if (count == 0 && x->transactional &&
 		    transaction_begin(x, err) == -1)
 			found = -1;
 		else if ((sent = row_send(x, rows, err)) == 1)
@@ -340,7 +410,12 @@ lot_send(struct sender *x, struct mr_error *err)
 		return (ready);
 	if (is_drained(x) && change_propose(x))
 		return (0);
-	if ((count = rows_send(x, err)) <= 0)
+	if ((count = rows_send(x, err)) == 0 && x->lacking) {
+		/* The client that goes on has to know of the new ones. */
+		sender_reset(x, 0);
+		x->resume_at_us = now + LACKING_US;
+	}
+	if (count <= 0)
 		return (count);
 	(void)FAILPOINT("relay.sent");
 	if (count >= PACED_ROWS && count < ROWS_A_READ)
@@ -526,6 +601,7 @@ sender_work(struct sender *x)
 	if (epoch != x->epoch) {
 		if (x->sent != 0 || x->transaction.registered)
 			sender_reset(x, 0);
+		halt_end(x);
 		x->epoch = epoch;
 	}
 	if (x->s->output_count == 0 || x->halted ||

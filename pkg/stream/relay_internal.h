@@ -38,6 +38,8 @@ struct sender {
 	int64_t sent; /* the last seq handed over */
 	int failed; /* a record failed: start over */
 	int halted; /* until somebody accepts what happened */
+	int lacking; /* halted until a partition is there */
+	int there[TOPICS_MOST]; /* partitions of each output, as asked last */
 	int more; /* rows may be waiting */
 	int64_t backoff_ms;
 	int64_t resume_at_us;
@@ -59,6 +61,8 @@ struct sender {
 /* relay.c: what shows in /readyz; "" when all is well. */
 void relay_trouble(struct relay *r, const char *what);
 void relay_news(struct relay *r);
+/* Have /readyz, the metric and the log say that it is halted, and why. */
+void relay_halt(struct sender *x, const char *why);
 /* Forget the lot in hand, and come back later for what follows ${sent}. */
 void sender_back_off(struct sender *x, int64_t sent);
 

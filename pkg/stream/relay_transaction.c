@@ -107,14 +107,9 @@ relay_cursor_compare(struct stream *s, struct store *st, int64_t cursor,
 static void
 halt(struct sender *x, const char *why)
 {
-	struct relay *r = x->relay;
 
 	x->halted = 1;
-	pthread_mutex_lock(&r->lock);
-	snprintf(r->halted, sizeof(r->halted), "%s", why);
-	pthread_mutex_unlock(&r->lock);
-	log_error("relay halted", "reason", why, "database", x->s->database_id);
-	relay_news(r);
+	relay_halt(x, why);
 }
 
 /* Not now: again in a moment. */

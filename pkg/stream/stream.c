@@ -329,7 +329,8 @@ metrics_register(struct stream *s)
 		"outcome=\"aborted\"",
 		"Kafka transactions of the relay, by how they ended.");
 	s->m_relay_halted = metrics_gauge("millrace_relay_halted", NULL,
-	    "1 while the relay waits for somebody to accept what it found.");
+	    "1 while the relay waits for somebody to accept or mend what it "
+	    "found.");
 	s->m_produce_latency =
 	    metrics_histogram("millrace_produce_latency_seconds", NULL,
 		"Time from handing a record to the Kafka client to its "

@@ -105,6 +105,36 @@ unacknowledged_record_does_not_leave(void **state)
 	driver_stop(d);
 }
 
+/* As after `rebind` to another cluster, whose topic has fewer. */
+static void
+partition_that_is_not_there_halts_until_it_is(void **state)
+{
+	struct driven *d = driver_open(&ledger_service, "one", NULL);
+
+	(void)state;
+	emit_some(12);
+	fake_fail_sends(OUTPUT, 0, -1, FAKE_REFUSED);
+	driver_begin(d);
+	WAIT(entries() == 12);
+	driver_ask(d);
+	driver_pass_ms(10000);
+	driver_stop(d);
+	fake_release();
+	assert_true(driver_number("SELECT count(*) FROM outbox"
+				  " WHERE partition = 1") > 0);
+	fake_topic(OUTPUT, 1);
+	d = driver_run(&ledger_service, "one", NULL);
+	WAIT(driver_says(d, "the relay is halted: seq "));
+	assert_true(driver_says(d, "is for partition 1 of topic " OUTPUT));
+	assert_true(driver_says(d, "`millrace topics ensure --alter`"));
+	assert_true(outbox() > 0);
+	fake_topic(OUTPUT, 2);
+	driver_pass_ms(2000);
+	WAIT(outbox() == 0);
+	WAIT(driver_ready(d));
+	driver_stop(d);
+}
+
 /* A request of a producer long gone lands behind what came after it. */
 static void
 late_request_is_a_repeat_for_its_readers(void **state)
@@ -382,6 +412,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    LEDGER_TEST(refused_record_is_sent_again_and_none_before_it),
 	    LEDGER_TEST(record_that_was_written_unheard_is_repeated_in_order),
+	    LEDGER_TEST(partition_that_is_not_there_halts_until_it_is),
 	    LEDGER_TEST(acknowledged_prefix_leaves_and_the_rest_stays),
 	    LEDGER_TEST(unacknowledged_record_does_not_leave),
 	    LEDGER_TEST(late_request_is_a_repeat_for_its_readers),
