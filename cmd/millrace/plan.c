@@ -94,12 +94,13 @@ plan_record(struct store *st, const struct gap_facts *f, struct gap_plan *plan,
 
 	if (f->unreadable) {
 		plan->kind = GAP_UNREADABLE;
-		plan->to = f->offset + 1;
+		plan->to = f->readable;
 		snprintf(plan->says, sizeof(plan->says),
-		    "the record at offset %lld of %s/%d can't be read and will "
-		    "be left out: the position moves from %lld to %lld",
-		    (long long)f->offset, f->topic, f->partition,
-		    (long long)plan->from, (long long)plan->to);
+		    "records %lld to %lld of %s/%d can't be read, they are "
+		    "damaged, and will not be applied: the position moves from "
+		    "%lld to %lld",
+		    (long long)f->offset, (long long)f->readable - 1, f->topic,
+		    f->partition, (long long)plan->from, (long long)plan->to);
 		return (0);
 	}
 	if (f->has_record && f->source[0] != '\0' &&

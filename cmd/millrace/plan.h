@@ -29,6 +29,7 @@ struct gap_facts {
 	int has_record;
 	int64_t offset;
 	int unreadable; /* there is one, and it is damaged */
+	int64_t readable; /* then: where one can be read again, or the end */
 	int was_cut; /* the log was cut below the position, and grew again */
 	int64_t cut_at; /* where */
 	char source[PLAN_SOURCE_SIZE]; /* "": not a service's */

@@ -7,9 +7,11 @@ the checker would rightly complain of that, so these scenarios look at files,
 and share a system: what one of them has lost on purpose, the next knows.
 """
 
+import glob
 import os
 import shutil
 import sqlite3
+import struct
 import time
 
 import load
@@ -17,7 +19,7 @@ import verify
 from faults import adds_up, more_orders, work_of
 from kafka_wire import RETRIABLE, KafkaError
 from scenario import scenario
-from system import SERVICES, expect
+from system import SERVICES, Skip, expect
 from tools import state
 
 ORDERING = ("orders", "inventory", "notifications")
@@ -67,6 +69,7 @@ def accept(system, service, topic, partition=0):
     out, _ = state(system, "accept-gap", "--db", system.db_of(service),
                    "--topic", topic, "--partition", str(partition), "--yes")
     expect("Done" in out, "accept-gap: %s", out)
+    return out
 
 
 def rebind(system, db, *words):
@@ -285,6 +288,54 @@ def retention_outran(context):
     system.stop("inventory")
     accept(system, "inventory", "order-events", 1)
     goes_on(context, "inventory")
+
+
+def damage(path, position, end):
+    """A bit of each batch from here to there."""
+    with open(path, "r+b") as f:
+        while position < end:
+            f.seek(position + 8)
+            size = 12 + struct.unpack(">i", f.read(4))[0]
+            f.seek(position + size - 1)
+            byte = f.read(1)[0]
+            f.seek(position + size - 1)
+            f.write(bytes([byte ^ 1]))
+            position += size
+
+
+@scenario(spoils="topics")
+def damaged_in_the_middle(context):
+    """Batches of the broker's log change on its disk before they are read: the
+    partition halts, and one word takes all of them, and none that is whole."""
+    system = context.system
+    if context.settings.broker != "embedded":
+        raise Skip("Apache Kafka cuts such a log when it starts")
+    settled_orders(context, 10)
+    system.stop("inventory")
+    log, = glob.glob(os.path.join(log_folder(system, "order-events", 1),
+                                  "*.log"))
+    began, size = ends_of(system, "order-events")[1], os.path.getsize(log)
+    lost = []
+    for _ in range(4):  # in a batch each
+        lost += place(context, 3, ITEM_OF[1])
+        relayed(system)
+    context.ledger.lost.update(lost)
+    ended, end = ends_of(system, "order-events")[1], os.path.getsize(log)
+    kept = place(context, 3, ITEM_OF[1])
+    relayed(system)
+    system.kafka_kill()
+    damage(log, size, end)
+    system.kafka_start()
+    system.start("inventory")
+    halted(system, "inventory", "order-events", 1, "offset %d can't be read" %
+           began, "millrace state accept-gap")
+    system.stop("inventory")
+    out = accept(system, "inventory", "order-events", 1)
+    expect("records %d to %d of order-events/1 can't be read" % (
+        began, ended - 1) in out, "accept-gap: %s", out)
+    goes_on(context, "inventory")
+    decided = set(reservations_of(system))
+    expect(set(kept) <= decided and not set(lost) & decided, "not those")
 
 
 @scenario(spoils="topics", about_broker=True)

@@ -158,7 +158,7 @@ test_each_halt_has_a_plan_that_lets_it_go_on(void **state)
 	    {"a log that was cut and grew again", "now", 1, {0, 0, 0}, 25, 0, 0,
 		"", 0, 0, GAP_TRUNCATED, "now/0=10 now/1=17 | " MARKS, 17},
 	    {"a damaged record", "now", 0, {0, 0, 0}, 30, 0, 1, "", 0, 0,
-		GAP_UNREADABLE, "now/0=11 now/1=20 | " MARKS, 0},
+		GAP_UNREADABLE, "now/0=17 now/1=20 | " MARKS, 0},
 	    {"a new partition, cut", "now", 2, {0, 0, 7}, 9, 0, 0, "", 0, 0,
 		GAP_PARTITION, POSITIONS " now/2=7 | " MARKS, 0},
 	    {"a topic made anew", "new", 1, {0, 4, 0}, 9, 0, 0, "", 0, 0,
@@ -189,6 +189,7 @@ test_each_halt_has_a_plan_that_lets_it_go_on(void **state)
 		facts.offset = 10;
 		facts.has_record = cases[i].has_record;
 		facts.unreadable = cases[i].unreadable;
+		facts.readable = 17;
 		facts.was_cut = cases[i].cut_at != 0;
 		facts.cut_at = cases[i].cut_at;
 		snprintf(facts.source, sizeof(facts.source), "%s",
