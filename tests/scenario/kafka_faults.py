@@ -12,6 +12,7 @@ import os
 import shutil
 import sqlite3
 import struct
+import subprocess
 import time
 
 import load
@@ -557,3 +558,40 @@ def another_cluster(context):
     for service, topic in reads.items():
         accept(system, service, topic)
     goes_on(context, *ORDERING)
+
+
+@scenario(kind="own", about_broker=True)
+def another_cluster_with_fewer_partitions(context):
+    """Orders that wait in the outbox are for partitions that the topic of the
+    new cluster doesn't have: the relay halts and says so, and goes on by itself
+    once there are as many."""
+    system = context.system
+    system.kafka_start()
+    system.start("orders")
+    system.ready("orders")
+    system.kafka_kill()
+    for item in ITEM_OF:
+        place(context, 2, item)
+    system.stop("orders")
+    shutil.rmtree(system.kafka_data)
+    system.kafka_start()
+    kafka = system.kafka()
+    kafka.create_topic("order-events", 1)
+    kafka.close()
+    rebind(system, system.db_of("orders"))
+    system.start("orders")
+    system.wait_for("it says why", lambda: all(
+        part in system.readiness("orders")[1] for part in (
+            "the relay is halted", "of topic order-events, which has only 1",
+            "millrace topics ensure --alter")))
+    expect(system.metric("orders", "millrace_relay_halted"), "by the metric")
+    done = subprocess.run(
+        [os.path.join(context.settings.bin, "millrace"), "topics", "ensure",
+         "--alter", "--yes", "--brokers", system.brokers, "order-events"],
+        capture_output=True, text=True)
+    expect(done.returncode == 0, "%s%s", done.stdout, done.stderr)
+    relayed(system)
+    system.ready("orders")
+    expect(sum(ends_of(system, "order-events")) == 2 * len(ITEM_OF),
+           "%r", ends_of(system, "order-events"))
+    expect(not system.metric("orders", "millrace_relay_halted"), "still")
