@@ -307,7 +307,8 @@ def damage(path, position, end):
 @scenario(spoils="topics")
 def damaged_in_the_middle(context):
     """Batches of the broker's log change on its disk before they are read: the
-    partition halts, and one word takes all of them, and none that is whole."""
+    partition halts, and one word takes all of them up to one that is whole,
+    a second those behind it."""
     system = context.system
     if context.settings.broker != "embedded":
         raise Skip("Apache Kafka cuts such a log when it starts")
@@ -315,25 +316,29 @@ def damaged_in_the_middle(context):
     system.stop("inventory")
     log, = glob.glob(os.path.join(log_folder(system, "order-events", 1),
                                   "*.log"))
-    began, size = ends_of(system, "order-events")[1], os.path.getsize(log)
-    lost = []
-    for _ in range(4):  # in a batch each
-        lost += place(context, 3, ITEM_OF[1])
+
+    def place_some():
+        """In a batch of their own: where it begins, in offsets and bytes."""
+        at = ends_of(system, "order-events")[1], os.path.getsize(log)
+        ids = place(context, 3, ITEM_OF[1])
         relayed(system)
+        return at, ids
+    places, ids = zip(*[place_some() for _ in range(6)])
+    lost, kept = ids[0] + ids[1] + ids[2] + ids[4], ids[3] + ids[5]
     context.ledger.lost.update(lost)
-    ended, end = ends_of(system, "order-events")[1], os.path.getsize(log)
-    kept = place(context, 3, ITEM_OF[1])
-    relayed(system)
     system.kafka_kill()
-    damage(log, size, end)
+    for first, behind in ((0, 3), (4, 5)):
+        damage(log, places[first][1], places[behind][1])
     system.kafka_start()
-    system.start("inventory")
-    halted(system, "inventory", "order-events", 1, "offset %d can't be read" %
-           began, "millrace state accept-gap")
-    system.stop("inventory")
-    out = accept(system, "inventory", "order-events", 1)
-    expect("records %d to %d of order-events/1 can't be read" % (
-        began, ended - 1) in out, "accept-gap: %s", out)
+    for first, behind in ((0, 3), (4, 5)):
+        began, ended = places[first][0], places[behind][0]
+        system.start("inventory")
+        halted(system, "inventory", "order-events", 1,
+               "offset %d can't be read" % began, "millrace state accept-gap")
+        system.stop("inventory")
+        out = accept(system, "inventory", "order-events", 1)
+        expect("records %d to %d of order-events/1 can't be read" % (
+            began, ended - 1) in out, "accept-gap: %s", out)
     goes_on(context, "inventory")
     decided = set(reservations_of(system))
     expect(set(kept) <= decided and not set(lost) & decided, "not those")
