@@ -70,6 +70,7 @@ run(int signal_fd, struct mr_error *err)
 	struct broker *b;
 	int status = -1;
 
+	settings.broker.on_progress = notify_starting;
 	settings.broker.on_drain = notify_draining;
 	if ((b = broker_open(&settings.broker, err)) == NULL)
 		return (-1);

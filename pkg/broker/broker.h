@@ -41,6 +41,8 @@ struct broker_conf {
 	int64_t request_ms; /* for one to arrive, while memory is short */
 	int64_t idle_ms; /* then a connection is closed */
 	int64_t drain_ms;
+	void (*on_progress)(void); /* again and again while broker_open opens,
+	    for each log; by another thread, which is waited for; NULL: nothing */
 	void (*on_drain)(void); /* when broker_run begins to; NULL: nothing */
 
 	/* What topics have that don't say otherwise. */

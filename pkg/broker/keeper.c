@@ -367,7 +367,8 @@ int
 keeper_open(struct broker *b, struct mr_error *err)
 {
 	struct store_options options = {.service = "broker",
-	    .own = migrations_broker};
+	    .own = migrations_broker,
+	    .on_progress = b->conf.on_progress};
 	char path[4096];
 
 	snprintf(path, sizeof(path), "%s/broker.db", b->conf.data);

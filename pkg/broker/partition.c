@@ -255,6 +255,8 @@ partitions_open(struct broker *b, struct mr_error *err)
 			if ((p = partition_open(b, t, i, err)) == NULL)
 				return (-1);
 			t->partitions[i] = p;
+			if (b->conf.on_progress != NULL)
+				b->conf.on_progress();
 			if (plog_flushed_end(p->log) < plog_end(p->log))
 				want_sync(b, p, b->now_ms);
 		}

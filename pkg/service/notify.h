@@ -26,6 +26,7 @@ void notify_open(void);
  * For what a start may take long with, as often as it has got a step further:
  * it is sent once a second at most, and from a second after notify_open on.
  * A start that takes no more steps is ended by the manager when these are over.
+ * The thread that starts calls it, which main is then waiting for or is.
  */
 void notify_starting(void);
 

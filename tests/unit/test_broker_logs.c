@@ -409,6 +409,36 @@ what_cannot_be_compacted_is_said(void **state)
 	client_close(&c);
 }
 
+static int steps;
+
+static void
+count_step(void)
+{
+
+	steps++;
+}
+
+static void
+opening_says_that_it_goes_on_with_each_log(void **state)
+{
+	struct client c = client_connect();
+	int before;
+
+	(void)state;
+	served.conf.on_progress = count_step;
+	broker_restart();
+	before = steps;
+	client_close(&c);
+	c = client_connect();
+	assert_int_equal(make_topic(&c, "t", 20, NULL), WIRE_NONE);
+	client_close(&c);
+	assert_int_equal(steps, before); /* not once it is open */
+	steps = 0;
+	broker_restart();
+	assert_true(steps >= before + 20);
+	served.conf.on_progress = NULL;
+}
+
 int
 main(void)
 {
@@ -421,6 +451,8 @@ main(void)
 		who_is_unknown_or_in_another_epoch_is_told, begin, end),
 	    cmocka_unit_test_setup_teardown(
 		epochs_are_starts_and_end_where_the_next_begins, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		opening_says_that_it_goes_on_with_each_log, begin, end),
 	    cmocka_unit_test_setup_teardown(records_are_deleted_and_stay_so,
 		begin, end),
 	    cmocka_unit_test_setup_teardown(log_sizes_are_told, begin, end),
