@@ -248,8 +248,8 @@ is_readable(struct kafka_consumer *consumer, struct mr_error *err)
 	while (kafka_consumer_poll(consumer, &record, 1, 200) != 1)
 		if (clock_mono_us() > until_us)
 			return (mr_error_set(err, MR_RETRY,
-			    "nothing came of what follows the damaged record "
-			    "for %d s",
+			    "nothing came of what follows the record that "
+			    "can't be read, for %d s",
 			    SILENCE_MS / 1000));
 	readable = record.out_of_range != 2;
 	kafka_record_free(&record);
@@ -257,7 +257,7 @@ is_readable(struct kafka_consumer *consumer, struct mr_error *err)
 }
 
 /*
- * Where records can be read again behind what is damaged: asked of one offset
+ * Where records can be read again behind one that can't be: asked of one offset
  * after the other, since a step that is larger could pass over some that are
  * whole.  Without librdkafka's pause after an error each takes two ms or so.
  */

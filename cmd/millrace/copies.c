@@ -232,7 +232,7 @@ refuse_while_open(const char *path, struct mr_error *err)
 {
 	struct store *st;
 
-	if ((st = store_open_alone(path, err)) == NULL)
+	if ((st = known_open(path, err)) == NULL)
 		return (err->kind == MR_RETRY ? -1 : 0);
 	store_close(st);
 	return (0);

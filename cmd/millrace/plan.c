@@ -96,9 +96,9 @@ plan_record(struct store *st, const struct gap_facts *f, struct gap_plan *plan,
 		plan->kind = GAP_UNREADABLE;
 		plan->to = f->readable;
 		snprintf(plan->says, sizeof(plan->says),
-		    "records %lld to %lld of %s/%d can't be read, they are "
-		    "damaged, and will not be applied: the position moves from "
-		    "%lld to %lld",
+		    "records %lld to %lld of %s/%d can't be read (damaged, or "
+		    "in a form that this program doesn't know) and will not be "
+		    "applied: the position moves from %lld to %lld",
 		    (long long)f->offset, (long long)f->readable - 1, f->topic,
 		    f->partition, (long long)plan->from, (long long)plan->to);
 		return (0);

@@ -27,6 +27,7 @@
 #define OUTSTANDING_MOST 64
 #define ACCEPT_PAUSE_MS 1000 /* without descriptors */
 #define HOST_SIZE 64
+#define ANSWER_LEAST ((int64_t)65536)
 #define FRAME_LEAST 8 /* key, version and correlation id */
 
 struct connection {
@@ -113,6 +114,21 @@ is_short(const struct broker *b)
 	return (b->memory > b->conf.memory_most / 2);
 }
 
+/*
+ * How large an answer may be: what a request repeats, its answer repeats with all
+ * that belongs to it.  Twice the limit is the most that there is of all of them,
+ * but for small ones.
+ */
+static size_t
+room_for_answer(const struct broker *b)
+{
+	int64_t room = 2 * b->conf.memory_most - b->memory;
+
+	if (room < ANSWER_LEAST)
+		return (ANSWER_LEAST);
+	return ((size_t)(room < INT32_MAX ? room : INT32_MAX));
+}
+
 /* ---- requests ----------------------------------------------------------- */
 
 static void
@@ -179,7 +195,7 @@ keep_answer_only(struct request *req)
 	wire_arena_clear(&req->arena);
 	free(req->frame);
 	req->frame = NULL;
-	count(req->broker, &req->counted, req->out.capacity);
+	count(req->broker, &req->counted, sizeof(*req) + req->out.capacity);
 }
 
 /* Answered: it stays until it is written, or goes if nobody waits for it. */
@@ -219,7 +235,7 @@ request_answer_spans(struct request *req, const void *response,
 
 	req->spans = spans;
 	req->span_count = count;
-	buffer_init(&req->out, (size_t)INT32_MAX);
+	buffer_init(&req->out, room_for_answer(req->broker));
 	start = wire_response_begin(&req->header, &req->out);
 	wire_write(api->response(), req->version, api->flexible_from, response,
 	    &req->out, &req->splices);
@@ -334,7 +350,7 @@ take_frame(struct connection *conn)
 	req->frame = conn->frame;
 	req->frame_size = conn->frame_size;
 	req->counted = conn->counted;
-	count(conn->broker, &req->counted, conn->frame_size);
+	count(conn->broker, &req->counted, conn->frame_size + sizeof(*req));
 	conn->frame = NULL;
 	conn->counted = 0;
 	conn->length_have = 0;
@@ -523,7 +539,7 @@ work(struct connection *conn)
 		request_start(req);
 		if (req->state == REQUEST_BUSY)
 			count(req->broker, &req->counted,
-			    req->frame_size + req->arena.total);
+			    sizeof(*req) + req->frame_size + req->arena.total);
 	}
 }
 

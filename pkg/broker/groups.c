@@ -731,6 +731,7 @@ delete_in_topic(struct broker *b, struct request *req, struct change *change,
 								    .at[at];
 	const struct topic *t = catalog_find(b, asked->name), *kept = NULL;
 	struct wire_offset_delete_response_partition *p;
+	int16_t may = WIRE_NONE;
 	int32_t i;
 
 	out->name = asked->name;
@@ -739,6 +740,9 @@ delete_in_topic(struct broker *b, struct request *req, struct change *change,
 		return (-1);
 	out->partitions.at = p;
 	out->partitions.count = asked->partitions.count;
+	if (t != NULL)
+		may = group_may_delete_offsets(b->groups, in->group_id,
+		    t->name);
 	for (i = 0; i < asked->partitions.count; i++, p++) {
 		p->partition_index = asked->partitions.at[i].partition_index;
 		if (kept == NULL ||
@@ -746,9 +750,7 @@ delete_in_topic(struct broker *b, struct request *req, struct change *change,
 			p->error_code = WIRE_UNKNOWN_TOPIC_OR_PARTITION;
 			continue;
 		}
-		p->error_code = group_may_delete_offsets(b->groups,
-		    in->group_id, t->name);
-		if (p->error_code == WIRE_NONE)
+		if ((p->error_code = may) == WIRE_NONE)
 			add_to_change(change, group, kept, p->partition_index,
 			    -1);
 	}

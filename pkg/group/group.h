@@ -29,6 +29,8 @@
 #include "wire/wire.h"
 
 #define GROUP_ID_MOST 249
+/* Of a member (assignors): all members' are compared with each other. */
+#define GROUP_PROTOCOLS_MOST 100
 
 enum group_state {
 	GROUP_EMPTY,

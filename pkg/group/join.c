@@ -116,7 +116,8 @@ fits(const struct group *g, const struct wire_join_group_request *req)
 	const struct member *m;
 	int32_t i, k;
 
-	if (req->protocol_type.length <= 0 || req->protocols.count <= 0)
+	if (req->protocol_type.length <= 0 || req->protocols.count <= 0 ||
+	    req->protocols.count > GROUP_PROTOCOLS_MOST)
 		return (0);
 	if (g->member_count == 0)
 		return (1);

@@ -135,55 +135,74 @@ rebalance_start(struct group_coordinator *c, struct group *g, int64_t now_ms)
 	rebalance_check(c, g, now_ms);
 }
 
-/* The protocol that most members like best, among those that all have. */
 static int
-all_have(const struct group *g, const char *name)
-{
-	const struct member *m;
-	int32_t i;
-
-	for (m = g->members; m != NULL; m = m->next) {
-		for (i = 0; i < m->protocol_count; i++)
-			if (strcmp(m->protocols[i].name, name) == 0)
-				break;
-		if (i == m->protocol_count)
-			return (0);
-	}
-	return (1);
-}
-
-static const char *
-vote_of(const struct group *g, const struct member *m)
+has_protocol(const struct member *m, const char *name)
 {
 	int32_t i;
 
 	for (i = 0; i < m->protocol_count; i++)
-		if (all_have(g, m->protocols[i].name))
-			return (m->protocols[i].name);
-	return (NULL);
+		if (strcmp(m->protocols[i].name, name) == 0)
+			return (1);
+	return (0);
 }
 
+/* Those of the first member's that all have. */
+struct ballot {
+	const char *names[GROUP_PROTOCOLS_MOST];
+	int32_t votes[GROUP_PROTOCOLS_MOST];
+	int count;
+};
+
+static void
+open_ballot(const struct group *g, struct ballot *ballot)
+{
+	const struct member *m;
+	const char *name;
+	int32_t i;
+
+	ballot->count = 0;
+	for (i = 0; g->members != NULL && i < g->members->protocol_count; i++) {
+		name = g->members->protocols[i].name;
+		for (m = g->members; m != NULL && has_protocol(m, name);)
+			m = m->next;
+		if (m != NULL)
+			continue;
+		ballot->names[ballot->count] = name;
+		ballot->votes[ballot->count++] = 0;
+	}
+}
+
+/* Which of them a member likes best; -1: there are none. */
+static int
+vote_of(const struct ballot *ballot, const struct member *m)
+{
+	int32_t i;
+	int k;
+
+	for (i = 0; i < m->protocol_count; i++)
+		for (k = 0; k < ballot->count; k++)
+			if (strcmp(ballot->names[k], m->protocols[i].name) == 0)
+				return (k);
+	return (-1);
+}
+
+/* The protocol that most members like best, among those that all have. */
 static const char *
 choose_protocol(const struct group *g)
 {
-	const struct member *m, *other;
-	const char *best = NULL, *vote, *second;
-	int32_t most = 0, votes;
+	const struct member *m;
+	struct ballot ballot;
+	int i, best = 0;
 
-	for (m = g->members; m != NULL; m = m->next) {
-		if ((vote = vote_of(g, m)) == NULL)
-			continue;
-		votes = 0;
-		for (other = g->members; other != NULL; other = other->next) {
-			second = vote_of(g, other);
-			votes += second != NULL && strcmp(vote, second) == 0;
-		}
-		if (votes > most) {
-			most = votes;
-			best = vote;
-		}
-	}
-	return (best);
+	open_ballot(g, &ballot);
+	if (ballot.count == 0)
+		return (NULL);
+	for (m = g->members; m != NULL; m = m->next)
+		ballot.votes[vote_of(&ballot, m)]++;
+	for (i = 1; i < ballot.count; i++)
+		if (ballot.votes[i] > ballot.votes[best])
+			best = i;
+	return (ballot.names[best]);
 }
 
 static int

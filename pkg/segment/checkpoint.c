@@ -85,8 +85,11 @@ plog_epoch_end(const struct plog *log, int32_t epoch, int32_t *epoch_out,
 		*end = log->end;
 		return;
 	}
-	if (epoch > log->leader_epoch)
+	if (epoch < 0 || epoch > log->leader_epoch || log->epoch_count == 0)
 		return;
+	/* Of one whose records are gone, as Kafka's LeaderEpochFileCache. */
+	*epoch_out = epoch;
+	*end = log->epochs[0].start;
 	for (i = log->epoch_count; i > 0; i--)
 		if (log->epochs[i - 1].epoch <= epoch) {
 			*epoch_out = log->epochs[i - 1].epoch;

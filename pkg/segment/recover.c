@@ -185,7 +185,8 @@ note_batch(struct recovery *r, struct plog_segment *segment,
 	if (h->base_offset < log->checkpoint_end)
 		return (0);
 	r->scanned = 1;
-	segment->unsynced = 1;
+	if (s->next_offset > r->kept)
+		segment->unsynced = 1;
 	log->checkpoint_bytes += batch_size(h);
 	if (epochs_note(log, h->leader_epoch, h->base_offset) == -1 ||
 	    (h->producer_id >= 0 &&
@@ -331,6 +332,10 @@ recover_sealed(struct recovery *r, struct plog_segment *segment, int64_t limit,
 		return (-1);
 	if (segment->compacted)
 		segment->next = limit;
+	/* Its last batches never came to the disk, though the next one's name
+	 * did: nothing in that can have been acknowledged. */
+	if (behind && segment->next < limit && segment->next >= r->kept)
+		r->cut = 1;
 	if (!r->cut && segment->next < limit)
 		note_damage(r, segment, segment->size, segment->next);
 	if (!r->cut &&

@@ -267,8 +267,8 @@ int plog_find_latest_time(struct plog *log, struct plog_found *out,
 /*
  * plog_epoch_end -- the answer to OffsetForLeaderEpoch (KIP-101, KIP-320): the
  * largest epoch at or below ${epoch} and the offset behind its last record.
- * *epoch_out and *end are -1 when ${epoch} is above the newest, or below
- * the oldest that is known.
+ * Below the oldest that is known: ${epoch}, and where that begins.  *epoch_out
+ * and *end are -1 when ${epoch} is above the newest, or there are no records.
  */
 void plog_epoch_end(const struct plog *log, int32_t epoch, int32_t *epoch_out,
     int64_t *end);

@@ -244,11 +244,18 @@ fail:
 void
 plog_high_at(const struct plog *log, int64_t *base, int64_t *position)
 {
-	const struct plog_segment *active = plog_active(log);
+	const struct plog_segment *active = plog_active(log), *at;
 
 	if (log->conf.high_is_flushed) {
 		*base = log->flushed_base;
 		*position = log->flushed_position;
+		/* At the end of one that was left since: it may be gone by now,
+		 * or shorter, and what comes is in the next. */
+		at = log->segments[segments_find(log, log->flushed_end)];
+		if (*base < at->base) {
+			*base = at->base;
+			*position = 0;
+		}
 		return;
 	}
 	*base = active->base;

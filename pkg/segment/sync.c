@@ -126,8 +126,8 @@ plog_sync_finish(struct plog *log, struct plog_sync *sync)
 {
 
 	give_back(log, sync);
-	if (sync->end > log->flushed_end)
-		log->flushed_end = sync->end;
+	assert(sync->end >= log->flushed_end);
+	log->flushed_end = sync->end;
 	log->flushed_base = sync->base;
 	log->flushed_position = sync->position;
 	if (sync->checkpoint_end != -1) {

@@ -57,12 +57,12 @@ keep_log(struct store *st, int on)
 }
 
 static int
-connect_file(struct store *st, int flags, int64_t busy_timeout_ms,
-    struct mr_error *err)
+connect_name(struct store *st, const char *name, int flags,
+    int64_t busy_timeout_ms, struct mr_error *err)
 {
 	int rc, spare = STORE_SUM_SIZE;
 
-	rc = sqlite3_open_v2(st->path, &st->db,
+	rc = sqlite3_open_v2(name, &st->db,
 	    flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
 	if (st->db != NULL)
 		atomic_fetch_add(&connections, 1);
@@ -79,6 +79,40 @@ connect_file(struct store *st, int flags, int64_t busy_timeout_ms,
 	/* Once: to set it again would prepare every statement anew. */
 	(void)sqlite3_set_authorizer(st->db, store_authorize, st);
 	return (store_exec(st, sql_common, err));
+}
+
+static int
+connect_file(struct store *st, int flags, int64_t busy_timeout_ms,
+    struct mr_error *err)
+{
+
+	return (connect_name(st, st->path, flags, busy_timeout_ms, err));
+}
+
+/* By itself, without a look at a log; SQLite's document "URI Filenames". */
+static int
+connect_alone(struct store *st, int64_t busy_timeout_ms, struct mr_error *err)
+{
+	struct buffer uri = {0};
+	const char *p;
+	int rc;
+
+	buffer_add_text(&uri, "file:");
+	for (p = st->path; *p != '\0'; p++)
+		if (strchr("?#%", *p) != NULL)
+			buffer_addf(&uri, "%%%02x", (unsigned char)*p);
+		else
+			buffer_add(&uri, p, 1);
+	buffer_add_text(&uri, "?immutable=1");
+	if (uri.failed)
+		rc = mr_error_set(err, MR_RETRY, "open %s: out of memory",
+		    st->path);
+	else
+		rc = connect_name(st, buffer_text(&uri),
+		    SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, busy_timeout_ms,
+		    err);
+	buffer_free(&uri);
+	return (rc);
 }
 
 static void
@@ -160,6 +194,24 @@ log_exists(const char *path)
 	return (exists);
 }
 
+static int
+says_open(int64_t application)
+{
+
+	return (
+	    store_is_ours(application) && application != STORE_APPLICATION_ID);
+}
+
+/* A copy of an open file, without its log; or one that has lost it. */
+static int
+lacks_log(const char *path)
+{
+	int64_t application = store_application(path);
+
+	return (says_open(application) &&
+	    application != store_open_mark(path) && !log_exists(path));
+}
+
 /*
  * Looked for before SQLite makes one, which must not be taken for it later.
  * 1 if there was one that another program has taken into the file, as sqlite3
@@ -169,11 +221,8 @@ static int
 check_has_log(struct store *st, int64_t application, int has_log,
     struct mr_error *err)
 {
-	int open = store_is_ours(application) &&
-	    application != STORE_APPLICATION_ID;
-
-	if (!open || has_log) {
-		keep_log(st, open);
+	if (!says_open(application) || has_log) {
+		keep_log(st, says_open(application));
 		return (0);
 	}
 	if (application == store_open_mark(st->path)) {
@@ -455,7 +504,10 @@ static int
 open_reader(struct store *st, struct mr_error *err)
 {
 	int64_t application = 0;
+	int64_t wait_ms = st->deadline_ms > 0 ? st->deadline_ms :
+						BUSY_TIMEOUT_MS;
 	struct stat file;
+	int rc;
 
 	if (stat(st->path, &file) != 0)
 		return (mr_error_set(err, errno == ENOENT ? MR_RETRY : MR_FATAL,
@@ -465,10 +517,11 @@ open_reader(struct store *st, struct mr_error *err)
 	if (!S_ISREG(file.st_mode))
 		return (mr_error_set(err, MR_FATAL,
 		    "open %s for reading: not a regular file", st->path));
-	if (connect_file(st, SQLITE_OPEN_READONLY,
-		st->deadline_ms > 0 ? st->deadline_ms : BUSY_TIMEOUT_MS,
-		err) != 0 ||
-	    store_exec(st, sql_reader, err) != 0 ||
+	/* SQLite would make a log, and whoever opens it next not miss one. */
+	rc = lacks_log(st->path) ?
+	    connect_alone(st, wait_ms, err) :
+	    connect_file(st, SQLITE_OPEN_READONLY, wait_ms, err);
+	if (rc != 0 || store_exec(st, sql_reader, err) != 0 ||
 	    store_find(st, err, &application, sql_application) != 1)
 		return (-1);
 	if (!store_is_ours(application))

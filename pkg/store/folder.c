@@ -32,9 +32,8 @@ is_database(const struct dirent *entry)
 	return (length > 3 && strcmp(entry->d_name + length - 3, ".db") == 0);
 }
 
-/* 1 if the header says so, 0 if not; -1 if it can't be read. */
-static int
-says_ours(const char *path)
+int64_t
+store_application(const char *path)
 {
 	char header[HEADER_SIZE];
 	uint32_t application;
@@ -50,7 +49,16 @@ says_ours(const char *path)
 	if (n < HEADER_SIZE || memcmp(header, magic, sizeof(magic)) != 0)
 		return (0);
 	memcpy(&application, header + APPLICATION_AT, sizeof(application));
-	return (store_is_ours(be32toh(application)));
+	return (be32toh(application));
+}
+
+/* 1 if the header says so, 0 if not; -1 if it can't be read. */
+static int
+says_ours(const char *path)
+{
+	int64_t application = store_application(path);
+
+	return (application == -1 ? -1 : store_is_ours(application));
 }
 
 /* A service has made its lock before its file, and both stay. */

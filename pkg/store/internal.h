@@ -134,6 +134,9 @@ int store_defers(const char *sql);
 int store_migrate(struct store *st, const struct store_options *options,
     struct mr_error *err);
 
+/* store_application -- the application_id in a file's header, without SQLite; 0:
+ * it is no database, -1: it can't be read. */
+int64_t store_application(const char *path);
 /* store_is_ours -- 1 if an application_id is a service's file's. */
 int store_is_ours(int64_t application);
 /*

@@ -179,11 +179,8 @@ connect_try(struct stream *s, struct mr_error *err)
 	    look_back(s, err) != 1)
 		goto wait;
 	if (s->input_count > 0) {
-		pthread_mutex_lock(&s->relay.asking);
-		s->consumer = kafka_consumer_new(&s->conf->kafka, s->svc->name,
-		    &partition_handlers, s, err);
-		pthread_mutex_unlock(&s->relay.asking);
-		if (s->consumer == NULL)
+		if ((s->consumer = kafka_consumer_new(&s->conf->kafka,
+			 s->svc->name, &partition_handlers, s, err)) == NULL)
 			return (-1);
 		if (kafka_consumer_subscribe(s->consumer, s->inputs,
 			s->input_count, err) == -1)

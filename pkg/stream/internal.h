@@ -149,8 +149,9 @@ extern const struct kafka_group_handlers partition_handlers;
 void partition_compare_ids(struct stream *s,
     const struct kafka_topic_state *states, int count);
 
-/* Who told the group offsets of a topic, other than this file as it is now. */
-#define OTHERS_MOST 4
+/* Who told the group offsets of a topic, under another id than this file's: it
+ * may have been this file's, too. */
+#define OTHERS_MOST 16
 struct group_others {
 	char id[OTHERS_MOST][DATABASE_ID_SIZE];
 	int count;

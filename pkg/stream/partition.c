@@ -636,8 +636,7 @@ partition_compare_group(struct stream *s, int input,
 	int i;
 
 	for (i = 0; i < others->count; i++)
-		if (strcmp(others->id[i], s->database_id) != 0 &&
-		    database_id_known(s, others->id[i], &err) == 0)
+		if (database_id_known(s, others->id[i], &err) == 0)
 			halt_input(s, input, others->id[i]);
 }
 

@@ -31,6 +31,7 @@
 #define PACED_ROWS 16
 #define PACE_US 25000 /* a request costs Kafka more than its records */
 #define WATCH_MS 10000
+#define TELLERS_MS 500 /* the relay, and maybe the end, wait for them */
 #define LACKING_US 2000000
 #define ASK_MS 5000
 #define BACKOFF_LEAST_MS 100
@@ -260,17 +261,21 @@ partition_is_there(struct sender *x, struct store_rows *row,
 	struct kafka_topic_state topic = {.partitions = 0};
 	int64_t partition = store_get_i64(row, 2);
 	char why[HALT_REASON_SIZE];
-	int i;
+	int i, known;
 
 	snprintf(topic.name, sizeof(topic.name), "%s", store_get_text(row, 1));
-	for (i = 0; i < x->s->output_count - 1; i++)
+	for (i = 0; i < x->s->output_count; i++)
 		if (strcmp(x->s->outputs[i].topic, topic.name) == 0)
 			break;
-	if (partition < x->s->outputs[i].partitions || partition < x->there[i])
+	known = i < x->s->output_count; /* an older version had others */
+	if (known &&
+	    (partition < x->s->outputs[i].partitions ||
+		partition < x->there[i]))
 		return (1);
 	if (kafka_admin_describe(x->s->admin, &topic, 1, ASK_MS, err) == -1)
 		return (-1);
-	x->there[i] = topic.partitions;
+	if (known)
+		x->there[i] = topic.partitions;
 	if (partition < topic.partitions) {
 		halt_end(x);
 		return (1);
@@ -625,15 +630,21 @@ sender_work(struct sender *x)
 
 /* ---- watching ------------------------------------------------------------ */
 
+struct tellers {
+	const char *own;
+	struct group_others *others;
+};
+
 /* One who told the group where it is. */
 static void
 take_teller(void *arg, const char *metadata)
 {
-	struct group_others *others = arg;
+	const struct tellers *tellers = arg;
+	struct group_others *others = tellers->others;
 	int i;
 
 	if (strlen(metadata) != DATABASE_ID_SIZE - 1 ||
-	    others->count == OTHERS_MOST)
+	    strcmp(metadata, tellers->own) == 0 || others->count == OTHERS_MOST)
 		return;
 	for (i = 0; i < others->count; i++)
 		if (strcmp(others->id[i], metadata) == 0)
@@ -649,16 +660,19 @@ static void
 watch_group(struct sender *x, const struct kafka_topic_state *states,
     struct group_others *others)
 {
+	struct tellers tellers = {.own = x->s->database_id};
 	struct relay *r = x->relay;
 	int i;
 
 	pthread_mutex_lock(&r->asking);
-	for (i = 0; x->s->consumer != NULL && i < x->s->input_count; i++)
+	for (i = 0; x->s->consumer != NULL && i < x->s->input_count; i++) {
+		tellers.others = &others[i];
 		if (states[i].partitions > 0 &&
 		    kafka_consumer_tellers(x->s->consumer, states[i].name,
-			states[i].partitions, ASK_MS, take_teller, &others[i],
+			states[i].partitions, TELLERS_MS, take_teller, &tellers,
 			NULL) == -1)
 			break; /* the next time, then */
+	}
 	pthread_mutex_unlock(&r->asking);
 }
 

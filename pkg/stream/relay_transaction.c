@@ -109,6 +109,7 @@ halt(struct sender *x, const char *why)
 {
 
 	x->halted = 1;
+	x->lacking = 0; /* that would end, and take this with it */
 	relay_halt(x, why);
 }
 

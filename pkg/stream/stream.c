@@ -715,7 +715,7 @@ stream_all_sent(const struct stream *s)
 static int
 drain(struct stream *s, struct mr_error *err)
 {
-	int64_t until_us = clock_mono_us() + 1000 * s->conf->drain_ms;
+	int64_t until_us;
 	int status = 0;
 
 	command_queue_close(&s->commands, "the service is stopping");
@@ -733,6 +733,7 @@ drain(struct stream *s, struct mr_error *err)
 	if (!s->connected)
 		return (0);
 	s->peek_at_us = 0;
+	until_us = clock_mono_us() + 1000 * s->conf->drain_ms;
 	while (status == 0 && clock_mono_us() < until_us) {
 		s->tick_every_ms[0] = s->tick_every_ms[1] = 0;
 		if (batch_run(s, err) == -1 || loop_peek(s, err) == -1)

@@ -1,6 +1,7 @@
 /*
  * response -- problem documents, ETags, and the header of an answer.
  */
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -59,12 +60,14 @@ web_hide_folder(const char *path, char *text)
 {
 	const char *slash = path != NULL ? strrchr(path, '/') : NULL;
 	size_t length = slash != NULL ? (size_t)(slash + 1 - path) : 0;
+	char *at;
 
-	/* Of one in the root there is no folder to tell. */
-	for (; length > 1 && *text != '\0'; text++) {
-		while (strncmp(text, path, length) == 0)
-			memmove(text, text + length, strlen(text + length) + 1);
-	}
+	/* Of one in the root there is no folder to tell; and a relative one is
+	 * no part of a longer name. */
+	for (at = text; length > 1 && *at != '\0'; at++)
+		while (strncmp(at, path, length) == 0 &&
+		    (at == text || !isalnum((unsigned char)at[-1])))
+			memmove(at, at + length, strlen(at + length) + 1);
 }
 
 /* Start over as a problem document, left open for more members. */

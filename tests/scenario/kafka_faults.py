@@ -597,6 +597,8 @@ def another_cluster_with_fewer_partitions(context):
     expect(done.returncode == 0, "%s%s", done.stdout, done.stderr)
     relayed(system)
     system.ready("orders")
-    expect(sum(ends_of(system, "order-events")) == 2 * len(ITEM_OF),
-           "%r", ends_of(system, "order-events"))
+    # Those of a lot that was begun may have been sent before it halted.
+    topics, _ = verify.read_topics(system)
+    ids = {r.headers["ce_id"] for r in topics["order-events"]}
+    expect(len(ids) == 2 * len(ITEM_OF), "%d of them came", len(ids))
     expect(not system.metric("orders", "millrace_relay_halted"), "still")

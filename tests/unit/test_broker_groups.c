@@ -24,6 +24,17 @@ begin(void **state)
 }
 
 static int
+begin_with_little_memory(void **state)
+{
+	static const char *const flags[] = {"--memory-most", "1m",
+	    "--request-most", "1m", "--message-most", "1m", NULL};
+
+	(void)state;
+	broker_begin(flags);
+	return (0);
+}
+
+static int
 end(void **state)
 {
 
@@ -559,6 +570,39 @@ coordinators_are_of_groups_alone(void **state)
 	client_close(&c);
 }
 
+/* Thousands of times the same, each with its 4 KiB. */
+static void
+an_answer_larger_than_there_is_memory_for_is_not_given(void **state)
+{
+	static const struct commit large = {"g", "t", 0, 5, 4096, -1, "",
+	    WIRE_NONE};
+	enum { MANY = 5000 };
+	struct client c = client_connect(), other = client_connect();
+	struct wire_offset_fetch_request in;
+	struct wire_offset_fetch_request_topic t;
+	struct wire_offset_fetch_response out;
+	static int32_t partitions[MANY];
+
+	(void)state;
+	assert_int_equal(make_topic(&c, "t", 2, NULL), WIRE_NONE);
+	assert_int_equal(commit(&c, &large), WIRE_NONE);
+	wire_defaults(wire_offset_fetch_request_layout(), &in);
+	wire_defaults(wire_offset_fetch_request_topic_layout(), &t);
+	in.group_id = wire_text("g");
+	t.name = wire_text("t");
+	t.partition_indexes.at = partitions;
+	t.partition_indexes.count = MANY;
+	in.topics.at = &t;
+	in.topics.count = 1;
+	client_send(&c, WIRE_API_OffsetFetch, 5, &in);
+	assert_true(is_hung_up(&c));
+	client_close(&c);
+	t.partition_indexes.count = 100;
+	client_call(&other, WIRE_API_OffsetFetch, 5, &in, &out);
+	assert_int_equal(out.topics.at[0].partitions.count, 100);
+	client_close(&other);
+}
+
 int
 main(void)
 {
@@ -579,6 +623,9 @@ main(void)
 		a_clean_leave_is_followed_by_a_rebalance_at_once, begin, end),
 	    cmocka_unit_test_setup_teardown(coordinators_are_of_groups_alone,
 		begin, end),
+	    cmocka_unit_test_setup_teardown(
+		an_answer_larger_than_there_is_memory_for_is_not_given,
+		begin_with_little_memory, end),
 	};
 
 	return (

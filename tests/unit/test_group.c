@@ -139,7 +139,7 @@ static struct answer *
 join_as(struct world *w, const char *id, const char *instance,
     const char *protocols)
 {
-	struct wire_join_group_request_protocol list[4];
+	struct wire_join_group_request_protocol list[GROUP_PROTOCOLS_MOST + 1];
 	struct wire_join_group_request req;
 	struct group_caller caller = {.now_ms = w->now_ms,
 	    .ticket = ++w->next_ticket,
@@ -493,6 +493,40 @@ the_protocol_is_one_that_all_have(void **state)
 }
 
 static void
+most_members_choose_the_protocol(void **state)
+{
+	struct world *w = *state;
+	struct answer *a, *b, *c;
+
+	w->version = 3;
+	(void)join_as(w, "", NULL, "rcx");
+	b = join_as(w, "", NULL, "cr");
+	a = join_as(w, "m1", NULL, "rcx");
+	assert_string_equal(a->protocol, "r");
+	c = join_as(w, "", NULL, "crs");
+	a = join_as(w, "m1", NULL, "rcx");
+	b = join_as(w, "m2", NULL, "cr");
+	assert_string_equal(a->protocol, "c");
+	assert_string_equal(b->protocol, "c");
+	assert_string_equal(c->protocol, "c");
+}
+
+static void
+more_protocols_than_are_compared_are_refused(void **state)
+{
+	char many[GROUP_PROTOCOLS_MOST + 2];
+	struct world *w = *state;
+
+	w->version = 3;
+	memset(many, 'r', sizeof(many));
+	many[GROUP_PROTOCOLS_MOST + 1] = '\0';
+	assert_int_equal(join_as(w, "", NULL, many)->error,
+	    WIRE_INCONSISTENT_GROUP_PROTOCOL);
+	many[GROUP_PROTOCOLS_MOST] = '\0';
+	assert_string_equal(join_as(w, "", NULL, many)->protocol, "r");
+}
+
+static void
 joins_that_can_not_be_are_refused(void **state)
 {
 	struct wire_join_group_request req;
@@ -783,6 +817,8 @@ main(void)
 	    IN_A_WORLD(an_id_that_was_given_out_waits_for_its_member),
 	    IN_A_WORLD(a_static_member_comes_back_without_a_rebalance),
 	    IN_A_WORLD(the_protocol_is_one_that_all_have),
+	    IN_A_WORLD(most_members_choose_the_protocol),
+	    IN_A_WORLD(more_protocols_than_are_compared_are_refused),
 	    IN_A_WORLD(joins_that_can_not_be_are_refused),
 	    IN_A_WORLD(offsets_are_kept_and_expire),
 	    IN_A_WORLD(

@@ -337,8 +337,16 @@ epochs_end_where_the_next_begins(void **state)
 	assert_int_equal(end, 4);
 	plog_epoch_end(log, 5, &epoch, &end);
 	assert_int_equal(epoch, -1);
+	plog_epoch_end(log, -1, &epoch, &end);
+	assert_int_equal(epoch, -1);
 	assert_int_equal(plog_epoch_at(log, 2), 0);
 	assert_int_equal(plog_epoch_at(log, 3), 4);
+	/* Its records go: it ends where the next begins. */
+	assert_int_equal(plog_delete_records(log, -1, &err), PLOG_OK);
+	(void)tidy_log(log, 1000);
+	plog_epoch_end(log, 0, &epoch, &end);
+	assert_int_equal(epoch, 0);
+	assert_int_equal(end, 4);
 	close_log(log);
 }
 
@@ -573,6 +581,31 @@ deleted_records_stay_deleted(void **state)
 	close_log(log);
 }
 
+/* Its position there was in a segment that goes before the next flush. */
+static void
+who_waits_at_the_end_goes_on_where_all_was_deleted(void **state)
+{
+	struct plog *log = open_log(NULL);
+	struct plog_span span;
+	struct mr_error err;
+	int i;
+
+	(void)state;
+	for (i = 0; i < 5; i++)
+		assert_int_equal(append_one(log, "k", 10, 1000, NULL), PLOG_OK);
+	flush_log(log);
+	assert_int_equal(plog_delete_records(log, -1, &err), PLOG_OK);
+	(void)plog_tidy_begin(log, 1000);
+	assert_int_equal(plog_segments(log), 1);
+	assert_int_equal(plog_read(log, 5, 500, 1, &span, &err), PLOG_OK);
+	assert_int_equal(span.length, 0);
+	for (i = 0; i < 9; i++)
+		assert_int_equal(append_one(log, "k", 10, 1000, NULL), PLOG_OK);
+	flush_log(log);
+	expect_read(log, 5, 1, 5, 6);
+	close_log(log);
+}
+
 int
 main(void)
 {
@@ -593,6 +626,7 @@ main(void)
 	    TEST(sequences_begin_again_behind_the_largest),
 	    TEST(retention_drops_the_oldest_and_offsets_go_on),
 	    TEST(deleted_records_stay_deleted),
+	    TEST(who_waits_at_the_end_goes_on_where_all_was_deleted),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

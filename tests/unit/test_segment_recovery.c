@@ -301,6 +301,94 @@ offsets_that_were_flushed_are_never_given_again(void **state)
 	close_log(log);
 }
 
+/*
+ * A power cut behind a roll: the file system has the new segment's name, and of
+ * the one before it what was flushed.
+ */
+static void
+what_a_power_cut_left_behind_a_roll_is_cut(void **state)
+{
+	struct plog_recovery found;
+	struct plog_appended out;
+	struct mr_error err;
+	struct reading r;
+	struct plog *log;
+	uint8_t bytes[512];
+	int64_t flushed, base;
+	int i;
+
+	(void)state;
+	conf.segment_bytes = 1000;
+	log = open_log(NULL);
+	for (i = 0; i < 2; i++)
+		assert_int_equal(append_one(log, "k", 90, 1000 + i, NULL),
+		    PLOG_OK);
+	flush_log(log);
+	flushed = size_of(file_of(0, ".log"));
+	while (plog_segments(log) == 1)
+		assert_int_equal(append_one(log, "k", 90, 1002, NULL), PLOG_OK);
+	base = plog_active(log)->base;
+	plog_abandon(log);
+	assert_int_equal(truncate(file_of(0, ".log"), flushed), 0);
+	assert_int_equal(truncate(file_of(base, ".log"), 0), 0);
+	log = open_log(&found);
+	assert_int_equal(found.damaged, 0);
+	assert_int_equal(plog_end(log), 2);
+	assert_int_equal(plog_segments(log), 1);
+	assert_int_equal(plog_append(log, bytes,
+			     make_one(bytes, "k", 9, 1, NULL), 1, &out, &err),
+	    PLOG_OK);
+	assert_int_equal(out.base_offset, 2);
+	flush_log(log);
+	read_log(log, 100000, &r);
+	assert_int_equal(r.count, 3);
+	close_log(log);
+}
+
+/* What was flushed by then needn't be again, and is never less. */
+static void
+the_flushed_mark_stays_where_it_was(void **state)
+{
+	enum { ROUNDS = 2, SEGMENTS = ROUNDS * SYNC_SEGMENTS + 4 };
+	struct mr_error err = {MR_OK, ""};
+	struct plog_sync *sync;
+	struct reading r;
+	struct plog *log;
+	int64_t flushed;
+	int i;
+
+	(void)state;
+	conf.segment_bytes = 200;
+	log = open_log(NULL);
+	for (i = 0; i < 3; i++)
+		assert_int_equal(append_one(log, "k", 90, 1000 + i, NULL),
+		    PLOG_OK);
+	flush_log(log); /* with a checkpoint */
+	for (i = 0; i < 100 && plog_segments(log) < 3 + SEGMENTS; i++)
+		assert_int_equal(append_one(log, "k", 90, 1000 + i, NULL),
+		    PLOG_OK);
+	assert_int_equal(plog_segments(log), 3 + SEGMENTS);
+	for (i = 0; i < ROUNDS; i++) {
+		assert_non_null(sync = plog_sync_begin(log));
+		assert_int_equal(plog_sync_run(sync, &err), 0);
+		assert_int_equal(plog_sync_finish(log, sync), 1);
+	}
+	flushed = plog_flushed_end(log);
+	plog_abandon(log);
+	log = plog_open(log_path(), &conf, 0, NULL, &err);
+	assert_non_null(log);
+	assert_int_equal(plog_flushed_end(log), flushed);
+	read_log(log, 100000, &r);
+	assert_int_equal(r.count, flushed);
+	assert_non_null(sync = plog_sync_begin(log));
+	assert_int_equal(plog_sync_run(sync, &err), 0);
+	(void)plog_sync_finish(log, sync);
+	read_log(log, 100000, &r);
+	assert_int_equal(plog_high(log), plog_end(log));
+	assert_int_equal(r.count, plog_end(log));
+	close_log(log);
+}
+
 /* ---- Compaction --------------------------------------------------------- */
 
 /* Three keys, the last of them deleted at the end. */
@@ -502,6 +590,8 @@ main(void)
 	    TEST(a_flipped_byte_in_any_other_file_is_harmless),
 	    TEST(damage_is_told_by_file_and_offset_and_stepped_over),
 	    TEST(offsets_that_were_flushed_are_never_given_again),
+	    TEST(what_a_power_cut_left_behind_a_roll_is_cut),
+	    TEST(the_flushed_mark_stays_where_it_was),
 	    TEST(compaction_keeps_the_last_of_each_key_and_its_offset),
 	    TEST(a_head_that_changed_in_a_compacted_segment_is_found),
 	    TEST(what_cannot_be_read_is_not_compacted),

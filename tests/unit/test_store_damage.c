@@ -621,6 +621,12 @@ a_copy_of_an_open_file_without_its_log_is_found(void **state)
 	check_reason("a copy without its log", &err);
 	assert_null(store_open_alone(path, &err));
 	check_reason("a copy without its log", &err);
+	/* A reader takes it as it is, and leaves it so. */
+	if ((st = store_open_reader(path, 0, &err)) == NULL)
+		fail_msg("%s", err.message);
+	store_close(st);
+	assert_null(store_open_alone(path, &err));
+	check_reason("a copy without its log", &err);
 	/* With it, it is whole, and once closed the file by itself is. */
 	put_back();
 	if ((st = open_file(&err)) == NULL)
