@@ -182,22 +182,30 @@ flush(struct plog *log)
 	return (0);
 }
 
-/* Append a few, flush, acknowledge. */
 static int
-step(struct plog *log, atomic_llong *end)
+append(struct plog *log, int count)
 {
 	struct plog_appended out;
 	uint8_t bytes[4096];
-	int i, count = 1 + (int)draw(5);
 	size_t size;
 
-	for (i = 0; i < count; i++) {
+	for (; count > 0; count--) {
 		size = make_record(bytes, plog_end(log),
 		    (size_t)(60 + draw(1500)));
 		if (plog_append(log, bytes, size, clock_wall_ms(), &out,
 			NULL) != PLOG_OK)
 			return (-1);
 	}
+	return (0);
+}
+
+/* Append a few, flush, acknowledge. */
+static int
+step(struct plog *log, atomic_llong *end)
+{
+
+	if (append(log, 1 + (int)draw(5)) == -1)
+		return (-1);
 	if (plant)
 		atomic_store(end, plog_end(log));
 	if ((!plant || draw(20) == 0) && flush(log) == -1)
@@ -233,8 +241,13 @@ child(void)
 		atomic_store(&told->failed, 1);
 		_exit(1);
 	}
-	/* Until the power goes. */
+	/*
+	 * Until the power goes.  What nobody waits for is flushed with the next
+	 * that somebody does; meanwhile it may roll, and the other log's flush
+	 * takes the new segment's name to the disk, but not what comes before.
+	 */
 	for (i = 0; step(kept, &told->keep_end) == 0 &&
+	     append(kept, (int)draw(12)) == 0 &&
 	     step(compacted, &told->compact_end) == 0;
 	     i++)
 		if (i % 16 == 15)
@@ -324,6 +337,8 @@ cut(void)
 	while (atomic_load(&told->keep_end) < target &&
 	    waitpid(pid, NULL, WNOHANG) == 0)
 		usleep(50);
+	/* Not only right behind an acknowledgement. */
+	usleep((useconds_t)draw(3000));
 	/* What is acknowledged while it goes is anybody's guess: a flush that the
 	 * shutdown overtakes can return 0, which real disks' don't. */
 	compact_end = atomic_load(&told->compact_end);
