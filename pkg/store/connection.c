@@ -202,14 +202,20 @@ says_open(int64_t application)
 	    store_is_ours(application) && application != STORE_APPLICATION_ID);
 }
 
-/* A copy of an open file, without its log; or one that has lost it. */
+/*
+ * A copy of an open file, without its log; or one that has lost it.  To look
+ * into the file drops the locks that this process may have on it, so who has
+ * any open doesn't: a service's readers have its own.
+ */
 static int
 lacks_log(const char *path)
 {
-	int64_t application = store_application(path);
+	int64_t application;
 
-	return (says_open(application) &&
-	    application != store_open_mark(path) && !log_exists(path));
+	if (atomic_load(&connections) > 0 || log_exists(path))
+		return (0);
+	application = store_application(path);
+	return (says_open(application) && application != store_open_mark(path));
 }
 
 /*
