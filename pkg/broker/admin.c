@@ -775,6 +775,7 @@ move_partitions(struct broker *b, struct grow *g)
 {
 	struct topic *t = g->topic, *more = g->more;
 	struct partition **list = more->partitions;
+	int32_t i;
 
 	memcpy(list, t->partitions,
 	    (size_t)t->partition_count * sizeof(struct partition *));
@@ -782,6 +783,9 @@ move_partitions(struct broker *b, struct grow *g)
 	more->partition_count = 0;
 	t->partitions = list;
 	b->partition_count += g->count - t->partition_count;
+	/* The settings may have changed while they were opened. */
+	for (i = t->partition_count; i < g->count; i++)
+		partition_configure(b, list[i]);
 	t->partition_count = g->count;
 }
 

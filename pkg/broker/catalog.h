@@ -23,6 +23,8 @@ struct topic {
 	int holds; /* see topic_hold */
 	int retired; /* out of the catalog, deleted once it isn't held */
 	int growing; /* partitions are being added */
+	struct topic
+	    *next; /* with the settings that the keeper got last; or NULL */
 };
 
 /*

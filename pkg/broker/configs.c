@@ -230,6 +230,8 @@ finish_alter(struct worker_job *job, void *arg)
 			a->error = WIRE_KAFKA_STORAGE_ERROR;
 		else if (!a->topic->retired)
 			take_over(b, a->topic, a->next);
+		if (a->topic->next == a->next)
+			a->topic->next = NULL;
 		topic_free(a->next);
 		topic_release(b, a->topic);
 	}
@@ -367,6 +369,7 @@ check_wishes(struct alter_job *alter, struct alter *a, int twice)
 static int
 begin(struct broker *b, struct request *req, struct alter *a, int keep)
 {
+	const struct topic *now;
 	struct mr_error err;
 	struct topic *t;
 	int i;
@@ -383,9 +386,11 @@ begin(struct broker *b, struct request *req, struct alter *a, int keep)
 		a->error = WIRE_KAFKA_STORAGE_ERROR;
 		return (-1);
 	}
+	/* Others' changes may be on their way: these come on top of them. */
+	now = t->next != NULL ? t->next : t;
 	for (i = 0; keep && i < SETTING_COUNT; i++)
-		if (t->overrides[i] != NULL &&
-		    topic_override(b, a->next, i, t->overrides[i], &err) ==
+		if (now->overrides[i] != NULL &&
+		    topic_override(b, a->next, i, now->overrides[i], &err) ==
 			-1) {
 			a->error = WIRE_KAFKA_STORAGE_ERROR;
 			return (-1);
@@ -400,6 +405,7 @@ end(struct alter *a, int ok, int validate_only)
 {
 
 	if (ok && !validate_only) {
+		a->topic->next = a->next;
 		topic_hold(a->topic);
 		return;
 	}

@@ -37,6 +37,7 @@ struct fetch {
 	struct fetch_part *parts;
 	size_t count;
 	int waiting; /* waiters are in their lists */
+	int64_t woken; /* when it was looked at: once, however often it waits */
 };
 
 /* A span of a log with what it holds on to. */
@@ -312,6 +313,9 @@ fetch_wake(struct request *req)
 {
 	struct fetch *f = req->waits_for;
 
+	if (f->woken == req->broker->wakes)
+		return (0);
+	f->woken = req->broker->wakes;
 	if (!is_due(f, req->body))
 		return (0);
 	answer(req);

@@ -842,11 +842,13 @@ handle_delete_groups(struct broker *b, struct request *req)
 
 /* ---- expiry ------------------------------------------------------------- */
 
-/* Deletions of what memory has forgotten already; nobody is answered. */
+/* Deletions of what memory has forgotten already, by one look at all groups;
+ * nobody is answered. */
 struct forget_job {
 	struct worker_job job;
-	char *group, *topic_id;
-	struct keeper_offset offset;
+	struct keeper_offset *list;
+	char **texts; /* theirs: a group and a topic's id each */
+	size_t count, capacity;
 };
 
 static void
@@ -854,49 +856,93 @@ run_forget(struct worker_job *job, void *arg)
 {
 	struct forget_job *forget = (struct forget_job *)job;
 
-	(void)keeper_put_offsets(arg, &forget->offset, 1, &job->err);
+	(void)keeper_put_offsets(arg, forget->list, forget->count, &job->err);
 }
 
 static void
 finish_forget(struct worker_job *job, void *arg)
 {
 	struct forget_job *forget = (struct forget_job *)job;
+	size_t i;
 
 	if (job->err.kind == MR_FATAL)
 		broker_fail(arg, &job->err);
-	free(forget->group);
-	free(forget->topic_id);
+	for (i = 0; i < 2 * forget->count; i++)
+		free(forget->texts[i]);
+	free(forget->texts);
+	free(forget->list);
 	free(forget);
 }
 
+/* Room for one more: 0 or -1. */
+static int
+grow_forget(struct forget_job *forget)
+{
+	size_t capacity = forget->capacity > 0 ? 2 * forget->capacity : 16;
+	struct keeper_offset *list;
+	char **texts;
+
+	if (forget->count < forget->capacity)
+		return (0);
+	list = reallocarray(forget->list, capacity, sizeof(*list));
+	if (list == NULL)
+		return (-1);
+	forget->list = list;
+	texts = reallocarray(forget->texts, 2 * capacity, sizeof(*texts));
+	if (texts == NULL)
+		return (-1);
+	forget->texts = texts;
+	forget->capacity = capacity;
+	return (0);
+}
+
+/* Without memory it stays on disk, and expires again after a start. */
 static void
 forgotten(void *arg, const char *group, const char *topic, int32_t partition,
     int64_t committed_ms)
 {
 	struct broker *b = arg;
 	const struct topic *t = catalog_find(b, wire_text(topic));
-	struct forget_job *forget;
+	struct forget_job *forget = b->forget;
+	struct keeper_offset *offset;
+	char **texts;
 
-	if (t == NULL)
+	if (t == NULL || forget == NULL || grow_forget(forget) == -1)
 		return;
-	/* Without memory it stays on disk, and expires again after a start. */
-	if ((forget = calloc(1, sizeof(*forget))) == NULL ||
-	    (forget->group = strdup(group)) == NULL ||
-	    (forget->topic_id = strdup(t->id_text)) == NULL) {
-		if (forget != NULL)
-			free(forget->group);
-		free(forget);
+	texts = &forget->texts[2 * forget->count];
+	texts[0] = strdup(group);
+	texts[1] = strdup(t->id_text);
+	if (texts[0] == NULL || texts[1] == NULL) {
+		free(texts[0]);
+		free(texts[1]);
 		return;
 	}
+	offset = &forget->list[forget->count++];
+	memset(offset, 0, sizeof(*offset));
 	/* A commit that is on its way to the disk is younger, and stays. */
-	forget->offset.committed_ms = committed_ms;
-	forget->offset.group = forget->group;
-	forget->offset.topic_id = forget->topic_id;
-	forget->offset.partition = partition;
-	forget->offset.offset = -1;
+	offset->committed_ms = committed_ms;
+	offset->group = texts[0];
+	offset->topic_id = texts[1];
+	offset->partition = partition;
+	offset->offset = -1;
+}
+
+static void
+expire(struct broker *b)
+{
+	struct forget_job *forget = calloc(1, sizeof(*forget));
+
+	b->forget = forget;
+	group_expire_offsets(b->groups, clock_wall_ms());
+	b->forget = NULL;
+	if (forget == NULL)
+		return;
 	forget->job.run = run_forget;
 	forget->job.finish = finish_forget;
-	worker_give(b->keeper, &forget->job);
+	if (forget->count > 0)
+		worker_give(b->keeper, &forget->job);
+	else
+		finish_forget(&forget->job, b);
 }
 
 /* ---- their lives -------------------------------------------------------- */
@@ -929,7 +975,7 @@ groups_tick(struct broker *b)
 {
 	struct group_counts counts;
 
-	group_expire_offsets(b->groups, clock_wall_ms());
+	expire(b);
 	group_count(b->groups, &counts);
 	measure_groups(counts.groups, counts.members);
 }

@@ -89,12 +89,14 @@ struct broker {
 	struct producer_job *reserving; /* under way */
 
 	struct group_coordinator *groups;
+	struct forget_job *forget; /* of offsets that expire right now */
 	struct change *changes, **changes_last; /* wait for the keeper */
 	int changing; /* the keeper writes some */
 	struct sync_round *sync; /* under way, or NULL */
 	struct partition *unsynced, **unsynced_last; /* to be flushed */
 	size_t unsynced_count;
 	int64_t next_flush_ms; /* of the first that is due, or INT64_MAX */
+	int64_t wakes; /* how often a partition's readers were woken */
 	struct partition *tidying; /* in the tidier's hands */
 	int64_t tidied; /* partitions, in this round */
 	int64_t next_tidy_ms;

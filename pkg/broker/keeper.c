@@ -360,6 +360,7 @@ load_offsets(struct broker *b, struct mr_error *err)
 			break;
 		}
 	store_rows_done(rows);
+	group_loaded(b->groups, clock_wall_ms());
 	return (rc);
 }
 

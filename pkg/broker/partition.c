@@ -292,10 +292,11 @@ waiter_remove(struct waiter *w)
 }
 
 static void
-wake_readers(struct partition *p)
+wake_readers(struct broker *b, struct partition *p)
 {
 	struct waiter *w, *next;
 
+	b->wakes++;
 	for (w = p->waiters; w != NULL; w = next) {
 		next = w->next;
 		/* With the request its other waiters left their lists. */
@@ -332,7 +333,7 @@ partition_changed(struct broker *b, struct partition *p)
 
 	want_sync(b, p, flush_at_leisure(b));
 	if (b->conf.flush == BROKER_FLUSH_INTERVAL)
-		wake_readers(p);
+		wake_readers(b, p);
 	else if (p->waiters != NULL)
 		partition_hurry(b, p);
 }
@@ -436,7 +437,7 @@ finish_round(struct worker_job *job, void *arg)
 		settle(p, p->begun, plog_flushed_end(p->log), WIRE_NONE);
 		if (p->flush_waits != NULL || p->waiters != NULL)
 			partition_hurry(b, p);
-		wake_readers(p);
+		wake_readers(b, p);
 		topic_release(b, p->topic);
 	}
 	free(round->items);
@@ -717,7 +718,7 @@ topic_retire(struct broker *b, struct topic *t)
 		p = t->partitions[i];
 		settle(p, INT64_MAX, INT64_MAX,
 		    WIRE_UNKNOWN_TOPIC_OR_PARTITION);
-		wake_readers(p);
+		wake_readers(b, p);
 		if (p->tidy != NULL)
 			plog_tidy_stop(p->tidy);
 	}

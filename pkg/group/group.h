@@ -152,6 +152,12 @@ int group_next_offset(const struct group_coordinator *c,
  * it was first seen here without them.
  */
 #define GROUP_SPENT_MS 600000
+/*
+ * group_loaded -- all that was put so far is of before a start, at ${wall_ms}:
+ * whether these groups had members isn't known any more, so they had them until
+ * then.
+ */
+void group_loaded(struct group_coordinator *c, int64_t wall_ms);
 void group_expire_offsets(struct group_coordinator *c, int64_t wall_ms);
 
 /*

@@ -57,7 +57,8 @@ struct group {
 	int64_t deadline_ms; /* of PREPARING and COMPLETING */
 	int64_t latest_ms; /* of an initial delay that is prolonged */
 	int initial; /* PREPARING after EMPTY: only the deadline ends it */
-	int64_t empty_since_ms; /* wall; 0: not seen empty yet */
+	int64_t
+	    empty_since_ms; /* wall; 0: not seen empty yet, or never had any */
 	int64_t spent_since_ms; /* without offsets, too; likewise */
 	struct map topics; /* of struct topic_offsets */
 	int64_t offset_count;

@@ -382,13 +382,25 @@ may_expire(const struct group_coordinator *c, struct group *g, int64_t wall_ms)
 
 	if (g->state != GROUP_EMPTY) {
 		g->empty_since_ms = 0;
-		return (g->protocol_type != NULL);
+		/* What others read can't be told. */
+		return (g->protocol_type != NULL &&
+		    strcmp(g->protocol_type, "consumer") == 0);
 	}
-	if (g->protocol_type == NULL)
+	if (g->protocol_type == NULL && g->empty_since_ms == 0)
 		return (1);
 	if (g->empty_since_ms == 0)
 		g->empty_since_ms = wall_ms;
 	return (g->empty_since_ms <= wall_ms - c->conf.offsets_retention_ms);
+}
+
+void
+group_loaded(struct group_coordinator *c, int64_t wall_ms)
+{
+	struct group *g;
+	size_t at = 0;
+
+	while ((g = map_next(&c->groups, &at)) != NULL)
+		g->empty_since_ms = wall_ms;
 }
 
 void

@@ -27,6 +27,7 @@
 #define HEAD_SIZE 21 /* of a batch: with its CRC, what the CRC leaves out */
 #define NAME_SIZE PLOG_NAME_SIZE
 #define CURSORS 8
+#define ACTIVE_FDS 2 /* its log and index */
 #define SYNC_SEGMENTS 8
 #define CHECKPOINT_STEP ((int64_t)16 << 20) /* bytes scanned at the next open */
 #define NO_TIME INT64_MIN
@@ -243,6 +244,9 @@ void segment_free(struct plog *log, struct plog_segment *segment);
 int segment_open(struct plog *log, struct plog_segment *segment,
     struct mr_error *err);
 void segment_release(struct plog *log, struct plog_segment *segment);
+/* The caller, who lets go of it then, has flushed it: one that isn't written to
+ * any more, and not read, needs no descriptors. */
+void segment_left(struct plog *log, struct plog_segment *segment);
 /* Into the array, behind the last; 0 or -1. */
 int segments_add(struct plog *log, struct plog_segment *segment);
 /* Where in the array the last segment is whose base is at most ${offset}. */

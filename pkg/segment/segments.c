@@ -92,6 +92,15 @@ segment_release(struct plog *log, struct plog_segment *segment)
 }
 
 void
+segment_left(struct plog *log, struct plog_segment *segment)
+{
+
+	if (segment->sealed && segment->refs == 1 && !segment->unsynced &&
+	    segment->used_ms == 0)
+		close_files(log, segment);
+}
+
+void
 segments_close_idle(struct plog *log, int most)
 {
 	struct plog_segment *segment;

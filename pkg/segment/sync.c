@@ -115,8 +115,10 @@ give_back(struct plog *log, struct plog_sync *sync)
 {
 	int i;
 
-	for (i = 0; i < sync->count; i++)
+	for (i = 0; i < sync->count; i++) {
+		segment_left(log, sync->segments[i]);
 		segment_release(log, sync->segments[i]);
+	}
 	sync->count = 0;
 	sync->under_way = 0;
 }

@@ -116,14 +116,13 @@ struct wish {
 };
 
 /* Up to three settings of a resource, which may be named twice. */
-static int16_t
-alter(struct client *c, int type, const char *resource, int times,
+static void
+alter_send(struct client *c, int type, const char *resource, int times,
     const struct wish *wishes, int count, int validate_only)
 {
 	struct wire_incremental_alter_configs_request in;
 	struct wire_incremental_alter_configs_request_resource r[2];
 	struct wire_incremental_alter_configs_request_config list[3];
-	struct wire_incremental_alter_configs_response out;
 	int i;
 
 	wire_defaults(wire_incremental_alter_configs_request_layout(), &in);
@@ -141,13 +140,32 @@ alter(struct client *c, int type, const char *resource, int times,
 	in.resources.at = r;
 	in.resources.count = times;
 	in.validate_only = (uint8_t)validate_only;
-	client_call(c, WIRE_API_IncrementalAlterConfigs, 1, &in, &out);
+	client_send(c, WIRE_API_IncrementalAlterConfigs, 1, &in);
+}
+
+static int16_t
+alter_receive(struct client *c, const char *resource, int times)
+{
+	struct wire_incremental_alter_configs_response out;
+
+	assert_int_equal(client_receive(c, WIRE_API_IncrementalAlterConfigs, 1,
+			     &out),
+	    1);
 	assert_int_equal(out.resources.count, times);
 	assert_int_equal(out.resources.at[0].error_code,
 	    out.resources.at[times - 1].error_code);
 	assert_true(
 	    wire_string_is(out.resources.at[0].resource_name, resource));
 	return (out.resources.at[0].error_code);
+}
+
+static int16_t
+alter(struct client *c, int type, const char *resource, int times,
+    const struct wish *wishes, int count, int validate_only)
+{
+
+	alter_send(c, type, resource, times, wishes, count, validate_only);
+	return (alter_receive(c, resource, times));
 }
 
 static const struct altered {
@@ -305,11 +323,40 @@ a_change_holds_for_what_comes_next(void **state)
 	client_close(&c);
 }
 
+/* Each begins before the others are on disk. */
+static void
+changes_at_once_all_hold(void **state)
+{
+	static const struct wish wishes[] = {{"retention.ms", SET, "60001"},
+	    {"segment.ms", SET, "60002"}, {"retention.bytes", SET, "60003"},
+	    {"max.message.bytes", SET, "60004"}};
+	enum { COUNT = sizeof(wishes) / sizeof(wishes[0]) };
+	struct client all[COUNT];
+	int i, source;
+
+	(void)state;
+	for (i = 0; i < COUNT; i++)
+		all[i] = client_connect();
+	assert_int_equal(make_topic(&all[0], "t", 1, NULL), WIRE_NONE);
+	for (i = 0; i < COUNT; i++)
+		alter_send(&all[i], TOPIC, "t", 1, &wishes[i], 1, 0);
+	for (i = 0; i < COUNT; i++)
+		assert_int_equal(alter_receive(&all[i], "t", 1), WIRE_NONE);
+	for (i = 0; i < COUNT; i++)
+		assert_string_equal(describe(&all[0], TOPIC, "t",
+					wishes[i].name, &source),
+		    wishes[i].value);
+	for (i = 0; i < COUNT; i++)
+		client_close(&all[i]);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(settings_are_described, begin, end),
+	    cmocka_unit_test_setup_teardown(changes_at_once_all_hold, begin,
+		end),
 	    cmocka_unit_test_setup_teardown(
 		settings_are_changed_or_refused_whole, begin, end),
 	    cmocka_unit_test_setup_teardown(the_old_way_replaces_all_of_them,

@@ -271,7 +271,7 @@ offsets_expire_for_good(void **state)
 	(void)state;
 	client_close(&c);
 	assert_int_equal(broker_down(), 0);
-	served.conf.offsets_retention_ms = 1;
+	served.conf.offsets_retention_ms = 0;
 	broker_up();
 	c = client_connect();
 	while (count_committed(&c, "g") + count_committed(&c, "h") > 0 &&

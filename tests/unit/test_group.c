@@ -581,6 +581,24 @@ offsets_are_kept_and_expire(void **state)
 	assert_null(group_get_offset(w->c, wire_text("g"), "t", 2));
 }
 
+/* It may have had members until then, who read and had nothing to commit. */
+static void
+offsets_from_before_a_start_are_kept_for_as_long_again(void **state)
+{
+	int64_t day = 86400000, start = 10 * day;
+	struct world *w = *state;
+	struct mr_error err;
+
+	group_put_offset(w->c, "g", "t", 0, 1, -1, day, "", &err);
+	group_loaded(w->c, start);
+	group_put_offset(w->c, "new", "t", 0, 1, -1, day, "", &err);
+	group_expire_offsets(w->c, start + 999999);
+	assert_int_equal(w->forgotten_count, 1);
+	assert_string_equal(w->forgotten, "new t 0 86400000");
+	group_expire_offsets(w->c, start + 1000000);
+	assert_int_equal(w->forgotten_count, 2);
+}
+
 static void
 a_group_that_has_nothing_left_can_be_deleted_for_ten_minutes(void **state)
 {
@@ -821,6 +839,7 @@ main(void)
 	    IN_A_WORLD(more_protocols_than_are_compared_are_refused),
 	    IN_A_WORLD(joins_that_can_not_be_are_refused),
 	    IN_A_WORLD(offsets_are_kept_and_expire),
+	    IN_A_WORLD(offsets_from_before_a_start_are_kept_for_as_long_again),
 	    IN_A_WORLD(
 		a_group_that_has_nothing_left_can_be_deleted_for_ten_minutes),
 	    IN_A_WORLD(offsets_of_a_group_outlive_its_members_by_the_retention),

@@ -2106,6 +2106,39 @@ reader_sees_what_is_committed_and_nothing_else(void **state)
 	store_close(reader);
 }
 
+/* Another program, which takes the log in and away if it is the last one. */
+static void
+read_elsewhere(void)
+{
+	pid_t pid = fork();
+
+	assert_int_not_equal(pid, -1);
+	if (pid == 0) {
+		(void)execlp("sqlite3", "sqlite3", path,
+		    "SELECT count(*) FROM sqlite_schema WHERE 0", (char *)NULL);
+		_exit(1);
+	}
+	assert_int_equal(wait_for(pid), 0);
+}
+
+/* To close a descriptor of a file drops all locks that a process has on it. */
+static void
+readers_leave_their_process_its_locks(void **state)
+{
+	struct store *st = must_open(own_1), *reader;
+	struct mr_error err = {0};
+
+	(void)state;
+	reader = store_open_reader(path, 0, &err);
+	demand(reader != NULL, &err);
+	read_elsewhere();
+	assert_int_equal(access(beside("-wal"), F_OK), 0);
+	store_close(reader);
+	read_elsewhere();
+	assert_int_equal(access(beside("-wal"), F_OK), 0);
+	store_close(st);
+}
+
 static void
 reader_is_interrupted_at_its_deadline(void **state)
 {
@@ -2904,6 +2937,7 @@ main(void)
 	    TEST(stopped_holder_of_another_name_is_not_killed),
 	    TEST(stopped_waiter_does_no_harm),
 	    TEST(reader_sees_what_is_committed_and_nothing_else),
+	    TEST(readers_leave_their_process_its_locks),
 	    TEST(reader_is_interrupted_at_its_deadline),
 	    TEST(backup_is_whole_and_does_not_overwrite),
 	    TEST(file_without_sums_stays_so_and_is_copied),
