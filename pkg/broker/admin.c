@@ -739,6 +739,7 @@ struct grow_job {
 		struct topic *topic; /* NULL: refused */
 		struct topic *more; /* the new partitions, for a while */
 		int32_t count;
+		int made; /* on disk */
 	} * list;
 	struct named *named;
 	size_t count;
@@ -747,27 +748,30 @@ struct grow_job {
 
 /*
  * The topic is the loop's; so the new partitions are opened into a topic of
- * their own, and moved when they are there.
+ * their own, and moved when they are there.  0 or -1.
  */
+static int
+grow_one(struct broker *b, struct grow *g, struct mr_error *err)
+{
+	int32_t k;
+
+	for (k = g->topic->partition_count; k < g->count; k++)
+		if ((g->more->partitions[k] = partition_open(b, g->topic, k,
+			 err)) == NULL)
+			return (-1);
+	return (keeper_set_partitions(b, g->more->id_text, g->count, err));
+}
+
 static void
 run_grow(struct worker_job *job, void *arg)
 {
 	struct grow_job *grow = (struct grow_job *)job;
 	struct grow *g;
 	size_t i;
-	int32_t k;
 
-	for (i = 0; i < grow->count; i++) {
-		if ((g = &grow->list[i])->topic == NULL)
-			continue;
-		for (k = g->topic->partition_count; k < g->count; k++)
-			if ((g->more->partitions[k] = partition_open(arg,
-				 g->topic, k, &job->err)) == NULL)
-				return;
-		if (keeper_set_partitions(arg, g->more->id_text, g->count,
-			&job->err) == -1)
-			return;
-	}
+	for (i = 0; i < grow->count && job->err.kind != MR_FATAL; i++)
+		if ((g = &grow->list[i])->topic != NULL)
+			g->made = grow_one(arg, g, &job->err) == 0;
 }
 
 static void
@@ -799,12 +803,15 @@ finish_grow(struct worker_job *job, void *arg)
 
 	if (job->err.kind == MR_FATAL)
 		broker_fail(b, &job->err);
+	else if (job->err.kind != MR_OK)
+		log_warn("partitions could not be added", "error",
+		    job->err.message);
 	for (i = 0; i < grow->count; i++) {
 		if ((g = &grow->list[i])->topic == NULL)
 			continue;
 		g->topic->growing = 0;
 		b->partitions_making -= g->count - g->topic->partition_count;
-		if (job->err.kind == MR_OK && !g->topic->retired)
+		if (g->made && !g->topic->retired)
 			move_partitions(b, g);
 		else
 			grow->out.results.at[i]

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "broker/catalog.h"
 #include "broker/connection.h"
 #include "broker/keeper.h"
@@ -167,6 +168,7 @@ struct alter {
 
 	struct topic *topic; /* held; NULL: refused, or only tried */
 	struct topic *next; /* with the overrides to be */
+	int made; /* on disk */
 	int16_t error;
 	const char *message;
 };
@@ -187,11 +189,11 @@ run_alter(struct worker_job *job, void *arg)
 	struct alter *a;
 	size_t i;
 
-	for (i = 0; i < alter->count && job->err.kind == MR_OK; i++) {
+	for (i = 0; i < alter->count && job->err.kind != MR_FATAL; i++) {
 		a = &alter->list[i];
 		if (a->topic != NULL)
-			(void)keeper_set_overrides(arg, a->topic->id_text,
-			    a->next->overrides, &job->err);
+			a->made = keeper_set_overrides(arg, a->topic->id_text,
+				      a->next->overrides, &job->err) == 0;
 	}
 }
 
@@ -222,11 +224,14 @@ finish_alter(struct worker_job *job, void *arg)
 
 	if (job->err.kind == MR_FATAL)
 		broker_fail(b, &job->err);
+	else if (job->err.kind != MR_OK)
+		log_warn("settings could not be changed", "error",
+		    job->err.message);
 	for (i = 0; i < alter->count; i++) {
 		a = &alter->list[i];
 		if (a->topic == NULL)
 			continue;
-		if (job->err.kind != MR_OK)
+		if (!a->made)
 			a->error = WIRE_KAFKA_STORAGE_ERROR;
 		else if (!a->topic->retired)
 			take_over(b, a->topic, a->next);
