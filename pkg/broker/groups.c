@@ -18,6 +18,11 @@
 #include "broker/keeper.h"
 #include "broker/measure.h"
 
+/* gcc's analyser can't follow what is put into lists. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
+#endif
+
 #define METADATA_MOST 4096 /* offset.metadata.max.bytes */
 
 /* ---- members ------------------------------------------------------------ */
