@@ -836,16 +836,27 @@ connections_idle(struct broker *b)
 	}
 }
 
+static int
+waits_for_others(const struct request *req)
+{
+
+	return (req->header.api_key == WIRE_API_Fetch ||
+	    req->header.api_key == WIRE_API_JoinGroup ||
+	    req->header.api_key == WIRE_API_SyncGroup);
+}
+
 int
 connections_busy(const struct broker *b)
 {
 	const struct connection *conn;
 	const struct request *req;
 
-	/* What only waits for others (a fetch, a join) may be cut off. */
+	/* What only waits for others may be cut off, what the keeper has not. */
 	for (conn = b->connections; conn != NULL; conn = conn->next)
 		for (req = conn->first; req != NULL; req = req->next)
-			if (req->state == REQUEST_ANSWERED || is_produce(req))
+			if (req->state == REQUEST_ANSWERED || is_produce(req) ||
+			    (req->state == REQUEST_BUSY &&
+				!waits_for_others(req)))
 				return (1);
 	return (0);
 }
