@@ -29,10 +29,8 @@
 #define TICK_MS 1000
 #define SLOW_TICK_MS 30000 /* of what is due by the hour */
 #define STUCK_MS 10000 /* a turn that takes longer is no life */
-/* Open of a partition: its folder, its log and that one's index; and at most
- * so many of what was written before, while it is read. */
-#define FILES_A_PARTITION 3
-#define FILES_READ 16
+#define FILES_A_PARTITION \
+	(1 + PLOG_ACTIVE_FDS) /* its folder, and what is open */
 #define FILES_BESIDE 100
 
 int64_t
@@ -101,7 +99,8 @@ raise_descriptors(const struct broker_conf *conf)
 {
 	const rlim_t need = (rlim_t)(conf->connections_most +
 	    FILES_A_PARTITION * conf->partitions_most + FILES_BESIDE);
-	const rlim_t most = need + (rlim_t)(FILES_READ * conf->partitions_most);
+	const rlim_t most = need +
+	    (rlim_t)(PLOG_OTHER_FDS * conf->partitions_most);
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) == -1 || limit.rlim_cur >= most)

@@ -144,20 +144,21 @@ int group_next_offset(const struct group_coordinator *c,
     const char **topic, int32_t *partition, const struct group_offset **offset);
 
 /*
- * group_expire_offsets -- drop offsets that are older than the retention, each
- * told to `forgotten`, and groups that have been seen here with neither members
- * nor offsets for GROUP_SPENT_MS: until then they can be described and deleted,
- * as in Kafka, which looks every ten minutes.  ${wall_ms} is the time of day, as
- * in committed_ms.  The offsets of a group that had members are kept from when
- * it was first seen here without them.
- */
-#define GROUP_SPENT_MS 600000
-/*
  * group_loaded -- all that was put so far is of before a start, at ${wall_ms}:
  * whether these groups had members isn't known any more, so they had them until
  * then.
  */
 void group_loaded(struct group_coordinator *c, int64_t wall_ms);
+/*
+ * group_expire_offsets -- drop offsets that are older than the retention, each
+ * told to `forgotten`, and groups that have been seen here with neither members
+ * nor offsets for GROUP_SPENT_MS: until then they can be described and deleted,
+ * as in Kafka, which looks every ten minutes.  ${wall_ms} is the time of day, as
+ * in committed_ms.  The offsets of a group that had members are kept from when
+ * it was first seen here without them, of one without those from their commit; while
+ * it has members, those are kept that they read, and all if they aren't consumers.
+ */
+#define GROUP_SPENT_MS 600000
 void group_expire_offsets(struct group_coordinator *c, int64_t wall_ms);
 
 /*

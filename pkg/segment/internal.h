@@ -27,7 +27,6 @@
 #define HEAD_SIZE 21 /* of a batch: with its CRC, what the CRC leaves out */
 #define NAME_SIZE PLOG_NAME_SIZE
 #define CURSORS 8
-#define ACTIVE_FDS 2 /* its log and index */
 #define SYNC_SEGMENTS 8
 #define CHECKPOINT_STEP ((int64_t)16 << 20) /* bytes scanned at the next open */
 #define NO_TIME INT64_MIN

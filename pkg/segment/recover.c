@@ -509,7 +509,7 @@ recover_segments(struct recovery *r, struct mr_error *err)
 	for (i = 0; i < log->count && !r->cut; i++) {
 		if (recover_segment(r, i, err) == -1)
 			return (-1);
-		segments_close_idle(log, ACTIVE_FDS);
+		segments_close_idle(log, PLOG_ACTIVE_FDS);
 	}
 	if (r->cut && i < log->count)
 		return (drop_behind(r, i, err));
@@ -532,7 +532,7 @@ plog_recover(struct plog *log, struct plog_recovery *found,
 		r.kept = log->checkpoint_end;
 	if (recover_segments(&r, err) == -1 || reserve_offsets(&r, err) == -1)
 		return (-1);
-	segments_close_idle(log, ACTIVE_FDS);
+	segments_close_idle(log, PLOG_ACTIVE_FDS);
 	log->checkpoint_start = log->start;
 	if (log->segments[0]->base > log->start)
 		log->start = log->segments[0]->base;

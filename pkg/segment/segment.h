@@ -99,6 +99,10 @@ void plog_conf_default(struct plog_conf *conf);
 
 struct plog;
 
+/* Descriptors that a log has open beside its folder's: two of the segment that is
+ * appended to, and so many of others while they are read. */
+#define PLOG_ACTIVE_FDS 2
+#define PLOG_OTHER_FDS 16
 #define PLOG_NAME_SIZE 48 /* of a file's name in the folder */
 
 /* What plog_open found, for one line in the log. */

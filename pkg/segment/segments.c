@@ -6,8 +6,6 @@
 
 #include "segment/internal.h"
 
-#define OPEN_FDS_MOST 16 /* of a log's sealed segments; two each */
-
 struct plog_segment *
 segment_new(int64_t base)
 {
@@ -73,7 +71,7 @@ segment_open(struct plog *log, struct plog_segment *segment,
 	if (segment->fd != -1 && segment->index_fd != -1)
 		return (PLOG_OK);
 	segment->refs++;
-	segments_close_idle(log, OPEN_FDS_MOST);
+	segments_close_idle(log, PLOG_OTHER_FDS);
 	segment->refs--;
 	code = open_one(log, segment, ".log", O_RDWR, &segment->fd, err);
 	if (code == PLOG_OK)

@@ -156,7 +156,7 @@ plog_tidy_begin(struct plog *log, int64_t now_ms)
 	roll_if_old(log, now_ms);
 	drop_oldest(log, tidy);
 	drop_empty(log, tidy);
-	segments_close_idle(log, ACTIVE_FDS);
+	segments_close_idle(log, PLOG_ACTIVE_FDS);
 	take_cleanable(log, tidy);
 	if (tidy->unlink_count == 0 && tidy->count == 0) {
 		free(tidy->segments);

@@ -224,12 +224,12 @@ segments_roll_by_size_and_time_and_are_found_again(void **state)
 	assert_int_equal(plog_segments(log), i + 1);
 	flush_log(log);
 	/* What was left, and nobody reads, is closed: here, and at a start. */
-	assert_int_equal(log->open_fds, ACTIVE_FDS);
+	assert_int_equal(log->open_fds, PLOG_ACTIVE_FDS);
 	read_log(log, 700, &r);
 	assert_int_equal(r.count, 101);
 	plog_abandon(log);
 	log = open_log(NULL);
-	assert_int_equal(log->open_fds, ACTIVE_FDS);
+	assert_int_equal(log->open_fds, PLOG_ACTIVE_FDS);
 	close_log(log);
 	log = plog_open(log_path(), &conf, 0, &found, &err);
 	assert_non_null(log);
