@@ -147,8 +147,9 @@ int kafka_admin_compare(struct kafka_admin *admin,
     struct kafka_difference list[KAFKA_DIFFERENCES_MAX], int timeout_ms,
     struct mr_error *err);
 /* kafka_admin_alter -- make a topic that is there as declared, by adding
- * partitions, of which Kafka takes none away, and changing settings.  With
- * more partitions keys may go to other ones from then on. */
+ * partitions, of which Kafka takes none away, and changing settings, and wait
+ * until that can be seen.  With more partitions keys may go to other ones from
+ * then on. */
 int kafka_admin_alter(struct kafka_admin *admin,
     const struct kafka_topic *topic, int timeout_ms, struct mr_error *err);
 int kafka_admin_delete(struct kafka_admin *admin, const char *topic,

@@ -10,6 +10,8 @@
 
 #define REPLICAS_MAX 3
 #define PARTITIONS "partitions"
+/* Between looks whether brokers show by now what was made. */
+#define SEEN_NAP_NS 20000000
 
 /* ---- settings -------------------------------------------------------------- */
 
@@ -274,7 +276,7 @@ int
 kafka_admin_ensure(struct kafka_admin *admin, const char *const *names,
     int count, int timeout_ms, struct mr_error *err)
 {
-	const struct timespec nap = {.tv_nsec = 20000000};
+	const struct timespec nap = {.tv_nsec = SEEN_NAP_NS};
 	int64_t deadline = clock_mono_us() + (int64_t)timeout_ms * 1000;
 	struct kafka_topic_state *states;
 	int created = 0, i, status = -1;
@@ -471,26 +473,60 @@ done:
 	return (status);
 }
 
+/* Change what can be changed of ${list}; 0 or -1. */
+static int
+alter_differences(struct kafka_admin *admin, const struct kafka_topic *topic,
+    const struct kafka_difference *list, int count, int64_t deadline,
+    struct mr_error *err)
+{
+	int partitions = strcmp(list[0].name, PARTITIONS) == 0;
+
+	if (partitions && list[0].can_be_altered &&
+	    add_partitions(admin, topic, admin_ms_left(deadline), err) != 0)
+		return (-1);
+	if (count == partitions)
+		return (0);
+	return (set_settings(admin, topic, list + partitions,
+	    count - partitions, admin_ms_left(deadline), err));
+}
+
+static int
+any_can_be_altered(const struct kafka_difference *list, int count)
+{
+	int i;
+
+	for (i = 0; i < count; i++)
+		if (list[i].can_be_altered)
+			return (1);
+	return (0);
+}
+
 int
 kafka_admin_alter(struct kafka_admin *admin, const struct kafka_topic *topic,
     int timeout_ms, struct mr_error *err)
 {
+	const struct timespec nap = {.tv_nsec = SEEN_NAP_NS};
 	struct kafka_difference list[KAFKA_DIFFERENCES_MAX];
 	int64_t deadline = clock_mono_us() + (int64_t)timeout_ms * 1000;
-	int count, settings = 0;
+	int altered = 0, count;
 
-	if ((count = kafka_admin_compare(admin, topic, list, timeout_ms,
-		 err)) <= 0)
-		return (count);
-	if (strcmp(list[0].name, PARTITIONS) == 0) {
-		settings = 1;
-		if (list[0].can_be_altered &&
-		    add_partitions(admin, topic, admin_ms_left(deadline),
-			err) != 0)
+	/* What has changed can take a moment until brokers show it. */
+	for (;;) {
+		if ((count = kafka_admin_compare(admin, topic, list,
+			 admin_ms_left(deadline), err)) == -1)
 			return (-1);
+		if (!any_can_be_altered(list, count))
+			return (0);
+		if (admin_ms_left(deadline) == 0)
+			return (mr_error_set(err, MR_RETRY,
+			    "changes of topic %s can't be seen %d ms after "
+			    "they were made",
+			    topic->name, timeout_ms));
+		if (altered)
+			nanosleep(&nap, NULL);
+		else if (alter_differences(admin, topic, list, count, deadline,
+			     err) != 0)
+			return (-1);
+		altered = 1;
 	}
-	if (count == settings)
-		return (0);
-	return (set_settings(admin, topic, list + settings, count - settings,
-	    admin_ms_left(deadline), err));
 }
