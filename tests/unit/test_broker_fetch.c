@@ -359,6 +359,65 @@ many_wait_and_all_are_woken(void **state)
 	client_close(&writer);
 }
 
+/* Microseconds of a processor that the broker's loop has had. */
+static int64_t
+loop_cpu_us(void)
+{
+	clockid_t clock;
+	struct timespec t;
+
+	assert_int_equal(pthread_getcpuclockid(served.thread, &clock), 0);
+	assert_int_equal(clock_gettime(clock, &t), 0);
+	return ((int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000);
+}
+
+/* What it takes the loop to wake a fetch that names a partition ${times}. */
+static int64_t
+wake_us_of(const char *topic, int32_t times)
+{
+	struct wire_fetch_request_partition *parts;
+	const struct timespec a_while = {.tv_nsec = 150000000};
+	struct client c = client_connect(), writer = client_connect();
+	struct wire_fetch_response out;
+	struct fetch_ask ask;
+	int64_t began;
+	int32_t i;
+
+	assert_int_equal(make_topic(&c, topic, 1, NULL), WIRE_NONE);
+	(void)fetch_ask(&ask, topic, 0, LONG_MS);
+	ask.in.min_bytes = 1 << 30;
+	parts = calloc((size_t)times, sizeof(*parts));
+	assert_non_null(parts);
+	for (i = 0; i < times; i++)
+		parts[i] = ask.partition;
+	ask.topic.partitions.at = parts;
+	ask.topic.partitions.count = times;
+	/* The first is answered soon, and what it asks is what settles. */
+	client_call(&c, WIRE_API_Fetch, 11, &ask.in, &out);
+	nanosleep(&a_while, NULL);
+	client_send(&c, WIRE_API_Fetch, 11, &ask.in);
+	assert_false(is_answered_within(&c, 50));
+	began = loop_cpu_us();
+	(void)produce_one(&writer, topic, "k", 100, clock_wall_ms());
+	began = loop_cpu_us() - began;
+	client_close(&writer);
+	client_close(&c);
+	free(parts);
+	return (began);
+}
+
+/* Eight times as many take about as many times longer, and not their square. */
+static void
+a_fetch_is_looked_at_once_a_wake(void **state)
+{
+	int64_t few = wake_us_of("few", 1000), many = wake_us_of("many", 8000);
+
+	(void)state;
+	if (many > 30 * few)
+		fail_msg("1000: %lld us, 8000: %lld us", (long long)few,
+		    (long long)many);
+}
+
 /* ---- damage ------------------------------------------------------------- */
 
 /* The file that the broker keeps topic t's records in. */
@@ -434,6 +493,8 @@ main(void)
 		end),
 	    cmocka_unit_test_setup_teardown(many_wait_and_all_are_woken, begin,
 		end),
+	    cmocka_unit_test_setup_teardown(a_fetch_is_looked_at_once_a_wake,
+		begin, end),
 	    cmocka_unit_test_setup_teardown(
 		a_damaged_range_is_an_error_and_the_rest_is_read, begin, end),
 	};
