@@ -24,6 +24,7 @@
 #endif
 
 #define METADATA_MOST 4096 /* offset.metadata.max.bytes */
+#define MEMBERS_MOST 1000 /* of a group */
 
 /* ---- members ------------------------------------------------------------ */
 
@@ -118,6 +119,12 @@ handle_leave_group(struct broker *b, struct request *req)
 		one.member_id = in->member_id;
 		out.error_code = group_leave(b->groups, b->now_ms, in->group_id,
 		    &one);
+		request_answer(req, &out);
+		return;
+	}
+	/* Each is looked for among the members. */
+	if (in->members.count > MEMBERS_MOST) {
+		out.error_code = WIRE_INVALID_REQUEST;
 		request_answer(req, &out);
 		return;
 	}
@@ -961,7 +968,7 @@ groups_open(struct broker *b, struct mr_error *err)
 	    .session_most_ms = b->conf.session_most_ms,
 	    .offsets_retention_ms = b->conf.offsets_retention_ms,
 	    .groups_most = 10000,
-	    .members_most = 1000,
+	    .members_most = MEMBERS_MOST,
 	    .bytes_most = b->conf.memory_most,
 	    .arg = b,
 	    .make_id = make_id,

@@ -464,8 +464,8 @@ names_differ(struct wire_string said, const char *name)
 }
 
 static int16_t
-check_sync(const struct group *g, const struct wire_sync_group_request *req,
-    struct member **m)
+check_sync(const struct group_coordinator *c, const struct group *g,
+    const struct wire_sync_group_request *req, struct member **m)
 {
 	int16_t error;
 
@@ -481,6 +481,9 @@ check_sync(const struct group *g, const struct wire_sync_group_request *req,
 		return (WIRE_INCONSISTENT_GROUP_PROTOCOL);
 	if (g->state == GROUP_PREPARING)
 		return (WIRE_REBALANCE_IN_PROGRESS);
+	/* Each is looked for among the members. */
+	if (req->assignments.count > c->conf.members_most)
+		return (WIRE_INVALID_REQUEST);
 	return (g->state == GROUP_EMPTY ? WIRE_UNKNOWN_MEMBER_ID : WIRE_NONE);
 }
 
@@ -511,7 +514,7 @@ group_sync(struct group_coordinator *c, const struct group_caller *caller,
 	    (req->protocol_type.length < 0 || req->protocol_name.length < 0))
 		error = WIRE_INCONSISTENT_GROUP_PROTOCOL;
 	else if (req->group_id.length > 0)
-		error = check_sync(g, req, &m);
+		error = check_sync(c, g, req, &m);
 	if (error != WIRE_NONE) {
 		refuse_sync(c, caller, error);
 		return;

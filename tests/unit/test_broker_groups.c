@@ -530,6 +530,49 @@ a_clean_leave_is_followed_by_a_rebalance_at_once(void **state)
 	client_close(&one);
 }
 
+/* Each of a list is looked for among the members. */
+static void
+lists_longer_than_a_group_can_be_are_refused(void **state)
+{
+	enum { MANY = 1001 };
+	static struct wire_sync_group_request_assignment assigned[MANY];
+	static struct wire_leave_group_request_member gone[MANY];
+	struct client c = client_connect();
+	struct wire_sync_group_request sync;
+	struct wire_sync_group_response synced;
+	struct wire_leave_group_request in;
+	struct wire_leave_group_response out;
+	char member[80] = "";
+	int i;
+
+	(void)state;
+	for (i = 0; i < MANY; i++)
+		gone[i].member_id = gone[i].group_instance_id = wire_text("x");
+	join_send(&c, "");
+	wire_defaults(wire_sync_group_request_layout(), &sync);
+	sync.group_id = wire_text("g");
+	sync.generation_id = join_receive(&c, member, sizeof(member));
+	sync.member_id = wire_text(member);
+	sync.assignments.at = assigned;
+	for (i = 0; i < 2; i++) {
+		sync.assignments.count = MANY - i;
+		client_call(&c, WIRE_API_SyncGroup, 3, &sync, &synced);
+		assert_int_equal(synced.error_code,
+		    i == 0 ? WIRE_INVALID_REQUEST : WIRE_NONE);
+	}
+	wire_defaults(wire_leave_group_request_layout(), &in);
+	in.group_id = wire_text("g");
+	in.members.at = gone;
+	for (i = 0; i < 2; i++) {
+		in.members.count = MANY - i;
+		client_call(&c, WIRE_API_LeaveGroup, 3, &in, &out);
+		assert_int_equal(out.error_code,
+		    i == 0 ? WIRE_INVALID_REQUEST : WIRE_NONE);
+		assert_int_equal(out.members.count, i == 0 ? 0 : MANY - i);
+	}
+	client_close(&c);
+}
+
 static void
 coordinators_are_of_groups_alone(void **state)
 {
@@ -621,6 +664,8 @@ main(void)
 		begin, end),
 	    cmocka_unit_test_setup_teardown(
 		a_clean_leave_is_followed_by_a_rebalance_at_once, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		lists_longer_than_a_group_can_be_are_refused, begin, end),
 	    cmocka_unit_test_setup_teardown(coordinators_are_of_groups_alone,
 		begin, end),
 	    cmocka_unit_test_setup_teardown(
