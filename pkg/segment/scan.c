@@ -190,10 +190,11 @@ interval_end(struct plog *log, struct plog_segment *segment, struct interval *i)
 	i->checked &= !segment->index_lost;
 }
 
-/* 0 if all is well, 1 with *d, or -2 with errno. */
+/* 0 if all is well from ${from} on, 1 with *d, or -2 with errno.  Damage before
+ * that puts *well_from behind it. */
 static int
 check_interval(struct scanner *s, const struct interval *i, int64_t from,
-    struct damage *d)
+    int64_t *well_from, struct damage *d)
 {
 	uint32_t heads = 0;
 	int rc, whole = 1;
@@ -215,6 +216,7 @@ check_interval(struct scanner *s, const struct interval *i, int64_t from,
 			return (-2);
 		if (d->resume > from)
 			return (1);
+		*well_from = d->resume;
 	}
 	if (!whole || !i->checked || heads == i->end.heads)
 		return (0);
@@ -222,7 +224,10 @@ check_interval(struct scanner *s, const struct interval *i, int64_t from,
 	d->from = i->begin.offset;
 	d->to = i->end.offset;
 	d->resume = i->end.position;
-	return (d->resume > from);
+	if (d->resume > from)
+		return (1);
+	*well_from = d->resume;
+	return (0);
 }
 
 int
@@ -251,7 +256,7 @@ segment_check(struct plog *log, struct plog_segment *segment, int64_t from,
 	}
 	while (i.begin.position < to && rc == 0) {
 		interval_end(log, segment, &i);
-		rc = check_interval(&s, &i, from, d);
+		rc = check_interval(&s, &i, from, &first, d);
 		if (rc == 0)
 			i.begin = i.end;
 		i.number++;
@@ -261,9 +266,6 @@ segment_check(struct plog *log, struct plog_segment *segment, int64_t from,
 		return (io_error(err, "read a segment of", log->path, "log"));
 	if (rc == 0)
 		d->position = -1;
-	/* What was found damaged before ${from} stays out of what is checked. */
-	if (rc == 0 && d->resume > first)
-		first = d->resume;
 	/* One stretch is remembered, and grows as long as reading goes on. */
 	if (first > segment->checked_to || first < segment->checked_from)
 		segment->checked_from = first;

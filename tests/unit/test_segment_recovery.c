@@ -275,6 +275,38 @@ damage_is_told_by_file_and_offset_and_stepped_over(void **state)
 	close_log(log);
 }
 
+/* What was read from behind one damage up to another says nothing of the first. */
+static void
+each_of_two_damages_is_told_whatever_was_read_before(void **state)
+{
+	static const struct {
+		int64_t offset;
+		int code;
+		int64_t next;
+	} reads[] = {{6, PLOG_OK, 12}, {0, PLOG_OK, 3}, {3, PLOG_DAMAGED, 4},
+	    {4, PLOG_OK, 12}, {12, PLOG_DAMAGED, 13}, {13, PLOG_OK, 20},
+	    {3, PLOG_DAMAGED, 4}, {12, PLOG_DAMAGED, 13}};
+	struct plog_span span;
+	struct plog *log;
+	int64_t one;
+	size_t i;
+
+	(void)state;
+	make_log(20, 20, 9);
+	one = size_of(file_of(0, ".log")) / 20;
+	flip(file_of(0, ".log"), 3 * one + 70, 1);
+	flip(file_of(0, ".log"), 12 * one + 70, 1);
+	log = open_log(NULL);
+	for (i = 0; i < sizeof(reads) / sizeof(reads[0]); i++) {
+		assert_int_equal(plog_read(log, reads[i].offset, 100000, 1,
+				     &span, NULL),
+		    reads[i].code);
+		assert_int_equal(span.next_offset, reads[i].next);
+		plog_release(log, &span);
+	}
+	close_log(log);
+}
+
 static void
 offsets_that_were_flushed_are_never_given_again(void **state)
 {
@@ -589,6 +621,7 @@ main(void)
 	    TEST(a_flipped_byte_in_what_is_not_scanned_is_found_by_reading),
 	    TEST(a_flipped_byte_in_any_other_file_is_harmless),
 	    TEST(damage_is_told_by_file_and_offset_and_stepped_over),
+	    TEST(each_of_two_damages_is_told_whatever_was_read_before),
 	    TEST(offsets_that_were_flushed_are_never_given_again),
 	    TEST(what_a_power_cut_left_behind_a_roll_is_cut),
 	    TEST(the_flushed_mark_stays_where_it_was),
