@@ -13,6 +13,23 @@
 #include "broker/named.h"
 #include "broker/partition.h"
 
+/* ---- answers that wait -------------------------------------------------- */
+
+/* What a request waits for: partitions that are being flushed. */
+struct held {
+	void *out;
+	int32_t waits; /* and one, until all are known */
+};
+
+static void
+held_let_go(struct request *req)
+{
+	struct held *held = req->waits_for;
+
+	if (--held->waits == 0)
+		request_answer(req, held->out);
+}
+
 /* ---- ListOffsets -------------------------------------------------------- */
 
 enum {
@@ -47,16 +64,10 @@ look_for_time(struct partition *p, int64_t timestamp,
 }
 
 static int16_t
-list_offset(struct broker *b, struct partition *p, int64_t timestamp,
+list_offset(const struct broker *b, struct partition *p, int64_t timestamp,
     struct wire_list_offsets_response_partition *out)
 {
 
-	partition_hurry(b, p);
-	/* Clients ask again.  Kafka has OFFSET_NOT_AVAILABLE for it as well,
-	 * which librdkafka hands to its user. */
-	if (!partition_high_is_known(p) && timestamp != TIME_EARLIEST &&
-	    timestamp != TIME_EARLIEST_LOCAL)
-		return (WIRE_LEADER_NOT_AVAILABLE);
 	switch (timestamp) {
 	case TIME_LATEST:
 		out->offset = plog_high(p->log);
@@ -73,6 +84,53 @@ list_offset(struct broker *b, struct partition *p, int64_t timestamp,
 		break;
 	}
 	return (partition_error(look_for_time(p, timestamp, out)));
+}
+
+struct listing_part {
+	struct flush_wait wait; /* first */
+	struct partition *partition;
+	int64_t timestamp;
+	struct wire_list_offsets_response_partition *out;
+};
+
+static void
+listing_flushed(struct flush_wait *wait, int16_t error)
+{
+	struct listing_part *part = (struct listing_part *)wait;
+	struct request *req = wait->req;
+	struct topic *t = part->partition->topic;
+
+	part->out->error_code = error != WIRE_NONE ?
+	    error :
+	    list_offset(req->broker, part->partition, part->timestamp,
+		part->out);
+	topic_release(req->broker, t);
+	held_let_go(req);
+}
+
+/* What was acknowledged before, or was there at the start, is among it. */
+static int16_t
+list_flushed(struct broker *b, struct request *req, struct partition *p,
+    int64_t timestamp, struct wire_list_offsets_response_partition *out)
+{
+	struct held *held = req->waits_for;
+	struct listing_part *part;
+
+	if (plog_high(p->log) >= plog_end(p->log) ||
+	    timestamp == TIME_EARLIEST || timestamp == TIME_EARLIEST_LOCAL ||
+	    timestamp == TIME_LATEST_TIERED)
+		return (list_offset(b, p, timestamp, out));
+	if ((part = wire_arena_take(&req->arena, sizeof(*part))) == NULL)
+		return (WIRE_KAFKA_STORAGE_ERROR);
+	part->partition = p;
+	part->timestamp = timestamp;
+	part->out = out;
+	part->wait.req = req;
+	part->wait.done = listing_flushed;
+	topic_hold(p->topic);
+	held->waits++;
+	partition_wait(b, p, &part->wait);
+	return (WIRE_NONE);
 }
 
 /* What a time below 0 means is of a version. */
@@ -102,22 +160,16 @@ check_asked(const struct broker *b, const struct request *req,
 }
 
 /* *named are its partitions, and then the next topic's. */
-static int
+static void
 list_topic(struct broker *b, struct request *req, const struct named **named,
     const struct wire_list_offsets_request_topic *in,
-    struct wire_list_offsets_response_topic *out)
+    struct wire_list_offsets_response_partition *list)
 {
 	const struct wire_list_offsets_request_partition *asked;
 	const struct topic *t = catalog_find(b, in->name);
-	struct wire_list_offsets_response_partition *list;
 	struct partition *p;
 	int32_t i;
 
-	out->name = in->name;
-	list = request_take(req, (size_t)in->partitions.count * sizeof(*list));
-	if ((out->partitions.at = list) == NULL)
-		return (-1);
-	out->partitions.count = in->partitions.count;
 	for (i = 0; i < in->partitions.count; i++, list++) {
 		asked = &in->partitions.at[i];
 		wire_defaults(wire_list_offsets_response_partition_layout(),
@@ -127,10 +179,9 @@ list_topic(struct broker *b, struct request *req, const struct named **named,
 		list->error_code = check_asked(b, req, asked, (*named)++->twice,
 		    p);
 		if (list->error_code == WIRE_NONE)
-			list->error_code = list_offset(b, p, asked->timestamp,
-			    list);
+			list->error_code = list_flushed(b, req, p,
+			    asked->timestamp, list);
 	}
-	return (0);
 }
 
 /* Which partitions are named twice, in the request's order.  NULL: the request
@@ -156,28 +207,52 @@ find_listed_twice(struct request *req)
 	return (named_find_twice(req, list, count) == 0 ? list : NULL);
 }
 
+/* Room for an answer.  0, or -1: the request was given up. */
+static int
+listing_prepare(struct request *req, struct wire_list_offsets_response *out)
+{
+	const struct wire_list_offsets_request *in = req->body;
+	struct wire_list_offsets_response_topic *list;
+	int32_t i, n;
+
+	wire_defaults(wire_list_offsets_response_layout(), out);
+	list = request_take(req, (size_t)in->topics.count * sizeof(*list));
+	if ((out->topics.at = list) == NULL)
+		return (-1);
+	out->topics.count = in->topics.count;
+	for (i = 0; i < in->topics.count; i++, list++) {
+		n = in->topics.at[i].partitions.count;
+		list->name = in->topics.at[i].name;
+		list->partitions.at = request_take(req,
+		    (size_t)n * sizeof(*list->partitions.at));
+		if (list->partitions.at == NULL)
+			return (-1);
+		list->partitions.count = n;
+	}
+	return (0);
+}
+
 void
 handle_list_offsets(struct broker *b, struct request *req)
 {
 	const struct wire_list_offsets_request *in = req->body;
-	struct wire_list_offsets_response out;
 	const struct named *named = find_listed_twice(req);
+	struct wire_list_offsets_response *out;
+	struct held *held;
 	int32_t i;
 
-	if (named == NULL)
+	if (named == NULL ||
+	    (held = request_take(req, sizeof(*held) + sizeof(*out))) == NULL)
 		return;
-
-	wire_defaults(wire_list_offsets_response_layout(), &out);
-	out.topics.at = request_take(req,
-	    (size_t)in->topics.count * sizeof(*out.topics.at));
-	if (out.topics.at == NULL)
+	held->out = out = (struct wire_list_offsets_response *)(held + 1);
+	if (listing_prepare(req, out) == -1)
 		return;
-	out.topics.count = in->topics.count;
+	req->waits_for = held;
+	held->waits = 1;
 	for (i = 0; i < in->topics.count; i++)
-		if (list_topic(b, req, &named, &in->topics.at[i],
-			&out.topics.at[i]) == -1)
-			return;
-	request_answer(req, &out);
+		list_topic(b, req, &named, &in->topics.at[i],
+		    out->topics.at[i].partitions.at);
+	held_let_go(req);
 }
 
 /* ---- OffsetForLeaderEpoch ----------------------------------------------- */
@@ -239,103 +314,132 @@ handle_offset_for_leader_epoch(struct broker *b, struct request *req)
 
 /* ---- DeleteRecords ------------------------------------------------------ */
 
-struct deletion {
-	struct wire_delete_records_response out;
-	int32_t waits;
-};
-
 struct deletion_part {
 	struct flush_wait wait; /* first */
 	struct wire_delete_records_response_partition *out;
-	struct topic *topic;
-	const struct partition *partition;
+	struct partition *partition;
+	int64_t offset;
 };
 
 static void
-deletion_let_go(struct request *req)
+deletion_end(struct deletion_part *part, int16_t error)
 {
-	struct deletion *d = req->waits_for;
+	struct request *req = part->wait.req;
 
-	if (--d->waits == 0)
-		request_answer(req, &d->out);
+	part->out->error_code = error;
+	part->out->low_watermark = error == WIRE_NONE ?
+	    plog_start(part->partition->log) :
+	    -1;
+	topic_release(req->broker, part->partition->topic);
+	held_let_go(req);
 }
 
 static void
 deletion_flushed(struct flush_wait *wait, int16_t error)
 {
 	struct deletion_part *part = (struct deletion_part *)wait;
-	struct request *req = wait->req;
-	struct broker *b = req->broker;
 
 	/* A full disk is no reason for a flush to fail. */
-	if (error == WIRE_NONE && b->conf.flush == BROKER_FLUSH_REQUEST &&
+	if (error == WIRE_NONE &&
+	    wait->req->broker->conf.flush == BROKER_FLUSH_REQUEST &&
 	    !plog_start_is_kept(part->partition->log))
 		error = WIRE_KAFKA_STORAGE_ERROR;
+	deletion_end(part, error);
+}
+
+/* All that was acknowledged may be deleted now. */
+static void
+deletion_begin(struct flush_wait *wait, int16_t error)
+{
+	struct deletion_part *part = (struct deletion_part *)wait;
+	struct broker *b = wait->req->broker;
+	struct mr_error err;
+
+	if (error == WIRE_NONE)
+		error = partition_error(
+		    plog_delete_records(part->partition->log, part->offset,
+			&err));
 	if (error != WIRE_NONE) {
-		part->out->error_code = error;
-		part->out->low_watermark = -1;
+		deletion_end(part, error);
+		return;
 	}
-	topic_release(b, part->topic);
-	deletion_let_go(req);
+	wait->done = deletion_flushed;
+	partition_changed(b, part->partition);
+	partition_wait(b, part->partition, wait);
+}
+
+/* WIRE_NONE, and the answer comes by deletion_end; or why not. */
+static int16_t
+delete_in(struct broker *b, struct request *req, const struct topic *t,
+    struct partition *p, int64_t offset,
+    struct wire_delete_records_response_partition *out)
+{
+	struct held *held = req->waits_for;
+	struct deletion_part *part;
+
+	if (p == NULL)
+		return (WIRE_UNKNOWN_TOPIC_OR_PARTITION);
+	if ((t->settings.cleanup & CLEANUP_DELETE) == 0)
+		return (WIRE_POLICY_VIOLATION);
+	if (offset < -1)
+		return (WIRE_OFFSET_OUT_OF_RANGE);
+	if ((part = wire_arena_take(&req->arena, sizeof(*part))) == NULL)
+		return (WIRE_KAFKA_STORAGE_ERROR);
+	part->partition = p;
+	part->offset = offset;
+	part->out = out;
+	part->wait.req = req;
+	part->wait.done = deletion_begin;
+	topic_hold(p->topic);
+	held->waits++;
+	if (plog_high(p->log) < plog_end(p->log))
+		partition_wait(b, p, &part->wait);
+	else
+		deletion_begin(&part->wait, WIRE_NONE);
+	return (WIRE_NONE);
 }
 
 static void
-delete_in(struct broker *b, struct request *req, struct topic *t,
-    const struct wire_delete_records_request_partition *in,
-    struct wire_delete_records_response_partition *out)
+delete_of_topic(struct broker *b, struct request *req,
+    const struct wire_delete_records_request_topic *in,
+    struct wire_delete_records_response_partition *list)
 {
-	struct partition *p = catalog_partition(t, in->partition_index);
-	struct deletion *d = req->waits_for;
-	struct deletion_part *part;
-	struct mr_error err;
-	int code;
+	const struct topic *t = catalog_find(b, in->name);
+	const struct wire_delete_records_request_partition *asked;
+	int16_t error;
+	int32_t i;
 
-	out->partition_index = in->partition_index;
-	out->low_watermark = -1;
-	out->error_code = WIRE_UNKNOWN_TOPIC_OR_PARTITION;
-	if (p == NULL)
-		return;
-	out->error_code = WIRE_KAFKA_STORAGE_ERROR;
-	if ((part = wire_arena_take(&req->arena, sizeof(*part))) == NULL)
-		return;
-	out->error_code = WIRE_POLICY_VIOLATION;
-	if ((t->settings.cleanup & CLEANUP_DELETE) == 0)
-		return;
-	out->error_code = WIRE_OFFSET_OUT_OF_RANGE;
-	if (in->offset < -1)
-		return;
-	code = plog_delete_records(p->log, in->offset, &err);
-	if ((out->error_code = partition_error(code)) != WIRE_NONE)
-		return;
-	out->low_watermark = plog_start(p->log);
-	part->out = out;
-	part->topic = t;
-	part->partition = p;
-	part->wait.req = req;
-	part->wait.done = deletion_flushed;
-	topic_hold(t);
-	d->waits++;
-	partition_changed(b, p);
-	partition_wait(b, p, &part->wait);
+	for (i = 0; i < in->partitions.count; i++, list++) {
+		asked = &in->partitions.at[i];
+		list->partition_index = asked->partition_index;
+		list->low_watermark = -1;
+		list->error_code = WIRE_NONE;
+		error = delete_in(b, req, t,
+		    catalog_partition(t, asked->partition_index), asked->offset,
+		    list);
+		if (error != WIRE_NONE)
+			list->error_code = error;
+	}
 }
 
 void
 handle_delete_records(struct broker *b, struct request *req)
 {
 	const struct wire_delete_records_request *in = req->body;
-	struct deletion *d = request_take(req, sizeof(*d));
 	struct wire_delete_records_response_topic *list;
-	struct topic *t;
-	int32_t i, k, n;
+	struct wire_delete_records_response *out;
+	struct held *held;
+	int32_t i, n;
 
-	if (d == NULL ||
+	if ((held = request_take(req, sizeof(*held) + sizeof(*out))) == NULL ||
 	    (list = request_take(req,
 		 (size_t)in->topics.count * sizeof(*list))) == NULL)
 		return;
-	wire_defaults(wire_delete_records_response_layout(), &d->out);
-	d->out.topics.at = list;
-	d->out.topics.count = in->topics.count;
-	req->waits_for = d;
+	held->out = out = (struct wire_delete_records_response *)(held + 1);
+	wire_defaults(wire_delete_records_response_layout(), out);
+	out->topics.at = list;
+	out->topics.count = in->topics.count;
+	req->waits_for = held;
 	for (i = 0; i < in->topics.count; i++) {
 		n = in->topics.at[i].partitions.count;
 		list[i].name = in->topics.at[i].name;
@@ -345,14 +449,11 @@ handle_delete_records(struct broker *b, struct request *req)
 			return;
 		list[i].partitions.count = n;
 	}
-	d->waits = 1;
-	for (i = 0; i < in->topics.count; i++) {
-		t = catalog_find(b, in->topics.at[i].name);
-		for (k = 0; k < list[i].partitions.count; k++)
-			delete_in(b, req, t, &in->topics.at[i].partitions.at[k],
-			    &list[i].partitions.at[k]);
-	}
-	deletion_let_go(req);
+	held->waits = 1;
+	for (i = 0; i < in->topics.count; i++)
+		delete_of_topic(b, req, &in->topics.at[i],
+		    list[i].partitions.at);
+	held_let_go(req);
 }
 
 /* ---- DescribeLogDirs ---------------------------------------------------- */

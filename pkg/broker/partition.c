@@ -187,7 +187,6 @@ partition_open(struct broker *b, struct topic *t, int32_t index,
 		return (NULL);
 	}
 	log_recovery(t, index, &found);
-	p->found_end = plog_end(p->log);
 	return (p);
 }
 
@@ -344,13 +343,6 @@ partition_hurry(struct broker *b, struct partition *p)
 
 	if (plog_high(p->log) < plog_end(p->log))
 		want_sync(b, p, b->now_ms);
-}
-
-int
-partition_high_is_known(const struct partition *p)
-{
-
-	return (plog_high(p->log) >= p->found_end);
 }
 
 void

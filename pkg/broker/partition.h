@@ -29,7 +29,6 @@ struct partition {
 	struct topic *topic;
 	int32_t index;
 	struct plog *log;
-	int64_t found_end; /* at the start */
 	struct waiter *waiters;
 
 	struct plog_sync *sync; /* under way */
@@ -63,11 +62,6 @@ void partition_changed(struct broker *b, struct partition *p);
 /* partition_hurry -- somebody wants to read what isn't flushed yet: don't put
  * that off. */
 void partition_hurry(struct broker *b, struct partition *p);
-/*
- * partition_high_is_known -- 0 until what a start found is flushed: somebody may
- * have been told a higher watermark before.
- */
-int partition_high_is_known(const struct partition *p);
 /*
  * partition_wait -- call back when what is in the log now is on disk; at once
  * where that isn't waited for.

@@ -20,7 +20,6 @@ TOPIC, GROUP, CLUSTER = 2, 3, 4
 READ, WRITE, CREATE, DESCRIBE = 3, 4, 5, 8
 EARLIEST, LATEST = -2, -1
 UNKNOWN_TOPIC = 3
-LEADER_NOT_AVAILABLE = 5
 ELECTION_NOT_NEEDED = 84
 RETRIABLE = (3, 5, 6, 7, 8, 9, 13, 14, 15, 16)
 
@@ -230,19 +229,7 @@ class Kafka:
 
     def offset(self, topic, partition, when=LATEST, committed=False):
         """Where a record of that time is, or the end; as it is for those who
-        read what is committed: not beyond the first open transaction.  A broker
-        that was killed doesn't know the end until it has flushed."""
-        until = time.monotonic() + 10
-        while True:
-            try:
-                return self._offset(topic, partition, when, committed)
-            except KafkaError as error:
-                if (error.code != LEADER_NOT_AVAILABLE or
-                        time.monotonic() > until):
-                    raise
-            time.sleep(0.01)
-
-    def _offset(self, topic, partition, when, committed):
+        read what is committed: not beyond the first open transaction."""
         r = self._ask(LIST_OFFSETS, 2, struct.pack(">ibi", -1, committed, 1) +
                       _string(topic) + struct.pack(">iiq", 1, partition, when))
         r.take("i"), r.take("i"), r.string(), r.take("i"), r.take("i")

@@ -441,14 +441,13 @@ produce_one(struct client *c, const char *topic, const char *key, int length,
 	return (p.base_offset);
 }
 
-static inline struct wire_list_offsets_response_partition
-list_offset_at(struct client *c, int version, const char *topic,
+static inline void
+list_offset_send(struct client *c, int version, const char *topic,
     int32_t partition, int64_t timestamp, int32_t epoch)
 {
 	struct wire_list_offsets_request in;
 	struct wire_list_offsets_request_topic t;
 	struct wire_list_offsets_request_partition p;
-	struct wire_list_offsets_response out;
 
 	wire_defaults(wire_list_offsets_request_layout(), &in);
 	wire_defaults(wire_list_offsets_request_topic_layout(), &t);
@@ -462,10 +461,28 @@ list_offset_at(struct client *c, int version, const char *topic,
 	in.replica_id = -1;
 	in.topics.at = &t;
 	in.topics.count = 1;
-	client_call(c, WIRE_API_ListOffsets, version, &in, &out);
+	client_send(c, WIRE_API_ListOffsets, version, &in);
+}
+
+static inline struct wire_list_offsets_response_partition
+list_offset_receive(struct client *c, int version)
+{
+	struct wire_list_offsets_response out;
+
+	assert_int_equal(client_receive(c, WIRE_API_ListOffsets, version, &out),
+	    1);
 	assert_int_equal(out.topics.count, 1);
 	assert_int_equal(out.topics.at[0].partitions.count, 1);
 	return (out.topics.at[0].partitions.at[0]);
+}
+
+static inline struct wire_list_offsets_response_partition
+list_offset_at(struct client *c, int version, const char *topic,
+    int32_t partition, int64_t timestamp, int32_t epoch)
+{
+
+	list_offset_send(c, version, topic, partition, timestamp, epoch);
+	return (list_offset_receive(c, version));
 }
 
 static inline int64_t
