@@ -9,7 +9,6 @@
 
 #define CHECKPOINT_MAGIC 0x4d524350u /* "MRCP" */
 #define CHECKPOINT_VERSION 1u
-#define CHECKPOINT_CLEAN 1u
 #define CHECKPOINT_MOST ((int64_t)64 << 20)
 #define HEAD_BYTES 44 /* magic, version, flags, 3 offsets, 2 counts */
 #define EPOCH_BYTES 12
@@ -124,7 +123,7 @@ add_producer(struct buffer *buf, const struct producer *pr)
 }
 
 void
-checkpoint_write(const struct plog *log, int clean, struct buffer *buf)
+checkpoint_write(const struct plog *log, struct buffer *buf)
 {
 	uint8_t head[HEAD_BYTES], bytes[EPOCH_BYTES];
 	const struct producer *pr;
@@ -133,7 +132,7 @@ checkpoint_write(const struct plog *log, int clean, struct buffer *buf)
 	buffer_clear(buf);
 	put_u32(head, CHECKPOINT_MAGIC);
 	put_u32(head + 4, CHECKPOINT_VERSION);
-	put_u32(head + 8, clean ? CHECKPOINT_CLEAN : 0);
+	put_u32(head + 8, 0);
 	put_i64(head + 12, log->end);
 	put_i64(head + 20, log->start);
 	put_i64(head + 28, log->cleaned_to);
@@ -183,12 +182,11 @@ read_producer(struct plog *log, const uint8_t *p, const uint8_t *end)
 
 /* What is right by its CRC: 0, or -1 if memory ran out. */
 static int
-parse(struct plog *log, const uint8_t *bytes, size_t size, int *clean)
+parse(struct plog *log, const uint8_t *bytes, size_t size)
 {
 	const uint8_t *p = bytes + HEAD_BYTES, *end = bytes + size - 4;
 	uint32_t epochs = get_u32(bytes + 36), count = get_u32(bytes + 40);
 
-	*clean = (get_u32(bytes + 8) & CHECKPOINT_CLEAN) != 0;
 	log->checkpoint_end = get_i64(bytes + 12);
 	log->start = get_i64(bytes + 20);
 	log->cleaned_to = get_i64(bytes + 28);
@@ -213,14 +211,12 @@ is_right(const uint8_t *bytes, size_t size)
 }
 
 int
-checkpoint_read(struct plog *log, int *clean, int *damaged,
-    struct mr_error *err)
+checkpoint_read(struct plog *log, int *damaged, struct mr_error *err)
 {
 	struct stat st;
 	uint8_t *bytes;
 	int fd, rc = 0;
 
-	*clean = 0;
 	*damaged = 0;
 	fd = openat(log->folder_fd, "checkpoint", O_RDONLY | O_CLOEXEC);
 	if (fd == -1) {
@@ -243,7 +239,7 @@ checkpoint_read(struct plog *log, int *clean, int *damaged,
 	if (read_whole(fd, bytes, (size_t)st.st_size, 0) == 0 &&
 	    is_right(bytes, (size_t)st.st_size)) {
 		*damaged = 0;
-		rc = parse(log, bytes, (size_t)st.st_size, clean) == 0 ? 1 : -1;
+		rc = parse(log, bytes, (size_t)st.st_size) == 0 ? 1 : -1;
 		if (rc == -1)
 			mr_error_set(err, MR_RETRY,
 			    "no memory for what %s/%s says", log->path,

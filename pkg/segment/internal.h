@@ -257,6 +257,8 @@ int plog_roll(struct plog *log, int64_t base, struct mr_error *err);
 void segments_drop(struct plog *log, size_t from, size_t count);
 /* Its files: 0, or -1 with errno.  One that isn't there is fine. */
 int segment_unlink(int folder_fd, int64_t base);
+/* What isn't on disk yet: 0, or -1 FATAL. */
+int segments_flush(struct plog *log, struct mr_error *err);
 /* Close files that nobody reads until at most so many are open. */
 void segments_close_idle(struct plog *log, int most);
 /* Where plog_high is: a segment's base and a position. */
@@ -280,13 +282,12 @@ void producers_free(struct producers *p);
 
 /* ---- checkpoint.c ----------------------------------------------------------- */
 /* As of the log's end; buf->failed if there is no memory. */
-void checkpoint_write(const struct plog *log, int clean, struct buffer *buf);
+void checkpoint_write(const struct plog *log, struct buffer *buf);
 /*
  * Read the file into the log (checkpoint_end, start, cleaned_to, epochs,
  * producers): 1, 0 if there is none or it is damaged (*damaged), -1 no memory.
  */
-int checkpoint_read(struct plog *log, int *clean, int *damaged,
-    struct mr_error *err);
+int checkpoint_read(struct plog *log, int *damaged, struct mr_error *err);
 /* The mark of what was flushed. */
 int flushed_write(int folder_fd, int64_t end);
 int64_t flushed_read(int folder_fd); /* 0: unknown */

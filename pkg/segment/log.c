@@ -89,25 +89,31 @@ plog_abandon(struct plog *log)
 	free(log);
 }
 
+/* What is on disk already, where nothing has changed since. */
+static int
+checkpoint_is_current(const struct plog *log)
+{
+
+	return (log->checkpoint_end == log->end && !log->checkpoint_due &&
+	    !log->folder_dirty && plog_start_is_kept(log));
+}
+
 /* Everything on disk, and a checkpoint that says so. */
 static int
 close_cleanly(struct plog *log, struct mr_error *err)
 {
 	struct plog_segment *active = plog_active(log);
 	struct buffer *buf = &log->sync.checkpoint;
-	size_t i;
 
-	for (i = 0; i < log->count; i++)
-		if (log->segments[i]->unsynced &&
-		    fdatasync(log->segments[i]->fd) == -1)
-			return (mr_error_set(err, MR_FATAL,
-			    "can't flush a segment of %s: %s", log->path,
-			    strerror(errno)));
+	if (segments_flush(log, err) == -1)
+		return (-1);
 	/* Without its last entries an index is only read a little longer. */
 	if (segment_open(log, active, NULL) == PLOG_OK)
 		(void)index_writer_flush(&log->index, active->index_fd,
 		    &active->entries);
-	checkpoint_write(log, 1, buf);
+	if (checkpoint_is_current(log))
+		return (0);
+	checkpoint_write(log, buf);
 	if (buf->failed ||
 	    write_file(log->folder_fd, "checkpoint", buf->data, buf->length) ==
 		-1) {

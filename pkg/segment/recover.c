@@ -11,6 +11,9 @@
 #include "segment/bytes.h"
 #include "segment/internal.h"
 
+/* Descriptors of what a crash left unflushed, at most about so many. */
+#define FOUND_FDS 128
+
 /* What recovery knows while it goes from segment to segment. */
 struct recovery {
 	struct plog *log;
@@ -446,17 +449,10 @@ flush_all(struct recovery *r, struct mr_error *err)
 {
 	struct plog *log = r->log;
 	struct buffer *buf = &log->sync.checkpoint;
-	size_t i;
 
-	for (i = 0; i < log->count && r->scanned; i++)
-		if (log->segments[i]->unsynced &&
-		    fdatasync(log->segments[i]->fd) == -1)
-			return (mr_error_set(err, MR_FATAL,
-			    "can't flush a segment of %s: %s", log->path,
-			    strerror(errno)));
-	for (i = 0; i < log->count; i++)
-		log->segments[i]->unsynced = 0;
-	checkpoint_write(log, 0, buf);
+	if (segments_flush(log, err) == -1)
+		return (-1);
+	checkpoint_write(log, buf);
 	if (buf->failed)
 		return (mr_error_set(err, MR_RETRY,
 		    "no memory for a checkpoint of %s", log->path));
@@ -509,6 +505,9 @@ recover_segments(struct recovery *r, struct mr_error *err)
 	for (i = 0; i < log->count && !r->cut; i++) {
 		if (recover_segment(r, i, err) == -1)
 			return (-1);
+		/* What isn't flushed stays open until it is. */
+		if (log->open_fds > FOUND_FDS && segments_flush(log, err) == -1)
+			return (-1);
 		segments_close_idle(log, PLOG_ACTIVE_FDS);
 	}
 	if (r->cut && i < log->count)
@@ -521,12 +520,14 @@ plog_recover(struct plog *log, struct plog_recovery *found,
     struct mr_error *err)
 {
 	struct recovery r = {.log = log, .found = found};
-	int clean, damaged, rc;
+	int damaged, rc;
 
 	if (list_segments(log, err) == -1 ||
-	    (rc = checkpoint_read(log, &clean, &damaged, err)) == -1)
+	    (rc = checkpoint_read(log, &damaged, err)) == -1)
 		return (-1);
-	found->checkpoint_lost = damaged || (rc == 0 && log->count > 1);
+	/* One is written with the first flush that follows a roll. */
+	found->checkpoint_lost = damaged ||
+	    (rc == 0 && log->count > 1 && log->segments[0]->base > 0);
 	r.kept = flushed_read(log->folder_fd);
 	if (r.kept < log->checkpoint_end)
 		r.kept = log->checkpoint_end;
@@ -539,6 +540,6 @@ plog_recover(struct plog *log, struct plog_recovery *found,
 	if (log->cleaned_to < log->start)
 		log->cleaned_to = log->start;
 	epochs_trim(log);
-	found->clean = clean && !r.scanned && log->end == log->checkpoint_end;
+	found->clean = !r.scanned && log->end == log->checkpoint_end;
 	return (settle_flushed(&r, err));
 }

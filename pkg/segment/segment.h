@@ -107,7 +107,7 @@ struct plog;
 
 /* What plog_open found, for one line in the log. */
 struct plog_recovery {
-	int clean; /* it was closed by plog_close */
+	int clean; /* nothing is behind the checkpoint, as after plog_close */
 	int64_t scanned_bytes;
 	int64_t cut_bytes; /* a torn end */
 	char cut_file
@@ -138,7 +138,7 @@ struct plog_recovery {
 struct plog *plog_open(const char *path, const struct plog_conf *conf,
     int32_t leader_epoch, struct plog_recovery *found, struct mr_error *err);
 /*
- * plog_close -- flush, write a checkpoint, close.  Spans and jobs must be back.
+ * plog_close -- flush, write a checkpoint if anything changed, close.  Spans and jobs must be back.
  * 0, or -1 FATAL if it couldn't be flushed (it is closed all the same).  NULL is
  * a no-op.
  */

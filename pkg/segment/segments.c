@@ -112,6 +112,23 @@ segments_close_idle(struct plog *log, int most)
 }
 
 int
+segments_flush(struct plog *log, struct mr_error *err)
+{
+	struct plog_segment *segment;
+	size_t i;
+
+	for (i = 0; i < log->count; i++) {
+		segment = log->segments[i];
+		if (segment->unsynced && fdatasync(segment->fd) == -1)
+			return (mr_error_set(err, MR_FATAL,
+			    "can't flush a segment of %s: %s", log->path,
+			    strerror(errno)));
+		segment->unsynced = 0;
+	}
+	return (0);
+}
+
+int
 segments_add(struct plog *log, struct plog_segment *segment)
 {
 	struct plog_segment **grown;

@@ -55,7 +55,7 @@ plog_sync_begin(struct plog *log)
 		if (segment_open(log, segment, NULL) == PLOG_OK)
 			(void)index_writer_flush(&log->index, segment->index_fd,
 			    &segment->entries);
-		checkpoint_write(log, 0, &sync->checkpoint);
+		checkpoint_write(log, &sync->checkpoint);
 		if (!sync->checkpoint.failed)
 			sync->checkpoint_end = log->end;
 		sync->checkpoint_start = log->start;

@@ -102,6 +102,65 @@ an_end_torn_at_any_byte_is_cut_to_whole_batches(void **state)
 	}
 }
 
+/* It rolled before anything of it was flushed, so it has no checkpoint yet. */
+static void
+what_was_never_flushed_waits_for_the_first_flush(void **state)
+{
+	enum { COUNT = 300 };
+	struct plog_recovery found;
+	struct plog *log;
+	struct reading r;
+
+	(void)state;
+	conf.segment_bytes = 200;
+	make_log(COUNT, 0, 100);
+	log = plog_open(log_path(), &conf, 0, &found, NULL);
+	assert_non_null(log);
+	assert_int_equal(plog_segments(log), COUNT);
+	assert_int_equal(found.checkpoint_lost, 0);
+	assert_int_equal(found.damaged, 0);
+	assert_int_equal(plog_end(log), COUNT);
+	assert_int_equal(plog_flushed_end(log), 0);
+	/* Though not with each segment open. */
+	assert_in_range(log->open_fds, PLOG_ACTIVE_FDS, COUNT / 2);
+	flush_log(log);
+	read_log(log, 100000, &r);
+	assert_int_equal(r.count, COUNT);
+	close_log(log);
+}
+
+static void
+what_nothing_happened_to_is_closed_as_it_is(void **state)
+{
+	struct stat before, after;
+	char path[200];
+	struct plog *log;
+	int i;
+
+	(void)state;
+	make_log(5, 5, 9);
+	close_log(open_log(NULL));
+	snprintf(path, sizeof(path), "%s/checkpoint", log_path());
+	assert_int_equal(stat(path, &before), 0);
+	for (i = 0; i < 2; i++) {
+		log = open_log(NULL);
+		if (i == 0)
+			plog_abandon(log);
+		else
+			close_log(log);
+		assert_int_equal(stat(path, &after), 0);
+		assert_int_equal(after.st_ino, before.st_ino);
+	}
+	log = open_log(NULL);
+	assert_int_equal(plog_delete_records(log, 2, NULL), PLOG_OK);
+	close_log(log);
+	assert_int_equal(stat(path, &after), 0);
+	assert_true(after.st_ino != before.st_ino);
+	log = open_log(NULL);
+	assert_int_equal(plog_start(log), 2);
+	close_log(log);
+}
+
 static void
 garbage_behind_the_end_is_cut(void **state)
 {
@@ -617,6 +676,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(an_end_torn_at_any_byte_is_cut_to_whole_batches),
 	    TEST(garbage_behind_the_end_is_cut),
+	    TEST(what_was_never_flushed_waits_for_the_first_flush),
+	    TEST(what_nothing_happened_to_is_closed_as_it_is),
 	    TEST(a_flipped_byte_in_what_is_scanned_is_found),
 	    TEST(a_flipped_byte_in_what_is_not_scanned_is_found_by_reading),
 	    TEST(a_flipped_byte_in_any_other_file_is_harmless),
