@@ -17,8 +17,10 @@ static const char sql_symbols[] =
     " FROM symbols ORDER BY symbol";
 /*
  * The tail is found by seq, a window by time.  Cut to what one answer holds, a
- * tail gives what came first, so that the next one has the rest.
+ * tail gives what came first, so that the next one has the rest.  A window ends
+ * at the newest price, which others of a wrong clock may be ahead of.
  */
+#define NEWEST_MS "(SELECT ts_ms FROM symbols WHERE symbol = ?1)"
 static const char sql_tail[] =
     "SELECT ts_ms, price_minor, seq FROM"
     " (SELECT ts_ms, price_minor, seq FROM price_points"
@@ -29,15 +31,16 @@ static const char sql_tail[] =
 static const char sql_window[] =
     "SELECT ts_ms, price_minor, seq FROM"
     " (SELECT ts_ms, price_minor, seq FROM price_points"
-    "  WHERE symbol = ?1 AND +seq > ?2 AND +seq <= ?3 AND ts_ms >= ?4"
+    "  WHERE symbol = ?1 AND +seq > ?2 AND +seq <= ?3"
+    "   AND ts_ms BETWEEN ?4 AND " NEWEST_MS
     "  ORDER BY ts_ms DESC, seq DESC LIMIT ?5)"
     " ORDER BY ts_ms, seq";
 #define CANDLE_COLUMNS \
 	"start_ms, open_minor, high_minor, low_minor, close_minor, count, seq"
 static const char sql_candles_newest[] =
     "SELECT " CANDLE_COLUMNS " FROM (SELECT " CANDLE_COLUMNS
-    "  FROM candles WHERE symbol = ?1 AND interval = ?2 AND +seq > ?3"
-    "  ORDER BY start_ms DESC LIMIT ?4)"
+    "  FROM candles WHERE symbol = ?1 AND start_ms <= " NEWEST_MS
+    "   AND interval = ?2 AND +seq > ?3 ORDER BY start_ms DESC LIMIT ?4)"
     " ORDER BY start_ms";
 static const char sql_candles_changed[] =
     "SELECT " CANDLE_COLUMNS " FROM (SELECT " CANDLE_COLUMNS
@@ -50,14 +53,15 @@ static const char sql_candles_changed[] =
 struct state {
 	int64_t seq; /* of its last record */
 	int64_t cursor; /* of any symbol's last record */
-	int64_t ts_ms; /* of its newest price */
+	int64_t newest_ms; /* the time of its newest price */
 };
 
 /*
  * Where the client goes on after an answer.  Rows are in the order of their
- * time, so the last one needn't have the highest seq.
+ * time, so the last one needn't have the highest seq, nor be the newest price.
  */
 struct tail {
+	int64_t newest_ms;
 	int64_t cursor; /* if all is given */
 	int64_t limit; /* this many rows of a poll may not be all; 0: no poll */
 	int64_t count;
@@ -97,7 +101,7 @@ state_read(struct web_request *req, struct web_response *res,
 		state->seq = store_get_i64(rows, 0);
 		state->cursor = store_get_i64(rows, 1);
 		if (symbol != NULL)
-			state->ts_ms = store_get_i64(rows, 2);
+			state->newest_ms = store_get_i64(rows, 2);
 	}
 	store_rows_done(rows);
 	if (found == 1)
@@ -183,6 +187,7 @@ write_points(struct web_request *req, struct web_response *res,
 	json_init(&w, &res->body);
 	json_object_open(&w);
 	json_member_text(&w, "symbol", symbol);
+	json_member_i64(&w, "newest_ms", tail->newest_ms);
 	json_key(&w, "points");
 	json_array_open(&w);
 	while (rows != NULL && (more = store_next(rows, &err)) == 1) {
@@ -217,10 +222,11 @@ get_points(struct web_request *req, struct web_response *res)
 		return;
 	/* The window ends at the newest price, whatever the clocks say. */
 	if (window_s != 0)
-		from_ms = state.ts_ms - window_s * 1000;
+		from_ms = state.newest_ms - window_s * 1000;
 	/* A cursor from the future is one of a file that was restored. */
 	if (since > state.cursor)
 		since = -1;
+	tail.newest_ms = state.newest_ms;
 	tail.cursor = state.cursor;
 	tail.limit = since == -1 ? 0 : POINTS_MOST;
 	if (since < state.seq &&
@@ -248,6 +254,7 @@ write_candles(struct web_request *req, struct web_response *res,
 	json_object_open(&w);
 	json_member_text(&w, "symbol", symbol);
 	json_member_text(&w, "interval", interval);
+	json_member_i64(&w, "newest_ms", tail->newest_ms);
 	json_key(&w, "candles");
 	json_array_open(&w);
 	while (rows != NULL && (more = store_next(rows, &err)) == 1) {
@@ -292,6 +299,7 @@ get_candles(struct web_request *req, struct web_response *res)
 		return;
 	if (since > state.cursor)
 		since = -1;
+	tail.newest_ms = state.newest_ms;
 	tail.cursor = state.cursor;
 	tail.limit = since == -1 ? 0 : limit;
 	if (since < state.seq &&

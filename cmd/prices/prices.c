@@ -1,20 +1,26 @@
 #include "prices.h"
 
 #define DELETE_MOST 5000 /* rows of a kind a tick */
+#define AHEAD_MOST_MS INT64_C(3600000) /* of its record's time */
 
 int64_t prices_keep_points_ms;
 int64_t prices_keep_candles_ms;
 
 static const char sql_count[] = "UPDATE prices_cursor SET seq = seq + 1";
 static const char sql_counted[] = "SELECT seq FROM prices_cursor";
+/*
+ * A newest price that is ahead of what the log has now, ?5, is one of a clock
+ * that was wrong: the price that comes is the newest then.
+ */
+#define IS_NEWEST "excluded.ts_ms >= ts_ms OR ?5 < ts_ms"
 static const char sql_symbol[] =
     "INSERT INTO symbols (symbol, price_minor, ts_ms, before_minor, seq)"
     " VALUES (?1, ?2, ?3, ?2, ?4) ON CONFLICT (symbol) DO UPDATE SET"
-    " before_minor = CASE WHEN excluded.ts_ms >= ts_ms"
+    " before_minor = CASE WHEN " IS_NEWEST
     "   THEN price_minor ELSE before_minor END,"
-    " price_minor = CASE WHEN excluded.ts_ms >= ts_ms"
+    " price_minor = CASE WHEN " IS_NEWEST
     "   THEN excluded.price_minor ELSE price_minor END,"
-    " ts_ms = max(ts_ms, excluded.ts_ms),"
+    " ts_ms = CASE WHEN " IS_NEWEST " THEN excluded.ts_ms ELSE ts_ms END,"
     " seq = excluded.seq";
 static const char sql_point[] =
     "INSERT INTO price_points (symbol, price_minor, ts_ms, seq)"
@@ -46,6 +52,16 @@ static const char sql_expire_candles[] =
     "  CROSS JOIN candles AS c ON c.symbol = s.symbol AND c.interval = ?3"
     "   AND c.start_ms < ?1 LIMIT ?2)";
 
+/* One that is far ahead would stay for as long: it goes by its record's time. */
+static int64_t
+time_of(const struct price_event *event, const struct stream_record *record)
+{
+
+	if (record->ts_ms != -1 && event->ts_ms - AHEAD_MOST_MS > record->ts_ms)
+		return (record->ts_ms);
+	return (event->ts_ms);
+}
+
 int
 prices_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err)
@@ -61,11 +77,11 @@ prices_apply(struct stream *s, const struct stream_record *record,
 		return (-1);
 	symbol = store_text(event.symbol);
 	price = store_i64(event.price_minor);
-	ts = store_i64(event.ts_ms);
+	ts = store_i64(time_of(&event, record));
 	if (store_run(st, err, sql_count) == -1 ||
 	    store_find(st, err, &seq, sql_counted) != 1 ||
-	    store_run(st, err, sql_symbol, symbol, price, ts, store_i64(seq)) ==
-		-1 ||
+	    store_run(st, err, sql_symbol, symbol, price, ts, store_i64(seq),
+		store_i64(record->ts_ms)) == -1 ||
 	    store_run(st, err, sql_point, symbol, price, ts, store_i64(seq)) ==
 		-1 ||
 	    store_run(st, err, sql_candles, symbol, price, ts,

@@ -4,7 +4,8 @@
  * Each price becomes a point and moves three candles.  Points and candles of
  * a second are kept for a day or so, longer candles for a month; a seq,
  * counted in the transaction that applies a record, tells readers what is
- * new to them.
+ * new to them.  Whatever clocks say, a symbol's newest price moves on with its
+ * records.
  */
 #ifndef MR_PRICES_H
 #define MR_PRICES_H

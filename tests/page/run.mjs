@@ -296,6 +296,27 @@ check("a producer that stopped is called quiet, not stale", async ({ page }) => 
 	await until("quiet", async () => /No new price for 1\d s/.test(await text(page, "#prices-feed")), 15000);
 });
 
+check("prices of a clock that was ahead are off the chart once it is right", async ({ page, stub }) => {
+	const quoteIs = async () => await text(page, "#quote-price") === stub.prices.last.ACME.toFixed(2);
+	const rows = () => page.locator("#table-body tr").count();
+
+	await drawn(page);
+	await page.click("#table-toggle");
+	await until("the rows before", async () => await rows() === 50);
+	stub.prices.tick(Date.now() + 3 * 86400000);
+	await until("the price from ahead", quoteIs);
+	stub.prices.tick();
+	await until("the price of now", quoteIs);
+	await until("the rows of before, again", async () => await rows() === 50);
+	/* Both in one answer. */
+	stub.prices.tick(Date.now() + 4000);
+	stub.prices.tick();
+	await until("the price of now, again", quoteIs);
+	assert.equal(await rows(), 50);
+	await page.check('input[name="window"][value="3600"]', { force: true });
+	await until("candles", async () => await rows() > 5);
+});
+
 check("data that was reset is read anew", async ({ page, stub }) => {
 	await drawn(page);
 	stub.reset();

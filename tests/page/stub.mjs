@@ -77,13 +77,19 @@ class Prices {
 		});
 	}
 
+	newestMs(symbol) {
+		return this.points.findLast((p) => p.symbol === symbol)?.ts_ms ?? 0;
+	}
+
 	/* A poll gives what came first, anything else the newest. */
 	tail(symbol, since, windowS) {
 		const from = Date.now() - windowS * 1000;
-		const all = this.points.filter((p) => p.symbol === symbol && p.seq > (since ?? 0) && p.ts_ms >= from);
+		const to = since === null ? this.newestMs(symbol) : Infinity;
+		const all = this.points.filter((p) => p.symbol === symbol && p.seq > (since ?? 0) && p.ts_ms >= from && p.ts_ms <= to)
+		    .sort((a, b) => a.ts_ms - b.ts_ms);
 		const page = since === null ? all.slice(-5000) : all.slice(0, 5000);
 
-		return { points: page.map(({ ts_ms, price }) => ({ ts_ms, price })),
+		return { newest_ms: this.newestMs(symbol), points: page.map(({ ts_ms, price }) => ({ ts_ms, price })),
 			cursor: since !== null && page.length === 5000 ? page.at(-1).seq : this.seq };
 	}
 
@@ -340,7 +346,7 @@ function answer(stub, method, url, body, headers) {
 	if (parts[0] === "prices" && !Object.hasOwn(prices.last, parts[1]))
 		return problem(404, "no such symbol");
 	if (parts[0] === "prices" && parts[2] === "candles")
-		return [200, { symbol: parts[1], interval: query.get("interval"),
+		return [200, { symbol: parts[1], interval: query.get("interval"), newest_ms: prices.newestMs(parts[1]),
 			candles: prices.candles(parts[1], STEP_MS[query.get("interval")], since), cursor: prices.seq, poll_ms: pollMs }];
 	if (parts[0] === "prices")
 		return [200, { symbol: parts[1], ...prices.tail(parts[1], query.has("since") ? since : null, Number(query.get("window") ?? 3600)), poll_ms: pollMs }];

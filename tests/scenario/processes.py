@@ -197,7 +197,8 @@ def schema_of(system):
 def clock_jumps(context):
     """Wall clocks jump two days on and ten back under load.
 
-    Ticks go on, keys and lists stay whole, nothing is lost or done twice."""
+    Ticks go on, keys and lists stay whole, prices go on, nothing is lost or
+    done twice."""
     system = context.system
     shift = os.path.join(system.copies, "clock")
     set_clock(shift, 0)
@@ -222,6 +223,8 @@ def clock_jumps(context):
                 again = keyed(context, body, key)
                 expect(again.json()["id"] == first.json()["id"],
                        "a key was forgotten after %d days", days)
+        system.wait_for("the newest prices are of now",
+                        lambda: prices_are_of_now(system))
     listed = listed_orders(system)
     whole = {r[0] for r in system.select("orders", "SELECT id FROM orders")}
     expect(len(listed) == len(set(listed)) and set(listed) == whole,
@@ -237,6 +240,12 @@ def clock_jumps(context):
 def set_clock(path, shift_ms):
     with open(path, "r+b" if os.path.exists(path) else "wb") as f:
         f.write(struct.pack("=q", shift_ms))
+
+
+def prices_are_of_now(system):
+    symbols = system.call("prices", "GET", "/prices").json()["symbols"]
+    now_ms = time.time() * 1000
+    return all(abs(s["ts_ms"] - now_ms) < 60000 for s in symbols)
 
 
 def keyed(context, body, key):

@@ -1,6 +1,6 @@
 /*
- * prices, driven: points and candles come out the same whatever dies when, and
- * who polls misses nothing.
+ * prices, driven: points and candles come out the same whatever dies when, who
+ * polls misses nothing, and a clock that was ahead holds up no symbol.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,7 +24,9 @@ int prices_main(int argc, char **argv);
 static const char topic[] = "stock-prices";
 static const char letters[] = "prices.dead-letter";
 
-#define AT_MS TESTING_START_MS /* a full hour */
+#define HOUR_MS INT64_C(3600000)
+#define AT_MS (TESTING_START_MS - HOUR_MS) /* a full hour, and gone by */
+#define CENTURIES_MS INT64_C(200000000000000)
 #define POLLS_MOST 64
 
 /* ${at_ms} is counted from AT_MS. */
@@ -212,7 +214,7 @@ an_etag_is_that_of_one_answer(void **state)
 			assert_string_not_equal(etags[i], etags[k]);
 	}
 	/* The points and candles of a second go; no price has come. */
-	testing_advance(t, prices_keep_points_ms + INT64_C(3600000));
+	testing_advance(t, prices_keep_points_ms + HOUR_MS);
 	etag_of(t, "/prices/ACME", again);
 	assert_string_not_equal(again, etags[1]);
 	etag_of(t, "/prices/ACME/candles?interval=1h", again);
@@ -250,6 +252,91 @@ who_polls_misses_no_candle(void **state)
 	testing_close(t);
 }
 
+/* What ${target} tells of the newest price's time, counted from AT_MS. */
+static int64_t
+newest_of(struct testing *t, const char *target)
+{
+
+	return (
+	    number_after(ask(t, target, -1), "\"newest_ms\":", NULL) - AT_MS);
+}
+
+/* Half a second on, a price comes from a clock that is right. */
+static void
+come(struct testing *t, int64_t *now_ms)
+{
+
+	testing_advance(t, 500);
+	*now_ms += 500;
+	feed(t, "ACME", *now_ms);
+}
+
+static void
+a_clock_that_was_ahead_holds_up_no_symbol(void **state)
+{
+	static const char ts_ms[] = "\"ts_ms\":", start_ms[] = "\"start_ms\":";
+	static const int64_t ahead[] = {1000, HOUR_MS, HOUR_MS + 1,
+	    CENTURIES_MS};
+	struct testing *t = testing_open(&prices, NULL);
+	int64_t now_ms = HOUR_MS, first_ms, cursor;
+	size_t i;
+
+	(void)state;
+	come(t, &now_ms);
+	for (i = 0; i < sizeof(ahead) / sizeof(ahead[0]); i++) {
+		cursor = cursor_of(ask(t, "/prices/ACME", -1));
+		feed(t, "ACME", now_ms + ahead[i]);
+		come(t, &now_ms);
+		assert_int_equal(newest_of(t, "/prices/ACME"), now_ms);
+		/* Who polls is given the one that is ahead all the same. */
+		assert_int_equal(rows_of(ask(t, "/prices/ACME", cursor), ts_ms,
+				     &first_ms),
+		    2);
+	}
+	assert_int_equal(number_after(ask(t, "/prices", -1), ts_ms, NULL),
+	    AT_MS + now_ms);
+	assert_int_equal(rows_of(ask(t, "/prices/ACME?window=60", -1), ts_ms,
+			     &first_ms),
+	    8);
+	assert_int_equal(first_ms, HOUR_MS + 500);
+	assert_int_equal(newest_of(t, "/prices/ACME/candles"), now_ms);
+	assert_int_equal(rows_of(ask(t, "/prices/ACME/candles?interval=1s", -1),
+			     start_ms, &first_ms),
+	    3);
+	assert_int_equal(testing_emitted(t, letters), 0);
+	testing_close(t);
+}
+
+/* Made long before it was recorded, it is none that a clock put right gives. */
+static void
+a_late_price_is_not_the_newest(void **state)
+{
+	struct testing *t = testing_open(&prices, NULL);
+
+	(void)state;
+	feed(t, "ACME", HOUR_MS);
+	feed(t, "ACME", HOUR_MS - 1);
+	assert_int_equal(newest_of(t, "/prices/ACME"), HOUR_MS);
+	testing_close(t);
+}
+
+static void
+what_came_from_ahead_goes_as_all_does(void **state)
+{
+	struct testing *t = testing_open(&prices, NULL);
+
+	(void)state;
+	feed(t, "ACME", CENTURIES_MS);
+	assert_int_equal(testing_number(t, "SELECT count(*) FROM price_points"),
+	    1);
+	assert_int_equal(testing_number(t, "SELECT count(*) FROM candles"), 3);
+	testing_advance(t, prices_keep_points_ms + HOUR_MS);
+	assert_int_equal(testing_number(t, "SELECT count(*) FROM price_points"),
+	    0);
+	assert_int_equal(testing_number(t, "SELECT count(*) FROM candles"), 2);
+	testing_close(t);
+}
+
 int
 main(void)
 {
@@ -258,6 +345,9 @@ main(void)
 	    cmocka_unit_test(who_polls_misses_no_point),
 	    cmocka_unit_test(who_polls_misses_no_candle),
 	    cmocka_unit_test(an_etag_is_that_of_one_answer),
+	    cmocka_unit_test(a_clock_that_was_ahead_holds_up_no_symbol),
+	    cmocka_unit_test(a_late_price_is_not_the_newest),
+	    cmocka_unit_test(what_came_from_ahead_goes_as_all_does),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

@@ -4,7 +4,7 @@
  * Two feeds: /prices for the symbols, and the chosen symbol's tail.  Short
  * windows show raw points as a line, the hour shows candles of a minute.
  * The time axis ends at the newest price, so that the clocks of server and
- * reader need not agree.
+ * reader need not agree; what is ahead of it is of a clock that was wrong.
  */
 import { createChart } from "./chart.js";
 import { byId, el, say, setText, showEmpty } from "./dom.js";
@@ -21,6 +21,8 @@ const CANDLES = new Map([[3600, { interval: "1m", stepMs: 60000 }]]);
 const arrow = (sign) => ["▼", "■", "▲"][sign + 1];
 const trend = (sign) => ["down", "flat", "up"][sign + 1];
 
+const wentBack = (before, now) => before !== null && Number.isFinite(now) && now < before;
+
 /* Only finite numbers get as far as the chart. */
 const isPoint = (p) => Number.isFinite(p?.ts_ms) && Number.isFinite(p?.price);
 const isCandle = (c) => ["start_ms", "open", "high", "low", "close"].every((key) => Number.isFinite(c?.[key]));
@@ -29,6 +31,7 @@ export function startPrices(showFeed) {
 	let symbol = null;
 	let windowS = 300;
 	let cursor = null;
+	let newestMs = null;
 	let points = [];
 	let candles = new Map();
 	let columns = null;
@@ -44,6 +47,7 @@ export function startPrices(showFeed) {
 		reading = index;
 		showReadout();
 	});
+	const isAhead = (ms) => newestMs !== null && ms > newestMs;
 	const candleKind = () => CANDLES.get(windowS) ?? null;
 
 	/* -- what is asked ------------------------------------------------ */
@@ -65,6 +69,7 @@ export function startPrices(showFeed) {
 
 	function forget() {
 		cursor = null;
+		newestMs = null;
 		points = [];
 		candles = new Map();
 		reading = null;
@@ -93,7 +98,7 @@ export function startPrices(showFeed) {
 	/* -- answers ------------------------------------------------------ */
 
 	function takePoints(list) {
-		const fresh = list.filter(isPoint);
+		const fresh = list.filter((p) => isPoint(p) && !isAhead(p.ts_ms));
 
 		if (fresh.length === 0)
 			return;
@@ -108,7 +113,7 @@ export function startPrices(showFeed) {
 	}
 
 	function takeCandles(list) {
-		const fresh = list.filter(isCandle);
+		const fresh = list.filter((c) => isCandle(c) && !isAhead(c.start_ms));
 
 		if (fresh.length === 0)
 			return;
@@ -123,8 +128,11 @@ export function startPrices(showFeed) {
 
 	function takeTail(body) {
 		refused = null;
-		/* A cursor that went back is another history: begin again. */
-		if (cursor !== null && Number.isFinite(body.cursor) && body.cursor < cursor) {
+		/*
+		 * A cursor that went back is another history, a newest price that
+		 * did is one of a clock that was put right: begin again.
+		 */
+		if (wentBack(cursor, body.cursor) || wentBack(newestMs, body.newest_ms)) {
 			forget();
 			tail.restart();
 			return;
@@ -140,6 +148,8 @@ export function startPrices(showFeed) {
 		}
 		if (Number.isFinite(body.cursor))
 			cursor = body.cursor;
+		if (Number.isFinite(body.newest_ms))
+			newestMs = body.newest_ms;
 		if (candleKind() !== null)
 			takeCandles(Array.isArray(body.candles) ? body.candles : []);
 		else
