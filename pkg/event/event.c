@@ -131,11 +131,38 @@ check_lines(const char *text, size_t length, size_t most, struct mr_error *err)
 	return (0);
 }
 
-int
-event_check_item(const char *text, size_t length, struct mr_error *err)
+static int
+check_item(const char *text, size_t length, struct mr_error *err)
 {
 
 	return (check_text(text, length, EVENT_ITEM_SIZE - 1, err));
+}
+
+static int
+is_dots(const char *text, size_t length)
+{
+
+	return (
+	    (length == 1 || length == 2) && memcmp(text, "..", length) == 0);
+}
+
+int
+event_check_item(const char *text, size_t length, struct mr_error *err)
+{
+	const char *end = text + length, *slash;
+
+	if (check_item(text, length, err) != 0)
+		return (-1);
+	for (;; text = slash + 1) {
+		if ((slash = memchr(text, '/', (size_t)(end - text))) == NULL)
+			slash = end;
+		if (is_dots(text, (size_t)(slash - text)))
+			return (mr_error_set(err, MR_REJECT,
+			    "must not be \".\" or \"..\", nor have one "
+			    "between slashes: no URL leads there"));
+		if (slash == end)
+			return (0);
+	}
 }
 
 int
@@ -629,7 +656,7 @@ order_event_decode(const char *type, const void *value, size_t size,
 	memset(event, 0, sizeof(*event));
 	event->type = (enum order_event_type)found;
 	if (get_text(root, "order_id", check_order_id, event->order_id, err) ||
-	    get_text(root, "item", event_check_item, event->item, err) ||
+	    get_text(root, "item", check_item, event->item, err) ||
 	    get_i64(root, "quantity", 1, EVENT_QUANTITY_MOST, &event->quantity,
 		err) ||
 	    get_ts(root, &event->ts_ms, err))
@@ -645,7 +672,7 @@ decode_adjusted(const json_t *root, struct inventory_event *event,
     struct mr_error *err)
 {
 
-	if (get_text(root, "item", event_check_item, event->item, err) ||
+	if (get_text(root, "item", check_item, event->item, err) ||
 	    get_i64(root, "delta", -EVENT_STOCK_MOST, EVENT_STOCK_MOST,
 		&event->delta, err) ||
 	    get_i64(root, "on_hand", 0, EVENT_STOCK_MOST, &event->on_hand,
@@ -661,7 +688,7 @@ decode_outcome(const json_t *root, struct inventory_event *event,
 {
 
 	if (get_text(root, "order_id", check_order_id, event->order_id, err) ||
-	    get_text(root, "item", event_check_item, event->item, err) ||
+	    get_text(root, "item", check_item, event->item, err) ||
 	    get_i64(root, "quantity", 1, EVENT_QUANTITY_MOST, &event->quantity,
 		err) ||
 	    get_ts(root, &event->ts_ms, err))

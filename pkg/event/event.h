@@ -232,7 +232,9 @@ int event_check_type(const char *type, const char *only, struct mr_error *err);
 
 /*
  * Field rules shared with request bodies: 0, or -1 REJECT with a message
- * that starts with what is wrong ("must be ...").
+ * that starts with what is wrong ("must be ...").  An item stands in a URL's
+ * path, which browsers and nginx take parts "." and ".." out of: it may not be
+ * one, nor have one between slashes.  In a record it may, as older ones have.
  */
 int event_check_item(const char *text, size_t length, struct mr_error *err);
 int event_check_symbol(const char *text, size_t length, struct mr_error *err);

@@ -250,7 +250,8 @@ def restocking(context):
     become(context, place(context, item).json()["id"], "REJECTED", 2)
     for quantity in (0, -5, 1000001, "5", 1.5, None):
         names(system.web("POST", path, {"quantity": quantity}), "quantity")
-    names(system.web("POST", "/stock/" + "x" * 65, {"quantity": 1}), "item")
+    for name in ("x" * 65, "a%2F..%2Fb"):
+        names(system.web("POST", "/stock/" + name, {"quantity": 1}), "item")
 
 
 @scenario()
@@ -304,6 +305,8 @@ BAD_BODIES = (
     (422, b"{}", ("item", "quantity")),
     (422, b'{"item":"","quantity":0}', ("item", "quantity")),
     (422, b'{"item":7,"quantity":"1"}', ("item", "quantity")),
+    (422, b'{"item":"..","quantity":1}', ("item",)),
+    (422, b'{"item":"a/../b","quantity":1}', ("item",)),
     (422, b'{"item":"Laptop","quantity":-1}', ("quantity",)),
     (422, b'{"item":"Laptop","quantity":1.5}', ("quantity",)),
     (422, b'{"item":"Laptop","quantity":1e30}', ("quantity",)),

@@ -839,6 +839,36 @@ short_memory_is_never_the_records_fault(void **state)
 }
 
 static void
+an_item_is_one_that_a_url_leads_to(void **state)
+{
+	static const char *const good[] = {"...", "..a", "a..", ".a", "a/b",
+	    "/", "a//b", "a/...", "AC/DC", ". ."};
+	static const char *const bad[] = {".", "..", "../a", "a/..", "a/./b",
+	    "a/../b", "/.", "./", "a//.."};
+	static const char old[] = "{\"order_id\":"
+				  "\"01a1fbfe-4c0c-775c-ba95-8384c7ef2c93\","
+				  "\"item\":\"..\",\"quantity\":1,\"ts_ms\":1}";
+	struct order_event event;
+	struct mr_error err = {0};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+		assert_int_equal(event_check_item(good[i], strlen(good[i]),
+				     &err),
+		    0);
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(event_check_item(bad[i], strlen(bad[i]), &err),
+		    -1);
+		assert_int_equal(err.kind, MR_REJECT);
+	}
+	/* What was ordered before they were refused is still decided. */
+	assert_int_equal(order_event_decode("order.created", old, strlen(old),
+			     &event, &err),
+	    0);
+}
+
+static void
 field_rules_say_what_must_be(void **state)
 {
 	struct mr_error err = {0};
@@ -883,6 +913,7 @@ main(void)
 	    cmocka_unit_test(
 		every_truncation_and_every_flipped_byte_is_survived),
 	    cmocka_unit_test(short_memory_is_never_the_records_fault),
+	    cmocka_unit_test(an_item_is_one_that_a_url_leads_to),
 	    cmocka_unit_test(field_rules_say_what_must_be),
 	};
 
