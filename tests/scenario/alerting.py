@@ -187,7 +187,7 @@ def produce_lines(context, kafka, count, start_ms):
         kafka.produce("application-logs", partition, lines)
 
 
-@scenario(kind="own")
+@scenario(kind="own", seconds=10)
 def alerts_equal_python(context):
     """Killed at random, records late: transitions are those of Python."""
     system = context.system

@@ -75,7 +75,7 @@ def kill_at(context, picks):
     return len(system.ends) - ends
 
 
-@scenario(kind="own", small=False)
+@scenario(kind="own", small=False, seconds=30)
 def killed_at_boundaries(context):
     """kill -9 of each service at its writes, sends and syncs for one order:
     some of them, all with --long."""

@@ -81,7 +81,7 @@ def check_log(system, told):
            len(set(names)), len(told.long))
 
 
-@scenario(kind="own", small=False, about_broker=True)
+@scenario(kind="own", small=False, about_broker=True, seconds=15)
 def calls_add_up(context):
     """Calls and durations are those of the topic to the last one, over kills
     and rebalances of three readers and the producer (--calls)."""

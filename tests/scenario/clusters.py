@@ -212,7 +212,7 @@ class Brokers:
         return self.move_leaders()
 
 
-@scenario(kind=None, small=False, about_broker="kafka")
+@scenario(kind=None, small=False, about_broker="kafka", seconds=75)
 def three_brokers(context):
     """A cluster of three, a replica of everything on each, under load: with
     one killed, the controller killed, leaders moved, one paused, and partitions

@@ -95,7 +95,7 @@ def notifications_catch_up(context):
     adds_up(context)
 
 
-@scenario(about_broker=True)
+@scenario(about_broker=True, seconds=10)
 def two_instances(context):
     """Two of notifications and of inventory share; one of each is killed."""
     system = context.system
@@ -121,7 +121,7 @@ def two_instances(context):
     system.stop(*others)
 
 
-@scenario(about_broker=True)
+@scenario(about_broker=True, seconds=15)
 def stopped_and_woken(context):
     """An instance stopped past its session's end and woken does no harm."""
     system = context.system
@@ -156,7 +156,7 @@ def stopped_and_woken(context):
     system.stop("inventory-2")
 
 
-@scenario(small=False)
+@scenario(small=False, seconds=40)
 def stopped_in_a_transaction(context):
     """One stopped inside a transaction is killed by the waiter, one outside
     does no harm."""
@@ -233,7 +233,7 @@ def relay_owner(system, instances):
     raise OSError("nobody's log has epoch %d" % epoch)
 
 
-@scenario(about_broker=True)
+@scenario(about_broker=True, seconds=20)
 def relay_owner_dies(context):
     """The relay's owner is killed; then stopped for 8 s and woken."""
     system = context.system
@@ -293,7 +293,7 @@ def broker_killed(context):
     adds_up(context)
 
 
-@scenario(about_broker=True)
+@scenario(about_broker=True, seconds=10)
 def poison_records(context):
     """Broken and oversized records among good ones: the good are applied,
     the bad are dead letters, whole in the file."""

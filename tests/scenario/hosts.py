@@ -123,7 +123,7 @@ def listen_to(system, host):
     return "%s:%d" % (host.gateway, port)
 
 
-@scenario(kind="own", small=False, about_broker="kafka")
+@scenario(kind="own", small=False, about_broker="kafka", seconds=25)
 def host_cut_off(context):
     """The host of orders and inventory is cut off from Kafka's, both ways and
     one way: orders are taken meanwhile, and decided soon after its end."""

@@ -251,7 +251,7 @@ SLOW = (("-H", "slow headers", ()),
                                 "8", "-k", "3")))
 
 
-@scenario(small=False)
+@scenario(small=False, seconds=30)
 def slow_clients(context):
     """1,000 clients with slow headers, bodies and reading, beside a load."""
     system = context.system
@@ -277,7 +277,7 @@ def slow_clients(context):
     adds_up(context)
 
 
-@scenario(small=False, about_broker=True)
+@scenario(small=False, about_broker=True, seconds=15)
 def many_poison_records(context):
     """10,000 poison records among 100,000 good ones, each counted once."""
     system = context.system

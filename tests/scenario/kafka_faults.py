@@ -474,7 +474,7 @@ def order_at(system, instance):
     return answer.json()["id"]
 
 
-@scenario(kind="own", about_broker=True)
+@scenario(kind="own", about_broker=True, seconds=10)
 def copies_of_one_file_in_use(context):
     """A copy of orders' file is started while the original is in use, as on
     another host: no order of either is lost, and the original says that it

@@ -115,7 +115,7 @@ def watch_plans(system, seconds):
         time.sleep(0.05)
 
 
-@scenario(kind="own", about_broker=True)
+@scenario(kind="own", about_broker=True, seconds=60)
 def killed_at_failpoints(context):
     """kill -9 of each service at each failpoint, first and later passes."""
     system = context.system
@@ -161,7 +161,7 @@ VICTIMS = ("orders", "inventory", "inventory-2", "notifications",
 BROKER = "broker"
 
 
-@scenario(kind="own", about_broker=True)
+@scenario(kind="own", about_broker=True, seconds=90)
 def killed_at_random(context):
     """kill -9 of any service at any moment, many times, under load; the
     broker of this tree is one of them."""

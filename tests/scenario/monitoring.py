@@ -335,7 +335,7 @@ def wait_until_found(context, monitoring):
     context.system.wait_for("Prometheus finds all instances", all_up)
 
 
-@scenario(spoils=True)
+@scenario(spoils=True, seconds=20)
 def alerts_reach_their_webhook(context):
     """A killed consumer's alert gets to the webhook and is taken back; all
     queries of rules and panels have data; all instances are found."""

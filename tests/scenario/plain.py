@@ -75,7 +75,7 @@ def stopped(system):
     expect(not any(left.values()), "left in outboxes: %r", left)
 
 
-@scenario(kind="own", small=False, about_broker="kafka")
+@scenario(kind="own", small=False, about_broker="kafka", seconds=60)
 def plain_reader_sees_once(context):
     """kcat and Java's console consumer, reading committed records, while owners
     of the relay are killed at every step and at random, and the broker as well:
@@ -187,7 +187,7 @@ def accepted(system, *words):
     expect(told["done"], "%s: %r", words[0], told)
 
 
-@scenario(kind="own", small=False, about_broker="kafka")
+@scenario(kind="own", small=False, about_broker="kafka", seconds=20)
 def transactional_copies(context):
     """A copy whose outbox was sent after it was taken: restored by the
     command, and put back by hand, which halts until it is accepted.  kcat,

@@ -247,7 +247,7 @@ def kill_until_counted(context, producer, made_sql, consumer, counted_sql,
     return kills
 
 
-@scenario(kind="own")
+@scenario(kind="own", seconds=10)
 def analytics_equals_python(context):
     """Killed at random, events out of order: windows are those of Python."""
     system = context.system
@@ -401,7 +401,7 @@ def parts_are_put_together(system, kafka, at_ms):
                     [3, 1, 9, 4, None, None])
 
 
-@scenario(kind="own")
+@scenario(kind="own", seconds=10)
 def rollups_equal_python(context):
     """Killed at random, samples late: percentiles and all are Python's."""
     system = context.system

@@ -19,7 +19,7 @@ from system import SERVICES, expect
 DAY_MS = 86400000
 
 
-@scenario(small=False)
+@scenario(small=False, seconds=15)
 def old_version_stopped_in_a_transaction(context):
     """An older binary that stopped in a transaction is named and killed.
 
@@ -83,7 +83,7 @@ POST_PLACES = ("batch.begun", "batch.applied", "commit.before",
                "commit.after", "batch.answered", "relay.sent")
 
 
-@scenario(small=False)
+@scenario(small=False, seconds=15)
 def killed_in_a_post(context):
     """The service dies at each step of POSTs: one order for one key."""
     system = context.system
@@ -132,7 +132,7 @@ def post_twice(context):
     return "idempotency-replayed" in first.headers
 
 
-@scenario(spoils=True, small=False)
+@scenario(spoils=True, small=False, seconds=10)
 def upgraded_underneath(context):
     """A rolling restart with a migration in it, under load.
 

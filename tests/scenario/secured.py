@@ -165,7 +165,7 @@ class Secured:
         kafka.close()
 
 
-@scenario(kind="own", small=False, about_broker="kafka")
+@scenario(kind="own", small=False, about_broker="kafka", seconds=15)
 def secured_cluster(context):
     """SCRAM, PLAIN and client certificates over TLS, with ACLs: what is wrong
     is said and tried again, orders are decided once it is right, and no

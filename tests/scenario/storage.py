@@ -111,7 +111,7 @@ def end_all(system):
             process.end()
 
 
-@scenario(kind="own", small=False)
+@scenario(kind="own", small=False, seconds=12)
 def power_cuts(context):
     """The power fails again and again under load: what was answered is kept,
     and all adds up."""
@@ -259,7 +259,7 @@ def read_only_disk(context):
 
 # -- system calls that fail ------------------------------------------------
 
-@scenario(small=False)
+@scenario(small=False, seconds=25)
 def io_errors(context):
     """EIO on a write, and on a flush, of each service: it ends with what is
     on disk unknown, and the next start finds out; all adds up."""
