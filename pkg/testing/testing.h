@@ -125,10 +125,11 @@ const struct testing_record *testing_record(struct testing *t,
  * testing_crashes -- crash at every step of every commit, and compare.
  *
  * Repeats the steps without a crash, a record a transaction, and then once
- * for each place that it passed: the process dies there without a word, another one starts on the
- * file, and the steps go on; the request under way is sent again with its
+ * for each place that it passed (each fifth, if built with the address
+ * sanitizer): the process dies there without a word, another one starts on
+ * the file, and the steps go on; the request under way is sent again with its
  * key.  Each outcome has to be that of the run without a crash.  *count is
- * the number of crashes (NULL: who cares).  0, or -1 and where it died and
+ * the number of places (NULL: who cares).  0, or -1 and where it died and
  * what differed first.
  */
 int testing_crashes(struct testing *t, int *count, struct mr_error *err);
