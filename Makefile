@@ -378,15 +378,15 @@ RUN_UNIT := tests/run-unit $(if $(SAN),-t 900)
 # In parts that run side by side, for much of them is waiting.
 scenarios = $(foreach k,3 2 1,'?scenario $(k)/3=tests/scenario/run \
     --part $(k)/3 $(1)')
-# The longest first; what has nothing built in it is run once.
+# The longest first; what has nothing of the programs in it is run once.
 SUITES = $(call scenarios,--broker embedded) \
+    $(if $(SAN),,'page=node tests/page/run.mjs') \
     'unit=$(UNDER) $(RUN_UNIT) $(UNIT_TESTS)' \
     'service=$(UNDER) $(RUN_UNIT) $(SERVICE_TESTS)' \
-    $(if $(SAN),,'page=node tests/page/run.mjs') \
+    $(if $(SAN),,'local=tests/local/run $(BUILD)' \
     '?model=$(BUILD)/test/model' \
-    $(if $(SAN),,'?demo=demo/run --test' \
     'own-service=tests/own-service/run $(BUILD) $(DEPS)' \
-    'local=tests/local/run $(BUILD)' \
+    '?demo=demo/run --test' \
     'compose=tests/compose/check')
 KAFKA_SUITES = $(call scenarios,--broker kafka --about-broker) \
     'conformance=tests/conformance/run' \
@@ -403,7 +403,7 @@ test:
 	@deploy/local/packages build run test
 	@$(MAKE) test-built
 
-test-built: all tests benches
+test-built: all tests $(if $(SAN),,benches)
 	@$(MAKE) FAILPOINTS=1 BUILD=$(FAILPOINTS_BUILD) all
 	@$(RUN_SUITES) $(if $(SAN),2,3) $(SUITES)
 
@@ -453,8 +453,8 @@ soak-kafka: all
 	    --events $(or $(EVENTS),100000) --transactional --outside-repeats 0
 
 # A service's tests are run for its own code, which has no threads.
-unit: tests
-	@$(UNDER) $(RUN_UNIT) $(UNIT_TESTS) $(if $(UNDER),,$(SERVICE_TESTS))
+unit: $(UNIT_TESTS) $(if $(UNDER),,$(SERVICE_TESTS))
+	@$(UNDER) $(RUN_UNIT) $^
 
 # make bench, make bench BENCH=post, BENCH='--seconds 5 post latency'
 # make bench-kafka, make bench-kafka BENCH='--part catch-up --records 10000000'
