@@ -317,49 +317,74 @@ plog_available(const struct plog *log, int64_t offset)
 
 /* ---- By time ------------------------------------------------------------ */
 
-/* The first record of a batch at or behind a time. */
+/* What is looked for: the first record at or behind an offset and a time. */
+struct search {
+	int64_t offset, time_ms;
+	int latest; /* the time is the largest that there is */
+};
+
+/* In a batch's records: 0 if it isn't among them, 1 if it is, in *out, or if
+ * not all of them can be read. */
 static int
-find_in_batch(const struct scanner *s, int64_t time_ms, int latest,
+find_in_records(const struct batch_header *h, const uint8_t *body,
+    const uint8_t *end, const struct search *want, struct plog_found *out)
+{
+	struct batch_record r;
+	int32_t count;
+	int rc;
+
+	for (count = 0; (rc = batch_record_next(&body, end, &r)) == 1;
+	     count++) {
+		if (h->base_offset + r.offset_delta < want->offset ||
+		    h->base_timestamp_ms + r.timestamp_delta < want->time_ms)
+			continue;
+		out->offset = h->base_offset + r.offset_delta;
+		out->timestamp_ms = h->base_timestamp_ms + r.timestamp_delta;
+		return (1);
+	}
+	return (rc == -1 || count < h->record_count);
+}
+
+/* In a batch that has one by its header: 1, 0, or -1 without memory. */
+static int
+find_in_batch(const struct scanner *s, const struct search *want,
     struct plog_found *out)
 {
 	const struct batch_header *h = &s->h;
+	int append_time = (h->attributes & BATCH_APPEND_TIME) != 0;
+	struct plog_found whole = {.timestamp_ms = h->max_timestamp_ms};
 	struct buffer memory;
-	struct batch_record r;
-	const uint8_t *body, *end;
+	const uint8_t *body;
 	uint8_t *batch;
 	size_t size;
-	int readable = 0, found = 0;
+	int found;
 
-	out->offset = latest ? h->base_offset + h->last_offset_delta :
-			       h->base_offset;
-	out->timestamp_ms = h->max_timestamp_ms;
-	if ((h->attributes & BATCH_APPEND_TIME) != 0) {
-		out->offset = h->base_offset;
-		return (0);
-	}
+	whole.offset = want->latest && !append_time ?
+	    h->base_offset + h->last_offset_delta :
+	    h->base_offset;
+	if (whole.offset < want->offset)
+		whole.offset = want->offset;
+	*out = whole;
+	if (append_time)
+		return (1);
 	buffer_init(&memory, 0);
 	if ((batch = malloc((size_t)batch_size(h))) == NULL)
 		return (-1);
+	found = 1;
 	if (read_whole(s->fd, batch, (size_t)batch_size(h),
-		s->batch_position) == 0)
-		readable = batch_body(batch, h, &memory, &body, &size) == 1;
-	end = readable ? body + size : NULL;
-	while (readable && !found && batch_record_next(&body, end, &r) == 1)
-		if (h->base_timestamp_ms + r.timestamp_delta >= time_ms) {
-			out->offset = h->base_offset + r.offset_delta;
-			out->timestamp_ms = h->base_timestamp_ms +
-			    r.timestamp_delta;
-			found = 1;
-		}
+		s->batch_position) == 0 &&
+	    batch_body(batch, h, &memory, &body, &size) == 1)
+		found = find_in_records(h, body, body + size, want, out);
 	buffer_free(&memory);
 	free(batch);
-	return (0);
+	return (found);
 }
 
 static int
 find_in_segment(struct plog *log, struct plog_segment *segment, int64_t limit,
-    int64_t time_ms, int latest, struct plog_found *out, struct mr_error *err)
+    const struct search *want, struct plog_found *out, struct mr_error *err)
 {
+	struct plog_found found;
 	struct index_entry e;
 	struct scanner s;
 	struct damage d;
@@ -368,7 +393,7 @@ find_in_segment(struct plog *log, struct plog_segment *segment, int64_t limit,
 
 	if ((code = segment_open(log, segment, err)) != PLOG_OK)
 		return (code);
-	index_find(log, segment, INDEX_TIME, time_ms, &number, &e);
+	index_find(log, segment, INDEX_TIME, want->time_ms, &number, &e);
 	if (scanner_init(&s, segment->fd, e.position, limit, 0, INT64_MAX, 0) ==
 	    -1) {
 		mr_error_set(err, MR_RETRY, "no memory to search %s",
@@ -381,25 +406,25 @@ find_in_segment(struct plog *log, struct plog_segment *segment, int64_t limit,
 				break;
 			continue;
 		}
-		if (s.h.max_timestamp_ms < time_ms ||
-		    s.next_offset <= log->start)
+		if (s.h.max_timestamp_ms < want->time_ms ||
+		    s.next_offset <= want->offset)
 			continue;
-		rc = find_in_batch(&s, time_ms, latest, out);
-		/* In a batch that the log's start is in the middle of. */
-		if (out->offset < log->start)
-			out->offset = log->start;
+		if ((rc = find_in_batch(&s, want, &found)) == 0)
+			continue;
+		if (rc == 1) {
+			*out = found;
+			out->leader_epoch = plog_epoch_at(log, out->offset);
+		}
 		break;
 	}
 	scanner_done(&s);
 	if (rc < 0)
 		return (io_error(err, "search", log->path, "log"));
-	if (out->offset >= 0)
-		out->leader_epoch = plog_epoch_at(log, out->offset);
 	return (PLOG_OK);
 }
 
 static int
-find_time(struct plog *log, int64_t time_ms, int latest, struct plog_found *out,
+find_time(struct plog *log, const struct search *want, struct plog_found *out,
     struct mr_error *err)
 {
 	struct plog_segment *segment;
@@ -414,10 +439,9 @@ find_time(struct plog *log, int64_t time_ms, int latest, struct plog_found *out,
 	     i < log->count && out->offset == -1; i++) {
 		segment = log->segments[i];
 		limit = limit_of(log, segment);
-		if (limit == 0 || segment->max_time_ms < time_ms)
+		if (limit == 0 || segment->max_time_ms < want->time_ms)
 			continue;
-		code = find_in_segment(log, segment, limit, time_ms, latest,
-		    out, err);
+		code = find_in_segment(log, segment, limit, want, out, err);
 		if (code != PLOG_OK)
 			return (code);
 	}
@@ -428,8 +452,9 @@ int
 plog_find_time(struct plog *log, int64_t timestamp_ms, struct plog_found *out,
     struct mr_error *err)
 {
+	const struct search want = {log->start, timestamp_ms, 0};
 
-	return (find_time(log, timestamp_ms, 0, out, err));
+	return (find_time(log, &want, out, err));
 }
 
 /* The largest timestamp in the part of a segment below a position. */
@@ -463,7 +488,8 @@ int
 plog_find_latest_time(struct plog *log, struct plog_found *out,
     struct mr_error *err)
 {
-	int64_t latest = NO_TIME, time_ms, limit;
+	struct search want = {0, NO_TIME, 1};
+	int64_t time_ms, limit;
 	size_t i;
 	int code;
 
@@ -477,10 +503,10 @@ plog_find_latest_time(struct plog *log, struct plog_found *out,
 		    err);
 		if (code != PLOG_OK)
 			return (code);
-		if (time_ms > latest)
-			latest = time_ms;
+		if (time_ms > want.time_ms)
+			want.time_ms = time_ms;
 	}
-	if (latest == NO_TIME)
+	if (want.time_ms == NO_TIME)
 		return (PLOG_OK);
-	return (find_time(log, latest, 1, out, err));
+	return (find_time(log, &want, out, err));
 }

@@ -265,7 +265,8 @@ struct plog_found {
 int plog_find_time(struct plog *log, int64_t timestamp_ms,
     struct plog_found *out, struct mr_error *err);
 /* plog_find_latest_time -- the first record with the largest timestamp
- * (KIP-734); in a batch that can't be read, its last. */
+ * (KIP-734); in a batch that can't be read, its last.  As with Kafka it may be
+ * below plog_start, as long as its segment is there. */
 int plog_find_latest_time(struct plog *log, struct plog_found *out,
     struct mr_error *err);
 /*

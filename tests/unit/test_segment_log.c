@@ -312,6 +312,44 @@ times_are_found_by_record(void **state)
 	close_log(log);
 }
 
+/* Records that are deleted aren't found, nor lend their times to others. */
+static void
+a_time_is_looked_for_behind_what_was_deleted(void **state)
+{
+	static const struct test_record records[] = {{"a", "1", 2000},
+	    {"b", "2", 1000}, {"c", "3", 1000}};
+	uint8_t bytes[1024];
+	struct plog *log = open_log(NULL);
+	struct plog_appended out;
+	struct plog_found found;
+	struct mr_error err;
+	int i;
+
+	(void)state;
+	assert_int_equal(plog_append(log, bytes,
+			     make_batch(bytes, records, 3, NULL), 1, &out,
+			     &err),
+	    PLOG_OK);
+	flush_log(log);
+	assert_int_equal(plog_delete_records(log, 1, &err), PLOG_OK);
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(plog_find_time(log, 1500, &found, &err),
+		    PLOG_OK);
+		assert_int_equal(found.offset, i == 0 ? -1 : 3);
+		assert_int_equal(found.timestamp_ms, i == 0 ? -1 : 1600);
+		assert_int_equal(append_one(log, "d", 1, 1600, NULL), PLOG_OK);
+		flush_log(log);
+	}
+	assert_int_equal(plog_find_time(log, 900, &found, &err), PLOG_OK);
+	assert_int_equal(found.offset, 1);
+	assert_int_equal(found.timestamp_ms, 1000);
+	/* Kafka's is the segment's, too. */
+	assert_int_equal(plog_find_latest_time(log, &found, &err), PLOG_OK);
+	assert_int_equal(found.offset, 0);
+	assert_int_equal(found.timestamp_ms, 2000);
+	close_log(log);
+}
+
 static void
 epochs_end_where_the_next_begins(void **state)
 {
@@ -626,6 +664,7 @@ main(void)
 	    TEST(segments_roll_by_size_and_time_and_are_found_again),
 	    TEST(append_time_is_stamped_and_sealed),
 	    TEST(times_are_found_by_record),
+	    TEST(a_time_is_looked_for_behind_what_was_deleted),
 	    TEST(epochs_end_where_the_next_begins),
 	    TEST(sequences_are_checked_and_survive_a_restart),
 	    TEST(unknown_producers_begin_anywhere),
