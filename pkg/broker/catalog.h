@@ -25,6 +25,8 @@ struct topic {
 	int growing; /* partitions are being added */
 	struct topic
 	    *next; /* with the settings that the keeper got last; or NULL */
+	int64_t changes; /* of settings that the keeper got */
+	int64_t refused; /* the last that it couldn't make: for its thread */
 };
 
 /*

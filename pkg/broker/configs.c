@@ -168,6 +168,8 @@ struct alter {
 
 	struct topic *topic; /* held; NULL: refused, or only tried */
 	struct topic *next; /* with the overrides to be */
+	int64_t number; /* of the topic's changes */
+	int64_t upon; /* the one that it adds to; 0: what is on disk */
 	int made; /* on disk */
 	int16_t error;
 	const char *message;
@@ -182,19 +184,28 @@ struct alter_job {
 	void (*answer)(struct alter_job *alter);
 };
 
+/* What adds to a change that was refused would bring that with it. */
+static void
+make_change(struct broker *b, struct alter *a, struct mr_error *err)
+{
+	struct topic *t = a->topic;
+
+	if (a->upon == 0 || a->upon != t->refused)
+		a->made = keeper_set_overrides(b, t->id_text,
+			      a->next->overrides, err) == 0;
+	if (!a->made)
+		t->refused = a->number;
+}
+
 static void
 run_alter(struct worker_job *job, void *arg)
 {
 	struct alter_job *alter = (struct alter_job *)job;
-	struct alter *a;
 	size_t i;
 
-	for (i = 0; i < alter->count && job->err.kind != MR_FATAL; i++) {
-		a = &alter->list[i];
-		if (a->topic != NULL)
-			a->made = keeper_set_overrides(arg, a->topic->id_text,
-				      a->next->overrides, &job->err) == 0;
-	}
+	for (i = 0; i < alter->count && job->err.kind != MR_FATAL; i++)
+		if (alter->list[i].topic != NULL)
+			make_change(arg, &alter->list[i], &job->err);
 }
 
 /* The topic gets the other's overrides. */
@@ -410,6 +421,8 @@ end(struct alter *a, int ok, int validate_only)
 {
 
 	if (ok && !validate_only) {
+		a->upon = a->topic->next != NULL ? a->topic->changes : 0;
+		a->number = ++a->topic->changes;
 		a->topic->next = a->next;
 		topic_hold(a->topic);
 		return;

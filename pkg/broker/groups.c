@@ -73,7 +73,7 @@ make_id(void *arg, char *id, size_t size)
 
 	(void)arg;
 	id_uuid_v7(clock_wall_us(), uuid);
-	snprintf(id, size, "member-%s", uuid);
+	snprintf(id, size, "%s", uuid);
 }
 
 void

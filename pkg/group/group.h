@@ -48,7 +48,8 @@ struct group_conf {
 	int64_t bytes_most;
 
 	void *arg;
-	/* A new member's id: at most ${size} bytes with the NUL, never twice. */
+	/* The end of a new member's id, behind what its client calls itself: at
+	 * most ${size} bytes with the NUL, never twice. */
 	void (*make_id)(void *arg, char *id, size_t size);
 	void (*joined)(void *arg, uint64_t ticket,
 	    const struct wire_join_group_response *answer);

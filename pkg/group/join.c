@@ -1,10 +1,14 @@
 /*
  * join -- who may join, who is known already, and who starts a rebalance.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "group/internal.h"
+
+#define UNIQUE_SIZE 40 /* of a member's id */
 
 /* Not all of a frame may stay here: what one member may say. */
 #define MEMBER_BYTES_MOST ((size_t)1024 * 1024)
@@ -306,6 +310,28 @@ replace_instance(struct group_coordinator *c, struct group *g,
 	wait_for_join(c, g, m, caller);
 }
 
+/* As Kafka's: what the client calls itself, as far as there is room, and what
+ * is never given twice. */
+static void
+make_member_id(struct group_coordinator *c, const struct group_caller *caller,
+    const struct wire_join_group_request *req, char id[MEMBER_ID_SIZE])
+{
+	struct wire_string name = req->group_instance_id.length >= 0 ?
+	    req->group_instance_id :
+	    caller->client_id;
+	size_t n, room = MEMBER_ID_SIZE - UNIQUE_SIZE - 1, length = 0;
+	char unique[UNIQUE_SIZE];
+
+	while (name.length > 0 && length < (size_t)name.length &&
+	    (n = utf8_length(name.at + length, (size_t)name.length - length)) >
+		0 &&
+	    length + n <= room)
+		length += n;
+	c->conf.make_id(c->conf.arg, unique, sizeof(unique));
+	snprintf(id, MEMBER_ID_SIZE, "%.*s%s%s", (int)length,
+	    length > 0 ? name.at : "", length > 0 ? "-" : "", unique);
+}
+
 static void
 join_unknown(struct group_coordinator *c, struct group *g,
     const struct group_caller *caller,
@@ -314,7 +340,7 @@ join_unknown(struct group_coordinator *c, struct group *g,
 	char id[MEMBER_ID_SIZE];
 	struct member *m;
 
-	c->conf.make_id(c->conf.arg, id, sizeof(id));
+	make_member_id(c, caller, req, id);
 	if (req->group_instance_id.length >= 0) {
 		m = group_instance(g, req->group_instance_id);
 		if (m != NULL)

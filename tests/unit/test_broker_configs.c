@@ -10,11 +10,33 @@
 
 #include <cmocka.h>
 
+#include "broker/keeper.h"
 #include "broker_fixture.h"
 
 enum { TOPIC = 2, BROKER = 4 };
 enum { SET = 0, DELETE = 1, APPEND = 2, SUBTRACT = 3 };
 enum { OF_TOPIC = 1, OF_BROKER = 5 };
+
+/* The keeper's next so many changes fail, once the gate is open. */
+static _Atomic int failures, gate;
+
+int __real_keeper_set_overrides(struct broker *b, const char *id_text,
+    char *const overrides[SETTING_COUNT], struct mr_error *err);
+int __wrap_keeper_set_overrides(struct broker *b, const char *id_text,
+    char *const overrides[SETTING_COUNT], struct mr_error *err);
+
+int
+__wrap_keeper_set_overrides(struct broker *b, const char *id_text,
+    char *const overrides[SETTING_COUNT], struct mr_error *err)
+{
+	if (failures == 0)
+		return (
+		    __real_keeper_set_overrides(b, id_text, overrides, err));
+	while (gate)
+		(void)poll(NULL, 0, 1);
+	failures--;
+	return (mr_error_set(err, MR_RETRY, "the disk is full"));
+}
 
 static int
 begin(void **state)
@@ -350,6 +372,38 @@ changes_at_once_all_hold(void **state)
 		client_close(&all[i]);
 }
 
+/* The second adds to the first, which fails; the third comes later. */
+static void
+what_adds_to_a_change_that_failed_fails_too(void **state)
+{
+	static const struct wish wishes[] = {{"retention.ms", SET, "60001"},
+	    {"segment.ms", SET, "60002"}, {"retention.bytes", SET, "60003"}};
+	struct client one = client_connect(), two = client_connect();
+	int source;
+
+	(void)state;
+	assert_int_equal(make_topic(&one, "t", 1, NULL), WIRE_NONE);
+	gate = failures = 1;
+	alter_send(&one, TOPIC, "t", 1, &wishes[0], 1, 0);
+	assert_false(is_answered_within(&one, 50));
+	alter_send(&two, TOPIC, "t", 1, &wishes[1], 1, 0);
+	assert_false(is_answered_within(&two, 50));
+	gate = 0;
+	assert_int_equal(alter_receive(&one, "t", 1), WIRE_KAFKA_STORAGE_ERROR);
+	assert_int_equal(alter_receive(&two, "t", 1), WIRE_KAFKA_STORAGE_ERROR);
+	assert_int_equal(alter(&one, TOPIC, "t", 1, &wishes[2], 1, 0),
+	    WIRE_NONE);
+	assert_string_equal(describe(&one, TOPIC, "t", "retention.ms", &source),
+	    "604800000");
+	assert_string_equal(describe(&one, TOPIC, "t", "segment.ms", &source),
+	    "604800000");
+	assert_string_equal(describe(&one, TOPIC, "t", "retention.bytes",
+				&source),
+	    "60003");
+	client_close(&two);
+	client_close(&one);
+}
+
 int
 main(void)
 {
@@ -357,6 +411,8 @@ main(void)
 	    cmocka_unit_test_setup_teardown(settings_are_described, begin, end),
 	    cmocka_unit_test_setup_teardown(changes_at_once_all_hold, begin,
 		end),
+	    cmocka_unit_test_setup_teardown(
+		what_adds_to_a_change_that_failed_fails_too, begin, end),
 	    cmocka_unit_test_setup_teardown(
 		settings_are_changed_or_refused_whole, begin, end),
 	    cmocka_unit_test_setup_teardown(the_old_way_replaces_all_of_them,

@@ -13,7 +13,7 @@
 #define SESSION_MS 6000
 #define REBALANCE_MS 30000
 #define TICKETS 64
-#define TEXT_SIZE 128
+#define TEXT_SIZE 320
 
 /* What came under each ticket. */
 struct answer {
@@ -33,6 +33,7 @@ struct world {
 	int64_t now_ms;
 	int ids;
 	int version;
+	const char *client; /* what members call themselves; NULL: nothing */
 	char forgotten[TEXT_SIZE];
 	int forgotten_count;
 };
@@ -144,7 +145,7 @@ join_as(struct world *w, const char *id, const char *instance,
 	struct group_caller caller = {.now_ms = w->now_ms,
 	    .ticket = ++w->next_ticket,
 	    .version = w->version,
-	    .client_id = wire_text("client"),
+	    .client_id = wire_text(w->client),
 	    .client_host = "127.0.0.1"};
 
 	assert_true(caller.ticket < TICKETS);
@@ -189,7 +190,10 @@ sync_as(struct world *w, const char *id, int32_t generation, int leads)
 	struct group_caller caller = {.now_ms = w->now_ms,
 	    .ticket = ++w->next_ticket,
 	    .client_host = ""};
-	static const char *const ids[] = {"m1", "m2", "m3"};
+	static const char *const dynamic[] = {"m1", "m2", "m3"},
+				 *const fixed[] = {"one-m1", "two-m2",
+				     "two-m3"};
+	const char *const *ids = strchr(id, '-') != NULL ? fixed : dynamic;
 	int32_t i;
 
 	wire_defaults(wire_sync_group_request_layout(), &req);
@@ -202,7 +206,7 @@ sync_as(struct world *w, const char *id, int32_t generation, int leads)
 		for (i = 0; i < 3; i++) {
 			list[i].member_id = wire_text(ids[i]);
 			list[i].assignment.at = (const uint8_t *)ids[i];
-			list[i].assignment.length = 2;
+			list[i].assignment.length = (int32_t)strlen(ids[i]);
 		}
 	}
 	group_sync(w->c, &caller, &req);
@@ -310,6 +314,29 @@ members_join_and_each_gets_what_the_leader_assigns(void **state)
 	char one[TEXT_SIZE], two[TEXT_SIZE];
 
 	(void)two_members(*state, one, two);
+}
+
+static void
+ids_begin_with_what_members_call_themselves(void **state)
+{
+	enum { LONG = 402 };
+	char name[LONG + 1], expected[TEXT_SIZE];
+	struct world *w = *state;
+	struct answer *a;
+	int i;
+
+	w->client = "rdkafka";
+	assert_string_equal(join_as(w, "", "till", "r")->member_id, "till-m1");
+	assert_string_equal(join_as(w, "", NULL, "r")->member_id, "rdkafka-m2");
+	/* Too long, and cut between characters. */
+	for (i = 0; i < LONG; i++)
+		name[i] = "\xe2\x82\xac"[i % 3];
+	name[LONG] = '\0';
+	w->client = name;
+	a = join_as(w, "", NULL, "r");
+	assert_int_equal(a->error, WIRE_MEMBER_ID_REQUIRED);
+	snprintf(expected, sizeof(expected), "%.*s-m3", 258 / 3 * 3, name);
+	assert_string_equal(a->member_id, expected);
 }
 
 static void
@@ -446,29 +473,29 @@ a_static_member_comes_back_without_a_rebalance(void **state)
 
 	a = join_as(w, "", "one", "r");
 	assert_int_equal(a->joined, 1);
-	assert_string_equal(a->member_id, "m1");
-	sync_as(w, "m1", 1, 1);
+	assert_string_equal(a->member_id, "one-m1");
+	sync_as(w, "one-m1", 1, 1);
 	b = join_as(w, "", "two", "r");
-	a = join_as(w, "m1", "one", "r");
+	a = join_as(w, "one-m1", "one", "r");
 	assert_int_equal(b->joined, 1);
-	sync_as(w, "m1", 2, 1);
-	assert_string_equal(sync_as(w, "m2", 2, 0)->assignment, "m2");
+	sync_as(w, "one-m1", 2, 1);
+	assert_string_equal(sync_as(w, "two-m2", 2, 0)->assignment, "two-m2");
 	/* The follower starts anew. */
 	b = join_as(w, "", "two", "r");
 	assert_int_equal(b->joined, 1);
 	assert_int_equal(b->error, WIRE_NONE);
 	assert_int_equal(b->generation, 2);
-	assert_string_equal(b->member_id, "m3");
-	assert_string_equal(sync_as(w, "m3", 2, 0)->assignment, "m2");
-	assert_int_equal(beat(w, "m1", 2), WIRE_NONE);
+	assert_string_equal(b->member_id, "two-m3");
+	assert_string_equal(sync_as(w, "two-m3", 2, 0)->assignment, "two-m2");
+	assert_int_equal(beat(w, "one-m1", 2), WIRE_NONE);
 	/* Its former self is fenced. */
-	assert_int_equal(join_as(w, "m2", "two", "r")->error,
+	assert_int_equal(join_as(w, "two-m2", "two", "r")->error,
 	    WIRE_FENCED_INSTANCE_ID);
-	assert_int_equal(leave(w, "m2", "two"), WIRE_FENCED_INSTANCE_ID);
+	assert_int_equal(leave(w, "two-m2", "two"), WIRE_FENCED_INSTANCE_ID);
 	/* The leader as well, who is told not to assign. */
 	a = join_as(w, "", "one", "r");
 	assert_int_equal(a->generation, 2);
-	assert_string_equal(a->leader, "m4");
+	assert_string_equal(a->leader, "one-m4");
 	assert_int_equal(a->skip, 1);
 	/* A tool removes one by its instance. */
 	assert_int_equal(leave(w, "", "two"), WIRE_NONE);
@@ -827,6 +854,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    IN_A_WORLD(members_join_and_each_gets_what_the_leader_assigns),
+	    IN_A_WORLD(ids_begin_with_what_members_call_themselves),
 	    IN_A_WORLD(what_comes_of_another_generation_is_refused),
 	    IN_A_WORLD(a_clean_leave_starts_a_rebalance_at_once),
 	    IN_A_WORLD(a_silent_member_is_dropped_when_its_session_ends),
