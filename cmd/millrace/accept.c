@@ -13,6 +13,7 @@
 
 #define ASK_MS 5000
 #define SILENCE_MS 10000
+#define TELL_MS 5000
 #define IDS_MOST 64
 #define TOPICS_MOST 32
 
@@ -256,10 +257,24 @@ is_readable(struct kafka_consumer *consumer, struct mr_error *err)
 	return (readable);
 }
 
+/* What the search is at, for who waits for it. */
+static void
+tell_progress(const struct gap_facts *f, int64_t offset, int64_t *told_us)
+{
+
+	if (clock_mono_us() - *told_us < 1000 * (int64_t)TELL_MS)
+		return;
+	*told_us = clock_mono_us();
+	fprintf(stderr,
+	    "%s/%d can't be read from %lld to %lld, and ends at %lld\n",
+	    f->topic, f->partition, (long long)f->offset, (long long)offset - 1,
+	    (long long)f->next);
+}
+
 /*
  * Where records can be read again behind one that can't be: asked of one offset
  * after the other, since a step that is larger could pass over some that are
- * whole.  Without librdkafka's pause after an error each takes two ms or so.
+ * whole.  Without librdkafka's pause after an error each takes a millisecond or so.
  */
 static int
 readable_find(struct accept *a, struct gap_facts *f, struct mr_error *err)
@@ -272,6 +287,7 @@ readable_find(struct accept *a, struct gap_facts *f, struct mr_error *err)
 	    .leader_epoch = -1};
 	struct kafka_conf eager = a->kafka;
 	struct kafka_consumer *consumer;
+	int64_t told_us = clock_mono_us();
 	int readable = 0;
 
 	if (eager.properties.count < (int)(sizeof(eager.properties.items) /
@@ -283,11 +299,13 @@ readable_find(struct accept *a, struct gap_facts *f, struct mr_error *err)
 		return (-1);
 	if (kafka_consumer_assign(consumer, &at, 1, err) == -1)
 		readable = -1;
-	while (readable == 0 && at.offset < f->next)
+	while (readable == 0 && at.offset < f->next) {
 		if ((readable = is_readable(consumer, err)) == 0 &&
 		    ++at.offset < f->next &&
 		    kafka_consumer_seek(consumer, &at, err) == -1)
 			readable = -1;
+		tell_progress(f, at.offset, &told_us);
+	}
 	f->readable = at.offset;
 	kafka_consumer_free(consumer);
 	return (readable == -1 ? -1 : 0);

@@ -167,10 +167,6 @@ int kafka_admin_offsets(struct kafka_admin *admin, const char *topic,
 int kafka_group_furthest(const struct kafka_conf *conf, const char *group,
     int stable, int64_t *offset, char *metadata, size_t metadata_size,
     int timeout_ms, struct mr_error *err);
-/* The offset of the first record at or after a time; the end if there is none. */
-int kafka_admin_offset_at(struct kafka_admin *admin, const char *topic,
-    int partition, int64_t ts_ms, int64_t *offset, int timeout_ms,
-    struct mr_error *err);
 
 /* ---- consuming ---------------------------------------------------------- */
 

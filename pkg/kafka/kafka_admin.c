@@ -438,34 +438,3 @@ kafka_group_furthest(const struct kafka_conf *conf, const char *group,
 	    RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 	return (found);
 }
-
-int
-kafka_admin_offset_at(struct kafka_admin *admin, const char *topic,
-    int partition, int64_t ts_ms, int64_t *offset, int timeout_ms,
-    struct mr_error *err)
-{
-	int64_t deadline = clock_mono_us() + (int64_t)timeout_ms * 1000;
-	rd_kafka_topic_partition_list_t *list;
-	rd_kafka_topic_partition_t *entry;
-	rd_kafka_resp_err_t code;
-	int64_t found, first;
-
-	list = rd_kafka_topic_partition_list_new(1);
-	entry = rd_kafka_topic_partition_list_add(list, topic, partition);
-	entry->offset = ts_ms;
-	code = rd_kafka_offsets_for_times(admin->client, list, timeout_ms);
-	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-		code = entry->err;
-	found = entry->offset;
-	rd_kafka_topic_partition_list_destroy(list);
-	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return (mr_error_set(err, client_error_kind(code),
-		    "can't ask for the offset of %s [%d] at %lld ms: %s", topic,
-		    partition, (long long)ts_ms, rd_kafka_err2str(code)));
-	/* Nothing that late: the end. */
-	if (found < 0)
-		return (kafka_admin_offsets(admin, topic, partition, &first,
-		    offset, admin_ms_left(deadline), err));
-	*offset = found;
-	return (0);
-}

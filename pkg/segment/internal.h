@@ -31,6 +31,13 @@
 #define CHECKPOINT_STEP ((int64_t)16 << 20) /* bytes scanned at the next open */
 #define NO_TIME INT64_MIN
 
+/* How a scan of a file goes on behind what is wrong. */
+struct damage {
+	int64_t position; /* -1: none */
+	int64_t from, to; /* offsets */
+	int64_t resume; /* position behind it; the file's size if nothing is */
+};
+
 struct plog_segment {
 	int64_t base;
 	int64_t size; /* of whole batches */
@@ -42,6 +49,7 @@ struct plog_segment {
 	int64_t trusted_from;
 	/* Checked since by reading; empty if both are the same. */
 	int64_t checked_from, checked_to;
+	struct damage known; /* what was found last */
 	int fd, index_fd; /* -1: not open */
 	int refs; /* spans and jobs */
 	int sealed;
@@ -142,13 +150,6 @@ struct plog {
 	int64_t cleaned_to;
 	int tidying;
 	struct plog_sync sync;
-};
-
-/* How a scan of a file goes on behind what is wrong. */
-struct damage {
-	int64_t position; /* -1: none */
-	int64_t from, to; /* offsets */
-	int64_t resume; /* position behind it; the file's size if nothing is */
 };
 
 /* ---- files.c: names, and reads and writes that are whole ------------------ */

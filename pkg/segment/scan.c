@@ -245,6 +245,10 @@ segment_check(struct plog *log, struct plog_segment *segment, int64_t from,
 	if (from >= to ||
 	    (from >= segment->checked_from && to <= segment->checked_to))
 		return (PLOG_OK);
+	if (from >= segment->known.position && from < segment->known.resume) {
+		*d = segment->known;
+		return (PLOG_OK);
+	}
 	if (from >= segment->checked_from && from < segment->checked_to)
 		from = segment->checked_to;
 	index_find(log, segment, INDEX_POSITION, from, &i.number, &i.begin);
@@ -266,6 +270,8 @@ segment_check(struct plog *log, struct plog_segment *segment, int64_t from,
 		return (io_error(err, "read a segment of", log->path, "log"));
 	if (rc == 0)
 		d->position = -1;
+	else
+		segment->known = *d;
 	/* One stretch is remembered, and grows as long as reading goes on. */
 	if (first > segment->checked_to || first < segment->checked_from)
 		segment->checked_from = first;

@@ -1359,31 +1359,6 @@ done:
 	return (status);
 }
 
-int
-kafka_admin_offset_at(struct kafka_admin *admin, const char *topic,
-    int partition, int64_t ts_ms, int64_t *offset, int timeout_ms,
-    struct mr_error *err)
-{
-	const struct log *l;
-	size_t i;
-	int status = -1;
-
-	(void)admin;
-	(void)timeout_ms;
-	enter();
-	if (fails(FAKE_OFFSETS, "offsets", err))
-		goto done;
-	l = log_need(topic, partition);
-	*offset = l->next;
-	for (i = l->count; i-- > 0;)
-		if (l->entries[i]->ts_ms >= ts_ms)
-			*offset = l->entries[i]->offset;
-	status = 0;
-done:
-	leave();
-	return (status);
-}
-
 /* ---- consumers ----------------------------------------------------------- */
 
 struct kafka_consumer *
