@@ -11,6 +11,7 @@
 
 #define TOPICS_MAX 1024
 #define METADATA_MAX 4000
+#define AWAIT_MS 200 /* leaders are waited for, to be sooner */
 #define CALL_MS 2000 /* what librdkafka's own threads may take to answer */
 #define CLOSE_MS 4000 /* to leave the group in */
 
@@ -323,13 +324,73 @@ epochs_check(struct kafka_consumer *consumer)
 	rd_kafka_topic_partition_list_destroy(list);
 }
 
+static int
+fetches_any(const struct kafka_consumer *consumer)
+{
+	int i, j;
+
+	for (i = 0; i < consumer->topic_count; i++)
+		for (j = 0; j < consumer->topics[i]->count; j++)
+			if (consumer->topics[i]->partitions[j].fetching)
+				return (1);
+	return (0);
+}
+
+/*
+ * librdkafka fetches as soon as one partition may be read, and until that fetch
+ * is answered, for half a second if there is nothing, its leader answers nothing
+ * else: not what is asked after epochs, and no fetch of the other partitions.  So
+ * the fetchers of a first assignment are held, and then let go all together.
+ */
+static void
+fetchers_hold(struct kafka_consumer *consumer,
+    rd_kafka_topic_partition_list_t *list)
+{
+	int64_t low, high;
+	int i;
+
+	/* Only what it knows of can be paused; to be asked for makes it known. */
+	for (i = 0; i < list->cnt; i++)
+		(void)rd_kafka_get_watermark_offsets(consumer->client,
+		    list->elems[i].topic, list->elems[i].partition, &low,
+		    &high);
+	rd_kafka_pause_partitions(consumer->client, list);
+}
+
+/* Until the leaders have answered what was asked of them before. */
+static void
+leaders_await(struct kafka_consumer *consumer,
+    const rd_kafka_topic_partition_list_t *list)
+{
+	rd_kafka_topic_partition_list_t *ends;
+	int i;
+
+	ends = rd_kafka_topic_partition_list_copy(list);
+	for (i = 0; i < ends->cnt; i++)
+		ends->elems[i].offset = RD_KAFKA_OFFSET_END;
+	(void)rd_kafka_offsets_for_times(consumer->client, ends, AWAIT_MS);
+	rd_kafka_topic_partition_list_destroy(ends);
+}
+
+static void
+fetchers_let_go(struct kafka_consumer *consumer,
+    rd_kafka_topic_partition_list_t *list)
+{
+
+	leaders_await(consumer, list);
+	rd_kafka_resume_partitions(consumer->client, list);
+	/* Who fetches sleeps for up to a second, unless there is something to
+	 * send. */
+	leaders_await(consumer, list);
+}
+
 /* Give librdkafka what is to be fetched of ${positions}, which are ours now. */
 static void
 start_fetching(struct kafka_consumer *consumer,
     const struct kafka_position *positions, int count)
 {
 	rd_kafka_topic_partition_list_t *list, *paused;
-	int i;
+	int i, held = !fetches_any(consumer);
 
 	list = rd_kafka_topic_partition_list_new(count);
 	paused = rd_kafka_topic_partition_list_new(1);
@@ -353,12 +414,17 @@ start_fetching(struct kafka_consumer *consumer,
 	}
 	if (paused->cnt > 0)
 		rd_kafka_resume_partitions(consumer->client, paused);
+	held = held && (list->cnt > 1 || consumer->unchecked);
+	if (held)
+		fetchers_hold(consumer, list);
 	tell_failed(consumer, "can't assign partitions",
 	    rd_kafka_incremental_assign(consumer->client, list));
-	rd_kafka_topic_partition_list_destroy(paused);
-	rd_kafka_topic_partition_list_destroy(list);
 	if (consumer->unchecked)
 		epochs_check(consumer);
+	if (held)
+		fetchers_let_go(consumer, list);
+	rd_kafka_topic_partition_list_destroy(paused);
+	rd_kafka_topic_partition_list_destroy(list);
 }
 
 static void
