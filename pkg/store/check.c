@@ -105,6 +105,19 @@ store_real_path(const char *path, struct mr_error *err)
 	return (real);
 }
 
+int
+store_check_names(const char *path, struct mr_error *err)
+{
+	struct stat file;
+
+	if (stat(path, &file) != 0 || file.st_nlink <= 1)
+		return (0);
+	return (mr_error_set(err, MR_FATAL,
+	    "open %.120s: the file has %lu names (hard links), and by each of "
+	    "them a service could write it: leave one (find -samefile)",
+	    path, (unsigned long)file.st_nlink));
+}
+
 /* A link may lead to another folder: that one counts. */
 int
 store_check_place(const char *path, struct mr_error *err)

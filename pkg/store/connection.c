@@ -355,7 +355,8 @@ open_held(struct store *st, const struct store_options *options,
 	int alone = pen_alone(st->pen), has_log = log_exists(st->path);
 	int unclean, taken_in;
 
-	if (store_check_replaced(st->path, err) != 0)
+	if (store_check_replaced(st->path, err) != 0 ||
+	    store_check_names(st->path, err) != 0)
 		return (-1);
 	unclean = alone &&
 	    (size_of(st->path, "-wal") > 0 ||
@@ -437,6 +438,7 @@ open_as_is(struct store *st, struct mr_error *err)
 	int64_t application = 0;
 
 	if (store_check_replaced(st->path, err) != 0 ||
+	    store_check_names(st->path, err) != 0 ||
 	    check_log(st->path, err) != 0 ||
 	    connect_file(st, SQLITE_OPEN_READWRITE, BUSY_TIMEOUT_MS, err) != 0)
 		return (-1);

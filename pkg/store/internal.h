@@ -114,6 +114,9 @@ int store_check_log(const char *path, int and_index, struct mr_error *err);
 /* The name of a file system type that is refused, or NULL. */
 const char *store_refused_filesystem(unsigned long magic);
 int store_check_place(const char *path, struct mr_error *err);
+/* FATAL for a file with several hard links: what is beside each, the lock and
+ * the log, is another one. */
+int store_check_names(const char *path, struct mr_error *err);
 /*
  * store_give -- as root: give the open file to the owner of the database at
  * ${path}, or of its folder if it isn't there.  Who isn't root has nothing to

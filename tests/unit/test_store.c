@@ -2647,6 +2647,40 @@ link_and_file_have_one_pen_and_what_is_beside(void **state)
 }
 
 static void
+file_with_two_names_is_not_written(void **state)
+{
+	static char b[] = "b";
+	struct store_options options = {.path = beside(".other"),
+	    .service = "inventory",
+	    .core = core_1,
+	    .own = own_1};
+	struct mr_error err = {0};
+	char kept[PATH_MAX + 300], other[PATH_MAX + 64];
+	struct store *st;
+
+	(void)state;
+	snprintf(other, sizeof(other), "%s", options.path);
+	options.path = other;
+	store_close(must_open(own_1));
+	assert_int_equal(link(path, other), 0);
+	assert_null(store_open(&options, &err));
+	assert_int_equal(err.kind, MR_FATAL);
+	assert_non_null(strstr(err.message, "2 names (hard links)"));
+	assert_non_null(strstr(err.message, "find -samefile"));
+	assert_null(open_as(own_1, &err));
+	assert_null(store_open_alone(path, &err));
+	assert_non_null(strstr(err.message, "2 names (hard links)"));
+	/* Another one in its place has one name again, and so has the old. */
+	must(store_replace(path, make_other, b, kept, sizeof(kept), &err));
+	assert_int_equal(unlink(other), 0);
+	st = must_open(own_1);
+	assert_int_equal(count_items(st), 2);
+	store_close(st);
+	assert_int_equal(unlink(beside(".other.writer")), 0);
+	remove_copies(".replaced-");
+}
+
+static void
 link_is_left_when_its_file_is_replaced(void **state)
 {
 	static char b[] = "b";
@@ -2950,6 +2984,7 @@ main(void)
 	    TEST(replaced_file_has_the_old_ones_owner_and_mode),
 	    TEST(newer_file_is_known_by_either_part_of_its_schema),
 	    TEST(link_and_file_have_one_pen_and_what_is_beside),
+	    TEST(file_with_two_names_is_not_written),
 	    TEST(link_is_left_when_its_file_is_replaced),
 	    TEST(file_whose_replacing_was_cut_short_is_not_opened),
 	    TEST(kill_at_any_change_of_a_replacing_leaves_old_new_or_a_refusal),
