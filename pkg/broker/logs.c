@@ -21,6 +21,19 @@ struct held {
 	int32_t waits; /* and one, until all are known */
 };
 
+/* One more, whose topic stays until it is done. */
+static void
+held_add(struct request *req, struct partition *p, struct flush_wait *wait,
+    void (*done)(struct flush_wait *wait, int16_t error))
+{
+	struct held *held = req->waits_for;
+
+	wait->req = req;
+	wait->done = done;
+	topic_hold(p->topic);
+	held->waits++;
+}
+
 static void
 held_let_go(struct request *req)
 {
@@ -113,7 +126,6 @@ static int16_t
 list_flushed(struct broker *b, struct request *req, struct partition *p,
     int64_t timestamp, struct wire_list_offsets_response_partition *out)
 {
-	struct held *held = req->waits_for;
 	struct listing_part *part;
 
 	if (plog_high(p->log) >= plog_end(p->log) ||
@@ -125,10 +137,7 @@ list_flushed(struct broker *b, struct request *req, struct partition *p,
 	part->partition = p;
 	part->timestamp = timestamp;
 	part->out = out;
-	part->wait.req = req;
-	part->wait.done = listing_flushed;
-	topic_hold(p->topic);
-	held->waits++;
+	held_add(req, p, &part->wait, listing_flushed);
 	partition_wait(b, p, &part->wait);
 	return (WIRE_NONE);
 }
@@ -374,7 +383,6 @@ delete_in(struct broker *b, struct request *req, const struct topic *t,
     struct partition *p, int64_t offset,
     struct wire_delete_records_response_partition *out)
 {
-	struct held *held = req->waits_for;
 	struct deletion_part *part;
 
 	if (p == NULL)
@@ -388,10 +396,7 @@ delete_in(struct broker *b, struct request *req, const struct topic *t,
 	part->partition = p;
 	part->offset = offset;
 	part->out = out;
-	part->wait.req = req;
-	part->wait.done = deletion_begin;
-	topic_hold(p->topic);
-	held->waits++;
+	held_add(req, p, &part->wait, deletion_begin);
 	if (plog_high(p->log) < plog_end(p->log))
 		partition_wait(b, p, &part->wait);
 	else
