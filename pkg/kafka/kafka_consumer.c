@@ -30,6 +30,7 @@ struct partition {
 	unsigned int paused : 1;
 	unsigned int ended : 1; /* out_of_range was reported */
 	unsigned int unchecked : 1; /* see epochs_check */
+	unsigned int held : 1; /* see fetchers_resume */
 };
 
 struct topic {
@@ -52,7 +53,7 @@ struct kafka_consumer {
 	struct topic *last; /* the topic of the record before */
 	int collected; /* by the poll that is going on */
 	int stale; /* some of those may be */
-	int unchecked; /* some partitions are */
+	int unchecked, held; /* some partitions are */
 	int said_fatal;
 	int committing; /* commits without an answer yet */
 	int64_t commit_failures;
@@ -324,6 +325,37 @@ epochs_check(struct kafka_consumer *consumer)
 	rd_kafka_topic_partition_list_destroy(list);
 }
 
+/*
+ * What is held in librdkafka goes on.  It leaves out what it doesn't know at the
+ * moment, as a topic that a broker that has just started doesn't, and holds it
+ * again later: then poll tries again.
+ */
+static void
+fetchers_resume(struct kafka_consumer *consumer)
+{
+	rd_kafka_topic_partition_list_t *list;
+	struct partition *part;
+	int i, j;
+
+	list = rd_kafka_topic_partition_list_new(8);
+	for (i = 0; i < consumer->topic_count; i++)
+		for (j = 0; j < consumer->topics[i]->count; j++)
+			if (consumer->topics[i]->partitions[j].held)
+				list_add(list, consumer->topics[i]->name, j, -1,
+				    -1);
+	rd_kafka_resume_partitions(consumer->client, list);
+	consumer->held = 0;
+	for (i = 0; i < list->cnt; i++) {
+		part = partition_find(consumer, list->elems[i].topic,
+		    list->elems[i].partition);
+		if (part == NULL)
+			continue;
+		part->held = list->elems[i].err != 0;
+		consumer->held |= part->held;
+	}
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
 static int
 fetches_any(const struct kafka_consumer *consumer)
 {
@@ -346,6 +378,7 @@ static void
 fetchers_hold(struct kafka_consumer *consumer,
     rd_kafka_topic_partition_list_t *list)
 {
+	struct partition *part;
 	int64_t low, high;
 	int i;
 
@@ -355,6 +388,14 @@ fetchers_hold(struct kafka_consumer *consumer,
 		    list->elems[i].topic, list->elems[i].partition, &low,
 		    &high);
 	rd_kafka_pause_partitions(consumer->client, list);
+	for (i = 0; i < list->cnt; i++) {
+		part = partition_find(consumer, list->elems[i].topic,
+		    list->elems[i].partition);
+		if (part == NULL || list->elems[i].err != 0)
+			continue;
+		part->held = 1;
+		consumer->held = 1;
+	}
 }
 
 /* Until the leaders have answered what was asked of them before. */
@@ -374,11 +415,11 @@ leaders_await(struct kafka_consumer *consumer,
 
 static void
 fetchers_let_go(struct kafka_consumer *consumer,
-    rd_kafka_topic_partition_list_t *list)
+    const rd_kafka_topic_partition_list_t *list)
 {
 
 	leaders_await(consumer, list);
-	rd_kafka_resume_partitions(consumer->client, list);
+	fetchers_resume(consumer);
 	/* Who fetches sleeps for up to a second, unless there is something to
 	 * send. */
 	leaders_await(consumer, list);
@@ -389,19 +430,18 @@ static void
 start_fetching(struct kafka_consumer *consumer,
     const struct kafka_position *positions, int count)
 {
-	rd_kafka_topic_partition_list_t *list, *paused;
-	int i, held = !fetches_any(consumer);
+	rd_kafka_topic_partition_list_t *list;
+	int i, are_first = !fetches_any(consumer);
 
 	list = rd_kafka_topic_partition_list_new(count);
-	paused = rd_kafka_topic_partition_list_new(1);
 	for (i = 0; i < count; i++) {
 		const struct kafka_position *at = &positions[i];
 		struct topic *topic = topic_find(consumer, at->topic);
 		struct partition *part = &topic->partitions[at->partition];
 
 		/* librdkafka's pause outlives an assignment; ours doesn't. */
-		if (part->paused)
-			list_add(paused, at->topic, at->partition, -1, -1);
+		part->held |= part->paused;
+		consumer->held |= part->held;
 		partition_restart(consumer, part, at->offset, at->leader_epoch);
 		part->paused = 0;
 		part->assigned = 1;
@@ -412,18 +452,17 @@ start_fetching(struct kafka_consumer *consumer,
 			list_add(list, at->topic, at->partition, at->offset,
 			    at->leader_epoch);
 	}
-	if (paused->cnt > 0)
-		rd_kafka_resume_partitions(consumer->client, paused);
-	held = held && (list->cnt > 1 || consumer->unchecked);
-	if (held)
+	are_first = are_first && (list->cnt > 1 || consumer->unchecked);
+	if (are_first)
 		fetchers_hold(consumer, list);
+	else if (consumer->held)
+		fetchers_resume(consumer);
 	tell_failed(consumer, "can't assign partitions",
 	    rd_kafka_incremental_assign(consumer->client, list));
 	if (consumer->unchecked)
 		epochs_check(consumer);
-	if (held)
+	if (are_first)
 		fetchers_let_go(consumer, list);
-	rd_kafka_topic_partition_list_destroy(paused);
 	rd_kafka_topic_partition_list_destroy(list);
 }
 
@@ -984,6 +1023,8 @@ kafka_consumer_poll(struct kafka_consumer *consumer,
 	client_wake_clear(consumer->fd);
 	if (consumer->unchecked)
 		epochs_check(consumer);
+	if (consumer->held)
+		fetchers_resume(consumer);
 	while (n < most) {
 		msg = rd_kafka_consume_queue(consumer->queue, timeout_ms);
 		if (msg == NULL)
@@ -1087,6 +1128,7 @@ set_paused(struct kafka_consumer *consumer, const char *topic, int partition,
 		    paused ? "pause" : "resume", topic, partition,
 		    rd_kafka_err2str(code)));
 	part->paused = paused ? 1 : 0;
+	part->held &= !paused;
 	return (0);
 }
 
