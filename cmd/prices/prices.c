@@ -2,6 +2,7 @@
 
 #define DELETE_MOST 5000 /* rows of a kind a tick */
 #define AHEAD_MOST_MS INT64_C(3600000) /* of its record's time */
+#define DISORDER_MOST_MS INT64_C(5000) /* of records that come late */
 
 int64_t prices_keep_points_ms;
 int64_t prices_keep_candles_ms;
@@ -9,7 +10,7 @@ int64_t prices_keep_candles_ms;
 static const char sql_count[] = "UPDATE prices_cursor SET seq = seq + 1";
 static const char sql_counted[] = "SELECT seq FROM prices_cursor";
 /*
- * A newest price that is ahead of what the log has now, ?5, is one of a clock
+ * A newest price that is ahead of what the log has by now, ?5, is one of a clock
  * that was wrong: the price that comes is the newest then.
  */
 #define IS_NEWEST "excluded.ts_ms >= ts_ms OR ?5 < ts_ms"
@@ -52,6 +53,15 @@ static const char sql_expire_candles[] =
     "  CROSS JOIN candles AS c ON c.symbol = s.symbol AND c.interval = ?3"
     "   AND c.start_ms < ?1 LIMIT ?2)";
 
+/* What no right clock has passed when a record comes. */
+static int64_t
+passed_by(const struct stream_record *record)
+{
+
+	return (
+	    record->ts_ms != -1 ? record->ts_ms + DISORDER_MOST_MS : INT64_MAX);
+}
+
 /* One that is far ahead would stay for as long: it goes by its record's time. */
 static int64_t
 time_of(const struct price_event *event, const struct stream_record *record)
@@ -81,7 +91,7 @@ prices_apply(struct stream *s, const struct stream_record *record,
 	if (store_run(st, err, sql_count) == -1 ||
 	    store_find(st, err, &seq, sql_counted) != 1 ||
 	    store_run(st, err, sql_symbol, symbol, price, ts, store_i64(seq),
-		store_i64(record->ts_ms)) == -1 ||
+		store_i64(passed_by(record))) == -1 ||
 	    store_run(st, err, sql_point, symbol, price, ts, store_i64(seq)) ==
 		-1 ||
 	    store_run(st, err, sql_candles, symbol, price, ts,

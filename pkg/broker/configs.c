@@ -417,11 +417,12 @@ begin(struct broker *b, struct request *req, struct alter *a, int keep)
 
 /* What came of it: kept for the keeper, or given up. */
 static void
-end(struct alter *a, int ok, int validate_only)
+end(struct alter *a, int ok, int keep, int validate_only)
 {
 
 	if (ok && !validate_only) {
-		a->upon = a->topic->next != NULL ? a->topic->changes : 0;
+		a->upon = keep && a->topic->next != NULL ? a->topic->changes :
+							   0;
 		a->number = ++a->topic->changes;
 		a->topic->next = a->next;
 		topic_hold(a->topic);
@@ -485,7 +486,7 @@ start_alter(struct broker *b, struct alter_job *alter, int keep,
 		    begin(b, alter->req, a, keep) == 0;
 		for (k = 0; ok && k < a->count; k++)
 			ok = apply(b, alter->req, a, &a->wishes[k]) == 0;
-		end(a, ok, validate_only);
+		end(a, ok, keep, validate_only);
 	}
 	worker_give(b->keeper, &alter->job);
 }

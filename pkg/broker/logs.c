@@ -328,6 +328,7 @@ struct deletion_part {
 	struct wire_delete_records_response_partition *out;
 	struct partition *partition;
 	int64_t offset;
+	int again; /* a flush came short of the log's end */
 };
 
 static void
@@ -347,13 +348,19 @@ static void
 deletion_flushed(struct flush_wait *wait, int16_t error)
 {
 	struct deletion_part *part = (struct deletion_part *)wait;
+	const struct plog *log = part->partition->log;
+	struct broker *b = wait->req->broker;
 
-	/* A full disk is no reason for a flush to fail. */
-	if (error == WIRE_NONE &&
-	    wait->req->broker->conf.flush == BROKER_FLUSH_REQUEST &&
-	    !plog_start_is_kept(part->partition->log))
-		error = WIRE_KAFKA_STORAGE_ERROR;
-	deletion_end(part, error);
+	if (error != WIRE_NONE || b->conf.flush != BROKER_FLUSH_REQUEST ||
+	    plog_start_is_kept(log)) {
+		deletion_end(part, error);
+	} else if (!part->again && plog_flushed_end(log) < plog_end(log)) {
+		part->again = 1;
+		partition_wait(b, part->partition, wait);
+	} else {
+		/* A full disk is no reason for a flush to fail. */
+		deletion_end(part, WIRE_KAFKA_STORAGE_ERROR);
+	}
 }
 
 /* All that was acknowledged may be deleted now. */

@@ -191,19 +191,6 @@ partition_open(struct broker *b, struct topic *t, int32_t index,
 }
 
 void
-partition_free(struct partition *p)
-{
-	struct mr_error err;
-
-	if (p == NULL)
-		return;
-	if (plog_close(p->log, &err) == -1)
-		log_error("a log could not be closed", "topic", p->topic->name,
-		    "partition", log_i64(p->index), "error", err.message);
-	free(p);
-}
-
-void
 partition_configure(const struct broker *b, struct partition *p)
 {
 	struct plog_conf conf;
@@ -378,13 +365,27 @@ settle(struct partition *p, int64_t n, int64_t end, int16_t error)
 	}
 }
 
+/* Connections of who waits are gone; so they only let go. */
+void
+partition_free(struct partition *p)
+{
+	struct mr_error err;
+
+	if (p == NULL)
+		return;
+	settle(p, INT64_MAX, INT64_MAX, WIRE_KAFKA_STORAGE_ERROR);
+	if (plog_close(p->log, &err) == -1)
+		log_error("a log could not be closed", "topic", p->topic->name,
+		    "partition", log_i64(p->index), "error", err.message);
+	free(p);
+}
+
 void
 partition_abandon(struct partition *p)
 {
 
 	if (p == NULL)
 		return;
-	/* Their connections are gone; so they only let go. */
 	settle(p, INT64_MAX, INT64_MAX, WIRE_KAFKA_STORAGE_ERROR);
 	if (p->sync != NULL)
 		plog_sync_cancel(p->log, p->sync);

@@ -11,7 +11,7 @@
 
 #define TOPICS_MAX 1024
 #define METADATA_MAX 4000
-#define AWAIT_MS 200 /* leaders are waited for, to be sooner */
+#define AWAIT_MS 1000 /* leaders are waited for, to be sooner */
 #define CALL_MS 2000 /* what librdkafka's own threads may take to answer */
 #define CLOSE_MS 4000 /* to leave the group in */
 
@@ -398,19 +398,20 @@ fetchers_hold(struct kafka_consumer *consumer,
 	}
 }
 
-/* Until the leaders have answered what was asked of them before. */
+/* Until the leaders have answered what was asked of them before.  They know where
+ * a log begins, and needn't wait for its flush, as for where it ends. */
 static void
 leaders_await(struct kafka_consumer *consumer,
     const rd_kafka_topic_partition_list_t *list)
 {
-	rd_kafka_topic_partition_list_t *ends;
+	rd_kafka_topic_partition_list_t *starts;
 	int i;
 
-	ends = rd_kafka_topic_partition_list_copy(list);
-	for (i = 0; i < ends->cnt; i++)
-		ends->elems[i].offset = RD_KAFKA_OFFSET_END;
-	(void)rd_kafka_offsets_for_times(consumer->client, ends, AWAIT_MS);
-	rd_kafka_topic_partition_list_destroy(ends);
+	starts = rd_kafka_topic_partition_list_copy(list);
+	for (i = 0; i < starts->cnt; i++)
+		starts->elems[i].offset = RD_KAFKA_OFFSET_BEGINNING;
+	(void)rd_kafka_offsets_for_times(consumer->client, starts, AWAIT_MS);
+	rd_kafka_topic_partition_list_destroy(starts);
 }
 
 static void

@@ -147,6 +147,7 @@ struct plog {
 	int64_t checkpoint_end, checkpoint_start; /* on disk */
 	int64_t checkpoint_bytes; /* appended since */
 	int checkpoint_due;
+	int checkpoint_old; /* the last couldn't be written */
 	int64_t cleaned_to;
 	int tidying;
 	struct plog_sync sync;

@@ -95,7 +95,8 @@ checkpoint_is_current(const struct plog *log)
 {
 
 	return (log->checkpoint_end == log->end && !log->checkpoint_due &&
-	    !log->folder_dirty && plog_start_is_kept(log));
+	    !log->checkpoint_old && !log->folder_dirty &&
+	    plog_start_is_kept(log));
 }
 
 /* Everything on disk, and a checkpoint that says so. */

@@ -375,6 +375,11 @@ find_in_batch(const struct scanner *s, const struct search *want,
 		s->batch_position) == 0 &&
 	    batch_body(batch, h, &memory, &body, &size) == 1)
 		found = find_in_records(h, body, body + size, want, out);
+	/* A header may say what isn't so; but the log isn't read for it. */
+	if (found == 0 && h->base_offset >= want->offset) {
+		*out = whole;
+		found = 1;
+	}
 	buffer_free(&memory);
 	free(batch);
 	return (found);

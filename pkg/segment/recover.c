@@ -531,7 +531,9 @@ plog_recover(struct plog *log, struct plog_recovery *found,
 	r.kept = flushed_read(log->folder_fd);
 	if (r.kept < log->checkpoint_end)
 		r.kept = log->checkpoint_end;
-	if (recover_segments(&r, err) == -1 || reserve_offsets(&r, err) == -1)
+	/* What becomes the last may have been closed as one in the middle. */
+	if (recover_segments(&r, err) == -1 || reserve_offsets(&r, err) == -1 ||
+	    segment_open(log, plog_active(log), err) != PLOG_OK)
 		return (-1);
 	segments_close_idle(log, PLOG_ACTIVE_FDS);
 	log->checkpoint_start = log->start;

@@ -136,6 +136,8 @@ plog_sync_finish(struct plog *log, struct plog_sync *sync)
 		log->checkpoint_end = sync->checkpoint_end;
 		log->checkpoint_start = sync->checkpoint_start;
 	}
+	if (sync->checkpoint.length > 0 || sync->checkpoint.failed)
+		log->checkpoint_old = sync->checkpoint_end == -1;
 	/* What one big checkpoint needed isn't kept. */
 	if (sync->checkpoint.capacity > 65536)
 		buffer_free(&sync->checkpoint);

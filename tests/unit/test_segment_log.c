@@ -312,6 +312,33 @@ times_are_found_by_record(void **state)
 	close_log(log);
 }
 
+/* A header may promise a time that no record has: the log isn't searched for it. */
+static void
+a_header_is_believed_about_its_times(void **state)
+{
+	static const struct test_record records[] = {{"a", "1", 100},
+	    {"b", "2", 200}};
+	uint8_t bytes[1024];
+	struct plog *log = open_log(NULL);
+	struct plog_appended out;
+	struct plog_found found;
+	struct mr_error err;
+	size_t size = make_batch(bytes, records, 2, NULL);
+
+	(void)state;
+	put_i64(bytes + BATCH_AT_MAX_TIMESTAMP, 300);
+	batch_seal(bytes, size);
+	assert_int_equal(plog_append(log, bytes, size, 1, &out, &err), PLOG_OK);
+	assert_int_equal(append_one(log, "c", 1, 250, NULL), PLOG_OK);
+	flush_log(log);
+	assert_int_equal(plog_find_time(log, 250, &found, &err), PLOG_OK);
+	assert_int_equal(found.offset, 0);
+	assert_int_equal(plog_find_latest_time(log, &found, &err), PLOG_OK);
+	assert_int_equal(found.offset, 1);
+	assert_int_equal(found.timestamp_ms, 300);
+	close_log(log);
+}
+
 /* Records that are deleted aren't found, nor lend their times to others. */
 static void
 a_time_is_looked_for_behind_what_was_deleted(void **state)
@@ -665,6 +692,7 @@ main(void)
 	    TEST(append_time_is_stamped_and_sealed),
 	    TEST(times_are_found_by_record),
 	    TEST(a_time_is_looked_for_behind_what_was_deleted),
+	    TEST(a_header_is_believed_about_its_times),
 	    TEST(epochs_end_where_the_next_begins),
 	    TEST(sequences_are_checked_and_survive_a_restart),
 	    TEST(unknown_producers_begin_anywhere),

@@ -436,6 +436,38 @@ what_a_power_cut_left_behind_a_roll_is_cut(void **state)
 	close_log(log);
 }
 
+/* Of three segments the first had come to the disk: the second is the last now. */
+static void
+what_follows_a_power_cut_goes_where_it_cut(void **state)
+{
+	struct plog_recovery found;
+	struct reading r;
+	struct plog *log;
+	int64_t base = -1, whole;
+
+	(void)state;
+	conf.segment_bytes = 1000;
+	log = open_log(NULL);
+	while (plog_segments(log) < 3) {
+		assert_int_equal(append_one(log, "k", 90, 1002, NULL), PLOG_OK);
+		if (plog_segments(log) == 2)
+			base = plog_active(log)->base;
+	}
+	plog_abandon(log);
+	assert_int_equal(truncate(file_of(base, ".log"), 0), 0);
+	log = plog_open(log_path(), &conf, 0, &found, NULL);
+	assert_non_null(log);
+	assert_int_equal(found.damaged, 0);
+	whole = plog_end(log);
+	assert_int_equal(whole, base);
+	assert_int_equal(plog_segments(log), 2);
+	assert_int_equal(append_one(log, "k", 9, 1, NULL), PLOG_OK);
+	flush_log(log);
+	read_log(log, 100000, &r);
+	assert_int_equal(r.count, whole + 1);
+	close_log(log);
+}
+
 /* What was flushed by then needn't be again, and is never less. */
 static void
 the_flushed_mark_stays_where_it_was(void **state)
@@ -685,6 +717,7 @@ main(void)
 	    TEST(each_of_two_damages_is_told_whatever_was_read_before),
 	    TEST(offsets_that_were_flushed_are_never_given_again),
 	    TEST(what_a_power_cut_left_behind_a_roll_is_cut),
+	    TEST(what_follows_a_power_cut_goes_where_it_cut),
 	    TEST(the_flushed_mark_stays_where_it_was),
 	    TEST(compaction_keeps_the_last_of_each_key_and_its_offset),
 	    TEST(a_head_that_changed_in_a_compacted_segment_is_found),
