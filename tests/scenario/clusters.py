@@ -186,7 +186,9 @@ class Brokers:
 
     def reassign(self, shift, count):
         """Each partition gets ``count`` replicas, on brokers that are so many
-        further on than its number, the first of which is to lead it."""
+        further on than its number, the first of which is to lead it.  How many
+        have another leader then: some may get it before they are told to."""
+        before = replicas(self.system.brokers)
         wanted = {(topic, p): [(p + shift + n) % 3 + 1 for n in range(count)]
                   for topic in TOPICS for p in range(3)}
         path = os.path.join(self.local.base, "reassign.json")
@@ -208,8 +210,16 @@ class Brokers:
             found = replicas(self.system.brokers)
             return all(found[of][1] == found[of][2] == {str(n) for n in on}
                        for of, on in wanted.items())
+
+        def led():
+            found = replicas(self.system.brokers)
+            return all(found[of][0] == on[0] for of, on in wanted.items())
+
         self.local.wait_for("partitions are where they are to be", there, 60)
-        return self.move_leaders()
+        since, _ = self.move_leaders()
+        self.local.wait_for("the first replicas lead", led, 60)
+        return since, sum(before[of][0] != on[0]
+                          for of, on in wanted.items())
 
 
 @scenario(kind=None, small=False, about_broker="kafka", seconds=75)
