@@ -53,13 +53,14 @@ static const char sql_expire_candles[] =
     "  CROSS JOIN candles AS c ON c.symbol = s.symbol AND c.interval = ?3"
     "   AND c.start_ms < ?1 LIMIT ?2)";
 
-/* What no right clock has passed when a record comes. */
+/* No clock that is right has passed this when a record comes. */
 static int64_t
 passed_by(const struct stream_record *record)
 {
 
-	return (
-	    record->ts_ms != -1 ? record->ts_ms + DISORDER_MOST_MS : INT64_MAX);
+	if (record->ts_ms == -1 || record->ts_ms > INT64_MAX - DISORDER_MOST_MS)
+		return (INT64_MAX);
+	return (record->ts_ms + DISORDER_MOST_MS);
 }
 
 /* One that is far ahead would stay for as long: it goes by its record's time. */

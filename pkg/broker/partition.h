@@ -47,7 +47,8 @@ struct partition {
  */
 struct partition *partition_open(struct broker *b, struct topic *t,
     int32_t index, struct mr_error *err);
-/* partition_free -- close the log, written down.  NULL is a no-op. */
+/* partition_free -- close the log, written down; who waits, whose connection is
+ * gone by then, is let go.  NULL is a no-op. */
 void partition_free(struct partition *p);
 /* partition_abandon -- without a flush: its topic goes, or the process fails. */
 void partition_abandon(struct partition *p);

@@ -148,8 +148,8 @@ int kafka_admin_compare(struct kafka_admin *admin,
     struct mr_error *err);
 /* kafka_admin_alter -- make a topic that is there as declared, by adding
  * partitions, of which Kafka takes none away, and changing settings, and wait
- * until that can be seen.  With more partitions keys may go to other ones from
- * then on. */
+ * until that can be seen: RETRY if it can't in time.  With more partitions
+ * keys may go to other ones from then on. */
 int kafka_admin_alter(struct kafka_admin *admin,
     const struct kafka_topic *topic, int timeout_ms, struct mr_error *err);
 int kafka_admin_delete(struct kafka_admin *admin, const char *topic,

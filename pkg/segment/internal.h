@@ -158,6 +158,8 @@ void file_name(char name[NAME_SIZE], int64_t base, const char *suffix);
 /* All bytes: 0, or -1 with errno (a short read sets EIO). */
 int read_whole(int fd, void *bytes, size_t size, int64_t position);
 int write_whole(int fd, const void *bytes, size_t size, int64_t position);
+/* What was written to the disk: 0, or -1 with errno. */
+int flush_data(int fd);
 /* A file put in place by a rename, both synced.  0, or -1 with errno. */
 int write_file(int folder_fd, const char *name, const void *bytes, size_t size);
 /* PLOG_NO_SPACE or PLOG_IO with *err, from errno. */

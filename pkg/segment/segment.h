@@ -138,9 +138,9 @@ struct plog_recovery {
 struct plog *plog_open(const char *path, const struct plog_conf *conf,
     int32_t leader_epoch, struct plog_recovery *found, struct mr_error *err);
 /*
- * plog_close -- flush, write a checkpoint if anything changed, close.  Spans and jobs must be back.
- * 0, or -1 FATAL if it couldn't be flushed (it is closed all the same).  NULL is
- * a no-op.
+ * plog_close -- flush, write a checkpoint if anything changed, close.  Spans and
+ * jobs must be back.  0, or -1 FATAL if it couldn't be flushed (it is closed all
+ * the same).  NULL is a no-op.
  */
 int plog_close(struct plog *log, struct mr_error *err);
 /* plog_abandon -- close without writing anything: a log that is deleted, or

@@ -119,7 +119,7 @@ segments_flush(struct plog *log, struct mr_error *err)
 
 	for (i = 0; i < log->count; i++) {
 		segment = log->segments[i];
-		if (segment->unsynced && fdatasync(segment->fd) == -1)
+		if (segment->unsynced && flush_data(segment->fd) == -1)
 			return (mr_error_set(err, MR_FATAL,
 			    "can't flush a segment of %s: %s", log->path,
 			    strerror(errno)));

@@ -89,10 +89,8 @@ plog_sync_run(struct plog_sync *sync, struct mr_error *err)
 {
 	int i;
 
-	/* A write of nothing tells of flushes that ext4 gave up (store/vfs.c). */
 	for (i = 0; i < sync->count; i++)
-		if (fdatasync(sync->segments[i]->fd) == -1 ||
-		    pwrite(sync->segments[i]->fd, "", 0, 0) == -1)
+		if (flush_data(sync->segments[i]->fd) == -1)
 			return (mr_error_set(err, MR_FATAL,
 			    "can't flush a segment of %s: %s", sync->log->path,
 			    strerror(errno)));

@@ -81,8 +81,9 @@ struct store_options {
  * or without NOT NULL primary keys, and, after an unclean exit (a log was
  * left behind and no other process has the file), logs of which a committed
  * transaction is damaged or missing, and files of up to 1 GiB that fail
- * quick_check, and files that were open when they were copied without their
- * log, and files with several hard links; each message names the path and what to do.
+ * quick_check, files that were open when they were copied without their log,
+ * and files with several hard links; each message names the path and what to
+ * do.
  *
  * Each migration and its version bump are one transaction, with foreign keys
  * off in it and checked at its end; it may hold many statements, but none
