@@ -23,7 +23,7 @@
 
 #define SENDFILE_MOST ((size_t)1024 * 1024) /* a connection and turn */
 #define READ_MOST ((size_t)512 * 1024) /* likewise, about */
-#define READ_AHEAD ((size_t)4096) /* behind a large request */
+#define READ_AHEAD ((size_t)4096) /* where requests are large */
 #define OUTSTANDING_MOST 64
 #define ACCEPT_PAUSE_MS 1000 /* without descriptors */
 #define HOST_SIZE 64
@@ -474,8 +474,8 @@ may_read(const struct connection *conn)
 
 /*
  * What a socket has, up to the end of the frame at hand and a little of the next
- * one: the bytes of a large frame are put where they stay.  1: there may be
- * more, 0: not now, -1: close.
+ * one: the bytes of a large frame are put where they stay.  Who sent one is
+ * thought to send another.  1: there may be more, 0: not now, -1: close.
  */
 static int
 read_once(struct connection *conn, size_t *budget)
@@ -490,7 +490,7 @@ read_once(struct connection *conn, size_t *budget)
 		to[0].iov_base = conn->frame + conn->frame_have;
 		to[0].iov_len = conn->frame_size - conn->frame_have;
 	}
-	if (conn->frame != NULL || is_short(b))
+	if (conn->frame != NULL || conn->frame_size > READ_AHEAD || is_short(b))
 		to[1].iov_len = READ_AHEAD;
 	n = recvmsg(conn->fd, &message, 0);
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
