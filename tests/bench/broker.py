@@ -17,6 +17,7 @@ from rig import ROOT, free_port, wait_for
 PARTITIONS = 64
 # Bytes of a record, records of a batch, records in all.
 SHAPES = ((100, 1000, 2000000), (1024, 500, 288000))
+FULL = ((100, 9000, 1998000), (1024, 900, 288000))  # a client's 1 MB
 SINGLES = 30000
 SHORT = 3  # times as many turns, of less than a second
 GIGABYTE = 1000000  # records of 1 KiB
@@ -159,22 +160,29 @@ def beside_mock(b, say, ours):
         ours.begin_anew()
         return result
 
-    for size, batch, count in SHAPES:
+    def rows(shape, what, results, mock, target, more=""):
+        b.add_ratio("broker", "acks=1, %d bytes in batches of %d, %s%s, to a "
+                    "mock" % (shape[2], shape[4], what, more),
+                    [r[what] for r in results], [r[what] for r in mock],
+                    target, unit_of_rates="records/s")
+
+    for size, batch, count in FULL:
         shape = (PARTITIONS, count, size, 1, batch)
         mock, subject, kernels = b.turns(
             lambda: mock_turn(b, say, *shape), lambda: our_turn(shape),
             lambda: our_turn(shape, "--flush", "interval"), times=SHORT)
+        rows(shape, "produce", subject, mock, 1.0)
+        rows(shape, "consume", subject, mock, 1.0)
         # By default readers see nothing before the disk has it.
-        for what, results, target in (
-                ("produce", subject, 1.0), ("consume", subject, 1.0),
-                ("consume at once", subject, None),
-                ("consume at once", kernels, None)):
-            b.add_ratio("broker", "acks=1, %d bytes in batches of %d, %s%s, "
-                        "to a mock" % (size, batch, what,
-                                       ", --flush interval"
-                                       if results is kernels else ""),
-                        [r[what] for r in results], [r[what] for r in mock],
-                        target, unit_of_rates="records/s")
+        rows(shape, "consume at once", subject, mock, None)
+        rows(shape, "consume at once", kernels, mock, None,
+             ", --flush interval")
+    for size, batch, count in SHAPES:
+        shape = (PARTITIONS, count, size, 1, batch)
+        mock, subject = b.turns(lambda: mock_turn(b, say, *shape),
+                                lambda: our_turn(shape), times=SHORT)
+        rows(shape, "produce", subject, mock, None)
+        rows(shape, "consume", subject, mock, None)
     shape = (1, SINGLES, 100, 1, 1)
     mock, subject = b.turns(lambda: mock_turn(b, say, *shape),
                             lambda: our_turn(shape))
