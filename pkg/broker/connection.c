@@ -28,6 +28,8 @@
 #define ACCEPT_PAUSE_MS 1000 /* without descriptors */
 #define HOST_SIZE 64
 #define ANSWER_LEAST ((int64_t)65536)
+#define SPAN_BYTES ((size_t)256) /* with what it holds, about */
+#define WAITS_IN ((size_t)65536) /* what may take all the time it asked for */
 #define FRAME_LEAST 8 /* key, version and correlation id */
 
 struct connection {
@@ -195,7 +197,8 @@ keep_answer_only(struct request *req)
 	wire_arena_clear(&req->arena);
 	free(req->frame);
 	req->frame = NULL;
-	count(req->broker, &req->counted, sizeof(*req) + req->out.capacity);
+	count(req->broker, &req->counted,
+	    sizeof(*req) + req->out.capacity + req->span_count * SPAN_BYTES);
 }
 
 /* Answered: it stays until it is written, or goes if nobody waits for it. */
@@ -770,12 +773,9 @@ connections_turn(struct broker *b)
 		write_answers(conn);
 		if (!conn->closed)
 			set_events(conn);
-		if (!conn->closed)
-			continue;
-		/* It may have been touched again meanwhile. */
-		if (conn->touched)
-			b->touched = conn->touched_next;
-		connection_free(conn);
+		/* If it was touched again meanwhile, its turn comes. */
+		if (conn->closed && !conn->touched)
+			connection_free(conn);
 	}
 	listeners_accept(b,
 	    !b->stopping && b->now_ms >= b->accept_at_ms &&
@@ -799,6 +799,16 @@ connections_overdue(struct broker *b)
 	}
 }
 
+/* In what only other clients end, or its own deadline. */
+static int
+waits_for_others(const struct request *req)
+{
+
+	return (req->header.api_key == WIRE_API_Fetch ||
+	    req->header.api_key == WIRE_API_JoinGroup ||
+	    req->header.api_key == WIRE_API_SyncGroup);
+}
+
 /* Who has had memory for too long that others wait for, and how. */
 static const char *
 holds_up(const struct connection *conn, int64_t before_ms)
@@ -813,6 +823,11 @@ holds_up(const struct connection *conn, int64_t before_ms)
 	    (req->span_count > 0 ? conn->active_ms : req->answered_ms) <
 		before_ms)
 		return ("an answer is read too slowly, and others wait for its "
+			"memory");
+	if (req != NULL && req->state == REQUEST_BUSY &&
+	    waits_for_others(req) && req->counted > WAITS_IN &&
+	    req->began_us / 1000 < before_ms)
+		return ("a large request waits, and others wait for its "
 			"memory");
 	return (NULL);
 }
@@ -834,15 +849,6 @@ connections_idle(struct broker *b)
 		    b->now_ms - conn->active_ms > b->conf.idle_ms)
 			connection_close(conn);
 	}
-}
-
-static int
-waits_for_others(const struct request *req)
-{
-
-	return (req->header.api_key == WIRE_API_Fetch ||
-	    req->header.api_key == WIRE_API_JoinGroup ||
-	    req->header.api_key == WIRE_API_SyncGroup);
 }
 
 int

@@ -81,20 +81,29 @@ find_part(struct broker *b, struct request *req, struct topic *t,
 		part->partition = NULL;
 }
 
+static int64_t
+count_parts(const struct wire_fetch_request *in)
+{
+	int64_t count = 0;
+	int32_t i;
+
+	for (i = 0; i < in->topics.count; i++)
+		count += in->topics.at[i].partitions.count;
+	return (count);
+}
+
 /* NULL: the request was given up. */
 static struct fetch *
 begin(struct broker *b, struct request *req)
 {
 	const struct wire_fetch_request *in = req->body;
 	struct fetch *f = request_take(req, sizeof(*f));
+	size_t count = (size_t)count_parts(in);
 	struct topic *t;
-	size_t count = 0;
 	int32_t i, k;
 
 	if (f == NULL)
 		return (NULL);
-	for (i = 0; i < in->topics.count; i++)
-		count += (size_t)in->topics.at[i].partitions.count;
 	f->parts = request_take(req, (count + 1) * sizeof(*f->parts));
 	if (f->parts == NULL)
 		return (NULL);
@@ -365,6 +374,10 @@ handle_fetch(struct broker *b, struct request *req)
 
 	if (in->session_id != 0 && in->session_epoch > 0) {
 		refuse(req, WIRE_FETCH_SESSION_ID_NOT_FOUND);
+		return;
+	}
+	if (count_parts(in) > b->conf.partitions_most) {
+		refuse(req, WIRE_INVALID_REQUEST);
 		return;
 	}
 	if ((f = begin(b, req)) == NULL)

@@ -95,6 +95,7 @@ group_pending_remove(struct group_coordinator *c, struct group *g,
 			continue;
 		gone = *at;
 		*at = gone->next;
+		g->pending_count--;
 		c->bytes -= (int64_t)(sizeof(*gone) + strlen(gone->id));
 		free(gone->id);
 		free(gone);

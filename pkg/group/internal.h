@@ -54,6 +54,7 @@ struct group {
 	struct member *members;
 	int32_t member_count;
 	struct pending *pending;
+	int32_t pending_count;
 	int64_t deadline_ms; /* of PREPARING and COMPLETING */
 	int64_t latest_ms; /* of an initial delay that is prolonged */
 	int initial; /* PREPARING after EMPTY: only the deadline ends it */

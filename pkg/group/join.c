@@ -248,8 +248,14 @@ give_id(struct group_coordinator *c, struct group *g,
     const struct group_caller *caller,
     const struct wire_join_group_request *req, const char *id)
 {
-	struct pending *p = calloc(1, sizeof(*p));
+	struct pending *p;
 
+	if (g->member_count + g->pending_count >= c->conf.members_most) {
+		refuse_join(c, caller->ticket, WIRE_GROUP_MAX_SIZE_REACHED,
+		    wire_text(""));
+		return;
+	}
+	p = calloc(1, sizeof(*p));
 	if (p == NULL || (p->id = strdup(id)) == NULL) {
 		free(p);
 		refuse_join(c, caller->ticket, WIRE_COORDINATOR_NOT_AVAILABLE,
@@ -259,6 +265,7 @@ give_id(struct group_coordinator *c, struct group *g,
 	p->expires_ms = caller->now_ms + req->session_timeout_ms;
 	p->next = g->pending;
 	g->pending = p;
+	g->pending_count++;
 	c->bytes += (int64_t)(sizeof(*p) + strlen(p->id));
 	group_wake_at(c, p->expires_ms);
 	refuse_join(c, caller->ticket, WIRE_MEMBER_ID_REQUIRED, wire_text(id));
@@ -407,6 +414,8 @@ check_join(const struct group_coordinator *c, const struct group_caller *caller,
 {
 	size_t size = size_of(caller, req);
 
+	if (req->reason.length > 0)
+		size += (size_t)req->reason.length; /* while it waits */
 	if (req->group_id.length <= 0 || req->group_id.length > GROUP_ID_MOST ||
 	    memchr(req->group_id.at, '\0', (size_t)req->group_id.length) !=
 		NULL)

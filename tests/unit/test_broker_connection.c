@@ -429,6 +429,41 @@ who_holds_memory_for_too_long_is_closed(void **state)
 	client_close(&slow);
 }
 
+/* A fetch that names a partition so often that it takes half a megabyte. */
+static void
+who_waits_with_much_memory_for_too_long_is_closed(void **state)
+{
+	static struct wire_fetch_request_partition parts[2000];
+	struct client waits = client_connect(), other = client_connect();
+	struct wire_produce_response out;
+	struct wire_fetch_response fetched;
+	struct fetch_ask ask;
+	size_t whole, i;
+	uint8_t *frame = make_large((size_t)900 << 10, &whole);
+
+	(void)state;
+	assert_int_equal(make_topic(&waits, "t", 1, NULL), WIRE_NONE);
+	(void)fetch_ask(&ask, "t", 0, 60000);
+	for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		parts[i] = ask.partition;
+	ask.topic.partitions.at = parts;
+	ask.topic.partitions.count = (int32_t)i;
+	client_call(&waits, WIRE_API_Fetch, 11, &ask.in, &fetched);
+	assert_true(usleep(150000) == 0); /* it has settled now */
+	client_send(&waits, WIRE_API_Fetch, 11, &ask.in);
+	assert_false(is_answered_within(&waits, 50));
+	(void)fcntl(other.fd, F_SETFL, O_NONBLOCK);
+	(void)!send(other.fd, frame, 100000, MSG_NOSIGNAL);
+	assert_true(is_hung_up(&waits));
+	client_close(&other);
+	other = client_connect();
+	send_bytes(&other, frame, whole);
+	assert_int_equal(client_receive(&other, WIRE_API_Produce, 8, &out), 1);
+	free(frame);
+	client_close(&other);
+	client_close(&waits);
+}
+
 /* ---- slow readers ------------------------------------------------------- */
 
 #define LARGE_BYTES 200000
@@ -674,6 +709,9 @@ main(void)
 		requests_beyond_the_memory_limit_wait, begin, end),
 	    cmocka_unit_test_setup_teardown(
 		who_holds_memory_for_too_long_is_closed, begin_hurried, end),
+	    cmocka_unit_test_setup_teardown(
+		who_waits_with_much_memory_for_too_long_is_closed,
+		begin_hurried, end),
 	    cmocka_unit_test_setup_teardown(a_slow_reader_holds_up_nobody,
 		begin_roomy, end),
 	    cmocka_unit_test_setup_teardown(

@@ -23,6 +23,16 @@ begin(void **state)
 }
 
 static int
+begin_with_many(void **state)
+{
+	static const char *const flags[] = {"--partitions-most", "10000", NULL};
+
+	(void)state;
+	broker_begin(flags);
+	return (0);
+}
+
+static int
 end(void **state)
 {
 
@@ -418,6 +428,30 @@ a_fetch_is_looked_at_once_a_wake(void **state)
 		    (long long)many);
 }
 
+static void
+more_partitions_than_there_may_be_are_refused(void **state)
+{
+	static struct wire_fetch_request_partition parts[2001];
+	struct client c = client_connect();
+	struct wire_fetch_response out;
+	struct fetch_ask ask;
+	size_t i;
+
+	(void)state;
+	(void)fetch_ask(&ask, "t", 0, 0);
+	for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		parts[i] = ask.partition;
+	ask.topic.partitions.at = parts;
+	ask.topic.partitions.count = 2001;
+	client_call(&c, WIRE_API_Fetch, 11, &ask.in, &out);
+	assert_int_equal(out.error_code, WIRE_INVALID_REQUEST);
+	ask.topic.partitions.count = 2000;
+	client_call(&c, WIRE_API_Fetch, 11, &ask.in, &out);
+	assert_int_equal(out.error_code, WIRE_NONE);
+	assert_int_equal(out.topics.at[0].partitions.count, 2000);
+	client_close(&c);
+}
+
 /* ---- damage ------------------------------------------------------------- */
 
 /* The file that the broker keeps topic t's records in. */
@@ -494,7 +528,9 @@ main(void)
 	    cmocka_unit_test_setup_teardown(many_wait_and_all_are_woken, begin,
 		end),
 	    cmocka_unit_test_setup_teardown(a_fetch_is_looked_at_once_a_wake,
-		begin, end),
+		begin_with_many, end),
+	    cmocka_unit_test_setup_teardown(
+		more_partitions_than_there_may_be_are_refused, begin, end),
 	    cmocka_unit_test_setup_teardown(
 		a_damaged_range_is_an_error_and_the_rest_is_read, begin, end),
 	};

@@ -530,6 +530,52 @@ a_clean_leave_is_followed_by_a_rebalance_at_once(void **state)
 	client_close(&one);
 }
 
+/* A group of two, in which all that is left to do is the leader's to say. */
+static int32_t
+join_both(struct client *leader, char first[80], struct client *other,
+    char second[80])
+{
+	int32_t generation;
+
+	first[0] = '\0';
+	generation = join_alone(leader, first, 80);
+	join_send(other, "");
+	wait_rebalance(leader, first, generation);
+	join_send(leader, first);
+	generation = join_receive(leader, first, 80);
+	assert_int_equal(join_receive(other, second, 80), generation);
+	return (generation);
+}
+
+/*
+ * The leader's fetch is answered after it went away, which its host tells, and
+ * then its assignments come, whose answer can't be written: behind the one of
+ * the other member, who is to have it all the same.
+ */
+static void
+a_leader_that_is_gone_takes_nobody_with_it(void **state)
+{
+	struct client leader = client_connect(), other = client_connect();
+	struct wire_sync_group_response synced;
+	struct fetch_ask ask;
+	char first[80], second[80];
+	int32_t generation;
+
+	(void)state;
+	assert_int_equal(make_topic(&other, "t", 1, NULL), WIRE_NONE);
+	generation = join_both(&leader, first, &other, second);
+	sync_send(&other, second, generation);
+	assert_false(is_answered_within(&other, 50));
+	client_send(&leader, WIRE_API_Fetch, 11,
+	    fetch_ask(&ask, "t", 0, 1000));
+	sync_send(&leader, first, generation);
+	client_close(&leader);
+	assert_true(is_answered_within(&other, 5000));
+	assert_int_equal(client_receive(&other, WIRE_API_SyncGroup, 3, &synced),
+	    1);
+	client_close(&other);
+}
+
 /* Each of a list is looked for among the members. */
 static void
 lists_longer_than_a_group_can_be_are_refused(void **state)
@@ -664,6 +710,8 @@ main(void)
 		begin, end),
 	    cmocka_unit_test_setup_teardown(
 		a_clean_leave_is_followed_by_a_rebalance_at_once, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		a_leader_that_is_gone_takes_nobody_with_it, begin, end),
 	    cmocka_unit_test_setup_teardown(
 		lists_longer_than_a_group_can_be_are_refused, begin, end),
 	    cmocka_unit_test_setup_teardown(coordinators_are_of_groups_alone,
