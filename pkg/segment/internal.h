@@ -255,6 +255,10 @@ int segments_add(struct plog *log, struct plog_segment *segment);
 /* Where in the array the last segment is whose base is at most ${offset}. */
 size_t segments_find(const struct plog *log, int64_t offset);
 struct plog_segment *plog_active(const struct plog *log);
+/* What a failed write left behind its end goes, before anything follows it: 0 or
+ * a code. */
+int plog_cut_tail(struct plog *log, struct plog_segment *active,
+    struct mr_error *err);
 /* A new active segment at ${base}; the one before is sealed.  0 or a code. */
 int plog_roll(struct plog *log, int64_t base, struct mr_error *err);
 /* Out of the array; the files are the caller's to unlink. */

@@ -264,10 +264,8 @@ write_tail(struct plog *log, const uint8_t *bytes, size_t size,
 	int code;
 
 	file_name(name, active->base, ".log");
-	/* Nothing of what was refused may come back at the next open. */
-	if (log->tail_dirty && ftruncate(active->fd, (off_t)active->size) == -1)
-		return (io_error(err, "cut", log->path, name));
-	log->tail_dirty = 0;
+	if ((code = plog_cut_tail(log, active, err)) != PLOG_OK)
+		return (code);
 	if (write_whole(active->fd, bytes, size, active->size) == 0)
 		return (PLOG_OK);
 	code = io_error(err, "write", log->path, name);

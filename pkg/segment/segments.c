@@ -223,6 +223,21 @@ make_files(struct plog *log, struct plog_segment *segment, struct mr_error *err)
 }
 
 int
+plog_cut_tail(struct plog *log, struct plog_segment *active,
+    struct mr_error *err)
+{
+	char name[NAME_SIZE];
+
+	if (!log->tail_dirty)
+		return (PLOG_OK);
+	file_name(name, active->base, ".log");
+	if (ftruncate(active->fd, (off_t)active->size) == -1)
+		return (io_error(err, "cut", log->path, name));
+	log->tail_dirty = 0;
+	return (PLOG_OK);
+}
+
+int
 plog_roll(struct plog *log, int64_t base, struct mr_error *err)
 {
 	struct plog_segment *old, *segment;
@@ -235,7 +250,9 @@ plog_roll(struct plog *log, int64_t base, struct mr_error *err)
 		    log->path);
 		return (PLOG_NO_MEMORY);
 	}
-	if (old != NULL && ((code = segment_open(log, old, err)) != PLOG_OK))
+	if (old != NULL &&
+	    ((code = segment_open(log, old, err)) != PLOG_OK ||
+		(code = plog_cut_tail(log, old, err)) != PLOG_OK))
 		goto fail;
 	if (old != NULL &&
 	    index_writer_seal(&log->index, old->index_fd, old) == -1) {
@@ -257,7 +274,6 @@ plog_roll(struct plog *log, int64_t base, struct mr_error *err)
 		log->checkpoint_due = 1;
 	}
 	index_writer_init(&log->index);
-	log->tail_dirty = 0;
 	log->folder_dirty = 1;
 	return (PLOG_OK);
 fail:
