@@ -464,7 +464,7 @@ struct stream {
 	_Atomic int stopping;
 	_Atomic int64_t heartbeat_us;
 	pthread_mutex_t status_lock;
-	char status[HALT_REASON_SIZE]; /* "" when ready */
+	char status[2 * HALT_REASON_SIZE]; /* "" when ready */
 	int connected;
 	int assigned_once;
 

@@ -252,7 +252,8 @@ still_owner(struct sender *x, struct mr_error *err)
 /*
  * Rows keep the partition that they were emitted to.  Kafka's client would wait
  * for one that isn't there, as when the file was bound to another cluster whose
- * topic has fewer.  1 if it is there, 0 if not, which halts; -1.
+ * topic has fewer, or the topic was deleted.  1 if it is there, 0 if not, which
+ * halts; -1.
  */
 static int
 partition_is_there(struct sender *x, struct store_rows *row,
@@ -268,9 +269,7 @@ partition_is_there(struct sender *x, struct store_rows *row,
 		if (strcmp(x->s->outputs[i].topic, topic.name) == 0)
 			break;
 	known = i < x->s->output_count; /* an older version had others */
-	if (known &&
-	    (partition < x->s->outputs[i].partitions ||
-		partition < x->there[i]))
+	if (known && partition < x->there[i])
 		return (1);
 	if (kafka_admin_describe(x->s->admin, &topic, 1, ASK_MS, err) == -1)
 		return (-1);
@@ -282,14 +281,24 @@ partition_is_there(struct sender *x, struct store_rows *row,
 	}
 	snprintf(why, sizeof(why),
 	    "seq %lld is for partition %lld of topic %.200s, which has only %d "
-	    "(was the file bound to another cluster?); `millrace topics ensure "
-	    "--alter` adds those that are declared, and the relay goes on",
+	    "(was the file bound to another cluster, or the topic deleted?); "
+	    "`millrace topics ensure --alter` adds those that are declared, "
+	    "and the relay goes on",
 	    (long long)store_get_i64(row, 0), (long long)partition, topic.name,
 	    topic.partitions);
 	if (!x->lacking)
 		relay_halt(x, why);
 	x->lacking = 1;
 	return (0);
+}
+
+/* A record is refused where its topic or partition isn't there any more: ask
+ * before the next one is sent. */
+static void
+topics_doubt(struct sender *x)
+{
+
+	memset(x->there, 0, sizeof(x->there));
 }
 
 /* Hand over what is in the outbox beyond what was sent: how many, or -1. */
@@ -493,6 +502,8 @@ on_report(void *arg, const struct kafka_report *report)
 		return;
 	if (report->kind != MR_OK) {
 		x->failed = 1;
+		if (report->kind == MR_REJECT)
+			topics_doubt(x);
 		snprintf(why, sizeof(why), "seq %lld to %s/%d: %s",
 		    (long long)x->ring[slot].seq, report->topic,
 		    report->partition, report->reason);
@@ -614,6 +625,8 @@ sender_work(struct sender *x)
 		return;
 	if (sender_ready(x, &err) == -1 ||
 	    (x->epoch != 0 && lot_send(x, &err) == -1)) {
+		if (err.kind == MR_REJECT)
+			topics_doubt(x);
 		relay_trouble(x->relay, err.message);
 		log_warn("relaying failed, starting over", "error",
 		    err.message);
@@ -676,21 +689,42 @@ watch_group(struct sender *x, const struct kafka_topic_state *states,
 	pthread_mutex_unlock(&r->asking);
 }
 
+/* A topic that lost partitions: what is on its way there has nowhere to go. */
 static void
-watch(struct sender *x)
+watch_outputs(struct sender *x)
+{
+	struct kafka_topic_state states[TOPICS_MOST];
+	int i;
+
+	memset(states, 0, sizeof(states));
+	for (i = 0; i < x->s->output_count; i++)
+		snprintf(states[i].name, sizeof(states[i].name), "%s",
+		    x->s->outputs[i].topic);
+	if (i == 0 ||
+	    kafka_admin_describe(x->s->admin, states, i, ASK_MS, NULL) == -1)
+		return;
+	while (--i >= 0) {
+		if (states[i].partitions >= x->there[i])
+			continue;
+		x->there[i] = states[i].partitions;
+		x->failed |= x->first != x->last;
+	}
+}
+
+static void
+watch_inputs(struct sender *x)
 {
 	struct kafka_topic_state states[TOPICS_MOST];
 	struct group_others others[TOPICS_MOST];
 	struct mr_error err = {0};
 	int i;
 
-	if (x->s->input_count == 0 || clock_mono_us() < x->watch_at_us)
+	if (x->s->input_count == 0)
 		return;
 	memset(states, 0, sizeof(states));
 	for (i = 0; i < x->s->input_count; i++)
 		snprintf(states[i].name, sizeof(states[i].name), "%s",
 		    x->s->inputs[i]);
-	x->watch_at_us = clock_mono_us() + 1000 * (int64_t)WATCH_MS;
 	if (kafka_admin_describe(x->s->admin, states, x->s->input_count, ASK_MS,
 		&err) == -1)
 		return; /* the broker is away: that shows elsewhere */
@@ -703,6 +737,17 @@ watch(struct sender *x)
 	x->relay->watched_new = 1;
 	pthread_mutex_unlock(&x->relay->lock);
 	relay_news(x->relay);
+}
+
+static void
+watch(struct sender *x)
+{
+
+	if (clock_mono_us() < x->watch_at_us)
+		return;
+	x->watch_at_us = clock_mono_us() + 1000 * (int64_t)WATCH_MS;
+	watch_inputs(x);
+	watch_outputs(x);
 }
 
 /* ---- the thread ---------------------------------------------------------- */
@@ -764,13 +809,15 @@ relay_start(struct stream *s, struct mr_error *err)
 {
 	struct relay *r = &s->relay;
 	struct sender *x;
-	int e;
+	int e, i;
 
 	if ((x = calloc(1, sizeof(*x))) == NULL)
 		return (mr_error_set(err, MR_FATAL,
 		    "starting the relay's thread: out of memory"));
 	x->relay = r;
 	x->s = s;
+	for (i = 0; i < s->output_count; i++)
+		x->there[i] = s->outputs[i].partitions;
 	x->limit.per_second = x->limit.burst = s->conf->log_records_per_second;
 	x->trouble_limit.per_second = x->trouble_limit.burst = 1;
 	x->watch_at_us = clock_mono_us() + 1000 * (int64_t)WATCH_MS;

@@ -39,7 +39,7 @@ struct sender {
 	int failed; /* a record failed: start over */
 	int halted; /* until somebody accepts what happened */
 	int lacking; /* halted until a partition is there */
-	int there[TOPICS_MOST]; /* partitions of each output, as asked last */
+	int there[TOPICS_MOST]; /* partitions of each output, as far as known */
 	int more; /* rows may be waiting */
 	int64_t backoff_ms;
 	int64_t resume_at_us;

@@ -110,24 +110,26 @@ status_refresh(struct stream *s)
 {
 	const struct partition *p;
 	char why[HALT_REASON_SIZE];
-	int i;
+	int i, halted = relay_is_halted(s, why);
 
+	metric_set(s->m_relay_halted, halted);
 	if (s->store_backoff_ms > 0)
 		goto done; /* said by the batch that failed */
 	for (i = 0; i < s->partition_count; i++) {
 		p = s->partitions[i];
 		if (p->state == PARTITION_HALTED) {
-			stream_set_status(s, "%s/%d is halted: %s",
-			    s->inputs[p->input], p->number, p->halted_by);
+			stream_set_status(s, "%s/%d is halted: %s%s%s",
+			    s->inputs[p->input], p->number, p->halted_by,
+			    halted ? "; so is the relay: " : "", why);
 			goto done;
 		}
 		if (p->state == PARTITION_UNVERIFIED) {
-			stream_set_status(s, "%s/%d is not verified yet",
-			    s->inputs[p->input], p->number);
+			stream_set_status(s, "%s/%d is not verified yet%s%s",
+			    s->inputs[p->input], p->number,
+			    halted ? "; the relay is halted: " : "", why);
 			goto done;
 		}
 	}
-	metric_set(s->m_relay_halted, relay_is_halted(s, why));
 	if (s->input_count > 0 && !s->assigned_once)
 		stream_set_status(s, "waiting for the first rebalance");
 	else if (why[0] != '\0')

@@ -135,6 +135,57 @@ partition_that_is_not_there_halts_until_it_is(void **state)
 	driver_stop(d);
 }
 
+static void
+output_that_goes_away_halts_until_it_is_back(void **state)
+{
+	struct driven *d = driver_run(&ledger_service, "one", NULL);
+
+	(void)state;
+	WAIT(driver_ready(d));
+	fake_topic_delete(OUTPUT);
+	emit_some(6);
+	driver_pass_ms(100);
+	WAIT(driver_says(d, "the relay is halted: seq 1 "));
+	assert_true(driver_says(d, OUTPUT ", which has only 0 "));
+	assert_int_equal(outbox(), 6);
+	/* A partition that is halted as well doesn't hide it. */
+	fake_cut_front(INPUT, 0, 6);
+	fake_cut_end(INPUT, 0, 0);
+	fake_topic(INPUT, 1);
+	driver_pass_ms(10000);
+	WAIT(driver_says(d, INPUT "/0 is halted: "));
+	WAIT(driver_says(d, "; so is the relay: seq 1 "));
+	fake_topic(OUTPUT, 2);
+	driver_pass_ms(2000);
+	WAIT(outbox() == 0);
+	WAIT(!driver_says(d, "the relay"));
+	assert_int_equal(accepted_outputs(OUTPUT, 2), 6);
+	driver_stop(d);
+}
+
+static void
+record_on_its_way_to_what_went_away_halts(void **state)
+{
+	struct driven *d = driver_run(&ledger_service, "one", NULL);
+
+	(void)state;
+	WAIT(driver_ready(d));
+	fake_fail_sends(OUTPUT, 0, -1, FAKE_STUCK);
+	emit_some(6);
+	WAIT(outbox() == 6);
+	NEVER(!driver_ready(d), 50);
+	fake_topic_delete(OUTPUT);
+	driver_pass_ms(10000);
+	driver_pass_ms(100);
+	WAIT(driver_says(d, "the relay is halted: seq 1 "));
+	fake_release();
+	fake_topic(OUTPUT, 2);
+	driver_pass_ms(2000);
+	WAIT(outbox() == 0);
+	WAIT(driver_ready(d));
+	driver_stop(d);
+}
+
 /* A request of a producer long gone lands behind what came after it. */
 static void
 late_request_is_a_repeat_for_its_readers(void **state)
@@ -413,6 +464,8 @@ main(void)
 	    LEDGER_TEST(refused_record_is_sent_again_and_none_before_it),
 	    LEDGER_TEST(record_that_was_written_unheard_is_repeated_in_order),
 	    LEDGER_TEST(partition_that_is_not_there_halts_until_it_is),
+	    LEDGER_TEST(output_that_goes_away_halts_until_it_is_back),
+	    LEDGER_TEST(record_on_its_way_to_what_went_away_halts),
 	    LEDGER_TEST(acknowledged_prefix_leaves_and_the_rest_stays),
 	    LEDGER_TEST(unacknowledged_record_does_not_leave),
 	    LEDGER_TEST(late_request_is_a_repeat_for_its_readers),
