@@ -292,7 +292,11 @@ letters_change(struct letters *l, struct mr_error *err)
 	if (!agree(&l->asks, says))
 		return (agree_tell(&l->asks, 0, ""));
 	if (letters_run(l, err) == -1) {
-		buffer_free(&l->table.cells);
+		/* What the service did before that is done. */
+		if (l->alone == NULL)
+			(void)table_print(&l->table, l->asks.output, EXIT_NO);
+		else
+			buffer_free(&l->table.cells);
 		return (EXIT_UNKNOWN);
 	}
 	return (table_print(&l->table, l->asks.output,

@@ -12,6 +12,7 @@
 
 #define ASK_MS 5000
 #define KEY_SHOWN 48
+#define VALUE_MOST ((size_t)1000000)
 
 static const char sql_service[] = "SELECT service FROM store_identity";
 static const char sql_positions[] =
@@ -344,7 +345,7 @@ static void
 add_row(struct table *t, const char *what, const void *bytes, size_t size)
 {
 	table_text(t, what);
-	table_bytes(t, bytes, size, 1000000);
+	table_bytes(t, bytes, size, VALUE_MOST);
 }
 
 static void
@@ -359,6 +360,7 @@ show_fields(struct table *t, struct store_rows *row)
 	size_t i, size, at = 0, name_size, value_size;
 	const unsigned char *headers;
 	char what[160];
+	int length;
 
 	for (i = 0; i < 4; i++) {
 		table_text(t, fields[i].name);
@@ -376,9 +378,10 @@ show_fields(struct table *t, struct store_rows *row)
 	headers = store_get_blob(row, 9, &size);
 	while (header_next(headers, size, &at, &name, &name_size, &value,
 	    &value_size)) {
-		snprintf(what, sizeof(what), "header %.*s",
+		length = snprintf(what, sizeof(what), "header %.*s",
 		    name_size > 120 ? 120 : (int)name_size, (const char *)name);
-		add_row(t, what, value, value_size);
+		table_bytes(t, what, (size_t)length, sizeof(what));
+		table_bytes(t, value, value_size, VALUE_MOST);
 	}
 	value = store_get_blob(row, 7, &size);
 	if (!store_is_null(row, 7))

@@ -33,6 +33,19 @@ table_i64(struct table *t, int64_t n)
 	table_text(t, text);
 }
 
+/* Terminals take controls for orders: U+0000 to 1F, 7F, and 80 to 9F, whose
+ * UTF-8 is 0xc2 and themselves. */
+static int
+is_shown(const unsigned char *b, size_t left, unsigned char before)
+{
+
+	if (*b < ' ' || *b == 0x7f)
+		return (0);
+	if (*b == 0xc2)
+		return (left > 1 && b[1] >= 0xa0);
+	return (before != 0xc2 || *b >= 0xa0);
+}
+
 void
 table_bytes(struct table *t, const void *bytes, size_t size, size_t most)
 {
@@ -40,7 +53,7 @@ table_bytes(struct table *t, const void *bytes, size_t size, size_t most)
 	size_t i;
 
 	for (i = 0; i < size && i < most; i++) {
-		if (b[i] >= ' ' && b[i] != 0x7f)
+		if (is_shown(b + i, size - i, i > 0 ? b[i - 1] : 0))
 			buffer_add(&t->cells, b + i, 1);
 		else
 			buffer_addf(&t->cells, "\\x%02x", b[i]);

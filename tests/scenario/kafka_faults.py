@@ -566,6 +566,50 @@ def another_cluster(context):
 
 
 @scenario(kind="own", about_broker=True)
+def made_anew_with_fewer_partitions(context):
+    """A topic is made anew with one partition under an output's relay, which
+    halts, and its reader, which accepts it; the reader's file is as sound as
+    before: it can be backed up and rebuilt."""
+    system = context.system
+    system.kafka_start()
+    for service in ORDERING:
+        system.start(service)
+    system.ready(*ORDERING)
+    for item in ITEM_OF:
+        place(context, 2, item)
+    verify.settle(system, ORDERING)
+    system.stop("notifications")
+    kafka = system.kafka()
+    kafka.delete_topic("inventory-events")
+    system.wait_for("it's gone", lambda: kafka.partitions(
+        "inventory-events") == 0)
+    kafka.create_topic("inventory-events", 1)
+    for item in ITEM_OF:
+        place(context, 1, item)
+    system.wait_for("the relay is halted", lambda: all(
+        part in system.readiness("inventory")[1] for part in (
+            "the relay is halted", "inventory-events, which has only 1 ")))
+    db = system.db_of("notifications")
+    out, _ = state(system, "accept-gap", "--db", db, "--topic",
+                   "inventory-events", "--yes")
+    expect("Done" in out, "accept-gap: %s", out)
+    marks = system.value("notifications", "SELECT max(partition) FROM marks")
+    expect(marks > 0, "no mark of a partition that is gone: %d", marks)
+    state(system, "backup", "--data", system.data, "--service",
+          "notifications", "--to", os.path.join(system.base, "copies"),
+          brokers=False)
+    state(system, "rebuild", "--db", db, "--yes")
+    done = subprocess.run(
+        [os.path.join(context.settings.bin, "millrace"), "topics", "ensure",
+         "--alter", "--yes", "--brokers", system.brokers, "inventory-events"],
+        capture_output=True, text=True)
+    expect(done.returncode == 0, "%s%s", done.stdout, done.stderr)
+    relayed(system, "inventory")
+    system.ready("inventory")
+    kafka.close()
+
+
+@scenario(kind="own", about_broker=True)
 def another_cluster_with_fewer_partitions(context):
     """Orders that wait in the outbox are for partitions that the topic of the
     new cluster doesn't have: the relay halts and says so, and goes on by itself
