@@ -566,8 +566,7 @@ a_leader_that_is_gone_takes_nobody_with_it(void **state)
 	generation = join_both(&leader, first, &other, second);
 	sync_send(&other, second, generation);
 	assert_false(is_answered_within(&other, 50));
-	client_send(&leader, WIRE_API_Fetch, 11,
-	    fetch_ask(&ask, "t", 0, 1000));
+	client_send(&leader, WIRE_API_Fetch, 11, fetch_ask(&ask, "t", 0, 1000));
 	sync_send(&leader, first, generation);
 	client_close(&leader);
 	assert_true(is_answered_within(&other, 5000));
