@@ -111,8 +111,12 @@ group_drop(struct group_coordinator *c, const char *id)
 {
 	struct group *g = group_get(c, wire_text(id));
 
-	if (g != NULL && g->state == GROUP_EMPTY)
+	if (g == NULL)
+		return;
+	if (g->state == GROUP_EMPTY)
 		group_remove(c, g);
+	else
+		offsets_free(c, g);
 }
 
 void

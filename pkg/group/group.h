@@ -197,7 +197,10 @@ int group_describe(const struct group *g, struct wire_arena *arena,
 /* group_may_delete -- DeleteGroups: WIRE_NONE, or why not. */
 int16_t group_may_delete(const struct group_coordinator *c,
     struct wire_string group_id);
-/* group_drop -- forget an empty group and its offsets. */
+/*
+ * group_drop -- forget a group and its offsets, which aren't on disk any more.
+ * If somebody has joined since it was empty, only the offsets.
+ */
 void group_drop(struct group_coordinator *c, const char *group_id);
 
 struct group_counts {

@@ -588,6 +588,29 @@ joins_that_can_not_be_are_refused(void **state)
 	    WIRE_MEMBER_ID_REQUIRED);
 }
 
+/* Somebody joined after it was asked for, and before it was on disk. */
+static void
+a_group_that_is_deleted_and_joined_has_no_offsets(void **state)
+{
+	char one[TEXT_SIZE], two[TEXT_SIZE];
+	struct world *w = *state;
+	struct mr_error err;
+
+	assert_int_equal(group_put_offset(w->c, "g", "t", 2, 42, 7, 1, "",
+			     &err),
+	    0);
+	assert_int_equal(group_may_delete(w->c, wire_text("g")), WIRE_NONE);
+	two_members(w, one, two);
+	group_drop(w->c, "g");
+	assert_null(group_get_offset(w->c, wire_text("g"), "t", 2));
+	assert_string_equal(state_of(w), "Stable");
+	assert_int_equal(group_put_offset(w->c, "g", "t", 2, 43, 7, 1, "",
+			     &err),
+	    0);
+	assert_int_equal(group_get_offset(w->c, wire_text("g"), "t", 2)->offset,
+	    43);
+}
+
 static void
 offsets_are_kept_and_expire(void **state)
 {
@@ -873,6 +896,7 @@ main(void)
 	    IN_A_WORLD(most_members_choose_the_protocol),
 	    IN_A_WORLD(more_protocols_than_are_compared_are_refused),
 	    IN_A_WORLD(joins_that_can_not_be_are_refused),
+	    IN_A_WORLD(a_group_that_is_deleted_and_joined_has_no_offsets),
 	    IN_A_WORLD(offsets_are_kept_and_expire),
 	    IN_A_WORLD(offsets_from_before_a_start_are_kept_for_as_long_again),
 	    IN_A_WORLD(
