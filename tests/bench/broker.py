@@ -181,8 +181,8 @@ def beside_mock(b, say, ours):
         shape = (PARTITIONS, count, size, 1, batch)
         mock, subject = b.turns(lambda: mock_turn(b, say, *shape),
                                 lambda: our_turn(shape), times=SHORT)
-        rows(shape, "produce", subject, mock, None)
-        rows(shape, "consume", subject, mock, None)
+        rows(shape, "produce", subject, mock, 1.0)
+        rows(shape, "consume", subject, mock, 1.0)
     shape = (1, SINGLES, 100, 1, 1)
     mock, subject = b.turns(lambda: mock_turn(b, say, *shape),
                             lambda: our_turn(shape))
