@@ -38,7 +38,7 @@ struct broker_conf {
 	int64_t request_most; /* bytes */
 	int64_t answer_most; /* bytes of records in an answer to a fetch */
 	int64_t memory_most; /* bytes of requests and answers */
-	int64_t request_ms; /* to arrive, or wait if large, when memory is short */
+	int64_t request_ms; /* to arrive, or wait, while memory is short */
 	int64_t idle_ms; /* then a connection is closed */
 	int64_t drain_ms;
 	void (*on_progress)(void); /* again and again while broker_open opens,
