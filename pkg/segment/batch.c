@@ -145,6 +145,8 @@ batch_record_next(const uint8_t **at, const uint8_t *end,
 	return (1);
 }
 
+#define RECORDS_AHEAD 384 /* bytes: some records of the usual sizes */
+
 /* Records of a batch that isn't compressed: as many and numbered as the
  * header says. */
 static int
@@ -158,6 +160,8 @@ check_records(const uint8_t *bytes, const struct batch_header *h, int need_keys,
 	int rc;
 
 	while ((rc = batch_record_next(&at, end, &r)) == 1) {
+		/* A record says where the next one is, too late to have it. */
+		__builtin_prefetch(at + RECORDS_AHEAD);
 		if (r.offset_delta != count++)
 			break;
 		if (need_keys && r.key_length < 0) {

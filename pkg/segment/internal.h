@@ -29,6 +29,8 @@
 #define CURSORS 8
 #define SYNC_SEGMENTS 8
 #define CHECKPOINT_STEP ((int64_t)16 << 20) /* bytes scanned at the next open */
+#define RESERVE_STEP ((int64_t)1 << 20) /* of the disk, for an active segment */
+#define RESERVE_LEAST ((size_t)16 << 10) /* bytes written at once */
 #define NO_TIME INT64_MIN
 
 /* How a scan of a file goes on behind what is wrong. */
@@ -45,6 +47,7 @@ struct plog_segment {
 	    next; /* behind its last offset; the next segment's base if sealed */
 	int64_t max_time_ms; /* NO_TIME: no batches */
 	int64_t began_ms; /* when its first batch arrived; 0: no batches */
+	int64_t reserved_to; /* its blocks on disk, if more than its size */
 	/* Written or scanned by this process: from here to the end. */
 	int64_t trusted_from;
 	/* Checked since by reading; empty if both are the same. */
@@ -255,8 +258,8 @@ int segments_add(struct plog *log, struct plog_segment *segment);
 /* Where in the array the last segment is whose base is at most ${offset}. */
 size_t segments_find(const struct plog *log, int64_t offset);
 struct plog_segment *plog_active(const struct plog *log);
-/* What a failed write left behind its end goes, before anything follows it: 0 or
- * a code. */
+/* What a failed write or a reservation left behind its end goes, before anything
+ * follows it: 0 or a code. */
 int plog_cut_tail(struct plog *log, struct plog_segment *active,
     struct mr_error *err);
 /* A new active segment at ${base}; the one before is sealed.  0 or a code. */

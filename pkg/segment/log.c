@@ -109,9 +109,12 @@ close_cleanly(struct plog *log, struct mr_error *err)
 	if (segments_flush(log, err) == -1)
 		return (-1);
 	/* Without its last entries an index is only read a little longer. */
-	if (segment_open(log, active, NULL) == PLOG_OK)
+	if (segment_open(log, active, NULL) == PLOG_OK) {
 		(void)index_writer_flush(&log->index, active->index_fd,
 		    &active->entries);
+		if (active->reserved_to - active->size > (int64_t)RESERVE_LEAST)
+			(void)plog_cut_tail(log, active, NULL);
+	}
 	if (checkpoint_is_current(log))
 		return (0);
 	checkpoint_write(log, buf);
@@ -254,6 +257,28 @@ roll_if_due(struct plog *log, size_t size, int64_t records, int64_t now_ms,
 	return (plog_roll(log, log->end, err));
 }
 
+/*
+ * Have the file system find places for what comes next in one go, not one for
+ * each page that is written.  Only a help: the file stays as long as it is, and
+ * whether there is room for a write, the write tells.
+ */
+static void
+reserve(struct plog_segment *active, size_t size)
+{
+	int64_t end = active->size + (int64_t)size;
+	int64_t more = RESERVE_STEP;
+
+	if (size < RESERVE_LEAST || end <= active->reserved_to)
+		return;
+	while (more < (int64_t)size)
+		more += RESERVE_STEP;
+	if (active->reserved_to < active->size)
+		active->reserved_to = active->size;
+	if (fallocate(active->fd, FALLOC_FL_KEEP_SIZE,
+		(off_t)active->reserved_to, (off_t)more) == 0)
+		active->reserved_to += more;
+}
+
 /* Write, or leave the file as it was. */
 static int
 write_tail(struct plog *log, const uint8_t *bytes, size_t size,
@@ -264,12 +289,15 @@ write_tail(struct plog *log, const uint8_t *bytes, size_t size,
 	int code;
 
 	file_name(name, active->base, ".log");
-	if ((code = plog_cut_tail(log, active, err)) != PLOG_OK)
+	if (log->tail_dirty &&
+	    (code = plog_cut_tail(log, active, err)) != PLOG_OK)
 		return (code);
+	reserve(active, size);
 	if (write_whole(active->fd, bytes, size, active->size) == 0)
 		return (PLOG_OK);
 	code = io_error(err, "write", log->path, name);
-	log->tail_dirty = ftruncate(active->fd, (off_t)active->size) == -1;
+	log->tail_dirty = 1;
+	(void)plog_cut_tail(log, active, NULL);
 	return (code);
 }
 

@@ -228,11 +228,10 @@ plog_cut_tail(struct plog *log, struct plog_segment *active,
 {
 	char name[NAME_SIZE];
 
-	if (!log->tail_dirty)
-		return (PLOG_OK);
 	file_name(name, active->base, ".log");
 	if (ftruncate(active->fd, (off_t)active->size) == -1)
 		return (io_error(err, "cut", log->path, name));
+	active->reserved_to = 0;
 	log->tail_dirty = 0;
 	return (PLOG_OK);
 }

@@ -17,6 +17,8 @@
 #include "segment/bytes.h"
 #include "segment/internal.h"
 
+#define RECORD_MOST 20000 /* bytes, about */
+
 struct test_record {
 	const char *key; /* NULL: null */
 	const char *value; /* NULL: a tombstone */
@@ -55,7 +57,7 @@ put_text(uint8_t *p, const char *text)
 static inline uint8_t *
 make_records(uint8_t *p, const struct test_record *records, int count)
 {
-	uint8_t body[4096], *q;
+	uint8_t body[RECORD_MOST], *q;
 	int i;
 
 	for (i = 0; i < count; i++) {
@@ -120,7 +122,7 @@ static inline size_t
 make_one(uint8_t *bytes, const char *key, int length, int64_t time_ms,
     const struct test_producer *producer)
 {
-	char value[3000];
+	char value[RECORD_MOST - 100];
 	struct test_record record = {key, value, time_ms};
 
 	assert_true(length < (int)sizeof(value));
@@ -134,7 +136,7 @@ static inline int
 append_one(struct plog *log, const char *key, int length, int64_t time_ms,
     struct plog_appended *out)
 {
-	uint8_t bytes[4096];
+	uint8_t bytes[RECORD_MOST];
 	struct plog_appended unwanted;
 	struct mr_error err = {MR_OK, ""};
 

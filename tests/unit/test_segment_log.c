@@ -245,6 +245,51 @@ segments_roll_by_size_and_time_and_are_found_again(void **state)
 	close_log(log);
 }
 
+/* Bytes that a segment's file has on disk beyond its size. */
+static int64_t
+reserved(int64_t base)
+{
+	char name[NAME_SIZE], path[PATH_MAX];
+	struct stat st;
+
+	file_name(name, base, ".log");
+	snprintf(path, sizeof(path), "%s/%s", log_path(), name);
+	assert_int_equal(stat(path, &st), 0);
+	return ((int64_t)st.st_blocks * 512 - (int64_t)st.st_size);
+}
+
+static void
+disk_is_reserved_for_large_batches_and_given_back(void **state)
+{
+	struct plog *log;
+
+	(void)state;
+	conf.segment_bytes = 60000;
+	log = open_log(NULL);
+	assert_int_equal(append_one(log, "k", 3000, 1000, NULL), PLOG_OK);
+	assert_true(reserved(0) < 8192);
+	assert_int_equal(append_one(log, "k", 18000, 1000, NULL), PLOG_OK);
+	if (reserved(0) < 8192) {
+		close_log(log);
+		skip(); /* not on this file system */
+	}
+	assert_in_range(reserved(0), RESERVE_STEP - 65536, RESERVE_STEP);
+	/* A clean close after a kill sees it, too. */
+	plog_abandon(log);
+	close_log(open_log(NULL));
+	assert_true(reserved(0) < 8192);
+	log = open_log(NULL);
+	assert_int_equal(append_one(log, "k", 18000, 1000, NULL), PLOG_OK);
+	assert_in_range(reserved(0), RESERVE_STEP - 65536, RESERVE_STEP);
+	assert_int_equal(append_one(log, "k", 18000, 1000, NULL), PLOG_OK);
+	assert_int_equal(append_one(log, "k", 18000, 1000, NULL), PLOG_OK);
+	assert_int_equal(plog_segments(log), 2);
+	assert_true(reserved(0) < 8192);
+	assert_in_range(reserved(4), RESERVE_STEP - 65536, RESERVE_STEP);
+	close_log(log);
+	assert_true(reserved(4) < 8192);
+}
+
 static void
 append_time_is_stamped_and_sealed(void **state)
 {
@@ -689,6 +734,7 @@ main(void)
 	    TEST(a_batch_is_refused_for_the_right_reason),
 	    TEST(what_is_appended_is_read_back_whole_and_only_once_flushed),
 	    TEST(segments_roll_by_size_and_time_and_are_found_again),
+	    TEST(disk_is_reserved_for_large_batches_and_given_back),
 	    TEST(append_time_is_stamped_and_sealed),
 	    TEST(times_are_found_by_record),
 	    TEST(a_time_is_looked_for_behind_what_was_deleted),

@@ -20,6 +20,8 @@
 #include "segment/batch.h"
 #include "segment_codecs.h"
 
+#define LARGE 17000 /* the disk is reserved for what follows */
+
 enum fault { FAULT_NONE, FAULT_ERROR, FAULT_KILL, FAULT_TEAR };
 
 static enum fault fault;
@@ -35,6 +37,8 @@ int __real_fdatasync(int fd);
 int __wrap_fdatasync(int fd);
 int __real_ftruncate(int fd, off_t size);
 int __wrap_ftruncate(int fd, off_t size);
+int __real_fallocate(int fd, int mode, off_t from, off_t size);
+int __wrap_fallocate(int fd, int mode, off_t from, off_t size);
 int __real_unlinkat(int fd, const char *name, int flags);
 int __wrap_unlinkat(int fd, const char *name, int flags);
 int __real_renameat(int a, const char *from, int b, const char *to);
@@ -99,6 +103,13 @@ __wrap_ftruncate(int fd, off_t size)
 {
 
 	return (is_hit() ? -1 : __real_ftruncate(fd, size));
+}
+
+int
+__wrap_fallocate(int fd, int mode, off_t from, off_t size)
+{
+
+	return (is_hit() ? -1 : __real_fallocate(fd, mode, from, size));
 }
 
 int
@@ -230,7 +241,7 @@ work(void)
 	static const char *const keys[] = {"a", "b", "c"};
 	struct test_producer pr = {5, 0, 0};
 	struct plog_appended out;
-	uint8_t bytes[512];
+	uint8_t bytes[RECORD_MOST];
 	struct plog *log;
 	int i, tries, code;
 
@@ -240,7 +251,8 @@ work(void)
 		pr.sequence = i;
 		for (tries = 0; tries < 20; tries++) {
 			code = plog_append(log, bytes,
-			    make_one(bytes, keys[i % 3], 30, 1000 + i, &pr),
+			    make_one(bytes, keys[i % 3],
+				i % 8 == 5 ? LARGE : 30, 1000 + i, &pr),
 			    1000, &out, NULL);
 			if (code == PLOG_OK || code == PLOG_DUPLICATE)
 				break;
