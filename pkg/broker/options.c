@@ -57,8 +57,8 @@ static const struct config_option options[] = {
 	.fallback = "10s",
 	.least = 100,
 	.most = 0,
-	.help = "how long a request may take to arrive while others wait for "
-		"the memory that it takes"},
+	.help = "how long a request may take to arrive, or wait with more than "
+		"64 KiB, while others wait for the memory that it takes"},
     {.name = "idle-ms",
 	.kind = CONFIG_DURATION,
 	.target = &set.idle_ms,

@@ -563,6 +563,7 @@ joins_that_can_not_be_are_refused(void **state)
 	    .version = 9,
 	    .client_host = ""};
 	char id[TEXT_SIZE];
+	int i;
 
 	wire_defaults(wire_join_group_request_layout(), &req);
 	req.group_id = wire_text("");
@@ -586,6 +587,12 @@ joins_that_can_not_be_are_refused(void **state)
 	group_tick(w->c, w->now_ms);
 	assert_int_equal(join_as(w, "", NULL, "r")->error,
 	    WIRE_MEMBER_ID_REQUIRED);
+	/* Older clients are members at once; one is still there. */
+	w->version = 3;
+	for (i = 0; i < 2; i++)
+		assert_int_equal(join_as(w, "", NULL, "r")->joined, 0);
+	assert_int_equal(join_as(w, "", NULL, "r")->error,
+	    WIRE_GROUP_MAX_SIZE_REACHED);
 }
 
 /* Somebody joined after it was asked for, and before it was on disk. */

@@ -424,6 +424,38 @@ a_full_disk_refuses_appends_serves_reads_and_heals(void **state)
 	assert_int_equal(plog_close(log, &err), 0);
 }
 
+/* Half a batch that couldn't be cut off then is in no segment that was left. */
+static void
+what_a_full_disk_left_behind_is_cut_before_a_roll(void **state)
+{
+	struct plog *log = plog_open(log_path(), &conf, 0, NULL, NULL);
+	struct plog_appended out;
+	struct reading r;
+	uint8_t bytes[512];
+	struct stat st;
+	char path[200];
+
+	(void)state;
+	assert_non_null(log);
+	assert_int_equal(append_one(log, "k", 30, 1, NULL), PLOG_OK);
+	fault = FAULT_ERROR;
+	countdown = 0;
+	assert_int_equal(plog_append(log, bytes,
+			     make_one(bytes, "k", 200, 1, NULL), 1, &out, NULL),
+	    PLOG_NO_SPACE);
+	fault = FAULT_NONE;
+	assert_int_equal(append_one(log, "k", 450, 1, NULL), PLOG_OK);
+	assert_int_equal(plog_segments(log), 2);
+	snprintf(path, sizeof(path), "%s/%020d.log", log_path(), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, log->segments[0]->size);
+	assert_int_equal(flush(log), 0);
+	read_log(log, 100000, &r);
+	assert_int_equal(r.count, 2);
+	assert_int_equal(r.damaged, 0);
+	assert_int_equal(plog_close(log, NULL), 0);
+}
+
 /* As ext4 does with one that is under way (pkg/store/vfs.c). */
 static void
 a_flush_that_claims_to_have_worked_on_a_disk_given_up_fails(void **state)
@@ -577,6 +609,7 @@ main(void)
 	    TEST(death_in_the_middle_of_any_write_loses_nothing_acknowledged),
 	    TEST(a_disk_full_at_any_call_loses_nothing_acknowledged),
 	    TEST(a_full_disk_refuses_appends_serves_reads_and_heals),
+	    TEST(what_a_full_disk_left_behind_is_cut_before_a_roll),
 	    TEST(a_flush_that_claims_to_have_worked_on_a_disk_given_up_fails),
 	    TEST(a_topic_dies_whole_at_any_call),
 	    TEST(memory_that_runs_out_is_an_error_and_no_more),
