@@ -576,7 +576,7 @@ def made_anew_with_fewer_partitions(context):
         system.start(service)
     system.ready(*ORDERING)
     for item in ITEM_OF:
-        place(context, 2, item)
+        place(context, 5, item)
     verify.settle(system, ORDERING)
     system.stop("notifications")
     kafka = system.kafka()
