@@ -189,14 +189,23 @@ request_wait(struct request *req, int64_t deadline_ms,
 		b->deadline_ms = deadline_ms;
 }
 
+void
+request_drop_frame(struct request *req)
+{
+
+	free(req->frame);
+	req->frame = NULL;
+	req->frame_size = 0;
+	req->body = NULL;
+}
+
 /* The answer takes memory for as long as its reader takes time. */
 static void
 keep_answer_only(struct request *req)
 {
 
 	wire_arena_clear(&req->arena);
-	free(req->frame);
-	req->frame = NULL;
+	request_drop_frame(req);
 	count(req->broker, &req->counted,
 	    sizeof(*req) + req->out.capacity + req->span_count * SPAN_BYTES);
 }
@@ -815,7 +824,7 @@ holds_up(const struct connection *conn, int64_t before_ms)
 {
 	const struct request *req = conn->first;
 
-	if (conn->counted > 0 && conn->counted_ms < before_ms)
+	if (conn->counted > 0 && !conn->starved && conn->counted_ms < before_ms)
 		return ("a request comes too slowly, and others wait for its "
 			"memory");
 	/* Records take time, and no memory. */

@@ -95,6 +95,9 @@ void request_answer_spans(struct request *req, const void *response,
 void request_silent(struct request *req);
 /* request_abandon -- it can't be answered: close its connection. */
 void request_abandon(struct request *req, const char *why);
+/* request_drop_frame -- what was asked isn't looked at any more, but for what was
+ * taken from it. */
+void request_drop_frame(struct request *req);
 /* request_wait -- until answered, cancelled or overdue. */
 void request_wait(struct request *req, int64_t deadline_ms,
     void (*overdue)(struct request *), void (*cancel)(struct request *));

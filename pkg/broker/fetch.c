@@ -372,7 +372,7 @@ handle_fetch(struct broker *b, struct request *req)
 	const struct wire_fetch_request *in = req->body;
 	struct fetch *f;
 
-	if (in->session_id != 0 && in->session_epoch > 0) {
+	if (in->session_epoch > 0) {
 		refuse(req, WIRE_FETCH_SESSION_ID_NOT_FOUND);
 		return;
 	}

@@ -76,22 +76,50 @@ make_id(void *arg, char *id, size_t size)
 	snprintf(id, size, "%s", uuid);
 }
 
+static void
+leave_waiting(struct request *req)
+{
+
+	group_gone(req->broker->groups, req->broker->now_ms, req->waits_for,
+	    (uint64_t)(uintptr_t)req);
+	request_silent(req);
+}
+
+/* For the others: the group has what was asked. */
+static void
+wait_in_group(struct request *req)
+{
+
+	if (req->state != REQUEST_BUSY)
+		return;
+	request_drop_frame(req);
+	request_wait(req, INT64_MAX, NULL, leave_waiting);
+}
+
 void
 handle_join_group(struct broker *b, struct request *req)
 {
+	const struct wire_join_group_request *in = req->body;
 	struct group_caller caller;
 
+	if ((req->waits_for = request_text(req, in->group_id)) == NULL)
+		return;
 	make_caller(b, req, &caller);
-	group_join(b->groups, &caller, req->body);
+	group_join(b->groups, &caller, in);
+	wait_in_group(req);
 }
 
 void
 handle_sync_group(struct broker *b, struct request *req)
 {
+	const struct wire_sync_group_request *in = req->body;
 	struct group_caller caller;
 
+	if ((req->waits_for = request_text(req, in->group_id)) == NULL)
+		return;
 	make_caller(b, req, &caller);
-	group_sync(b->groups, &caller, req->body);
+	group_sync(b->groups, &caller, in);
+	wait_in_group(req);
 }
 
 void

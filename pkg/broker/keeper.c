@@ -39,6 +39,14 @@ static const char sql_clear_settings[] =
 
 static const char sql_remove_topic[] = "DELETE FROM topics WHERE topic_id = ?1";
 
+static const char sql_note_deleted[] =
+    "INSERT INTO deleted_topics (topic_id) VALUES (?1)";
+
+static const char sql_was_deleted[] =
+    "SELECT 1 FROM deleted_topics WHERE topic_id = ?1";
+
+static const char sql_forget_deleted[] = "DELETE FROM deleted_topics";
+
 static const char sql_set_partitions[] =
     "UPDATE topics SET partitions = ?2 WHERE topic_id = ?1";
 
@@ -94,10 +102,36 @@ keeper_remove_topics(struct broker *b, struct topic *const *topics,
 		return (-1);
 	for (i = 0; i < count && rc == 0; i++)
 		if (topics[i] != NULL &&
-		    store_run(b->st, err, sql_remove_topic,
-			store_text(topics[i]->id_text)) == -1)
+		    (store_run(b->st, err, sql_remove_topic,
+			 store_text(topics[i]->id_text)) == -1 ||
+			store_run(b->st, err, sql_note_deleted,
+			    store_text(topics[i]->id_text)) == -1))
 			rc = -1;
 	return (finish(b->st, rc, err));
+}
+
+int
+keeper_was_deleted(struct broker *b, const char *id_text, struct mr_error *err)
+{
+	struct store_rows *rows;
+	int found;
+
+	rows = store_query(b->st, err, sql_was_deleted, store_text(id_text));
+	if (rows == NULL)
+		return (-1);
+	found = store_next(rows, err);
+	store_rows_done(rows);
+	return (found);
+}
+
+int
+keeper_forget_deleted(struct broker *b, struct mr_error *err)
+{
+
+	if (store_begin(b->st, err) == -1)
+		return (-1);
+	return (finish(b->st,
+	    store_run(b->st, err, sql_forget_deleted) == -1 ? -1 : 0, err));
 }
 
 int

@@ -21,6 +21,13 @@ int keeper_add_topics(struct broker *b, struct topic *const *topics,
     size_t count, struct mr_error *err);
 int keeper_remove_topics(struct broker *b, struct topic *const *topics,
     size_t count, struct mr_error *err);
+/*
+ * keeper_was_deleted -- was there a topic of that id whose folder may go?  1, 0,
+ * or -1.  keeper_forget_deleted: there are no such folders any more.  At start.
+ */
+int keeper_was_deleted(struct broker *b, const char *id_text,
+    struct mr_error *err);
+int keeper_forget_deleted(struct broker *b, struct mr_error *err);
 int keeper_set_partitions(struct broker *b, const char *id_text,
     int32_t partitions, struct mr_error *err);
 /* keeper_set_overrides -- all of a topic's, in place of what there was. */

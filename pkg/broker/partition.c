@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "broker/connection.h"
+#include "broker/keeper.h"
 #include "broker/measure.h"
 #include "broker/partition.h"
 
@@ -199,7 +200,26 @@ partition_configure(const struct broker *b, struct partition *p)
 	plog_configure(p->log, &conf);
 }
 
-/* Folders that no row names: of topics deleted, or never quite made. */
+/* A folder that no row names: of a topic that was deleted, or never quite made,
+ * unless it has records. */
+static int
+remove_stray(struct broker *b, const char *path, const char *id_text,
+    struct mr_error *err)
+{
+	int gone, empty;
+
+	if ((gone = keeper_was_deleted(b, id_text, err)) == -1 ||
+	    (empty = plog_folder_is_empty(path, err)) == -1)
+		return (-1);
+	if (!gone && !empty)
+		return (mr_error_set(err, MR_REJECT,
+		    "%s has records of a topic that %s/broker.db doesn't know: "
+		    "put back the broker.db that belongs to these logs, or "
+		    "move that folder away to go on without them",
+		    path, b->conf.data));
+	return (plog_folder_retire(path, err));
+}
+
 static int
 remove_strays(struct broker *b, const char *parent, struct mr_error *err)
 {
@@ -217,10 +237,12 @@ remove_strays(struct broker *b, const char *parent, struct mr_error *err)
 		    catalog_find_id(b, &id) != NULL)
 			continue;
 		snprintf(path, sizeof(path), "%s/%s", parent, entry->d_name);
-		rc = plog_folder_retire(path, err);
+		rc = remove_stray(b, path, entry->d_name, err);
 	}
 	closedir(dir);
-	return (rc == 0 ? plog_folder_purge(parent, err) : -1);
+	if (rc == -1 || plog_folder_purge(parent, err) == -1)
+		return (-1);
+	return (keeper_forget_deleted(b, err));
 }
 
 int

@@ -268,6 +268,28 @@ group_heartbeat(struct group_coordinator *c, int64_t now_ms,
 					      WIRE_NONE);
 }
 
+void
+group_gone(struct group_coordinator *c, int64_t now_ms, const char *group_id,
+    uint64_t ticket)
+{
+	struct group *g = group_get(c, wire_text(group_id));
+	struct member *m = g != NULL ? g->members : NULL;
+
+	while (
+	    m != NULL && m->join_ticket != ticket && m->sync_ticket != ticket)
+		m = m->next;
+	if (m == NULL)
+		return;
+	if (m->join_ticket == ticket)
+		m->join_ticket = 0;
+	else
+		m->sync_ticket = 0;
+	if (m->told)
+		group_touch(c, m, now_ms);
+	else
+		rebalance_drop_member(c, g, m, now_ms);
+}
+
 int16_t
 group_leave(struct group_coordinator *c, int64_t now_ms,
     struct wire_string group_id,

@@ -83,6 +83,13 @@ void group_join(struct group_coordinator *c, const struct group_caller *caller,
     const struct wire_join_group_request *req);
 void group_sync(struct group_coordinator *c, const struct group_caller *caller,
     const struct wire_sync_group_request *req);
+/*
+ * group_gone -- who waits under that ticket doesn't any more: it isn't answered.
+ * As a member it may come back within its session; one that was never told its
+ * id can't, and is dropped.  A ticket that nobody waits under is a no-op.
+ */
+void group_gone(struct group_coordinator *c, int64_t now_ms,
+    const char *group_id, uint64_t ticket);
 int16_t group_heartbeat(struct group_coordinator *c, int64_t now_ms,
     const struct wire_heartbeat_request *req);
 /*

@@ -28,6 +28,7 @@ struct member {
 	int64_t expires_ms; /* while no ticket waits */
 	uint64_t join_ticket; /* 0: doesn't wait */
 	uint64_t sync_ticket;
+	int told; /* its client knows the id, or the instance's */
 	size_t bytes; /* of all above */
 };
 
@@ -107,8 +108,9 @@ void rebalance_overdue(struct group_coordinator *c, struct group *g,
     int64_t now_ms);
 void rebalance_drop_member(struct group_coordinator *c, struct group *g,
     struct member *m, int64_t now_ms);
+/* ${leader}: whom the member is told of; it assigns if that is itself. */
 void rebalance_answer_join(struct group_coordinator *c, struct group *g,
-    struct member *m, int64_t now_ms);
+    struct member *m, const char *leader, int64_t now_ms);
 void rebalance_answer_sync(struct group_coordinator *c, struct group *g,
     struct member *m, int16_t error);
 

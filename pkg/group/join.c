@@ -172,6 +172,8 @@ add_member(struct group_coordinator *c, struct group *g,
 	m->client_host = strdup(caller->client_host);
 	if (req->group_instance_id.length >= 0)
 		m->instance_id = group_copy(req->group_instance_id);
+	m->told = req->member_id.length > 0 ||
+	    req->group_instance_id.length >= 0;
 	if (m->id == NULL || m->client_id == NULL || m->client_host == NULL ||
 	    (req->group_instance_id.length >= 0 && m->instance_id == NULL) ||
 	    (type = group_copy(req->protocol_type)) == NULL) {
@@ -209,10 +211,6 @@ wait_for_join(struct group_coordinator *c, struct group *g, struct member *m,
 		if (g->initial) {
 			g->deadline_ms = caller->now_ms +
 			    c->conf.initial_delay_ms;
-			if (g->latest_ms <
-			    caller->now_ms + m->rebalance_timeout_ms)
-				g->latest_ms = caller->now_ms +
-				    m->rebalance_timeout_ms;
 			if (g->deadline_ms > g->latest_ms)
 				g->deadline_ms = g->latest_ms;
 			group_wake_at(c, g->deadline_ms);
@@ -300,21 +298,20 @@ replace_instance(struct group_coordinator *c, struct group *g,
 	if (m->sync_ticket != 0)
 		rebalance_answer_sync(c, g, m, WIRE_FENCED_INSTANCE_ID);
 	m->id = new_id;
-	if (led &&
-	    (g->state != GROUP_STABLE || !same || caller->version >= 9)) {
+	if (led) {
 		free(g->leader);
 		g->leader = leader;
-	} else {
-		/* An old client would assign as a leader: let it follow. */
-		free(leader);
 	}
-	free(old_id);
 	if (g->state == GROUP_STABLE && same) {
 		m->join_ticket = caller->ticket;
-		rebalance_answer_join(c, g, m, caller->now_ms);
-		return;
+		/* An old client would assign: let it follow whom it was. */
+		rebalance_answer_join(c, g, m,
+		    led && caller->version < 9 ? old_id : g->leader,
+		    caller->now_ms);
+	} else {
+		wait_for_join(c, g, m, caller);
 	}
-	wait_for_join(c, g, m, caller);
+	free(old_id);
 }
 
 /* As Kafka's: what the client calls itself, as far as there is room, and what
@@ -375,7 +372,7 @@ join_again(struct group_coordinator *c, struct group *g,
 	    (g->state == GROUP_COMPLETING ||
 		(g->state == GROUP_STABLE && !leads))) {
 		m->join_ticket = caller->ticket;
-		rebalance_answer_join(c, g, m, caller->now_ms);
+		rebalance_answer_join(c, g, m, g->leader, caller->now_ms);
 		return;
 	}
 	if (take_protocols(c, m, caller, req) == -1) {

@@ -68,7 +68,7 @@ list_members(const struct group *g, struct wire_join_group_response *answer)
 
 void
 rebalance_answer_join(struct group_coordinator *c, struct group *g,
-    struct member *m, int64_t now_ms)
+    struct member *m, const char *leader, int64_t now_ms)
 {
 	struct wire_join_group_response answer;
 	uint64_t ticket = m->join_ticket;
@@ -77,15 +77,16 @@ rebalance_answer_join(struct group_coordinator *c, struct group *g,
 	answer.generation_id = g->generation;
 	answer.protocol_type = wire_text(g->protocol_type);
 	answer.protocol_name = wire_text(g->protocol_name);
-	answer.leader = wire_text(g->leader != NULL ? g->leader : "");
+	answer.leader = wire_text(leader != NULL ? leader : "");
 	answer.member_id = wire_text(m->id);
-	if (g->leader != NULL && strcmp(g->leader, m->id) == 0) {
+	if (leader != NULL && strcmp(leader, m->id) == 0) {
 		if (list_members(g, &answer) == -1)
 			answer.error_code = WIRE_COORDINATOR_NOT_AVAILABLE;
 		/* A static leader that is back gets the list without a task. */
 		answer.skip_assignment = g->state == GROUP_STABLE;
 	}
 	m->join_ticket = 0;
+	m->told = 1;
 	group_touch(c, m, now_ms);
 	c->conf.joined(c->conf.arg, ticket, &answer);
 	free(answer.members.at);
@@ -316,7 +317,7 @@ complete_join(struct group_coordinator *c, struct group *g, int64_t now_ms)
 	group_wake_at(c, g->deadline_ms);
 	for (m = g->members; m != NULL; m = m->next)
 		if (m->join_ticket != 0)
-			rebalance_answer_join(c, g, m, now_ms);
+			rebalance_answer_join(c, g, m, g->leader, now_ms);
 }
 
 void

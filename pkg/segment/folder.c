@@ -49,6 +49,63 @@ plog_folder_make(const char *path, struct mr_error *err)
 	return (0);
 }
 
+/* A partition's folder: 1 if no log in it has a byte, 0, or -1 with errno. */
+static int
+is_without_records(int parent_fd, const char *name)
+{
+	struct dirent *entry;
+	struct stat st;
+	size_t length;
+	int fd, empty = 1;
+	DIR *dir;
+
+	fd = openat(parent_fd, name,
+	    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd == -1)
+		return (errno == ENOTDIR ? 1 : -1);
+	if ((dir = fdopendir(fd)) == NULL) {
+		close(fd);
+		return (-1);
+	}
+	while (empty == 1 && (errno = 0, entry = readdir(dir)) != NULL) {
+		length = strlen(entry->d_name);
+		if (length <= 4 ||
+		    strcmp(entry->d_name + length - 4, ".log") != 0)
+			continue;
+		if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == -1)
+			empty = -1;
+		else
+			empty = st.st_size == 0;
+	}
+	if (empty == 1 && errno != 0)
+		empty = -1;
+	closedir(dir);
+	return (empty);
+}
+
+int
+plog_folder_is_empty(const char *path, struct mr_error *err)
+{
+	struct dirent *entry;
+	int empty = 1;
+	DIR *dir;
+
+	if ((dir = opendir(path)) != NULL) {
+		while (empty == 1 && (errno = 0, entry = readdir(dir)) != NULL)
+			if (entry->d_name[0] != '.')
+				empty = is_without_records(dirfd(dir),
+				    entry->d_name);
+		if (empty == 1 && errno != 0)
+			empty = -1;
+	}
+	if (dir == NULL || empty == -1)
+		mr_error_set(err, MR_RETRY, "can't look into %s: %s", path,
+		    strerror(errno));
+	if (dir != NULL)
+		closedir(dir);
+	return (dir == NULL ? -1 : empty);
+}
+
 int
 plog_folder_retire(const char *path, struct mr_error *err)
 {

@@ -355,6 +355,9 @@ int plog_folder_retire(const char *path, struct mr_error *err);
  * At start, and after plog_folder_retire.  Any thread; takes long.  0, or -1 RETRY.
  */
 int plog_folder_purge(const char *parent, struct mr_error *err);
+/* plog_folder_is_empty -- of a topic: 1 if no log in it has a record, 0, or -1
+ * RETRY. */
+int plog_folder_is_empty(const char *path, struct mr_error *err);
 /* plog_folder_make -- mkdir if it isn't there, and sync it into its parent. */
 int plog_folder_make(const char *path, struct mr_error *err);
 

@@ -598,6 +598,21 @@ def static_members_keep_their_place(broker):
 
 
 @scenario
+def a_static_leader_that_is_back_leads(broker):
+    """Asks again with the id that it was given, as where a topic got more
+    partitions: that is a rebalance, which it leads."""
+    out = []
+    for version in (5, 7, 9):
+        group = "conf-static-%d" % version
+        one = Member(broker, group, version, "one")
+        ready(one.c, group)
+        out += [one.join(), one.sync({one.id: b"mine"})]
+        again = Member(broker, group, version, "one")
+        out += [again.join(), again.join(), again.sync({again.id: b"other"})]
+    return out
+
+
+@scenario
 def offsets_are_committed_by_members_and_strangers(broker):
     one = Member(broker, "conf-commit")
     make(one.c, "conf-committed", 2)
@@ -808,9 +823,9 @@ def sessions_and_compressing_are_declined(broker):
     def session(identity, epoch):
         return c.call("Fetch", 11, SessionId=identity, SessionEpoch=epoch,
                       MaxWaitMs=0, Topics=[])
-    stranger = session(77, 5)["ErrorCode"]
+    stranger = [session(77, 5)["ErrorCode"], session(0, 5)["ErrorCode"]]
     if broker.name != "embedded":
-        return [stranger]
+        return stranger
     asked = session(0, 0)
     made = c.call("CreateTopics", 5, Topics=[
         {"Name": "conf-compressed", "NumPartitions": 1, "ReplicationFactor": 1,
@@ -819,4 +834,4 @@ def sessions_and_compressing_are_declined(broker):
     if (asked["ErrorCode"], asked["SessionId"]) != (0, 0) or \
             said["ErrorCode"] != 40 or "producer" not in said["ErrorMessage"]:
         return [asked, said]
-    return [stranger]
+    return stranger

@@ -373,6 +373,77 @@ deleted_topics_are_gone_and_their_names_free(void **state)
 
 /* ---- Metadata ----------------------------------------------------------- */
 
+/* ---- folders and rows ---------------------------------------------------- */
+
+static void
+shell(const char *command)
+{
+	char line[400];
+
+	snprintf(line, sizeof(line), "cd %s && %s", served.data, command);
+	assert_int_equal(system(line), 0);
+}
+
+static void
+one_record(struct client *c)
+{
+
+	assert_int_equal(make_topic(c, "t", 1, NULL), WIRE_NONE);
+	assert_int_equal(produce_one(c, "t", "k", 10, clock_wall_ms()), 0);
+}
+
+static void
+expect_refused(const char *why)
+{
+	struct mr_error err = {MR_OK, ""};
+
+	assert_null(broker_open(&served.conf, &err));
+	assert_int_equal(err.kind, MR_REJECT);
+	assert_non_null(strstr(err.message, why));
+}
+
+static void
+logs_without_the_file_they_belong_to_stay(void **state)
+{
+	struct client c;
+
+	(void)state;
+	assert_int_equal(broker_down(), 0);
+	shell("cp broker.db older.db");
+	broker_up();
+	c = client_connect();
+	one_record(&c);
+	client_close(&c);
+	assert_int_equal(broker_down(), 0);
+	shell("mv broker.db away.db");
+	expect_refused("put back the broker.db that belongs to these logs");
+	shell("mv older.db broker.db");
+	expect_refused("put back the broker.db that belongs to these logs");
+	shell("mv away.db broker.db");
+	broker_up();
+	c = client_connect();
+	assert_int_equal(list_offset(&c, "t", LATEST), 1);
+	client_close(&c);
+}
+
+/* A kill after its row was gone left the folder. */
+static void
+a_topic_that_was_deleted_goes_with_the_next_start(void **state)
+{
+	struct client c = client_connect();
+
+	(void)state;
+	one_record(&c);
+	shell("cp -r topics copy");
+	assert_int_equal(delete_topic(&c, "t"), WIRE_NONE);
+	client_close(&c);
+	assert_int_equal(broker_down(), 0);
+	shell("mv copy/* topics/");
+	broker_up();
+	shell("rmdir copy topics && mkdir topics");
+	broker_restart();
+}
+
 static void
 topics_are_made_when_asked_for_if_that_is_allowed(void **state)
 {
@@ -459,6 +530,10 @@ main(void)
 		partitions_are_added_and_keep_what_is_there, begin, end),
 	    cmocka_unit_test_setup_teardown(
 		deleted_topics_are_gone_and_their_names_free, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		logs_without_the_file_they_belong_to_stay, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		a_topic_that_was_deleted_goes_with_the_next_start, begin, end),
 	    cmocka_unit_test_setup_teardown(
 		topics_are_made_when_asked_for_if_that_is_allowed, begin, end),
 	};

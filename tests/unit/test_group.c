@@ -502,6 +502,100 @@ a_static_member_comes_back_without_a_rebalance(void **state)
 	assert_int_equal(leave(w, "", "two"), WIRE_UNKNOWN_MEMBER_ID);
 }
 
+/* Clients before version 9 would assign in vain: they are told of another
+ * leader, but one that changes what it says, or asks again, is the leader. */
+static void
+an_old_static_leader_that_is_back_leads(void **state)
+{
+	static const int versions[] = {5, 7, 9};
+	struct world *w = *state;
+	struct answer *a;
+	char id[TEXT_SIZE], instance[8];
+	size_t i;
+
+	for (i = 0; i < sizeof(versions) / sizeof(versions[0]); i++) {
+		w->version = versions[i];
+		snprintf(instance, sizeof(instance), "i%d", versions[i]);
+		a = join_as(w, "", instance, "r");
+		snprintf(id, sizeof(id), "%s", a->member_id);
+		sync_as(w, id, a->generation, 1);
+		a = join_as(w, "", instance, "r");
+		assert_int_equal(a->error, WIRE_NONE);
+		assert_int_equal(a->generation, 1);
+		assert_int_equal(a->skip, versions[i] >= 9);
+		assert_string_equal(a->leader,
+		    versions[i] >= 9 ? a->member_id : id);
+		assert_int_equal(a->members, versions[i] >= 9);
+		/* As where a topic has more partitions. */
+		snprintf(id, sizeof(id), "%s", a->member_id);
+		a = join_as(w, id, instance, "r");
+		assert_int_equal(a->generation, 2);
+		assert_string_equal(a->leader, id);
+		assert_int_equal(a->members, 1);
+		close_world(state);
+		open_world(state);
+		w = *state;
+	}
+}
+
+static void
+gone(struct world *w, const struct answer *a)
+{
+
+	group_gone(w->c, w->now_ms, "g", (uint64_t)(a - w->answers));
+}
+
+static void
+who_goes_while_it_waits_may_come_back_if_it_can(void **state)
+{
+	struct group_counts counts;
+	struct world *w = *state;
+	struct answer *a, *b;
+
+	w->version = 3;
+	(void)join_as(w, "", NULL, "r");
+	b = join_as(w, "", NULL, "r");
+	gone(w, b);
+	group_count(w->c, &counts);
+	assert_int_equal(counts.members, 1);
+	a = join_as(w, "m1", NULL, "r");
+	assert_int_equal(a->generation, 2);
+	assert_int_equal(a->members, 1);
+	assert_int_equal(b->joined, 0);
+	/* One that has its id is waited for, until its session ends. */
+	b = join_as(w, "", NULL, "r");
+	(void)join_as(w, "m1", NULL, "r");
+	assert_int_equal(b->generation, 3);
+	b = join_as(w, b->member_id, NULL, "rs");
+	gone(w, b);
+	a = join_as(w, "m1", NULL, "r");
+	assert_int_equal(a->joined, 0);
+	w->now_ms += SESSION_MS;
+	group_tick(w->c, w->now_ms);
+	assert_int_equal(a->generation, 4);
+	assert_int_equal(a->members, 1);
+	assert_int_equal(b->joined, 0);
+	gone(w, b);
+}
+
+static void
+who_goes_while_others_are_assigned_gets_it_when_it_is_back(void **state)
+{
+	char one[TEXT_SIZE], two[TEXT_SIZE];
+	struct world *w = *state;
+	struct answer *a;
+
+	join(w, one);
+	(void)join(w, two);
+	a = join_as(w, one, NULL, "r");
+	assert_int_equal(a->generation, 2);
+	a = sync_as(w, two, 2, 0);
+	gone(w, a);
+	(void)sync_as(w, one, 2, 1);
+	assert_int_equal(a->synced, 0);
+	assert_string_equal(sync_as(w, two, 2, 0)->assignment, two);
+}
+
 static void
 the_protocol_is_one_that_all_have(void **state)
 {
@@ -847,11 +941,10 @@ a_group_is_described_as_it_is(void **state)
 	wire_arena_clear(&arena);
 }
 
-static void
-a_first_rebalance_waits_for_as_long_as_it_is_told(void **state)
+static struct group_conf
+delayed(struct world *w)
 {
-	struct world *w = *state;
-	struct group_conf conf = {.initial_delay_ms = 200,
+	struct group_conf conf = {.initial_delay_ms = 3000,
 	    .session_least_ms = 1000,
 	    .session_most_ms = 60000,
 	    .groups_most = 10,
@@ -862,6 +955,15 @@ a_first_rebalance_waits_for_as_long_as_it_is_told(void **state)
 	    .joined = joined,
 	    .synced = synced,
 	    .forgotten = forgotten};
+
+	return (conf);
+}
+
+static void
+a_first_rebalance_waits_for_as_long_as_it_is_told(void **state)
+{
+	struct world *w = *state;
+	struct group_conf conf = delayed(w);
 	struct answer *a, *b;
 	struct mr_error err;
 
@@ -870,10 +972,10 @@ a_first_rebalance_waits_for_as_long_as_it_is_told(void **state)
 	assert_non_null(w->c);
 	w->version = 3;
 	a = join_as(w, "", NULL, "r");
-	w->now_ms += 150;
+	w->now_ms += 2500;
 	group_tick(w->c, w->now_ms);
 	b = join_as(w, "", NULL, "r");
-	w->now_ms += 150;
+	w->now_ms += 2500;
 	group_tick(w->c, w->now_ms);
 	assert_int_equal(a->joined, 0);
 	sleep_until_deadline(w);
@@ -881,6 +983,32 @@ a_first_rebalance_waits_for_as_long_as_it_is_told(void **state)
 	assert_int_equal(b->joined, 1);
 	assert_int_equal(a->generation, 1);
 	assert_int_equal(b->generation, 1);
+}
+
+static void
+a_first_rebalance_waits_no_longer_than_its_first_member_would(void **state)
+{
+	struct world *w = *state;
+	struct group_conf conf = delayed(w);
+	const struct answer *a;
+	struct mr_error err;
+	int64_t began;
+
+	conf.members_most = 1000;
+	group_close(w->c);
+	w->c = group_open(&conf, &err);
+	assert_non_null(w->c);
+	w->version = 3;
+	began = w->now_ms;
+	a = join_as(w, "", NULL, "r");
+	while (a->joined == 0 && w->now_ms < began + 2 * REBALANCE_MS) {
+		w->now_ms += conf.initial_delay_ms * 9 / 10;
+		group_tick(w->c, w->now_ms);
+		if (a->joined == 0)
+			(void)join_as(w, "", NULL, "r");
+	}
+	assert_in_range(w->now_ms - began, REBALANCE_MS,
+	    REBALANCE_MS + conf.initial_delay_ms);
 }
 
 #define IN_A_WORLD(test) \
@@ -899,6 +1027,10 @@ main(void)
 	    IN_A_WORLD(a_leader_that_never_assigns_is_dropped),
 	    IN_A_WORLD(an_id_that_was_given_out_waits_for_its_member),
 	    IN_A_WORLD(a_static_member_comes_back_without_a_rebalance),
+	    IN_A_WORLD(an_old_static_leader_that_is_back_leads),
+	    IN_A_WORLD(who_goes_while_it_waits_may_come_back_if_it_can),
+	    IN_A_WORLD(
+		who_goes_while_others_are_assigned_gets_it_when_it_is_back),
 	    IN_A_WORLD(the_protocol_is_one_that_all_have),
 	    IN_A_WORLD(most_members_choose_the_protocol),
 	    IN_A_WORLD(more_protocols_than_are_compared_are_refused),
@@ -916,6 +1048,8 @@ main(void)
 	    IN_A_WORLD(ids_given_out_are_bounded_too),
 	    IN_A_WORLD(a_group_is_described_as_it_is),
 	    IN_A_WORLD(a_first_rebalance_waits_for_as_long_as_it_is_told),
+	    IN_A_WORLD(
+		a_first_rebalance_waits_no_longer_than_its_first_member_would),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
