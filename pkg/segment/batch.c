@@ -147,14 +147,11 @@ batch_record_next(const uint8_t **at, const uint8_t *end,
 
 #define RECORDS_AHEAD 384 /* bytes: some records of the usual sizes */
 
-/* Records of a batch that isn't compressed: as many and numbered as the
- * header says. */
+/* Uncompressed records: as many and numbered as the header says. */
 static int
-check_records(const uint8_t *bytes, const struct batch_header *h, int need_keys,
-    struct mr_error *err)
+check_records(const uint8_t *at, const uint8_t *end,
+    const struct batch_header *h, int need_keys, struct mr_error *err)
 {
-	const uint8_t *at = bytes + BATCH_HEADER_SIZE;
-	const uint8_t *end = bytes + batch_size(h);
 	struct batch_record r;
 	int32_t count = 0;
 	int rc;
@@ -179,6 +176,29 @@ check_records(const uint8_t *bytes, const struct batch_header *h, int need_keys,
 		return (PLOG_INVALID_RECORD);
 	}
 	return (PLOG_OK);
+}
+
+/* What is too large to be looked into, or there is no memory for, is believed. */
+static int
+check_compressed(const uint8_t *bytes, const struct batch_header *h,
+    struct mr_error *err)
+{
+	struct buffer memory;
+	const uint8_t *body;
+	size_t size;
+	int rc;
+
+	buffer_init(&memory, 0);
+	rc = batch_body(bytes, h, &memory, &body, &size);
+	if (rc == -1)
+		mr_error_set(err, MR_REJECT,
+		    "the batch's records can't be uncompressed");
+	if (rc == 1)
+		rc = check_records(body, body + size, h, 1, err);
+	else
+		rc = rc == 0 ? PLOG_OK : PLOG_INVALID_RECORD;
+	buffer_free(&memory);
+	return (rc);
 }
 
 /* Where the batch ends, before anything else in it is believed. */
@@ -270,6 +290,7 @@ batch_check(const uint8_t *bytes, size_t size, int64_t most, int need_keys,
 	if ((code = check_header(h, err)) != PLOG_OK)
 		return (code);
 	if ((h->attributes & BATCH_CODEC_MASK) == BATCH_NONE)
-		return (check_records(bytes, h, need_keys, err));
-	return (PLOG_OK);
+		return (check_records(bytes + BATCH_HEADER_SIZE,
+		    bytes + batch_size(h), h, need_keys, err));
+	return (need_keys ? check_compressed(bytes, h, err) : PLOG_OK);
 }

@@ -12,6 +12,7 @@
 
 #define SLOTS_LEAST ((size_t)1024)
 #define SLOTS_MOST ((size_t)1 << 18) /* 6 MiB */
+#define KEYS_MOST (SLOTS_MOST / 4 * 3)
 
 /* The newest offset of each key, the key being 128 bits that stand for it. */
 struct latest {
@@ -190,7 +191,8 @@ batch_bytes(const struct compaction *c)
 	return ((const uint8_t *)buffer_text(&c->batch));
 }
 
-/* Its records: 1, or 0 if they can't be read. */
+/* Its records: 1, or 0 if they can't be read, or could have more keys than the
+ * largest table. */
 static int
 open_body(struct compaction *c, const struct batch_header *h,
     const uint8_t **at, const uint8_t **end)
@@ -198,10 +200,21 @@ open_body(struct compaction *c, const struct batch_header *h,
 	size_t size = 0;
 
 	if ((h->attributes & BATCH_CONTROL) != 0 ||
+	    h->record_count > (int32_t)KEYS_MOST ||
 	    batch_body(batch_bytes(c), h, &c->body, at, &size) != 1)
 		return (0);
 	*end = *at + size;
 	return (1);
+}
+
+/* 1, 0 at the end, -1 if it is none, or one more than the batch says. */
+static int
+next_record(const struct scanner *s, const uint8_t **at, const uint8_t *end,
+    int32_t count, struct batch_record *r)
+{
+	int rc = batch_record_next(at, end, r);
+
+	return (rc == 1 && count >= s->h.record_count ? -1 : rc);
 }
 
 /* Keys of one batch into the table: 1, 0 when it is full, -1. */
@@ -211,6 +224,7 @@ note_keys(struct compaction *c, const struct scanner *s, struct mr_error *err)
 	const uint8_t *at, *end;
 	struct batch_record r;
 	struct latest key, *slot;
+	int32_t count = 0;
 	int rc;
 
 	if (load_batch(c, s, err) == -1)
@@ -219,7 +233,7 @@ note_keys(struct compaction *c, const struct scanner *s, struct mr_error *err)
 		c->unreadable = 1;
 		return (1);
 	}
-	while ((rc = batch_record_next(&at, end, &r)) == 1) {
+	while ((rc = next_record(s, &at, end, count++, &r)) == 1) {
 		if (r.key_length < 0)
 			continue;
 		if ((rc = make_room(c)) != 1)
@@ -258,7 +272,9 @@ note_segment(struct compaction *c, const struct plog_segment *segment,
 	if (start_scan(c, &s, segment, err) == -1)
 		return (-1);
 	while (ok == 1 && (rc = scanner_next(&s)) != 0) {
-		if (rc == 1) {
+		if (rc == 1 && s.next_offset <= c->tidy->dirty_from)
+			; /* noted by the round that had no room for more */
+		else if (rc == 1) {
 			ok = note_keys(c, &s, err);
 			if (ok == 1)
 				c->known_to = s.next_offset;
@@ -374,7 +390,7 @@ rewrite_batch(struct compaction *c, const struct scanner *s,
 		return (put_unreadable(c, err));
 	buffer_clear(&c->rewritten);
 	buffer_add(&c->rewritten, batch_bytes(c), BATCH_HEADER_SIZE);
-	for (; (rc = batch_record_next(&at, end, &r)) == 1; count++) {
+	for (; (rc = next_record(s, &at, end, count, &r)) == 1; count++) {
 		if (!is_kept(c, &r, s->h.base_offset + r.offset_delta))
 			continue;
 		kept++;

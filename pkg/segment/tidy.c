@@ -104,7 +104,7 @@ count_cleanable(const struct plog *log, int64_t now_ms)
 			segment->max_time_ms >
 			    now_ms - log->conf.compaction_lag_ms))
 			break;
-		if (segment->base >= log->cleaned_to)
+		if (segment->next > log->cleaned_to)
 			dirty += segment->size;
 		else
 			clean += segment->size;

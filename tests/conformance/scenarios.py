@@ -354,6 +354,9 @@ def bad_batches_are_refused(broker):
             produce(c, "conf-bad", batch([b"x"], attributes=CONTROL)),
             produce(c, "conf-bad-compacted", batch([b"x"])),
             produce(c, "conf-bad-compacted", batch([b"x"], key=b"k")),
+            [produce(c, "conf-bad-compacted", batch(
+                [b"x" * 20], key=key, attributes=codec, pack=pack))
+             for codec, pack in PACKERS for key in (None, b"k")],
             offsets(c, "conf-bad", LATEST)]
 
 

@@ -13,14 +13,19 @@
 #include "segment_codecs.h"
 #include "segment_fixture.h"
 
+/* As before the log was one that is compacted: what is in it isn't looked at. */
 static void
 append(struct plog *log, uint8_t *bytes, size_t size)
 {
+	struct plog_conf before = conf;
 	struct plog_appended out;
 	struct mr_error err = {MR_OK, ""};
 
+	before.cleanup = PLOG_DELETE;
+	plog_configure(log, &before);
 	if (plog_append(log, bytes, size, 1000, &out, &err) != PLOG_OK)
 		fail_msg("%s", err.message);
+	plog_configure(log, &conf);
 }
 
 static void
@@ -451,6 +456,92 @@ values_of(struct plog *log, const char *key, int64_t to)
 }
 
 static void
+on_a_compacted_log_compressed_records_are_looked_at(void **state)
+{
+	static const struct test_record with[] = {{"a", "1", 1}, {"b", "2", 2}};
+	static const struct test_record without[] = {{"a", "1", 1},
+	    {NULL, "2", 2}};
+	struct mr_error err = {MR_OK, ""};
+	struct batch_header h;
+	uint8_t bytes[2048];
+	size_t size;
+	int format;
+
+	(void)state;
+	for (format = 0; format < FORMATS; format++) {
+		size = make_compressed(bytes, format, with, 2);
+		assert_int_equal(batch_check(bytes, size, 2048, 1, &h, &err),
+		    PLOG_OK);
+		put_i32(bytes + BATCH_AT_RECORD_COUNT, 3);
+		put_i32(bytes + BATCH_AT_LAST_OFFSET_DELTA, 2);
+		batch_seal(bytes, size);
+		assert_int_equal(batch_check(bytes, size, 2048, 1, &h, &err),
+		    PLOG_INVALID_RECORD);
+		size = make_compressed(bytes, format, without, 2);
+		assert_int_equal(batch_check(bytes, size, 2048, 0, &h, &err),
+		    PLOG_OK);
+		assert_int_equal(batch_check(bytes, size, 2048, 1, &h, &err),
+		    PLOG_INVALID_RECORD);
+		assert_non_null(strstr(err.message, "has no key"));
+		memset(bytes + BATCH_HEADER_SIZE, 0, 8);
+		batch_seal(bytes, size);
+		assert_int_equal(batch_check(bytes, size, 2048, 1, &h, &err),
+		    PLOG_INVALID_RECORD);
+	}
+}
+
+/* More keys than the table of a round takes, in one batch. */
+static void
+a_batch_of_too_many_keys_does_not_end_compaction(void **state)
+{
+	enum { MANY = 196609, ROOM = 1 << 20 };
+	struct test_record *records = calloc(MANY, sizeof(*records));
+	char(*keys)[8] = calloc(MANY, sizeof(*keys));
+	uint8_t *plain = malloc(MANY * 20), *bytes = malloc(ROOM);
+	struct plog_tidied did;
+	struct plog *log;
+	size_t size;
+	int i, said;
+
+	(void)state;
+	assert_true(records != NULL && keys != NULL);
+	assert_true(plain != NULL && bytes != NULL);
+	for (i = 0; i < MANY; i++) {
+		snprintf(keys[i], sizeof(keys[i]), "%x", i);
+		records[i].key = keys[i];
+		records[i].value = "";
+	}
+	size = (size_t)(make_records(plain, records, MANY) - plain);
+	size = gzip_into(bytes + BATCH_HEADER_SIZE, ROOM - BATCH_HEADER_SIZE,
+	    plain, size);
+	/* Or so the header says, which may say less than there is. */
+	for (said = MANY - 1; said <= MANY; said++) {
+		compact_always();
+		conf.segment_bytes = ROOM;
+		conf.dirty_ratio_least = 0.001;
+		empty_folder(log_path());
+		log = open_log(NULL);
+		append(log, bytes,
+		    finish_batch(bytes, bytes + BATCH_HEADER_SIZE + size,
+			BATCH_GZIP, records, said, NULL));
+		for (i = 0; i < 40; i++)
+			assert_int_equal(append_one(log, "again", 100, 1, NULL),
+			    PLOG_OK);
+		plog_roll(log, plog_end(log), NULL);
+		did = tidy_log(log, 2000);
+		assert_int_equal(did.unreadable_batches, 1);
+		/* What its table had no room for is for the next round. */
+		(void)tidy_log(log, 2000);
+		assert_true(plog_size(log) < (int64_t)size + 3 * 200);
+		close_log(log);
+	}
+	free(records);
+	free(keys);
+	free(plain);
+	free(bytes);
+}
+
+static void
 compressed_batches_are_compacted(void **state)
 {
 	static const struct test_record first[] = {{"a", "1", 1}, {"b", "2", 2},
@@ -646,6 +737,8 @@ main(void)
 	    TEST(hostile_bodies_are_told_apart),
 	    TEST(times_are_found_inside_of_a_batch),
 	    TEST(a_batch_that_cannot_be_read_is_found_as_a_whole),
+	    TEST(on_a_compacted_log_compressed_records_are_looked_at),
+	    TEST(a_batch_of_too_many_keys_does_not_end_compaction),
 	    TEST(compressed_batches_are_compacted),
 	    TEST(tombstones_stay_while_a_batch_cannot_be_read),
 	    TEST(what_was_deleted_does_not_come_back),
