@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "store/store.h"
+#include "stream/stream.h"
 #include "web/web.h"
 
 #include "known.h"
@@ -21,7 +22,6 @@ static const char sql_all[] = "SELECT id FROM dead_letters ORDER BY id";
 static const char sql_letter[] =
     "SELECT topic, partition, record_offset, reason FROM dead_letters"
     " WHERE id = ?1";
-static const char sql_drop[] = "DELETE FROM dead_letters WHERE id = ?1";
 
 struct letters {
 	const struct command *command;
@@ -205,8 +205,7 @@ letter_do(struct letters *l, int64_t id, char *says, size_t size,
 	if (l->is_running)
 		return (letter_ask(l, id, says, size, err));
 	snprintf(says, size, "dropped");
-	return (
-	    store_run(l->alone, err, sql_drop, store_i64(id)) == -1 ? -1 : 0);
+	return (stream_drop_letter(l->alone, id, err) == -1 ? -1 : 0);
 }
 
 /* What is shown is read before the row may be gone. */

@@ -21,6 +21,10 @@
  * own positions and with those that it issued, never with another file of
  * another moment.  What can't be judged that way needs `settled`.
  *
+ * Dead letters are rows and records on their topic alike, until rows expire.
+ * One that was dropped or replayed is in the file as such, and no row is
+ * missing for it; for any other reason it is.
+ *
  * A checker belongs to one thread.  Calls return -1 with RETRY or FATAL when
  * it couldn't be checked; a violation is no error.
  */

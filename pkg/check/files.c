@@ -15,6 +15,8 @@ static const char sql_other[] = "SELECT path FROM files WHERE service = ?1";
 static const char sql_file[] =
     "INSERT INTO files (service, path, issued, dead_issued)"
     " VALUES (?1, ?2, ?3, ?4)";
+static const char sql_core[] =
+    "SELECT max(version) FROM schema_versions WHERE component = 'core'";
 static const char sql_ids[] =
     "SELECT number, database_id FROM database_ids ORDER BY number";
 static const char sql_number[] = "UPDATE sources SET number = ?2 WHERE id = ?1";
@@ -31,48 +33,54 @@ static const char sql_outbox[] =
  */
 static const struct copy {
 	const char *service; /* NULL: all */
+	int since; /* the core's version that the table came with */
 	const char *columns;
 	const char *select;
 	const char *insert;
 } copies[] = {
-    {NULL, "titi", /* positions */
+    {NULL, 1, "titi", /* positions */
 	"SELECT topic_id, partition, topic, next_offset FROM positions",
 	"INSERT INTO positions (service, topic_id, partition, topic,"
 	" next_offset) VALUES (?1, ?2, ?3, ?4, ?5)"},
-    {NULL, "ttii", "SELECT source, topic_id, partition, seq FROM marks",
+    {NULL, 1, "ttii", "SELECT source, topic_id, partition, seq FROM marks",
 	"INSERT INTO marks (service, source, topic_id, partition, seq)"
 	" VALUES (?1, ?2, ?3, ?4, ?5)"},
-    {NULL, "tii",
+    {NULL, 1, "tii",
 	"SELECT topic, partition, seq FROM output_tails WHERE partition >= 0",
 	"INSERT INTO tails (service, topic, partition, seq)"
 	" VALUES (?1, ?2, ?3, ?4)"},
-    {NULL, "tii", "SELECT topic, partition, record_offset FROM dead_letters",
-	"INSERT INTO dead_rows (service, topic, partition, offset)"
-	" VALUES (?1, ?2, ?3, ?4)"},
-    {"orders", "ttitt", "SELECT id, item, quantity, status, reason FROM orders",
+    {NULL, 1, "tii", "SELECT topic, partition, record_offset FROM dead_letters",
+	"INSERT INTO dead_rows (service, topic, partition, offset, gone)"
+	" VALUES (?1, ?2, ?3, ?4, 0)"},
+    {NULL, 5, "tii",
+	"SELECT topic, partition, record_offset FROM dead_letters_gone",
+	"INSERT INTO dead_rows (service, topic, partition, offset, gone)"
+	" VALUES (?1, ?2, ?3, ?4, 1)"},
+    {"orders", 1, "ttitt",
+	"SELECT id, item, quantity, status, reason FROM orders",
 	"INSERT INTO orders (id, item, quantity, status, reason)"
 	" VALUES (?1, ?2, ?3, ?4, ?5)"},
-    {"orders", "ttiit",
+    {"orders", 1, "ttiit",
 	"SELECT order_id, topic, partition, offset, type FROM order_trace",
 	"INSERT INTO trace (order_id, topic, partition, offset, type)"
 	" VALUES (?1, ?2, ?3, ?4, ?5)"},
-    {"inventory", "tiii",
+    {"inventory", 1, "tiii",
 	"SELECT item, on_hand, reserved, received FROM inventory",
 	"INSERT INTO inventory (item, on_hand, reserved, received)"
 	" VALUES (?1, ?2, ?3, ?4)"},
-    {"inventory", "ttit",
+    {"inventory", 1, "ttit",
 	"SELECT order_id, item, quantity, status FROM reservations",
 	"INSERT INTO reservations (order_id, item, quantity, status)"
 	" VALUES (?1, ?2, ?3, ?4)"},
-    {"notifications", "ttii",
+    {"notifications", 1, "ttii",
 	"SELECT order_id, outcome, created_at_ms, seq FROM notifications",
 	"INSERT INTO notifications (order_id, outcome, created_at_ms, seq)"
 	" VALUES (?1, ?2, ?3, ?4)"},
-    {"notifications", "i", "SELECT seq FROM notifications_cursor",
+    {"notifications", 1, "i", "SELECT seq FROM notifications_cursor",
 	"INSERT INTO cursors (service, seq) VALUES ('notifications', ?1)"},
-    {"prices", "i", "SELECT seq FROM prices_cursor",
+    {"prices", 1, "i", "SELECT seq FROM prices_cursor",
 	"INSERT INTO cursors (service, seq) VALUES ('prices', ?1)"},
-    {"prices", "ti", "SELECT symbol, seq FROM symbols",
+    {"prices", 1, "ti", "SELECT symbol, seq FROM symbols",
 	"INSERT INTO symbols (symbol, seq)"
 	" VALUES (?1, ?2)"},
 };
@@ -286,12 +294,13 @@ static int
 read_all(struct check *c, struct store *file, const char *service,
     struct mr_error *err)
 {
-	int64_t issued = 0, dead_issued = 0;
+	int64_t issued = 0, dead_issued = 0, core = 0;
 	size_t i;
 
 	if (refuse_second(c, service, err) == -1 || check_begin(c, err) == -1 ||
 	    store_find(file, err, &issued, sql_issued) == -1 ||
 	    store_find(file, err, &dead_issued, sql_dead_issued) == -1 ||
+	    store_find(file, err, &core, sql_core) == -1 ||
 	    store_run(c->st, err, sql_file, store_text(service),
 		store_text(store_path(file)), store_i64(issued),
 		store_i64(dead_issued)) == -1 ||
@@ -301,6 +310,7 @@ read_all(struct check *c, struct store *file, const char *service,
 	for (i = 0; i < sizeof(copies) / sizeof(copies[0]); i++)
 		if ((copies[i].service == NULL ||
 			strcmp(copies[i].service, service) == 0) &&
+		    copies[i].since <= core &&
 		    copy_rows(c, file, service, &copies[i], err) == -1)
 			return (-1);
 	if (strcmp(service, "inventory") == 0)

@@ -45,6 +45,10 @@ static const char sql_expire_keys[] =
 static const char sql_expire_dead_letters[] =
     "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters"
     " WHERE put_at_ms < ?1 ORDER BY put_at_ms LIMIT ?2)";
+static const char sql_expire_gone[] =
+    "DELETE FROM dead_letters_gone WHERE id IN (SELECT id"
+    " FROM dead_letters_gone WHERE put_at_ms < ?1"
+    " ORDER BY put_at_ms LIMIT ?2)";
 
 /* ---- savepoints ---------------------------------------------------------- */
 
@@ -425,16 +429,19 @@ tick_schedule(struct stream *s, int tick, struct mr_error *err)
 static int
 core_tick(struct stream *s, int64_t now_ms, struct mr_error *err)
 {
-	int64_t keys, letters;
+	const int64_t letters_ms = now_ms - s->conf->dead_letter_ms;
+	int64_t keys, letters, gone;
 
 	if ((keys = store_run(s->st, err, sql_expire_keys,
 		 store_i64(now_ms - s->conf->idempotency_ms),
 		 store_i64(EXPIRE_A_TICK))) == -1 ||
 	    (letters = store_run(s->st, err, sql_expire_dead_letters,
-		 store_i64(now_ms - s->conf->dead_letter_ms),
-		 store_i64(EXPIRE_A_TICK))) == -1)
+		 store_i64(letters_ms), store_i64(EXPIRE_A_TICK))) == -1 ||
+	    (gone = store_run(s->st, err, sql_expire_gone,
+		 store_i64(letters_ms), store_i64(EXPIRE_A_TICK))) == -1)
 		return (-1);
-	return (keys == EXPIRE_A_TICK || letters == EXPIRE_A_TICK);
+	return (keys == EXPIRE_A_TICK || letters == EXPIRE_A_TICK ||
+	    gone == EXPIRE_A_TICK);
 }
 
 /*

@@ -8,12 +8,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "stream/internal.h"
 
 static const char sql_letter[] =
     "SELECT topic, partition, record_offset, ts_ms, key, value, headers"
     " FROM dead_letters WHERE id = ?1";
+static const char sql_gone[] =
+    "INSERT INTO dead_letters_gone (id, topic, partition, record_offset,"
+    " put_at_ms, outcome, gone_at_ms) SELECT id, topic, partition,"
+    " record_offset, put_at_ms, ?2, ?3 FROM dead_letters WHERE id = ?1";
 static const char sql_drop[] = "DELETE FROM dead_letters WHERE id = ?1";
+/* Tools meet files of older versions. */
+static const char sql_has_gone[] =
+    "SELECT 1 FROM schema_versions WHERE component = 'core' AND version >= 5";
 
 /* Headers as a record has them, with room for their names' ends. */
 struct unpacked {
@@ -169,17 +177,32 @@ letter_apply(struct stream *s, int64_t id, struct stream_answer *answer,
 	return (found == -1 ? -1 : done);
 }
 
+/* The row goes, and the file says that it went on purpose: 1, 0 if it isn't
+ * there, -1. */
 static int
-letter_drop(struct stream *s, int64_t id, struct stream_answer *answer,
+letter_gone(struct store *st, int64_t id, const char *outcome, int64_t now_ms,
     struct mr_error *err)
 {
-	int64_t dropped;
-
-	if ((dropped = store_run(s->st, err, sql_drop, store_i64(id))) == -1)
+	if (store_run(st, err, sql_gone, store_i64(id), store_text(outcome),
+		store_i64(now_ms)) == -1)
 		return (-1);
-	if (dropped == 0)
-		refuse_unknown(s, id, answer);
-	return ((int)dropped);
+	return ((int)store_run(st, err, sql_drop, store_i64(id)));
+}
+
+int
+stream_drop_letter(struct store *st, int64_t id, struct mr_error *err)
+{
+	int64_t one;
+	int has;
+
+	if ((has = store_find(st, err, &one, sql_has_gone)) == -1)
+		return (-1);
+	if (has == 0)
+		return (mr_error_set(err, MR_REJECT,
+		    "%s is of a version that doesn't keep what was dropped: "
+		    "start the service once, as of this version",
+		    store_path(st)));
+	return (letter_gone(st, id, "dropped", clock_wall_ms(), err));
 }
 
 int
@@ -189,17 +212,21 @@ replay_command(struct stream *s, const struct stream_command *command,
 	const int64_t *id = command->input;
 	struct json_writer w;
 	int again = command->kind == STREAM_REPLAY_DEAD_LETTER;
+	const char *outcome = again ? "applied" : "dropped";
 	int done = again ? letter_apply(s, *id, answer, err) : 1;
 
-	if (done == 1)
-		done = letter_drop(s, *id, answer, err);
+	if (done != 1)
+		return (done);
+	if ((done = letter_gone(s->st, *id, outcome, s->batch_now_ms, err)) ==
+	    0)
+		refuse_unknown(s, *id, answer);
 	if (done != 1)
 		return (done);
 	buffer_clear(&answer->body);
 	json_init(&w, &answer->body);
 	json_object_open(&w);
 	json_member_i64(&w, "id", *id);
-	json_member_text(&w, "outcome", again ? "applied" : "dropped");
+	json_member_text(&w, "outcome", outcome);
 	json_object_close(&w);
 	return (0);
 }

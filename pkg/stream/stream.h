@@ -217,6 +217,8 @@ void stream_say(struct stream *s, const char *message, ...)
  * this transaction: what it does is kept and the row is gone, or it is
  * refused as it was before (422, with the reason) and the row stays.  It is
  * applied out of its partition's order, and moves neither position nor mark.
+ * That a row went on purpose is kept for as long as the row would have been,
+ * for who checks the file against the dead-letter topic.
  * Both answer 404 where there is no such row; replaying 409 if the service
  * doesn't read that topic.
  */
@@ -288,6 +290,12 @@ int stream_alive(struct stream *s, char *reason, size_t reason_size);
  * Rows of the outbox keep the id that they were emitted under.  0 or -1.
  */
 int stream_renew_file(struct store *st, struct mr_error *err);
+/*
+ * stream_drop_letter -- for tools, inside a transaction of their own: what
+ * STREAM_DROP_DEAD_LETTER does.  1; 0 if there is no row of that id; -1, REJECT
+ * if the file is of a version that doesn't keep what was dropped.
+ */
+int stream_drop_letter(struct store *st, int64_t id, struct mr_error *err);
 
 /*
  * stream_end_relay -- for tools, while nothing has the file open: end what its

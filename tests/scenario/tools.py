@@ -53,6 +53,22 @@ def database_id(system, service):
                         " ORDER BY number DESC LIMIT 1")
 
 
+def adds_up_by_files(context):
+    """Where topics have records of lives that are lost."""
+    system = context.system
+    prices = system.runs("price-producer")
+    if prices:
+        system.stop("price-producer")
+    verify.settle(system, verify.ALL + ("price-producer",))
+    orders = verify.check_orders(system, context.ledger)
+    reservations = verify.check_reservations(system, orders)
+    verify.check_stock(system, context.ledger, reservations)
+    verify.check_notifications(system, reservations)
+    verify.check_files(system, SERVICES)
+    verify.run_checker(system, context.ledger)
+    context.say("%d orders" % len(orders))
+
+
 @scenario(small=False)
 def backup_and_restore(context):
     """Backups taken under load and put back: nothing is lost downstream,
@@ -88,17 +104,7 @@ def backup_and_restore(context):
         system.start("inventory")
         system.ready("inventory")
         more_orders(context, work, 20)
-    prices = system.runs("price-producer")
-    if prices:
-        system.stop("price-producer")
-    verify.settle(system, verify.ALL + ("price-producer",))
-    orders = verify.check_orders(system, context.ledger)
-    reservations = verify.check_reservations(system, orders)
-    verify.check_stock(system, context.ledger, reservations)
-    verify.check_notifications(system, reservations)
-    verify.check_files(system, SERVICES)
-    verify.run_checker(system, context.ledger)
-    context.say("%d orders" % len(orders))
+    adds_up_by_files(context)
     system.start_all()
 
 
@@ -249,6 +255,8 @@ def make_older(system, service):
         version, = own.execute("PRAGMA user_version").fetchone()
         own.execute("ALTER TABLE relay DROP COLUMN transactional")
         own.execute("ALTER TABLE database_ids DROP COLUMN file")
+        own.execute("DROP TABLE dead_letters_gone")
+        own.execute("DROP TABLE placements")
         later = own.execute("DELETE FROM schema_versions WHERE component ="
                             " 'core' AND version > 2").rowcount
         own.execute("PRAGMA user_version = %d" % (version - later))
@@ -266,6 +274,8 @@ def upgraded_and_rolled_back(context):
     verify.settle_and_check(system, context.ledger)
     system.stop("orders")
     older = make_older(system, "orders")
+    # This version's checker, before a service of this version.
+    state(system, "verify", "--data", system.data)
     system.start("orders")
     system.ready("orders")
     copies = glob.glob(system.db_of("orders") + ".upgrade-*-v%d" % older)
@@ -274,7 +284,7 @@ def upgraded_and_rolled_back(context):
     kept = set(context.ledger.orders)
     with work_of(context) as work:
         more_orders(context, work, 30)
-    verify.settle(system, ("orders", "inventory", "notifications"))
+    adds_up(context)
     system.stop("orders")
     restore(system, "orders", copies[0])
     here = {row[0] for row in system.select("orders",
@@ -331,19 +341,41 @@ def rebuilt_from_the_log(context):
     adds_up(context)
 
 
+def change_stopped(system, service, sql):
+    """By hand, as it is to be done: the pages have their sums again."""
+    with sqlite3.connect(system.db_of(service), timeout=10) as own:
+        own.execute(sql)
+    own.execute("VACUUM")
+    own.close()
+
+
 @scenario(small=False)
 def dead_letters_again(context):
     """A dead letter is applied once more by its service, or dropped; nginx
-    lets nobody do it."""
+    lets nobody do it, and files and topics add up all the while."""
     system = context.system
+    verify.settle(system, ("orders", "inventory", "notifications"))
+    # A version that doesn't know what it reads.
+    system.stop("notifications")
+    change_stopped(system, "notifications", "CREATE TRIGGER unknown BEFORE"
+                   " INSERT ON notifications BEGIN"
+                   " SELECT RAISE(ABORT, 'not known yet'); END")
+    system.start("notifications")
+    system.ready("notifications")
+    count = "SELECT count(*) FROM dead_letters"
+    before = system.value("notifications", count)
+    answer = system.call("orders", "POST", "/orders",
+                         {"item": "Laptop", "quantity": 1})
+    expect(answer.status == 201, "POST /orders: %r", answer)
+    context.ledger.add(answer.json())
+    system.wait_for("it is a dead letter", lambda: system.value(
+        "notifications", count) == before + 1)
     kafka = system.kafka()
-    before = system.value("notifications", "SELECT count(*) FROM"
-                          " dead_letters")
-    for value in (b"not json", b"{}", b"[]"):
+    for value in (b"{}", b"[]"):
         kafka.send("inventory-events", 0, value, b"x", "inventory.reserved")
     kafka.close()
     system.wait_for("they are dead letters", lambda: system.value(
-        "notifications", "SELECT count(*) FROM dead_letters") == before + 3)
+        "notifications", count) == before + 3)
     ids = [row[0] for row in system.select(
         "notifications", "SELECT id FROM dead_letters ORDER BY id")][-3:]
     where = ("--data", system.data, "--run", system.run)
@@ -352,22 +384,22 @@ def dead_letters_again(context):
         return state(system, "dead-letters", verb, *where, "--yes", "-o",
                      "json", "notifications", *words, status=status,
                      brokers=False)
-    # What was wrong with the first one is put right: as if by a new program.
-    order_id = "01890000-0000-7000-8000-000000000001"
-    with sqlite3.connect(system.db_of("notifications"), timeout=10) as own:
-        own.execute("UPDATE dead_letters SET value = ? WHERE id = ?", (
-            json.dumps({"order_id": order_id, "item": "Laptop", "quantity": 1,
-                        "ts_ms": 1}).encode(), ids[0]))
+    system.stop("notifications")
+    change_stopped(system, "notifications", "DROP TRIGGER unknown")
+    system.start("notifications")
+    system.ready("notifications")
     rows = json.loads(letters("replay", str(ids[0]), str(ids[1]),
                               status=1)[0])
     expect([r["outcome"] == "applied" for r in rows] == [True, False],
            "outcomes: %r", rows)
     told = system.select("notifications", "SELECT outcome FROM notifications"
-                         " WHERE order_id = ?", order_id)
+                         " WHERE order_id = ?", answer.json()["id"])
     expect(told == [("confirmed",)], "notified: %r", told)
     _, err = letters("replay", str(ids[0]), status=2)
     expect("has no dead letter" in err, "twice: %s", err)
+    adds_up(context)
     letters("drop", str(ids[1]))
+    adds_up(context)
     for path in ("/admin/dead-letters/%d/replay" % ids[2],
                  "/services/notifications/admin/dead-letters/%d/replay" %
                  ids[2], "/notifications/admin/dead-letters/%d/replay" %
@@ -383,8 +415,4 @@ def dead_letters_again(context):
     expect(not left, "left: %r", left)
     system.start("notifications")
     system.ready("notifications")
-
-
-# The other readers of that topic have dead letters of these, too, and files
-# and topics don't say the same any more.
-dead_letters_again.spoils = True
+    adds_up(context)

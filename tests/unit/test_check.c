@@ -716,6 +716,11 @@ static const struct damage {
 	{"DELETE FROM reservations WHERE order_id = '" A "'"}},
     {"a dead letter's row", "dead-letters", NULL, "inventory",
 	{"DELETE FROM dead_letters"}},
+    {"a dead letter's row, while another one went", "dead-letters", NULL,
+	"inventory",
+	{"INSERT INTO dead_letters_gone SELECT 7, topic, partition, 1,"
+	 " put_at_ms, 'dropped', 1 FROM dead_letters",
+	    "DELETE FROM dead_letters"}},
     {"a notification", "notifications", NULL, "notifications",
 	{"DELETE FROM notifications WHERE order_id = '" B "'"}},
     {"a notification that was never counted", "notifications", NULL,
@@ -770,6 +775,9 @@ static const struct damage {
 	 " record_offset, ts_ms, value, headers, reason, put_at_ms)"
 	 " SELECT topic, topic_id, partition, record_offset, ts_ms, value,"
 	 " headers, reason, put_at_ms FROM dead_letters"}},
+    {"a dead letter's row that went", "dead-letters", NULL, "inventory",
+	{"INSERT INTO dead_letters_gone SELECT id, topic, partition,"
+	 " record_offset, put_at_ms, 'dropped', 1 FROM dead_letters"}},
 
     /* Reordered. */
     {"two events", "sequence", .records = reorder},
@@ -979,6 +987,20 @@ test_expired_rows_are_not_missed(void **state)
 }
 
 static void
+test_a_dead_letter_that_went_on_purpose_is_not_missed(void **state)
+{
+	static const char *const dropped[] =
+	    {"INSERT INTO dead_letters_gone SELECT id, topic, partition,"
+	     " record_offset, put_at_ms, 'dropped', 1 FROM dead_letters",
+		"DELETE FROM dead_letters", NULL};
+
+	(void)state;
+	doctor("inventory", dropped, 2);
+	if (judge() != 1)
+		fail_msg("%s", world.text);
+}
+
+static void
 test_a_gap_that_was_accepted_leaves_its_mark(void **state)
 {
 	static const char *const sql[] =
@@ -1068,6 +1090,7 @@ main(void)
 	    TEST(test_what_came_after_the_files_were_read_is_not_foreign),
 	    TEST(test_what_retention_deleted_is_not_judged),
 	    TEST(test_expired_rows_are_not_missed),
+	    TEST(test_a_dead_letter_that_went_on_purpose_is_not_missed),
 	    TEST(test_a_gap_that_was_accepted_leaves_its_mark),
 	    TEST(test_nothing_may_be_under_way_once_settled),
 	    TEST(

@@ -17,6 +17,16 @@ letters(void)
 	return (driver_number("SELECT count(*) FROM dead_letters"));
 }
 
+/* What the file says of rows that went: each one's id, outcome and origin. */
+static const char *
+gone(void)
+{
+	return (driver_text("SELECT coalesce(group_concat(id || ' ' || outcome"
+			    " || ' ' || topic || '/' || partition || '/' ||"
+			    " record_offset, ', '), '') FROM"
+			    " dead_letters_gone"));
+}
+
 /* The status that HTTP would see; what was said goes to ${says}. */
 static int
 replay(struct driven *d, int kind, int64_t id, char *says, size_t size)
@@ -111,6 +121,7 @@ dead_letter_is_applied_as_the_record_that_it_was(void **state)
 	assert_string_equal(given.trace, "abc");
 	assert_int_equal(given.headers, 2);
 	assert_int_equal(letters(), 0);
+	assert_string_equal(gone(), "1 applied " INPUT "/0/1");
 	assert_string_equal(driver_text("SELECT partition || '/' ||"
 					" record_offset || '/' || value FROM"
 					" entries ORDER BY n DESC LIMIT 1"),
@@ -140,6 +151,7 @@ what_is_refused_again_stays_and_leaves_nothing(void **state)
 	    422);
 	assert_string_equal(says, "it smells");
 	assert_int_equal(letters(), 1);
+	assert_string_equal(gone(), "");
 	assert_int_equal(entries(), 2);
 	/* Not a second dead letter, and nothing of what was undone. */
 	fake_put(INPUT, 0, "emit:k:later");
@@ -200,7 +212,66 @@ dropped_letter_is_gone_and_not_applied(void **state)
 	    200);
 	assert_string_equal(says, "{\"id\":1,\"outcome\":\"dropped\"}");
 	assert_int_equal(letters(), 0);
+	assert_string_equal(gone(), "1 dropped " INPUT "/0/1");
 	assert_int_equal(atomic_load(&ledger.applied), applied);
+	driver_stop(d);
+}
+
+static void
+what_is_kept_of_a_letter_goes_when_the_letter_would_have(void **state)
+{
+	struct driven *d = run_with_a_dead_letter(&ledger_service);
+	char says[256];
+
+	(void)state;
+	fake_append(INPUT, 0, &poison);
+	WAIT(letters() == 2);
+	driver_exec("UPDATE dead_letters SET put_at_ms = put_at_ms + 7200000"
+		    " WHERE id = 2");
+	assert_int_equal(replay(d, STREAM_DROP_DEAD_LETTER, 1, says,
+			     sizeof(says)),
+	    200);
+	assert_int_equal(replay(d, STREAM_DROP_DEAD_LETTER, 2, says,
+			     sizeof(says)),
+	    200);
+	driver_pass_ms(driver_conf().dead_letter_ms - 3600000);
+	NEVER(driver_number("SELECT count(*) FROM dead_letters_gone") != 2,
+	    200);
+	driver_pass_ms(2 * 3600000);
+	WAIT(driver_number("SELECT count(*) FROM dead_letters_gone") == 1);
+	assert_string_equal(gone(), "2 dropped " INPUT "/0/3");
+	driver_stop(d);
+}
+
+/* By a tool, as the service does it; nothing where it couldn't be kept. */
+static void
+tool_drops_a_letter_as_its_service_does(void **state)
+{
+	struct driven *d = driver_open(&ledger_service, "one", NULL);
+	struct store *st = stream_store(driver_stream(d));
+	struct mr_error err = {0};
+
+	(void)state;
+	driver_exec("INSERT INTO dead_letters (topic, topic_id, partition,"
+		    " record_offset, ts_ms, headers, reason, put_at_ms) VALUES"
+		    " ('" INPUT "', 'id', 1, 7, 1, x'', 'it smells', 5)");
+	assert_int_equal(store_begin(st, &err), 0);
+	assert_int_equal(stream_drop_letter(st, 2, &err), 0);
+	assert_int_equal(stream_drop_letter(st, 1, &err), 1);
+	assert_int_equal(stream_drop_letter(st, 1, &err), 0);
+	assert_int_equal(store_commit(st, &err), 0);
+	assert_int_equal(letters(), 0);
+	assert_string_equal(gone(), "1 dropped " INPUT "/1/7");
+	assert_int_equal(driver_number("SELECT put_at_ms FROM"
+				       " dead_letters_gone"),
+	    5);
+	driver_exec("DELETE FROM schema_versions WHERE component = 'core' AND"
+		    " version > 4");
+	assert_int_equal(store_begin(st, &err), 0);
+	assert_int_equal(stream_drop_letter(st, 1, &err), -1);
+	store_rollback(st);
+	assert_int_equal(err.kind, MR_REJECT);
+	assert_non_null(strstr(err.message, "start the service once"));
 	driver_stop(d);
 }
 
@@ -213,6 +284,9 @@ main(void)
 	    LEDGER_TEST(topic_that_is_no_longer_read_is_a_conflict),
 	    LEDGER_TEST(damaged_headers_end_where_they_are_damaged),
 	    LEDGER_TEST(dropped_letter_is_gone_and_not_applied),
+	    LEDGER_TEST(
+		what_is_kept_of_a_letter_goes_when_the_letter_would_have),
+	    LEDGER_TEST(tool_drops_a_letter_as_its_service_does),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
