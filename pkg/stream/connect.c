@@ -120,6 +120,8 @@ outputs_describe(struct stream *s, struct mr_error *err)
 	for (i = 0; i < s->output_count; i++)
 		snprintf(states[i].name, sizeof(states[i].name), "%s",
 		    s->outputs[i].topic);
+	if (placement_count(s, err) == -1)
+		return (-1);
 	if (s->output_count > 0 &&
 	    kafka_admin_describe(s->admin, states, s->output_count, ASK_MS,
 		err) == -1)

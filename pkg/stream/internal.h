@@ -9,6 +9,7 @@
  *	batch.c		one transaction of records, commands and ticks
  *	position.c	positions, marks, the database id
  *	output.c	emitting into the outbox; dead letters
+ *	placement.c	by how many partitions keys are placed, for who checks
  *	emit_buffer.c	emitting what was encoded into a buffer
  *	command.c	the queue of commands, and their answers
  *	replay.c	the core's own commands: a dead letter, again or dropped
@@ -196,7 +197,8 @@ void mark_undo_all(struct stream *s);
 
 /* Read the file's database id; draw the first. */
 int database_id_load(struct stream *s, struct mr_error *err);
-/* Inside a transaction: still the one that we loaded?  FATAL if not. */
+/* Inside a transaction: still the one that we loaded?  FATAL if not.  And have
+ * placement.c know whether the file has another row of its. */
 int database_id_check(struct stream *s, struct mr_error *err);
 int database_id_redraw(struct stream *s, struct mr_error *err);
 /* 1 if this file has or had the id, 0 if not, -1 on error. */
@@ -217,6 +219,8 @@ struct output {
 	_Atomic int64_t acked_offset[KAFKA_PARTITIONS_MAX];
 	int64_t settled_offset[KAFKA_PARTITIONS_MAX];
 	int dirty;
+	int placing; /* as the file says it: a count, or enum placing */
+	int64_t placing_number; /* of the row that says so; 0: none */
 };
 
 /* Tails are kept in memory within a transaction, and written at its end. */
@@ -233,6 +237,29 @@ int output_settle(struct stream *s, struct mr_error *err);
 void output_unsettle(struct stream *s);
 /* Read which rows are there: outbox_first, outbox_last; 0 if there are none. */
 int output_ends(struct stream *s, struct mr_error *err);
+
+/* ---- placement.c -------------------------------------------------------- */
+
+enum placing {
+	PLACING_NOT_READ = 0,
+	PLACING_OTHERWISE = -1, /* a partitioner does it */
+	PLACING_UNSAID = -2 /* the file has no row of this output */
+};
+
+/* Before the partitions of the outputs are counted: rows that are written from
+ * here on are of who counted later.  0 or -1. */
+int placement_count(struct stream *s, struct mr_error *err);
+/* As a transaction begins: the file's last row is ${last}. */
+void placement_compare(struct stream *s, int64_t last);
+/* Before a record is placed: read the file's last row of this output, unless it
+ * is known, and have as many partitions as an instance that counted later. */
+int placement_read(struct stream *s, struct output *o, struct mr_error *err);
+/* A record with a key was placed, by it or not: write a row if those before it
+ * were placed otherwise. */
+int placement_note(struct stream *s, struct output *o, int by_key, int64_t seq,
+    struct mr_error *err);
+/* Read the rows again: one that we wrote was undone, or may have been. */
+void placement_forget(struct stream *s);
 
 /* ---- command.c ---------------------------------------------------------- */
 
@@ -398,6 +425,8 @@ struct stream {
 	struct output outputs[TOPICS_MOST];
 	int output_count;
 	char dead_letter_topic[KAFKA_TOPIC_MAX + 1];
+	int64_t placements; /* the file's last row, as of this transaction */
+	int64_t placements_counted; /* and when the outputs were counted */
 
 	struct partition **partitions;
 	int partition_count;
@@ -424,6 +453,7 @@ struct stream {
 	} * tail_changes; /* since the savepoint */
 	size_t tail_change_count;
 	size_t tail_change_capacity;
+	int placement_noted;
 	struct mark *marks;
 	int mark_count;
 	int mark_capacity;

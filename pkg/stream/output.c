@@ -57,6 +57,8 @@ output_forget_tails(struct stream *s)
 		o->dirty = 0;
 	}
 	s->tail_change_count = 0;
+	if (s->placement_noted)
+		placement_forget(s);
 }
 
 /* Move a tail, in memory, so that it can be moved back. */
@@ -89,6 +91,8 @@ output_undo_tails(struct stream *s)
 		change = &s->tail_changes[--s->tail_change_count];
 		*change->tail = change->was;
 	}
+	if (s->placement_noted)
+		placement_forget(s);
 }
 
 /* A tail as of this transaction, read once; 0 when there is none. */
@@ -173,11 +177,12 @@ emit(struct stream *s, struct output *o, const struct stream_output *out,
     const struct buffer *headers, struct mr_error *err)
 {
 	const struct stream_record *cause = s->applying;
+	int64_t *tail, seq;
 	int partition;
-	int64_t *tail;
 
 	o->dirty = 1;
-	if (partition_choose(s, o, out, &partition, err) == -1)
+	if (placement_read(s, o, err) == -1 ||
+	    partition_choose(s, o, out, &partition, err) == -1)
 		return (-1);
 	tail = &o->tails[partition];
 	if (tail_read(s, o->topic, partition, tail, err) == -1 ||
@@ -194,8 +199,12 @@ emit(struct stream *s, struct output *o, const struct stream_output *out,
 		    store_blob(headers->data, headers->length)) == -1)
 		return (-1);
 	s->emitted++;
+	seq = store_last_id(s->st);
+	if (out->key != NULL &&
+	    placement_note(s, o, out->partitioner == NULL, seq, err) == -1)
+		return (-1);
 	o->changed[partition] = 1;
-	return (tail_move(s, tail, store_last_id(s->st), err));
+	return (tail_move(s, tail, seq, err));
 }
 
 int

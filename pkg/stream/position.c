@@ -30,8 +30,8 @@ static const char sql_mark_write[] =
     " WHERE excluded.seq > seq";
 
 static const char sql_database[] =
-    "SELECT number, database_id FROM database_ids"
-    " ORDER BY number DESC LIMIT 1";
+    "SELECT number, database_id, (SELECT max(number) FROM placements)"
+    " FROM database_ids ORDER BY number DESC LIMIT 1";
 static const char sql_database_draw[] =
     "INSERT INTO database_ids (number, database_id, drawn_at_ms)"
     " SELECT coalesce(max(number), 0) + 1, ?1, ?2 FROM database_ids";
@@ -221,10 +221,11 @@ mark_undo_all(struct stream *s)
 	}
 }
 
-/* Read the last row of database_ids: 1, 0 if there is none, -1. */
+/* Read the last row of database_ids, and what that of placements is: 1, 0 if
+ * there is no id, -1. */
 static int
 database_id_read(struct stream *s, int64_t *number, char id[DATABASE_ID_SIZE],
-    struct mr_error *err)
+    int64_t *placements, struct mr_error *err)
 {
 	struct store_rows *rows;
 	int found;
@@ -234,6 +235,7 @@ database_id_read(struct stream *s, int64_t *number, char id[DATABASE_ID_SIZE],
 	if ((found = store_next(rows, err)) == 1) {
 		*number = store_get_i64(rows, 0);
 		snprintf(id, DATABASE_ID_SIZE, "%s", store_get_text(rows, 1));
+		*placements = store_get_i64(rows, 2);
 	}
 	store_rows_done(rows);
 	return (found);
@@ -301,12 +303,13 @@ file_settle(struct stream *s, int *drawn, struct mr_error *err)
 int
 database_id_load(struct stream *s, struct mr_error *err)
 {
+	int64_t placements;
 	int found, drawn = 0;
 
 	if (store_begin(s->st, err) == -1)
 		return (-1);
-	if ((found = database_id_read(s, &s->database, s->database_id, err)) ==
-	    -1)
+	if ((found = database_id_read(s, &s->database, s->database_id,
+		 &placements, err)) == -1)
 		goto fail;
 	if (found == 0) {
 		if (database_id_draw(s->st, err) == -1)
@@ -315,7 +318,8 @@ database_id_load(struct stream *s, struct mr_error *err)
 	}
 	if (file_settle(s, &drawn, err) == -1 ||
 	    (drawn &&
-		database_id_read(s, &s->database, s->database_id, err) != 1))
+		database_id_read(s, &s->database, s->database_id, &placements,
+		    err) != 1))
 		goto fail;
 	if (drawn)
 		s->database_is_new = 1;
@@ -333,15 +337,16 @@ int
 database_id_check(struct stream *s, struct mr_error *err)
 {
 	char id[DATABASE_ID_SIZE] = "";
-	int64_t number = 0;
+	int64_t number = 0, placements = 0;
 
-	if (database_id_read(s, &number, id, err) == -1)
+	if (database_id_read(s, &number, id, &placements, err) == -1)
 		return (-1);
 	if (number != s->database || strcmp(id, s->database_id) != 0)
 		return (mr_error_set(err, MR_FATAL,
 		    "the database id of %s changed from %s to %s: the file "
 		    "was restored while in use",
 		    s->db_path, s->database_id, id));
+	placement_compare(s, placements);
 	return (0);
 }
 

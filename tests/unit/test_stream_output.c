@@ -10,16 +10,16 @@
 static struct stream *s;
 static struct driven *driven;
 
-static int
-setup(void **state)
+/* As it is once connected, the first output with so many partitions. */
+static void
+count_outputs(int partitions)
 {
+	struct mr_error err;
 	int i;
 
-	ledger_setup(state);
-	driven = driver_open(&ledger_service, "one", NULL);
-	s = driver_stream(driven);
+	assert_int_equal(placement_count(s, &err), 0);
 	for (i = 0; i < s->output_count; i++) {
-		s->outputs[i].partitions = i == 0 ? 2 : 3;
+		s->outputs[i].partitions = i == 0 ? partitions : 3;
 		s->outputs[i].dirty = 1;
 		memset(s->outputs[i].settled_offset, 0xff,
 		    sizeof(s->outputs[i].settled_offset));
@@ -27,6 +27,15 @@ setup(void **state)
 		    sizeof(s->outputs[i].acked_offset));
 	}
 	output_forget_tails(s);
+}
+
+static int
+setup(void **state)
+{
+	ledger_setup(state);
+	driven = driver_open(&ledger_service, "one", NULL);
+	s = driver_stream(driven);
+	count_outputs(2);
 	return (0);
 }
 
@@ -44,6 +53,7 @@ begin(void)
 
 	output_forget_tails(s);
 	assert_int_equal(store_begin(s->st, &err), 0);
+	assert_int_equal(database_id_check(s, &err), 0);
 	s->in_batch = 1;
 }
 
@@ -58,7 +68,8 @@ commit(void)
 }
 
 static void
-emit_one(const char *topic, const char *key, const char *value)
+emit_placed(const char *topic, const char *key, const char *value,
+    kafka_partitioner *partitioner)
 {
 	struct mr_error err = {0};
 	struct stream_output out = {.topic = topic,
@@ -67,10 +78,26 @@ emit_one(const char *topic, const char *key, const char *value)
 	    .key_size = key == NULL ? 0 : strlen(key),
 	    .value = value,
 	    .value_size = value == NULL ? 0 : strlen(value),
-	    .ts_ms = 9};
+	    .ts_ms = 9,
+	    .partitioner = partitioner};
 
 	if (stream_emit(s, &out, &err) == -1)
 		fail_msg("%s", err.message);
+}
+
+static void
+emit_one(const char *topic, const char *key, const char *value)
+{
+
+	emit_placed(topic, key, value, NULL);
+}
+
+static int
+to_the_last(const void *key, size_t key_size, int64_t turn, int partitions)
+{
+
+	(void)key, (void)key_size, (void)turn;
+	return (partitions - 1);
 }
 
 /* "seq<predecessor", by seq. */
@@ -357,6 +384,162 @@ sequence_numbers_are_not_used_again(void **state)
 	assert_string_equal(chain(), "2<1");
 }
 
+/* "topic@from=partitions" of each row, in the order that they were written. */
+static const char *
+placements(void)
+{
+	return (driver_text("SELECT coalesce(group_concat(topic || '@' ||"
+			    " from_seq || '=' || partitions, ' '), '') FROM"
+			    " (SELECT * FROM placements ORDER BY number)"));
+}
+
+/* Another instance on the same file, or the same after a start. */
+static struct stream *
+another(const char *name, int partitions)
+{
+	struct stream *was = s;
+
+	s = driver_stream(driver_open(&ledger_service, name, NULL));
+	count_outputs(partitions);
+	return (was);
+}
+
+static void
+counts_are_kept_with_the_first_record_that_they_are_of(void **state)
+{
+	(void)state;
+	begin();
+	emit_one(OUTPUT, NULL, "1");
+	commit();
+	assert_string_equal(placements(), "");
+	begin();
+	emit_one(OUTPUT, NULL, "2");
+	emit_one(OUTPUT, "a", "3");
+	emit_one(OUTPUT, "b", "4");
+	emit_one(OTHER_OUTPUT, "a", "5");
+	emit_one(OUTPUT, "c", "6");
+	commit();
+	assert_string_equal(placements(), OUTPUT "@3=2 " OTHER_OUTPUT "@5=3");
+	begin();
+	emit_one(OUTPUT, "a", "7");
+	commit();
+	/* A start that counts the same has no news; one that counts more has. */
+	(void)another("two", 2);
+	begin();
+	emit_one(OUTPUT, "a", "8");
+	commit();
+	assert_string_equal(placements(), OUTPUT "@3=2 " OTHER_OUTPUT "@5=3");
+	(void)another("three", 4);
+	begin();
+	emit_one(OTHER_OUTPUT, "a", "9");
+	emit_one(OUTPUT, "a", "10");
+	emit_one(OUTPUT, "b", "11");
+	commit();
+	assert_string_equal(placements(),
+	    OUTPUT "@3=2 " OTHER_OUTPUT "@5=3 " OUTPUT "@10=4");
+	assert_int_equal(driver_number("SELECT partition FROM outbox"
+				       " WHERE seq = 10"),
+	    kafka_partition_of("a", 1, 4));
+}
+
+static void
+counts_that_were_undone_are_kept_again(void **state)
+{
+	struct mr_error err;
+
+	(void)state;
+	begin();
+	assert_int_equal(batch_save(s, &err), 0);
+	emit_one(OUTPUT, "a", "undone");
+	assert_int_equal(batch_undo(s, &err), 0);
+	emit_one(OTHER_OUTPUT, "a", "1");
+	emit_one(OUTPUT, "a", "2");
+	s->in_batch = 0;
+	store_rollback(s->st);
+	assert_string_equal(placements(), "");
+	begin();
+	emit_one(OTHER_OUTPUT, "a", "1");
+	emit_one(OUTPUT, NULL, "2");
+	assert_int_equal(batch_save(s, &err), 0);
+	emit_one(OUTPUT, "a", "undone");
+	assert_int_equal(batch_undo(s, &err), 0);
+	emit_one(OUTPUT, NULL, "3");
+	emit_one(OUTPUT, "a", "4");
+	commit();
+	assert_string_equal(placements(), OTHER_OUTPUT "@1=3 " OUTPUT "@4=2");
+}
+
+static void
+partitioner_is_told_of_and_promises_nothing_until_a_start(void **state)
+{
+	(void)state;
+	begin();
+	emit_one(OUTPUT, "a", "1");
+	emit_placed(OUTPUT, NULL, "2", to_the_last);
+	emit_placed(OUTPUT, "a", "3", to_the_last);
+	commit();
+	begin();
+	emit_one(OUTPUT, "a", "4");
+	emit_placed(OUTPUT, "b", "5", to_the_last);
+	commit();
+	assert_string_equal(placements(), OUTPUT "@1=2 " OUTPUT "@3=0");
+	(void)another("two", 2);
+	begin();
+	emit_one(OUTPUT, "a", "6");
+	commit();
+	assert_string_equal(placements(),
+	    OUTPUT "@1=2 " OUTPUT "@3=0 " OUTPUT "@6=2");
+	assert_int_equal(driver_number("SELECT max(partition) FROM outbox"
+				       " WHERE seq IN (3, 5)"),
+	    1);
+}
+
+/* Or the two of them would take turns, and an order's events would part. */
+static void
+instance_follows_one_that_counted_later(void **state)
+{
+	struct stream *first;
+	char key[2] = "a", text[2] = "0";
+	int k;
+
+	(void)state;
+	while (kafka_partition_of(key, 1, 4) < 2)
+		key[0]++;
+	for (k = 1; k < 3; k++) {
+		begin();
+		emit_one(OUTPUT, key, "1");
+		commit();
+	}
+	first = another("two", 4);
+	begin();
+	emit_one(OUTPUT, key, "2");
+	commit();
+	for (k = 3; k < 7; k++) {
+		struct stream *other = s;
+
+		s = first;
+		first = other;
+		text[0] = (char)('0' + k);
+		begin();
+		emit_one(OUTPUT, NULL, text);
+		emit_one(OUTPUT, key, text);
+		commit();
+		assert_int_equal(s->outputs[0].partitions, 4);
+	}
+	assert_string_equal(placements(), OUTPUT "@1=2 " OUTPUT "@3=4");
+	assert_int_equal(driver_number("SELECT count(DISTINCT partition) FROM"
+				       " outbox WHERE key IS NOT NULL AND"
+				       " seq > 2"),
+	    1);
+	/* Each one's predecessor is the one before it there. */
+	assert_int_equal(driver_number("SELECT count(*) FROM (SELECT"
+				       " predecessor, lag(seq, 1, 0) OVER"
+				       " (PARTITION BY partition ORDER BY seq)"
+				       " AS due FROM outbox)"
+				       " WHERE predecessor <> due"),
+	    0);
+}
+
 int
 main(void)
 {
@@ -372,6 +555,10 @@ main(void)
 	    TEST(settling_deletes_the_acknowledged_prefix_and_no_more),
 	    TEST(what_was_settled_in_vain_is_settled_again),
 	    TEST(sequence_numbers_are_not_used_again),
+	    TEST(counts_are_kept_with_the_first_record_that_they_are_of),
+	    TEST(counts_that_were_undone_are_kept_again),
+	    TEST(partitioner_is_told_of_and_promises_nothing_until_a_start),
+	    TEST(instance_follows_one_that_counted_later),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
