@@ -26,7 +26,7 @@ static const char sql_record[] =
     "INSERT INTO records (topic, partition, offset, source, seq, predecessor,"
     " before, fresh, good, type, order_id, item, quantity, delta, on_hand,"
     " ts_ms, cause_topic, cause_partition, cause_offset, dead_topic,"
-    " dead_partition, dead_offset, digest, placed)"
+    " dead_partition, dead_offset, digest, hash)"
     " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,"
     " ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)";
 
@@ -103,7 +103,6 @@ check_free(struct check *c)
 	buffer_free(&c->foreign);
 	free(c->sources);
 	free(c->highest);
-	free(c->topics);
 	free(c);
 }
 
@@ -132,44 +131,11 @@ check_commit(struct check *c, struct mr_error *err)
 
 /* ---- partitions and ids -------------------------------------------------- */
 
-static struct kafka_topic_state *
-topic_find(struct check *c, const char *topic)
-{
-	size_t i;
-
-	for (i = 0; i < c->topic_count; i++)
-		if (strcmp(c->topics[i].name, topic) == 0)
-			return (&c->topics[i]);
-	return (NULL);
-}
-
-static int
-topic_count_up(struct check *c, const char *topic, int partition,
-    struct mr_error *err)
-{
-	struct kafka_topic_state *state, *grown;
-
-	if ((state = topic_find(c, topic)) == NULL) {
-		grown = realloc(c->topics,
-		    (c->topic_count + 1) * sizeof(*grown));
-		if (grown == NULL)
-			return (mr_error_set(err, MR_FATAL, "out of memory"));
-		c->topics = grown;
-		state = &grown[c->topic_count++];
-		memset(state, 0, sizeof(*state));
-		snprintf(state->name, sizeof(state->name), "%s", topic);
-	}
-	if (partition >= state->partitions)
-		state->partitions = partition + 1;
-	return (0);
-}
-
 int
 check_add_partition(struct check *c, const char *topic, const char *topic_id,
     int partition, int64_t first, int64_t next, struct mr_error *err)
 {
 	if (check_begin(c, err) == -1 ||
-	    topic_count_up(c, topic, partition, err) == -1 ||
 	    store_run(c->st, err, sql_topic, store_text(topic),
 		store_text(topic_id)) == -1 ||
 	    store_run(c->st, err, sql_partition, store_text(topic),
@@ -359,17 +325,13 @@ i64_or_null(int64_t n, int present)
 	return (present ? store_i64(n) : store_null());
 }
 
-/* Is it in the partition of its key? */
-static int
-is_placed(struct check *c, const struct check_record *r)
+/* Of the key, which says the partition among any number of them. */
+static struct store_value
+hash_of(const struct check_record *r)
 {
-	const struct kafka_topic_state *topic;
-
-	if (r->key == NULL || r->source == NULL ||
-	    (topic = topic_find(c, r->topic)) == NULL)
-		return (1);
-	return (kafka_partition_of(r->key, r->key_size, topic->partitions) ==
-	    r->partition);
+	if (r->key == NULL || r->source == NULL)
+		return (store_null());
+	return (store_i64(kafka_hash_of(r->key, r->key_size)));
 }
 
 int
@@ -411,7 +373,7 @@ check_take(struct check *c, const struct check_record *r, struct mr_error *err)
 		store_text(r->dead_topic),
 		i64_or_null(r->dead_partition, r->dead_topic != NULL),
 		i64_or_null(r->dead_offset, r->dead_topic != NULL),
-		store_i64(digest_of(r)), store_i64(is_placed(c, r))) == -1 ?
+		store_i64(digest_of(r)), hash_of(r)) == -1 ?
 		-1 :
 		0);
 }

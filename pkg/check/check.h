@@ -21,6 +21,17 @@
  * own positions and with those that it issued, never with another file of
  * another moment.  What can't be judged that way needs `settled`.
  *
+ * Whether a record is in its key's partition is judged by how many there were
+ * when it was placed: its maker's file says that (placements, of version 5 of
+ * the stream core), or that a partitioner placed it, which isn't judged.  Where
+ * a file doesn't say it (a life that a restore has lost; what came after the
+ * file was read; records and files from before version 5), some count has to do
+ * that the topic may have had: at least the last one that the file knows from
+ * before it, and as many as the source's earlier records of this kind were
+ * placed in; at most what there is now or, before the first row, what that
+ * says.  But if the file knows of a partitioner in that topic, it isn't judged.
+ * The same goes for records without a file, which `foreign` complains of.
+ *
  * Dead letters are rows and records on their topic alike, until rows expire.
  * One that was dropped or replayed is in the file as such, and no row is
  * missing for it; for any other reason it is.

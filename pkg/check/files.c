@@ -56,6 +56,11 @@ static const struct copy {
 	"SELECT topic, partition, record_offset FROM dead_letters_gone",
 	"INSERT INTO dead_rows (service, topic, partition, offset, gone)"
 	" VALUES (?1, ?2, ?3, ?4, 1)"},
+    {NULL, 5, "tii",
+	"SELECT topic, from_seq, partitions FROM placements ORDER BY number",
+	"INSERT INTO placements (service, topic, from_seq, partitions)"
+	" VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE"
+	" SET partitions = excluded.partitions"},
     {"orders", 1, "ttitt",
 	"SELECT id, item, quantity, status, reason FROM orders",
 	"INSERT INTO orders (id, item, quantity, status, reason)"

@@ -47,8 +47,6 @@ struct check {
 	size_t source_count;
 	struct check_highest *highest;
 	size_t highest_count;
-	struct kafka_topic_state *topics; /* for the number of partitions */
-	size_t topic_count;
 };
 
 /* Write transactions of the scratch database, committed now and then. */

@@ -44,7 +44,7 @@ static const char sql_schema_told[] =
     " id TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID;"
     /* offset: NULL in an outbox; before: the source's highest seq so far in
      * the partition, -1: none; fresh 0: a reader drops it as a repeat; good
-     * 0: its topic doesn't take it; placed 0: not in its key's partition */
+     * 0: its topic doesn't take it; hash: of its key, NULL without one */
     "CREATE TABLE records ("
     " n INTEGER NOT NULL PRIMARY KEY,"
     " topic TEXT NOT NULL,"
@@ -70,7 +70,7 @@ static const char sql_schema_told[] =
     " dead_partition INTEGER,"
     " dead_offset INTEGER,"
     " digest INTEGER NOT NULL,"
-    " placed INTEGER NOT NULL) STRICT;"
+    " hash INTEGER) STRICT;"
     "CREATE TABLE positions ("
     " service TEXT NOT NULL,"
     " topic_id TEXT NOT NULL,"
@@ -99,6 +99,14 @@ static const char sql_schema_told[] =
     " partition INTEGER NOT NULL,"
     " offset INTEGER NOT NULL,"
     " gone INTEGER NOT NULL) STRICT;" /* 1: a row that went on purpose */
+    /* Among how many partitions keys are spread, from which seq on; 0: they
+     * aren't. */
+    "CREATE TABLE placements ("
+    " service TEXT NOT NULL,"
+    " topic TEXT NOT NULL,"
+    " from_seq INTEGER NOT NULL,"
+    " partitions INTEGER NOT NULL,"
+    " PRIMARY KEY (service, topic, from_seq)) STRICT, WITHOUT ROWID;"
     "CREATE TABLE orders ("
     " id TEXT NOT NULL PRIMARY KEY,"
     " item TEXT NOT NULL,"
@@ -181,6 +189,21 @@ static const char sql_schema_derived[] =
     " ts_ms INTEGER,"
     " PRIMARY KEY (service, topic, partition, offset)"
     ") STRICT, WITHOUT ROWID;"
+    /* Counts that a topic may have had. */
+    "CREATE TABLE numbers (n INTEGER NOT NULL PRIMARY KEY) STRICT;"
+    /* What a file knows of how a record with a key was placed: issued 1, it is
+     * of this file as it is; known, the count as of it, or of the last record
+     * before it that is; soonest, the first count that the file knows.  NULL:
+     * nothing. */
+    "CREATE VIEW placing AS SELECT r.n, r.topic, r.partition, r.offset, r.seq,"
+    " r.source, r.hash, s.service, coalesce(r.seq <= s.upto, 0) AS issued,"
+    " (SELECT p.partitions FROM placements p WHERE p.service = s.service"
+    "  AND p.topic = r.topic AND p.from_seq <= min(r.seq, coalesce(s.upto, 0))"
+    "  ORDER BY p.from_seq DESC LIMIT 1) AS known,"
+    " (SELECT p.partitions FROM placements p WHERE p.service = s.service"
+    "  AND p.topic = r.topic ORDER BY p.from_seq LIMIT 1) AS soonest"
+    " FROM records r JOIN sources s ON s.id = r.source"
+    " WHERE r.hash IS NOT NULL AND r.offset IS NOT NULL;"
     "CREATE TABLE placed_orders ("
     " order_id TEXT NOT NULL PRIMARY KEY,"
     " created_count INTEGER NOT NULL,"
@@ -249,6 +272,10 @@ const char *const check_derive[] = {
     "  FROM known"
     "  WHERE dead_topic IS NOT NULL AND topic = service || '.dead-letter')"
     " GROUP BY service, topic, partition, offset",
+    "INSERT INTO numbers (n) WITH RECURSIVE up (n) AS (VALUES (1) UNION ALL"
+    "  SELECT n + 1 FROM up WHERE n < (SELECT max(had) FROM"
+    "   (SELECT partition + 1 AS had FROM partitions UNION ALL"
+    "   SELECT partitions FROM placements))) SELECT n FROM up",
     "INSERT INTO placed_orders (order_id, created_count, cancelled_count, n)"
     " SELECT order_id, sum(type = 'order.created'),"
     " sum(type = 'order.cancelled'),"
@@ -590,9 +617,30 @@ static const char sql_sequence_counts[] =
     "SELECT sum(NOT fresh) || ' repeats' FROM records"
     " WHERE source IS NOT NULL HAVING sum(NOT fresh) > 0";
 
+/*
+ * By the count that its maker had.  Where no file says it, some count has to do
+ * that the topic may have had: those before it were placed in partitions that
+ * were there (`least`), and partitions are only added (`most`); but for a topic
+ * that has fewer now, since it was made anew.
+ */
 static const char sql_placed_offenders[] =
-    "SELECT " AT_R " || ': its key belongs to another partition'"
-    " FROM records r WHERE NOT r.placed AND r.offset IS NOT NULL"
+    "SELECT " AT_R " || ': its key belongs to partition '"
+    "  || r.hash % r.known || ' of ' || r.known"
+    " FROM placing r WHERE r.issued AND r.known > 0"
+    "  AND r.hash % r.known != r.partition"
+    " UNION ALL SELECT " AT_R " || ': its key belongs to another partition,'"
+    "  || ' of however many'"
+    " FROM (SELECT p.*, max(coalesce(p.known, 1), 1 + max(p.partition) OVER"
+    "   (PARTITION BY p.source, p.topic ORDER BY p.seq)) AS least,"
+    "   CASE WHEN p.issued AND p.soonest IS NOT NULL THEN p.soonest"
+    "    ELSE (SELECT max(q.partition) + 1 FROM partitions q"
+    "     WHERE q.topic = p.topic) END AS most"
+    "  FROM placing p WHERE NOT p.issued OR p.known IS NULL) r"
+    " WHERE NOT EXISTS (SELECT 1 FROM placements w WHERE"
+    "   w.service = r.service AND w.topic = r.topic AND w.partitions = 0)"
+    "  AND NOT EXISTS (SELECT 1 FROM numbers i WHERE i.n BETWEEN CASE"
+    "    WHEN r.least <= r.most THEN r.least ELSE 1 END AND"
+    "    max(r.least, r.most) AND r.hash % i.n = r.partition)"
     " UNION ALL SELECT 'seq ' || r.seq || ' of ' || s.source"
     "  || ' is in several partitions'"
     " FROM records r JOIN sources s ON s.id = r.source"

@@ -97,6 +97,8 @@ struct kafka_header {
  * modulo ${partitions}, which must be above 0.  A key of no bytes is a key.
  */
 int kafka_partition_of(const void *key, size_t size, int partitions);
+/* kafka_hash_of -- the same before the modulo, for any number of partitions. */
+int64_t kafka_hash_of(const void *key, size_t size);
 
 /* ---- what the cluster looks like ---------------------------------------- */
 

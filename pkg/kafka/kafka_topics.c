@@ -118,11 +118,17 @@ murmur2(const unsigned char *p, size_t size)
 	return (h);
 }
 
+int64_t
+kafka_hash_of(const void *key, size_t size)
+{
+
+	return ((int64_t)(murmur2(key, size) & 0x7fffffff));
+}
+
 int
 kafka_partition_of(const void *key, size_t size, int partitions)
 {
 
 	assert(partitions > 0);
-	return (
-	    (int)((murmur2(key, size) & 0x7fffffff) % (uint32_t)partitions));
+	return ((int)(kafka_hash_of(key, size) % partitions));
 }

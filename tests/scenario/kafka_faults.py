@@ -31,16 +31,18 @@ MIB = 1 << 20
 
 # -- helpers ----------------------------------------------------------------
 
+def order_at(context, instance, item="Laptop"):
+    """An order that this instance takes; its id."""
+    answer = load.post_until(context.system, instance, "/orders",
+                             {"item": item, "quantity": 1}, None, 60)
+    expect(answer.status == 201, "POST /orders: %r", answer)
+    context.ledger.add(answer.json())
+    return answer.json()["id"]
+
+
 def place(context, count, item="Laptop"):
     """Orders of one item, so of one partition; their ids."""
-    ids = []
-    for _ in range(count):
-        answer = load.post_until(context.system, "orders", "/orders",
-                                 {"item": item, "quantity": 1}, None, 60)
-        expect(answer.status == 201, "POST /orders: %r", answer)
-        context.ledger.add(answer.json())
-        ids.append(answer.json()["id"])
-    return ids
+    return [order_at(context, "orders", item) for _ in range(count)]
 
 
 def relayed(system, service="orders"):
@@ -239,13 +241,16 @@ class Memory:
 
 @scenario(spoils="topics", about_broker=True)
 def partitions_added(context):
-    """Partitions that are added are read from their first record on."""
+    """Partitions that are added are read from their first record on, and an
+    instance that runs since before places keys as one that counted them."""
     system = context.system
     system.stop("inventory")
     system.start("inventory", flags=(
         "--property", "topic.metadata.refresh.interval.ms=1000"))
-    system.ready("inventory")
+    system.start("orders-2")
+    system.ready("inventory", "orders-2")
     settled_orders(context, 20)
+    order_at(context, "orders-2")
     kafka = system.kafka()
     kafka.create_partitions("order-events", 6)
     system.stop("orders")
@@ -256,10 +261,17 @@ def partitions_added(context):
             end > 0 for end in kafka.ends("order-events")[3:]) == 2)
         more_orders(context, work, 10)
     kafka.close()
+    for item in ("Monitor", "Keyboard"):  # among six they are elsewhere
+        order_at(context, "orders-2", item)
+        order_at(context, "orders", item)
     check_promises(context)
-    system.stop("inventory")
+    counts = system.select("orders", "SELECT partitions FROM placements"
+                           " WHERE topic = 'order-events' ORDER BY number")
+    expect(counts == [(3,), (6,)], "placed by %r", counts)
+    system.stop("inventory", "orders-2")
     system.start("inventory")
     system.ready("inventory")
+    adds_up(context)
 
 
 # -- records that are gone ------------------------------------------------------
@@ -467,13 +479,6 @@ def two_files_in_one_group(context):
     goes_on(context, "notifications")
 
 
-def order_at(system, instance):
-    answer = load.post_until(system, instance, "/orders",
-                             {"item": "Laptop", "quantity": 1}, None, 60)
-    expect(answer.status == 201, "POST /orders: %r", answer)
-    return answer.json()["id"]
-
-
 @scenario(kind="own", about_broker=True, seconds=10)
 def copies_of_one_file_in_use(context):
     """A copy of orders' file is started while the original is in use, as on
@@ -484,7 +489,7 @@ def copies_of_one_file_in_use(context):
     for service in ("orders", "inventory"):
         system.start(service)
     system.ready("orders", "inventory")
-    ids = {order_at(system, "orders") for _ in range(20)}
+    ids = {order_at(context, "orders") for _ in range(20)}
     system.stop("orders")
     other = os.path.join(system.copies, "orders.db")
     shutil.copy(system.db_of("orders"), other)
@@ -496,8 +501,8 @@ def copies_of_one_file_in_use(context):
         "orders-7")[0])
     expect("this file is a copy" in system.log("orders-7"), "no warning")
     for _ in range(40):
-        ids.add(order_at(system, "orders"))
-        ids.add(order_at(system, "orders-7"))
+        ids.add(order_at(context, "orders"))
+        ids.add(order_at(context, "orders-7"))
     expect(len(ids) == 100, "%d ids", len(ids))
     system.wait_for("inventory has all orders", lambda: ids <= set(
         reservations_of(system)))

@@ -416,3 +416,42 @@ def dead_letters_again(context):
     system.start("notifications")
     system.ready("notifications")
     adds_up(context)
+
+
+@scenario(spoils=True, small=False)
+def placed_by_other_counts(context):
+    """Keys are placed among more partitions in a life of the file that is lost,
+    and not by hash at all: each record is judged by what placed it."""
+    system = context.system
+    readers = ("orders", "notifications")
+    refresh = ("--property", "topic.metadata.refresh.interval.ms=1000")
+    system.stop("price-producer", *readers)
+    system.start("price-producer", flags=("--partitioner", "round-robin"))
+    for service in readers:
+        system.start(service, flags=refresh)
+    system.ready("price-producer", *readers)
+    with work_of(context) as work:
+        more_orders(context, work, 20)
+        copy = backup(system, "inventory")["inventory"]
+        kafka = system.kafka()
+        kafka.create_partitions("inventory-events", 5)
+        system.stop("inventory")
+        system.start("inventory")
+        system.ready("inventory")
+        system.wait_for("the added ones have records", lambda: all(
+            end > 0 for end in kafka.ends("inventory-events")))
+        kafka.close()
+        more_orders(context, work, 20)
+        system.stop("inventory")
+        restore(system, "inventory", copy)
+        system.start("inventory")
+        system.ready("inventory")
+        more_orders(context, work, 20)
+    adds_up_by_files(context)
+    counts = system.select("inventory", "SELECT partitions FROM placements"
+                           " WHERE topic = 'inventory-events'"
+                           " ORDER BY number")
+    expect(counts == [(3,), (5,)], "inventory placed by %r", counts)
+    counts = system.select("price-producer", "SELECT partitions FROM"
+                           " placements ORDER BY number")
+    expect(counts == [(3,), (0,)], "price-producer placed by %r", counts)

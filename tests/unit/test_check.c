@@ -110,6 +110,9 @@ static const struct record sound[] = {
 	"', 0, " seq ")"
 #define ISSUED(seq) \
 	"INSERT INTO sqlite_sequence (name, seq) VALUES ('outbox', " seq ")"
+#define PLACED(topic, from_seq, partitions)                                    \
+	"INSERT INTO placements (topic, from_seq, partitions) VALUES ('" topic \
+	"', " from_seq ", " partitions ")"
 #define TRACE(id, topic, offset, type)                                      \
 	"INSERT INTO order_trace VALUES ('" id "', '" topic "', 0, " offset \
 	", '" type "', 1000)"
@@ -129,7 +132,7 @@ static const struct {
 	    " value, ts_ms, predecessor) VALUES (5, 1, 'order-events', 0,"
 	    " 'order.created', CAST('Laptop' AS BLOB), CAST('" ORDER(D,
 		"Laptop", "1") "' AS BLOB), 1000, 4)",
-	    TAIL("order-events", "5"),
+	    TAIL("order-events", "5"), PLACED("order-events", "1", "1"),
 	    "INSERT INTO orders VALUES"
 	    " ('" A "', 'Laptop', 2, 'CONFIRMED', NULL, 1, 1),"
 	    " ('" B "', 'Laptop', 5000, 'REJECTED', 'stock', 1, 1),"
@@ -147,6 +150,7 @@ static const struct {
 	{ID_ROW("1", ID_INVENTORY), POSITION("order-events", "7"),
 	    MARK(O, "order-events", "4"), ISSUED("6"),
 	    TAIL("inventory-events", "6"), TAIL(DEAD_TOPIC, "3"),
+	    PLACED("inventory-events", "1", "1"),
 	    "INSERT INTO reservations VALUES"
 	    " ('" A "', 'Laptop', 2, 'reserved', NULL, 1000, NULL),"
 	    " ('" B "', 'Laptop', 5000, 'rejected', 'stock', 1000, NULL),"
@@ -169,7 +173,8 @@ static const struct {
 	    "UPDATE prices_cursor SET seq = 3",
 	    "INSERT INTO symbols VALUES ('ACME', 1003, 1000, 1002, 3)"}},
     {"price-producer", migrations_price_producer,
-	{ID_ROW("1", ID_PRICES), ISSUED("3"), TAIL("stock-prices", "3")}},
+	{ID_ROW("1", ID_PRICES), ISSUED("3"), TAIL("stock-prices", "3"),
+	    PLACED("stock-prices", "1", "1")}},
 };
 #define FILES ((int)(sizeof(files) / sizeof(files[0])))
 
@@ -181,6 +186,7 @@ static struct {
 	int64_t firsts[2]; /* of order-events, stock-prices */
 	int64_t later; /* order-events beyond this came after the files */
 	int partitions; /* of order-events */
+	int price_partitions; /* of stock-prices */
 	int left_out; /* a file, or -1 */
 	struct check_options options;
 	/* what was said */
@@ -303,7 +309,7 @@ setup(void **state)
 	world.record_count = (int)(sizeof(sound) / sizeof(sound[0]));
 	world.firsts[0] = world.firsts[1] = 0;
 	world.later = -1;
-	world.partitions = 1;
+	world.partitions = world.price_partitions = 1;
 	world.left_out = -1;
 	memset(&world.options, 0, sizeof(world.options));
 	world.options.first_most = CHECK_FIRST_MOST;
@@ -509,6 +515,8 @@ judge(void)
 	tell(c, "inventory-events", 0, 0, next_of("inventory-events"));
 	tell(c, DEAD_TOPIC, 0, 0, next_of(DEAD_TOPIC));
 	tell(c, "stock-prices", 0, world.firsts[1], next_of("stock-prices"));
+	for (i = 1; i < world.price_partitions; i++)
+		tell(c, "stock-prices", i, 0, 3);
 	for (i = 0; i < FILES; i++) {
 		path_of(world.folder, i, path);
 		if (i != world.left_out && check_add_file(c, path, &err) == -1)
@@ -825,7 +833,8 @@ static const struct damage {
     {"a cause", "causes", .records = name_another_cause},
     {"a cause that isn't named", "causes", .records = name_no_cause},
     {"a dead letter", "dead-letters", .records = put_away_the_wrong_one},
-    {"a key", "placed", .records = misplace},
+    {"a key", "placed", misplace, "orders",
+	{"UPDATE placements SET partitions = 2"}},
 
     /* Positions and marks. */
     {"a position beyond the end", "positions", NULL, "inventory",
@@ -1000,6 +1009,184 @@ test_a_dead_letter_that_went_on_purpose_is_not_missed(void **state)
 		fail_msg("%s", world.text);
 }
 
+/* A key that is for partition ${of[n]} of n, for each n from 2 to 4 where that
+ * isn't ANY, and for none but that where it is negative: -1 - ${of[n]}. */
+#define ANY 9
+#define NOT(partition) (-1 - (partition))
+
+static const char *
+key_for(const int of[5])
+{
+	static char keys[8][8];
+	static int used;
+	char *key = keys[used++ % 8];
+	int i, n, is, fits = 0;
+
+	for (i = 0; !fits && i < 10000; i++) {
+		snprintf(key, sizeof(keys[0]), "k%d", i);
+		for (fits = 1, n = 2; n < 5; n++) {
+			is = kafka_partition_of(key, strlen(key), n);
+			if (of[n] != ANY &&
+			    (of[n] >= 0 ? is != of[n] : is == -1 - of[n]))
+				fits = 0;
+		}
+	}
+	assert_true(fits);
+	return (key);
+}
+
+#define BY(two, three, four)                     \
+	{                                        \
+		ANY, ANY, (two), (three), (four) \
+	}
+#define NO_ROW "DELETE FROM placements"
+#define ISSUED_TWO "UPDATE sqlite_sequence SET seq = 2 WHERE name = 'outbox'"
+#define ID_NEXT                                                       \
+	"INSERT INTO database_ids (number, database_id, drawn_at_ms)" \
+	" VALUES (2, '" ID_ORDERS_NEXT "', 1)"
+/* As of version 4 of the core. */
+#define OLDER                                                      \
+	"DROP TABLE placements", "DROP TABLE dead_letters_gone",   \
+	    "DELETE FROM schema_versions WHERE component = 'core'" \
+	    " AND version > 4"
+
+/* Three prices, seq 1 to 3, among three partitions by now. */
+static void
+test_a_record_is_judged_by_the_count_that_its_maker_had(void **state)
+{
+	static const struct {
+		const char *what;
+		const char *sql[5];
+		struct {
+			int partition;
+			int key[5];
+		} records[3];
+		int is_found;
+	} cases[] = {
+	    {"partitions were added after two",
+		{NO_ROW, PLACED("stock-prices", "1", "2"),
+		    PLACED("stock-prices", "3", "3")},
+		{{0, BY(0, NOT(0), ANY)}, {1, BY(1, NOT(1), ANY)},
+		    {2, BY(ANY, 2, ANY)}},
+		0},
+	    {"one of before them is placed as after them",
+		{NO_ROW, PLACED("stock-prices", "1", "2"),
+		    PLACED("stock-prices", "3", "3")},
+		{{0, BY(0, ANY, ANY)}, {1, BY(NOT(1), 1, ANY)},
+		    {2, BY(ANY, 2, ANY)}},
+		1},
+	    {"one of after them is placed as before them",
+		{NO_ROW, PLACED("stock-prices", "1", "2"),
+		    PLACED("stock-prices", "3", "3")},
+		{{0, BY(0, ANY, ANY)}, {1, BY(1, ANY, ANY)},
+		    {0, BY(0, NOT(0), ANY)}},
+		1},
+	    {"the topic has fewer than its maker had",
+		{NO_ROW, PLACED("stock-prices", "1", "4")},
+		{{0, BY(ANY, NOT(0), 0)}, {1, BY(ANY, NOT(1), 1)},
+		    {2, BY(ANY, NOT(2), 2)}},
+		0},
+	    {"a partitioner places", {NO_ROW, PLACED("stock-prices", "1", "0")},
+		{{0, BY(NOT(0), NOT(0), NOT(0))},
+		    {1, BY(NOT(1), NOT(1), NOT(1))},
+		    {2, BY(ANY, NOT(2), NOT(2))}},
+		0},
+	    {"a partitioner placed up to the third",
+		{NO_ROW, PLACED("stock-prices", "1", "0"),
+		    PLACED("stock-prices", "3", "3")},
+		{{0, BY(NOT(0), NOT(0), NOT(0))},
+		    {1, BY(NOT(1), NOT(1), NOT(1))}, {2, BY(ANY, 2, ANY)}},
+		0},
+	    {"a partitioner placed up to the third, which is misplaced",
+		{NO_ROW, PLACED("stock-prices", "1", "0"),
+		    PLACED("stock-prices", "3", "3")},
+		{{0, BY(ANY, ANY, ANY)}, {1, BY(ANY, ANY, ANY)},
+		    {2, BY(ANY, NOT(2), ANY)}},
+		1},
+
+	    /* Of before the file kept it. */
+	    {"an older file, partitions added before the third", {OLDER},
+		{{0, BY(0, NOT(0), ANY)}, {1, BY(1, NOT(1), ANY)},
+		    {2, BY(ANY, 2, ANY)}},
+		0},
+	    {"an older file, no count does for the second", {OLDER},
+		{{0, BY(ANY, ANY, ANY)}, {1, BY(NOT(1), NOT(1), ANY)},
+		    {2, BY(ANY, 2, ANY)}},
+		1},
+	    {"an older file, more were there before the second", {OLDER},
+		{{2, BY(ANY, 2, ANY)}, {0, BY(0, NOT(0), ANY)},
+		    {1, BY(ANY, 1, ANY)}},
+		1},
+	    {"an upgraded file, no more were there before its first row",
+		{NO_ROW, PLACED("stock-prices", "3", "2")},
+		{{0, BY(ANY, ANY, ANY)}, {1, BY(NOT(1), 1, ANY)},
+		    {1, BY(1, ANY, ANY)}},
+		1},
+	    {"an upgraded file, the second was placed as its first row says",
+		{NO_ROW, PLACED("stock-prices", "3", "2")},
+		{{0, BY(ANY, ANY, ANY)}, {1, BY(1, NOT(1), ANY)},
+		    {1, BY(1, NOT(1), ANY)}},
+		0},
+	    {"an upgraded file, its first row is of a partitioner",
+		{NO_ROW, PLACED("stock-prices", "3", "0")},
+		{{0, BY(ANY, ANY, ANY)}, {1, BY(NOT(1), NOT(1), ANY)},
+		    {2, BY(ANY, ANY, ANY)}},
+		0},
+
+	    {"an upgraded file, a partitioner is another topic's",
+		{NO_ROW, PLACED("call-events", "2", "0"),
+		    PLACED("stock-prices", "3", "3")},
+		{{0, BY(ANY, ANY, ANY)}, {1, BY(NOT(1), NOT(1), ANY)},
+		    {2, BY(ANY, 2, ANY)}},
+		1},
+
+	    /* Of what the file doesn't know: a later life, or what came since. */
+	    {"partitions were added in a life that is lost",
+		{NO_ROW, PLACED("stock-prices", "1", "2"), ID_NEXT, ISSUED_TWO},
+		{{0, BY(0, NOT(0), ANY)}, {1, BY(1, NOT(1), ANY)},
+		    {0, BY(NOT(0), 0, ANY)}},
+		0},
+	    {"what was placed in a life that is lost by no count",
+		{NO_ROW, PLACED("stock-prices", "1", "2"), ID_NEXT, ISSUED_TWO},
+		{{0, BY(0, ANY, ANY)}, {1, BY(1, ANY, ANY)},
+		    {0, BY(NOT(0), NOT(0), ANY)}},
+		1},
+	    {"a life that is lost, and none knew fewer",
+		{NO_ROW, PLACED("stock-prices", "1", "3"), ID_NEXT, ISSUED_TWO},
+		{{0, BY(ANY, 0, ANY)}, {1, BY(ANY, 1, ANY)},
+		    {0, BY(0, NOT(0), ANY)}},
+		1},
+	    {"a life that is lost, and what was placed after it",
+		{NO_ROW, PLACED("stock-prices", "1", "2"), ID_NEXT, ISSUED_TWO,
+		    PLACED("stock-prices", "3", "3")},
+		{{0, BY(0, ANY, ANY)}, {1, BY(1, ANY, ANY)},
+		    {0, BY(0, NOT(0), ANY)}},
+		0},
+	};
+	const size_t count = sizeof(cases) / sizeof(cases[0]);
+	struct record *r;
+	size_t i;
+	int k;
+
+	for (i = 0; i < count; i++) {
+		if (i > 0) {
+			teardown(state);
+			setup(state);
+		}
+		world.price_partitions = 3;
+		doctor("price-producer", cases[i].sql, 5);
+		for (k = 0; k < 3; k++) {
+			r = record_at("stock-prices", k);
+			r->partition = cases[i].records[k].partition;
+			r->key = key_for(cases[i].records[k].key);
+		}
+		(void)judge();
+		if ((strstr(world.failed, " placed") != NULL) !=
+		    cases[i].is_found)
+			fail_msg("%s: %s", cases[i].what, world.text);
+	}
+}
+
 static void
 test_a_gap_that_was_accepted_leaves_its_mark(void **state)
 {
@@ -1091,6 +1278,7 @@ main(void)
 	    TEST(test_what_retention_deleted_is_not_judged),
 	    TEST(test_expired_rows_are_not_missed),
 	    TEST(test_a_dead_letter_that_went_on_purpose_is_not_missed),
+	    TEST(test_a_record_is_judged_by_the_count_that_its_maker_had),
 	    TEST(test_a_gap_that_was_accepted_leaves_its_mark),
 	    TEST(test_nothing_may_be_under_way_once_settled),
 	    TEST(
