@@ -42,8 +42,9 @@ enum bare_statement {
 
 static const char *const bare_core[BARE_OWN] = {
     [BARE_BEGIN] = "BEGIN IMMEDIATE",
-    [BARE_DATABASE] = "SELECT number, database_id FROM database_ids"
-		      " ORDER BY number DESC LIMIT 1",
+    [BARE_DATABASE] = "SELECT number, database_id,"
+		      " (SELECT max(number) FROM placements)"
+		      " FROM database_ids ORDER BY number DESC LIMIT 1",
     [BARE_POSITION] = "SELECT next_offset, leader_epoch FROM positions"
 		      " WHERE topic_id = ?1 AND partition = ?2",
     [BARE_MARK] = "SELECT seq FROM marks"
