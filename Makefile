@@ -111,6 +111,10 @@ RDKAFKA_CONFIGURE = --enable-static --disable-gssapi --disable-curl \
 # ends up on the one that doesn't lead it: nothing of it is read until its leader
 # moves again, without a word (librdkafka's pull request 5593, in no release yet).
 RDKAFKA_FIX = s/^( +if \(rktp->rktp_broker == rkb)\) \{$$/\1 \&\& !rktp->rktp_next_broker) {/
+# A batch whose sum is wrong is left by its length taken for a place: what comes
+# after it in the same answer, other partitions too, is read from somewhere else,
+# taken for what it isn't, or ends the process (their FIXME says so).
+RDKAFKA_FIX_SUM = s/rd_kafka_buf_skip_to\(rkbuf, crc_len\)/rd_kafka_buf_skip(rkbuf, crc_len)/
 # lz4frame.h and snappy.h are private: what batches are compressed with is inside
 # of the library, and pkg/segment takes it from there.  The version is pinned.
 RDKAFKA_HEADERS = rdkafka.h rdkafka_mock.h lz4frame.h snappy.h
@@ -125,7 +129,7 @@ SQLITE_FLAGS = -DSQLITE_THREADSAFE=2 -DSQLITE_DEFAULT_MEMSTATUS=0 \
     -DHAVE_GMTIME_R=1 -DHAVE_LOCALTIME_R=1 -DHAVE_STRERROR_R=1 \
     -DHAVE_USLEEP=1 -DHAVE_PREAD=1 -DHAVE_PWRITE=1
 
-RDKAFKA_STAMP := $(DEPS)/librdkafka-$(call package_version,@confluentinc/kafka-javascript)-$(call short_sum,$(DEPS_CFLAGS) $(RDKAFKA_CONFIGURE) $(RDKAFKA_FIX) $(RDKAFKA_HEADERS)).stamp
+RDKAFKA_STAMP := $(DEPS)/librdkafka-$(call package_version,@confluentinc/kafka-javascript)-$(call short_sum,$(DEPS_CFLAGS) $(RDKAFKA_CONFIGURE) $(RDKAFKA_FIX) $(RDKAFKA_FIX_SUM) $(RDKAFKA_HEADERS)).stamp
 SQLITE_STAMP := $(DEPS)/sqlite-$(call package_version,better-sqlite3)-$(call short_sum,$(DEPS_CFLAGS) $(SQLITE_FLAGS)).stamp
 DEPS_STAMPS := $(RDKAFKA_STAMP) $(SQLITE_STAMP)
 
@@ -330,9 +334,12 @@ $(RDKAFKA_STAMP): | node_modules/.package-lock.json
 	@rm -rf $(DEPS)/src/librdkafka $(DEPS)/librdkafka-*.stamp
 	@cp -R $(RDKAFKA_SRC) $(DEPS)/src/librdkafka
 	$(Q)cd $(DEPS)/src/librdkafka/src && \
-	    sed -E -i '$(RDKAFKA_FIX)' rdkafka_topic.c && { \
-	    ! cmp -s rdkafka_topic.c $(abspath $(RDKAFKA_SRC))/src/rdkafka_topic.c || { \
-	    echo "librdkafka has changed: does it need RDKAFKA_FIX?" >&2; exit 1; }; }
+	    sed -E -i '$(RDKAFKA_FIX)' rdkafka_topic.c && \
+	    sed -E -i '$(RDKAFKA_FIX_SUM)' rdkafka_msgset_reader.c && \
+	    for file in rdkafka_topic.c rdkafka_msgset_reader.c; do \
+	    ! cmp -s $$file $(abspath $(RDKAFKA_SRC))/src/$$file || { \
+	    echo "$$file has changed: does it need RDKAFKA_FIX?" >&2; exit 1; }; \
+	    done
 	$(Q)cd $(DEPS)/src/librdkafka && { CC='$(CC)' CXX='$(CC)' \
 	    CFLAGS='$(DEPS_CFLAGS)' CPPFLAGS='-ffile-prefix-map=$(abspath $(DEPS))/src=.' bash \
 	    ./configure $(RDKAFKA_CONFIGURE) && \
