@@ -13,7 +13,6 @@
 
 #define ASK_MS 5000
 #define SILENCE_MS 10000
-#define TELL_MS 5000
 #define IDS_MOST 64
 #define TOPICS_MOST 32
 
@@ -228,87 +227,25 @@ cut_find(struct accept *a, struct gap_facts *f, int64_t epoch,
 	return (0);
 }
 
-/* What each offset's error says is what is looked for. */
-static void
-say_nothing(void *arg, const char *what, int fatal)
-{
-
-	(void)arg;
-	(void)what;
-	(void)fatal;
-}
-
-/* Whether anything but damage comes from where the consumer is: 1, 0, -1. */
-static int
-is_readable(struct kafka_consumer *consumer, struct mr_error *err)
-{
-	int64_t until_us = clock_mono_us() + 1000 * (int64_t)SILENCE_MS;
-	struct kafka_record record;
-	int readable;
-
-	while (kafka_consumer_poll(consumer, &record, 1, 200) != 1)
-		if (clock_mono_us() > until_us)
-			return (mr_error_set(err, MR_RETRY,
-			    "nothing came of what follows the record that "
-			    "can't be read, for %d s",
-			    SILENCE_MS / 1000));
-	readable = record.out_of_range != 2;
-	kafka_record_free(&record);
-	return (readable);
-}
-
 /* What the search is at, for who waits for it. */
 static void
-tell_progress(const struct gap_facts *f, int64_t offset, int64_t *told_us)
+tell_progress(void *arg, int64_t offset)
 {
+	struct gap_facts *f = arg;
 
-	if (clock_mono_us() - *told_us < 1000 * (int64_t)TELL_MS)
-		return;
-	*told_us = clock_mono_us();
 	fprintf(stderr,
 	    "%s/%d can't be read from %lld to %lld, and ends at %lld\n",
 	    f->topic, f->partition, (long long)f->offset, (long long)offset - 1,
 	    (long long)f->next);
 }
 
-/*
- * Where records can be read again behind one that can't be: asked of one offset
- * after the other, since a step that is larger could pass over some that are
- * whole.  Without librdkafka's pause after an error each takes a millisecond or so.
- */
 static int
 readable_find(struct accept *a, struct gap_facts *f, struct mr_error *err)
 {
-	static const struct kafka_group_handlers quiet = {NULL, NULL,
-	    say_nothing};
-	struct kafka_position at = {.topic = f->topic,
-	    .partition = f->partition,
-	    .offset = f->offset + 1,
-	    .leader_epoch = -1};
-	struct kafka_conf eager = a->kafka;
-	struct kafka_consumer *consumer;
-	int64_t told_us = clock_mono_us();
-	int readable = 0;
 
-	if (eager.properties.count < (int)(sizeof(eager.properties.items) /
-					 sizeof(eager.properties.items[0])))
-		eager.properties.items[eager.properties.count++] =
-		    "fetch.error.backoff.ms=0";
-	if ((consumer = kafka_consumer_new(&eager, NULL, &quiet, NULL, err)) ==
-	    NULL)
-		return (-1);
-	if (kafka_consumer_assign(consumer, &at, 1, err) == -1)
-		readable = -1;
-	while (readable == 0 && at.offset < f->next) {
-		if ((readable = is_readable(consumer, err)) == 0 &&
-		    ++at.offset < f->next &&
-		    kafka_consumer_seek(consumer, &at, err) == -1)
-			readable = -1;
-		tell_progress(f, at.offset, &told_us);
-	}
-	f->readable = at.offset;
-	kafka_consumer_free(consumer);
-	return (readable == -1 ? -1 : 0);
+	f->readable = kafka_readable_find(&a->kafka, f->topic, f->partition,
+	    f->offset, f->next, tell_progress, f, err);
+	return (f->readable == -1 ? -1 : 0);
 }
 
 /* What is at the position, and whether it follows on what was applied. */

@@ -31,6 +31,10 @@ static const char epilogue[] =
     "pending (no order is pending) and drained (outboxes are empty, all has\n"
     "been consumed).  --acknowledged is read first, so that it may grow.\n"
     "\n"
+    "Records that are there and can't be read, damaged ones say, are a note\n"
+    "(`unread` in JSON).  What is only missing because of them isn't held\n"
+    "against anybody, and no more things than there are of them.\n"
+    "\n"
     "Exit status: 0 all hold, 1 something is violated, 2 it couldn't be\n"
     "checked, and stderr says why.\n"
     "\n"
@@ -70,6 +74,23 @@ table_line(void *arg, const struct check_line *line)
 		    (long long)(line->offenders - line->first_count));
 }
 
+/* What can't be read, with what is left open because of it. */
+static void
+table_unread(struct verify *v, const struct check *c)
+{
+	const struct check_unread *u;
+	size_t i, count;
+
+	u = check_unread(c, &count);
+	for (i = 0; i < count; i++)
+		buffer_addf(&v->out,
+		    "note  records %lld to %lld of %s/%d can't be read "
+		    "(damaged, or in a form that isn't known): what is only "
+		    "missing for them isn't held against anybody\n",
+		    (long long)u[i].first, (long long)u[i].next - 1, u[i].topic,
+		    u[i].partition);
+}
+
 /* ---- as JSON ---------------------------------------------------------------- */
 
 static void
@@ -93,6 +114,27 @@ json_line(void *arg, const struct check_line *line)
 	json_array_close(w);
 	json_member_text(w, "detail", line->reason);
 	json_object_close(w);
+}
+
+static void
+json_unread(struct verify *v, const struct check *c)
+{
+	const struct check_unread *u;
+	struct json_writer *w = &v->json;
+	size_t i, count;
+
+	u = check_unread(c, &count);
+	json_key(w, "unread");
+	json_array_open(w);
+	for (i = 0; i < count; i++) {
+		json_object_open(w);
+		json_member_text(w, "topic", u[i].topic);
+		json_member_i64(w, "partition", u[i].partition);
+		json_member_i64(w, "first", u[i].first);
+		json_member_i64(w, "last", u[i].next - 1);
+		json_object_close(w);
+	}
+	json_array_close(w);
 }
 
 /* ---- giving up -------------------------------------------------------------- */
@@ -131,6 +173,7 @@ judge(struct verify *v, struct check *c, struct mr_error *err)
 		buffer_addf(&v->out, "%lld files of %s, %lld records\n",
 		    (long long)check_file_count(c), v->run.data,
 		    (long long)check_record_count(c));
+		table_unread(v, c);
 		holds = check_judge(c, &v->options, table_line, v, err);
 		buffer_addf(&v->out, "%s\n",
 		    holds == 1 ? "all that was judged holds" :
@@ -141,6 +184,7 @@ judge(struct verify *v, struct check *c, struct mr_error *err)
 	json_object_open(w);
 	json_member_i64(w, "files", check_file_count(c));
 	json_member_i64(w, "records", check_record_count(c));
+	json_unread(v, c);
 	json_key(w, "invariants");
 	json_array_open(w);
 	holds = check_judge(c, &v->options, json_line, v, err);

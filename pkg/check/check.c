@@ -22,6 +22,9 @@ static const char sql_topic[] =
     " ON CONFLICT DO NOTHING";
 static const char sql_acknowledged[] =
     "INSERT INTO acknowledged (id) VALUES (?1) ON CONFLICT DO NOTHING";
+static const char sql_unread[] =
+    "INSERT INTO unread (topic, partition, first, next)"
+    " VALUES (?1, ?2, ?3, ?4)";
 static const char sql_record[] =
     "INSERT INTO records (topic, partition, offset, source, seq, predecessor,"
     " before, fresh, good, type, order_id, item, quantity, delta, on_hand,"
@@ -103,6 +106,7 @@ check_free(struct check *c)
 	buffer_free(&c->foreign);
 	free(c->sources);
 	free(c->highest);
+	free(c->unread);
 	free(c);
 }
 
@@ -142,6 +146,36 @@ check_add_partition(struct check *c, const char *topic, const char *topic_id,
 		store_i64(partition), store_i64(first), store_i64(next)) == -1)
 		return (-1);
 	return (0);
+}
+
+int
+check_add_unread(struct check *c, const char *topic, int partition,
+    int64_t first, int64_t next, struct mr_error *err)
+{
+	struct check_unread *u;
+
+	u = realloc(c->unread, (c->unread_count + 1) * sizeof(*u));
+	if (u == NULL)
+		return (mr_error_set(err, MR_FATAL, "out of memory"));
+	c->unread = u;
+	u += c->unread_count++;
+	snprintf(u->topic, sizeof(u->topic), "%s", topic);
+	u->partition = partition;
+	u->first = first;
+	u->next = next;
+	if (check_begin(c, err) == -1 ||
+	    store_run(c->st, err, sql_unread, store_text(topic),
+		store_i64(partition), store_i64(first), store_i64(next)) == -1)
+		return (-1);
+	return (0);
+}
+
+const struct check_unread *
+check_unread(const struct check *c, size_t *count)
+{
+
+	*count = c->unread_count;
+	return (c->unread);
 }
 
 int

@@ -110,6 +110,29 @@ typedef int check_next(void *arg, struct check_record *record,
 int check_read(struct check *c, check_next *next, void *arg,
     struct mr_error *err);
 
+/*
+ * check_add_unread -- records ${first} to ${next} - 1 of a partition that are
+ * there and can't be read: damaged, or in a form that isn't known.  Tell it
+ * before the check is judged.
+ *
+ * Who read them before they were damaged has their effects, who came later
+ * was told to leave them out.  So what is only missing because of them isn't
+ * held against anybody: what names them or their place, a seq that the records
+ * around them leave open, and, where nothing says which record it was, no
+ * more things than there are such records.
+ */
+int check_add_unread(struct check *c, const char *topic, int partition,
+    int64_t first, int64_t next, struct mr_error *err);
+
+struct check_unread {
+	char topic[KAFKA_TOPIC_MAX + 1];
+	int partition;
+	int64_t first;
+	int64_t next;
+};
+/* check_unread -- those that were told, in that order; sets *count. */
+const struct check_unread *check_unread(const struct check *c, size_t *count);
+
 /* How a whole check is done on a real cluster and a folder of files. */
 struct check_run {
 	struct kafka_conf kafka;

@@ -47,6 +47,8 @@ struct check {
 	size_t source_count;
 	struct check_highest *highest;
 	size_t highest_count;
+	struct check_unread *unread;
+	size_t unread_count;
 };
 
 /* Write transactions of the scratch database, committed now and then. */
@@ -63,7 +65,11 @@ int check_take(struct check *c, const struct check_record *record,
 /* The scratch database's schema. */
 extern const struct store_migration check_schema[];
 
-/* An invariant: a query that gives a line of text for each offender. */
+/*
+ * An invariant: a query that gives a line of text for each offender, and in a
+ * second column the topics, with blanks between, of which one record more would
+ * set it right; NULL: none would.
+ */
 struct check_invariant {
 	const char *name;
 	const char *says;

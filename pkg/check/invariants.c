@@ -23,6 +23,13 @@ static const char sql_schema_told[] =
     " middle INTEGER NOT NULL,"
     " next INTEGER NOT NULL,"
     " PRIMARY KEY (topic, partition)) STRICT, WITHOUT ROWID;"
+    /* Records first to next - 1 are there and can't be read. */
+    "CREATE TABLE unread ("
+    " topic TEXT NOT NULL,"
+    " partition INTEGER NOT NULL,"
+    " first INTEGER NOT NULL,"
+    " next INTEGER NOT NULL,"
+    " PRIMARY KEY (topic, partition, first)) STRICT, WITHOUT ROWID;"
     "CREATE TABLE files ("
     " service TEXT NOT NULL PRIMARY KEY,"
     " path TEXT NOT NULL,"
@@ -237,7 +244,20 @@ static const char sql_schema_derived[] =
     " PRIMARY KEY (order_id, outcome)) STRICT, WITHOUT ROWID;"
     "CREATE TABLE bounds ("
     " service TEXT NOT NULL PRIMARY KEY,"
-    " seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
+    " seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    /* Where what can't be read may have seqs of a source: above after, up to
+     * upto; and which of them are nowhere else. */
+    "CREATE TABLE hidden ("
+    " n INTEGER NOT NULL PRIMARY KEY,"
+    " source INTEGER NOT NULL,"
+    " topic TEXT NOT NULL,"
+    " partition INTEGER NOT NULL,"
+    " after INTEGER NOT NULL,"
+    " upto INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE hidden_seqs ("
+    " service TEXT NOT NULL,"
+    " seq INTEGER NOT NULL,"
+    " PRIMARY KEY (service, seq)) STRICT, WITHOUT ROWID;";
 
 const struct store_migration check_schema[] = {
     {1, "told", sql_schema_told},
@@ -317,8 +337,63 @@ const char *const check_derive[] = {
     " LEFT JOIN partitions p ON p.topic = t.topic"
     "  AND p.partition = t.partition AND p.first > 0"
     " GROUP BY f.service",
+    /* What the next record of the source doesn't name as its predecessor. */
+    "INSERT INTO hidden (source, topic, partition, after, upto)"
+    " SELECT r.source, r.topic, r.partition, max(r.before, 0),"
+    "  r.predecessor"
+    " FROM records r WHERE r.fresh AND r.offset IS NOT NULL"
+    "  AND r.predecessor > max(r.before, 0)"
+    "  AND EXISTS (SELECT 1 FROM unread u WHERE u.topic = r.topic"
+    "   AND u.partition = r.partition AND u.next <= r.offset"
+    "   AND u.first > coalesce((SELECT max(e.offset) FROM records e"
+    "    WHERE e.source = r.source AND e.seq = r.before AND e.fresh"
+    "    AND e.topic = r.topic AND e.partition = r.partition), -1))",
+    /* Or, if there is no next one, what was issued. */
+    "INSERT INTO hidden (source, topic, partition, after, upto)"
+    " SELECT * FROM (SELECT DISTINCT s.id, u.topic, u.partition,"
+    "  coalesce((SELECT max(r.seq) FROM records r WHERE r.source = s.id"
+    "   AND r.topic = u.topic AND r.partition = u.partition"
+    "   AND r.offset IS NOT NULL), 0) AS after,"
+    "  CASE WHEN s.number = (SELECT max(number) FROM sources y"
+    "   WHERE y.service = s.service) THEN t.seq ELSE s.upto END AS upto"
+    "  FROM unread u JOIN tails t ON t.topic = u.topic"
+    "   AND t.partition = u.partition"
+    "  JOIN sources s ON s.service = t.service AND s.number IS NOT NULL"
+    "  WHERE NOT EXISTS (SELECT 1 FROM records r WHERE r.source = s.id"
+    "   AND r.topic = u.topic AND r.partition = u.partition"
+    "   AND r.offset >= u.next AND r.fresh))"
+    " WHERE upto > after",
+    "WITH RECURSIVE span (service, seq, upto) AS (SELECT f.service,"
+    "  h.after + 1, min(h.upto, f.issued) FROM hidden h"
+    "  JOIN sources s ON s.id = h.source"
+    "  JOIN files f ON f.service = s.service"
+    "  WHERE h.after < f.issued UNION"
+    "  SELECT service, seq + 1, upto FROM span WHERE seq < upto)"
+    " INSERT INTO hidden_seqs (service, seq)"
+    " SELECT DISTINCT service, seq FROM span x WHERE NOT EXISTS"
+    "  (SELECT 1 FROM sources s JOIN emitted e ON e.source = s.id"
+    "   WHERE s.service = x.service AND e.seq = x.seq)",
     NULL,
 };
+
+/*
+ * What can't be read is no offence: where a record's place or seq says that it
+ * may be that, the queries leave it out, and otherwise they name the topic of
+ * the record that is missing, and as many are excused as can't be read of it.
+ */
+
+/* Whether that place, or that seq, is among what can't be read. */
+#define UNREAD(t, p, o)                                     \
+	"EXISTS (SELECT 1 FROM unread u WHERE u.topic = " t \
+	" AND u.partition = " p " AND u.first <= " o " AND " o " < u.next)"
+#define HIDDEN(s, t, p, q)                                              \
+	"EXISTS (SELECT 1 FROM hidden h WHERE h.source = " s            \
+	" AND h.topic = " t " AND h.partition = " p " AND h.after < " q \
+	" AND " q " <= h.upto)"
+/* How many records of a topic can't be read. */
+#define UNREAD_OF(topic)                                     \
+	"(SELECT coalesce(sum(next - first), 0) FROM unread" \
+	" WHERE topic = '" topic "')"
 
 /* ---- what must hold -------------------------------------------------------- */
 
@@ -344,8 +419,10 @@ static const char sql_orders_counts[] =
     " HAVING count(*) > 0";
 
 static const char sql_pending_offenders[] =
-    "SELECT 'order ' || id || ' is still PENDING' FROM orders"
-    " WHERE status = 'PENDING' ORDER BY id";
+    "SELECT 'order ' || id || ' is still PENDING',"
+    " CASE WHEN NOT EXISTS (SELECT 1 FROM answers h WHERE h.order_id = id)"
+    "  THEN 'order-events inventory-events' END"
+    " FROM orders WHERE status = 'PENDING' ORDER BY id";
 
 static const char sql_announced_offenders[] =
     "SELECT 'order ' || coalesce(o.id, p.order_id) || CASE"
@@ -356,7 +433,9 @@ static const char sql_announced_offenders[] =
     "  WHEN p.cancelled_count > 1 THEN ' was cancelled '"
     "   || p.cancelled_count || ' times'"
     "  ELSE ' is ' || o.quantity || ' ' || o.item || ', announced as '"
-    "   || r.quantity || ' ' || r.item END"
+    "   || r.quantity || ' ' || r.item END,"
+    " CASE WHEN o.id IS NOT NULL AND coalesce(p.created_count, 0) = 0"
+    "  THEN 'order-events' END"
     " FROM orders o FULL JOIN placed_orders p ON p.order_id = o.id"
     " LEFT JOIN records r ON r.n = p.n"
     " WHERE o.id IS NULL OR p.order_id IS NULL OR p.created_count != 1"
@@ -374,7 +453,10 @@ static const char sql_status_offenders[] =
     "  FROM orders o LEFT JOIN answers h ON h.order_id = o.id"
     "  LEFT JOIN placed_orders p ON p.order_id = o.id)"
     " SELECT 'order ' || id || ' is ' || status || ', its events say '"
-    "  || status_due FROM expected WHERE status != status_due";
+    "  || status_due, CASE WHEN status = 'CANCELLED'"
+    "   THEN 'order-events inventory-events'"
+    "  WHEN status_due = 'PENDING' THEN 'inventory-events' END"
+    " FROM expected WHERE status != status_due";
 
 static const char sql_trace_offenders[] =
     "SELECT 'order ' || t.order_id || ' names ' || " AT_T " || ', where"
@@ -383,14 +465,21 @@ static const char sql_trace_offenders[] =
     "  AND p.partition = t.partition AND t.offset >= p.first"
     " LEFT JOIN records r ON r.topic = t.topic AND r.partition = t.partition"
     "  AND r.offset = t.offset"
-    " WHERE r.n IS NULL OR r.order_id IS NOT t.order_id"
-    "  OR r.type IS NOT t.type"
-    " UNION ALL"
-    " SELECT 'order ' || s.order_id || ' has no trace of ' || s.type"
-    "  || ' at ' || " AT_S " FROM seen s JOIN orders o ON o.id = s.order_id"
-    " LEFT JOIN trace t ON t.order_id = s.order_id AND t.topic = s.topic"
-    "  AND t.partition = s.partition AND t.offset = s.offset"
-    " WHERE s.service = 'orders' AND t.order_id IS NULL";
+    " WHERE (r.n IS NULL OR r.order_id IS NOT t.order_id"
+    "  OR r.type IS NOT t.type)"
+    "  AND NOT " UNREAD("t.topic", "t.partition",
+	"t.offset") " UNION ALL"
+		    " SELECT 'order ' || s.order_id || ' has no trace of ' || s.type"
+		    "  || ' at ' || " AT_S
+		    " FROM seen s JOIN orders o ON o.id = s.order_id"
+		    " LEFT JOIN trace t ON t.order_id = s.order_id AND t.topic = s.topic"
+		    "  AND t.partition = s.partition AND t.offset = s.offset"
+		    " WHERE s.service = 'orders' AND t.order_id IS NULL"
+		    /* Of a repeat, the first may be what can't be read. */
+		    "  AND NOT EXISTS (SELECT 1 FROM trace f WHERE f.topic = s.topic"
+		    "   AND f.order_id = s.order_id AND f.type = s.type"
+		    "   AND f.partition = s.partition"
+		    "   AND " UNREAD("f.topic", "f.partition", "f.offset") ")";
 
 static const char sql_decisions_offenders[] =
     "SELECT 'order ' || coalesce(v.order_id, h.order_id) || CASE"
@@ -403,7 +492,11 @@ static const char sql_decisions_offenders[] =
     "  WHEN v.status = 'released' AND NOT coalesce(h.cancelled, 0)"
     "   > h.created THEN ' is released, but was never cancelled'"
     "  ELSE ' of ' || r.quantity || ' ' || r.item || ' is decided as '"
-    "   || v.quantity || ' ' || v.item END"
+    "   || v.quantity || ' ' || v.item END,"
+    " CASE WHEN v.order_id IS NOT NULL AND (h.created IS NULL"
+    "   OR (v.status = 'released' AND h.cancelled IS NULL"
+    "    AND r.quantity = v.quantity AND r.item = v.item))"
+    "  THEN 'order-events' END"
     " FROM reservations v FULL JOIN heard h ON h.order_id = v.order_id"
     " LEFT JOIN records r ON r.n = h.created"
     " WHERE (v.order_id IS NULL AND h.created IS NOT NULL)"
@@ -419,7 +512,18 @@ static const char sql_outcomes_offenders[] =
     "   'not known') || ', its events say ' || coalesce(s.reserved"
     "  || ' reserved, ' || s.rejected || ' rejected, ' || s.released"
     "  || ' released, ' || s.cancelled || ' cancelled (' || s.least || ' '"
-    "  || s.item || ')', 'nothing')"
+    "  || s.item || ')', 'nothing'),"
+    " CASE WHEN s.order_id IS NULL THEN 'inventory-events'"
+    "  WHEN s.reserved > (v.status != 'rejected')"
+    "   OR s.rejected > (v.status = 'rejected')"
+    "   OR s.released > (v.status = 'released') OR s.least != v.quantity"
+    "   OR s.most != v.quantity OR s.item != v.item"
+    "   OR s.other_item != v.item THEN NULL"
+    "  WHEN s.cancelled <= (v.status = 'rejected'"
+    "   AND coalesce(h.cancelled, 0) > h.created) THEN 'inventory-events'"
+    "  WHEN v.status = 'rejected' AND s.cancelled = 1"
+    "   AND (h.created IS NULL OR h.cancelled IS NULL)"
+    "   THEN 'order-events' END"
     " FROM reservations v FULL JOIN said s ON s.order_id = v.order_id"
     " LEFT JOIN heard h ON h.order_id = v.order_id"
     " WHERE v.order_id IS NULL OR s.order_id IS NULL"
@@ -443,7 +547,11 @@ static const char sql_stock_offenders[] =
     "  || ' + reserved ' || coalesce(i.reserved, 'nothing') || ' = received '"
     "  || coalesce(i.received, 'nothing') || '; reservations hold '"
     "  || coalesce(h.quantity, 0) || ', events brought '"
-    "  || coalesce(c.quantity, 0)"
+    "  || coalesce(c.quantity, 0),"
+    " CASE WHEN i.on_hand >= 0 AND i.reserved >= 0"
+    "  AND i.on_hand + i.reserved = i.received"
+    "  AND i.reserved = coalesce(h.quantity, 0)"
+    "  THEN 'inventory-events' END"
     " FROM items a LEFT JOIN inventory i ON i.item = a.item"
     " LEFT JOIN held h ON h.item = a.item LEFT JOIN came c ON c.item = a.item"
     " WHERE i.item IS NULL OR i.on_hand < 0 OR i.reserved < 0"
@@ -457,7 +565,10 @@ static const char sql_history_offenders[] =
     "   WHEN 'inventory.reserved' THEN -k.quantity"
     "   WHEN 'inventory.released' THEN k.quantity ELSE 0 END AS moved"
     "  FROM known k WHERE k.service = 'inventory'"
-    "  AND k.topic = 'inventory-events' AND k.good),"
+    "  AND k.topic = 'inventory-events' AND k.good"
+    /* The level isn't known beyond a move that can't be read. */
+    "  AND k.seq < coalesce((SELECT min(seq) FROM hidden_seqs"
+    "   WHERE service = 'inventory'), k.seq + 1)),"
     " levels AS (SELECT m.*, coalesce(c.received, 0) + sum(m.moved) OVER"
     "  (PARTITION BY m.item ORDER BY m.seq) AS level"
     "  FROM moves m LEFT JOIN catalogue c ON c.item = m.item)"
@@ -480,7 +591,9 @@ static const char sql_causes_offenders[] =
     "  AND c.offset = k.cause_offset"
     " WHERE k.service = 'inventory' AND k.order_id IS NOT NULL"
     "  AND (c.n IS NULL OR c.order_id IS NOT k.order_id"
-    "   OR c.type IS NOT x.cause)";
+    "   OR c.type IS NOT x.cause)"
+    "  AND NOT " UNREAD("coalesce(k.cause_topic, '')", "k.cause_partition",
+	"k.cause_offset");
 
 static const char sql_notifications_offenders[] =
     "WITH sent AS (SELECT seq AS count FROM cursors"
@@ -489,18 +602,21 @@ static const char sql_notifications_offenders[] =
     "  THEN 'no notification that order ' || d.order_id || ' is '"
     "   || d.outcome"
     "  ELSE 'a notification that order ' || n.order_id || ' is '"
-    "   || n.outcome || ', which no event says' END"
+    "   || n.outcome || ', which no event says' END,"
+    " CASE WHEN d.order_id IS NULL THEN 'inventory-events' END"
     " FROM due d FULL JOIN notifications n ON n.order_id = d.order_id"
     "  AND n.outcome = d.outcome"
     " JOIN expiry e ON e.what = 'notifications'"
     " WHERE d.order_id IS NULL OR (n.order_id IS NULL"
     "  AND d.ts_ms >= e.before_ms)"
     " UNION ALL SELECT sent.count || ' notifications were sent, of '"
-    "  || (SELECT count(*) FROM due) || ' outcomes' FROM sent"
-    "  WHERE sent.count != (SELECT count(*) FROM due)"
-    " UNION ALL SELECT count(*) || ' notifications have seq ' || seq"
-    "  FROM notifications GROUP BY seq HAVING count(*) > 1"
-    "  OR seq > (SELECT count FROM sent)";
+    "  || (SELECT count(*) FROM due) || ' outcomes', NULL FROM sent"
+    "  WHERE sent.count - (SELECT count(*) FROM due)"
+    "   NOT BETWEEN 0 AND " UNREAD_OF(
+	"inventory-events") " UNION ALL"
+			    " SELECT count(*) || ' notifications have seq ' || seq, NULL"
+			    "  FROM notifications GROUP BY seq HAVING count(*) > 1"
+			    "  OR seq > (SELECT count FROM sent)";
 
 static const char sql_prices_offenders[] =
     "WITH due AS (SELECT count(*) AS count FROM seen"
@@ -508,12 +624,14 @@ static const char sql_prices_offenders[] =
     " done AS (SELECT seq AS count FROM cursors WHERE service = 'prices')"
     " SELECT done.count || ' prices were applied, of ' || due.count"
     "  || ' below the positions' FROM due, done"
-    "  WHERE due.count != done.count"
-    " UNION ALL SELECT symbol || ' was last changed by price ' || seq"
-    "  || ', of ' || done.count FROM symbols, done WHERE seq > done.count"
-    " UNION ALL SELECT 'no symbol was changed by the last price, '"
-    "  || done.count FROM done WHERE done.count > 0"
-    "  AND NOT EXISTS (SELECT 1 FROM symbols WHERE seq = done.count)";
+    "  WHERE done.count - due.count"
+    "   NOT BETWEEN 0 AND " UNREAD_OF(
+	"stock-prices") " UNION ALL"
+			" SELECT symbol || ' was last changed by price ' || seq"
+			"  || ', of ' || done.count FROM symbols, done WHERE seq > done.count"
+			" UNION ALL SELECT 'no symbol was changed by the last price, '"
+			"  || done.count FROM done WHERE done.count > 0"
+			"  AND NOT EXISTS (SELECT 1 FROM symbols WHERE seq = done.count)";
 
 static const char sql_positions_offenders[] =
     "SELECT p.service || ' is at ' || p.topic || '/' || p.partition || '/'"
@@ -553,11 +671,15 @@ static const char sql_marks_offenders[] =
     "  OR (m.seq > d.seq AND NOT EXISTS (SELECT 1 FROM records r"
     "   WHERE r.source = d.id AND r.topic = d.topic"
     "   AND r.partition = d.partition AND r.offset IS NOT NULL"
-    "   AND r.predecessor = m.seq))"
-    "  OR (d.seq IS NULL AND t.topic IS NOT NULL AND (m.seq > x.upto"
-    "   OR EXISTS (SELECT 1 FROM records r WHERE r.source = x.id"
-    "    AND r.topic = t.topic AND r.partition = m.partition"
-    "    AND r.offset IS NOT NULL AND r.seq <= m.seq)))";
+    "   AND r.predecessor = m.seq)"
+    "   AND NOT " HIDDEN("d.id", "d.topic", "d.partition",
+	"m.seq") ")"
+		 "  OR (d.seq IS NULL AND t.topic IS NOT NULL AND (m.seq > x.upto"
+		 "   OR EXISTS (SELECT 1 FROM records r WHERE r.source = x.id"
+		 "    AND r.topic = t.topic AND r.partition = m.partition"
+		 "    AND r.offset IS NOT NULL AND r.seq <= m.seq))"
+		 "   AND NOT " HIDDEN("x.id", "t.topic", "m.partition",
+		     "m.seq") ")";
 
 static const char sql_dead_offenders[] =
     /* What can't be applied is a dead letter. */
@@ -608,11 +730,15 @@ static const char sql_sequence_offenders[] =
     " WHERE r.offset IS NOT NULL AND CASE WHEN r.fresh"
     "  THEN r.predecessor != max(r.before, 0)"
     "   AND NOT (r.before = -1 AND p.first > 0)"
+    "   AND NOT EXISTS (SELECT 1 FROM hidden h WHERE h.source = r.source"
+    "    AND h.topic = r.topic AND h.partition = r.partition"
+    "    AND h.after = max(r.before, 0) AND h.upto = r.predecessor)"
     "  ELSE p.first = 0 AND NOT EXISTS (SELECT 1 FROM records e"
     "   WHERE e.source = r.source AND e.seq = r.seq AND e.n < r.n"
     "   AND e.offset IS NOT NULL AND e.topic = r.topic"
     "   AND e.partition = r.partition AND e.digest = r.digest"
-    "   AND e.predecessor = r.predecessor) END";
+    "   AND e.predecessor = r.predecessor)"
+    "   AND NOT " HIDDEN("r.source", "r.topic", "r.partition", "r.seq") " END";
 static const char sql_sequence_counts[] =
     "SELECT sum(NOT fresh) || ' repeats' FROM records"
     " WHERE source IS NOT NULL HAVING sum(NOT fresh) > 0";
@@ -650,6 +776,7 @@ static const char sql_placed_offenders[] =
 
 static const char sql_issued_offenders[] =
     "WITH seqs AS (SELECT e.service, e.seq FROM emitted e UNION ALL"
+    "  SELECT service, seq FROM hidden_seqs UNION ALL"
     "  SELECT service, issued + 1 FROM files),"
     " steps AS (SELECT q.service, q.seq, lag(q.seq, 1, b.seq) OVER"
     "  (PARTITION BY q.service ORDER BY q.seq) AS previous"
@@ -667,7 +794,15 @@ static const char sql_issued_offenders[] =
     " FROM tails t JOIN bounds b ON b.service = t.service"
     " WHERE t.seq > b.seq AND t.seq IS NOT (SELECT max(k.seq) FROM known k"
     "  WHERE k.service = t.service AND k.topic = t.topic"
-    "  AND k.partition = t.partition)";
+    "  AND k.partition = t.partition)"
+    "  AND NOT EXISTS (SELECT 1 FROM hidden h JOIN sources s"
+    "   ON s.id = h.source WHERE s.service = t.service"
+    "   AND h.topic = t.topic AND h.partition = t.partition"
+    "   AND h.upto = t.seq)"
+    " UNION ALL SELECT count(*) || ' seqs that services have issued are"
+    " nowhere, and only ' || (SELECT sum(next - first) FROM unread)"
+    "  || ' records can''t be read' FROM hidden_seqs"
+    " HAVING count(*) > (SELECT sum(next - first) FROM unread)";
 static const char sql_issued_counts[] =
     "SELECT count(*) || ' records on topics are of a file that was put back'"
     " FROM records r JOIN sources s ON s.id = r.source"
@@ -706,9 +841,12 @@ static const char sql_outbox_offenders[] =
     " FROM (SELECT k.*, p.first, lag(k.seq, 1, 0) OVER (PARTITION BY"
     "   k.source, k.topic, k.partition ORDER BY k.seq) AS previous"
     "  FROM known k LEFT JOIN partitions p ON p.topic = k.topic"
-    "   AND p.partition = k.partition)"
+    "   AND p.partition = k.partition) w"
     " WHERE offset IS NULL AND predecessor != previous"
-    "  AND NOT (previous = 0 AND coalesce(first, 0) > 0)";
+    "  AND NOT (previous = 0 AND coalesce(first, 0) > 0)"
+    "  AND NOT EXISTS (SELECT 1 FROM hidden h WHERE h.source = w.source"
+    "   AND h.topic = w.topic AND h.partition = w.partition"
+    "   AND h.after = previous AND predecessor <= h.upto)";
 
 static const char sql_drained_offenders[] =
     "SELECT f.service || ' has ' || count(*) || ' records in its outbox'"

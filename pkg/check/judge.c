@@ -12,10 +12,25 @@ static const char sql_expiry[] =
 static const char sql_cut[] =
     "SELECT 1 FROM partitions WHERE topic = ?1 AND first > 0";
 
+static const char sql_unread[] =
+    "SELECT coalesce(sum(next - first), 0) FROM unread"
+    " WHERE instr(' ' || ?1 || ' ', ' ' || topic || ' ') > 0";
+
+/* Offenders that a record more of these topics would set right. */
+struct excuse {
+	char topics[TEXT_SIZE];
+	int64_t offenders;
+	int64_t unread; /* records of the topics that can't be read */
+};
+#define EXCUSES_MOST 4
+
 /* What is reported of one invariant; the texts are its own. */
 struct findings {
 	struct check_line line;
 	char reason[160];
+	struct excuse excuses[EXCUSES_MOST];
+	int excuse_count;
+	int64_t excused;
 	const char *first[CHECK_FIRST_MOST];
 	char texts[CHECK_FIRST_MOST][TEXT_SIZE];
 };
@@ -106,6 +121,72 @@ offender_keep(struct findings *f, int64_t most, const char *text)
 	f->line.first_count++;
 }
 
+/* An offender's excuse; NULL: it has none. */
+static struct excuse *
+excuse_find(struct findings *f, struct store_rows *row)
+{
+	const char *topics;
+	int i;
+
+	if (store_column_count(row) < 2 || store_is_null(row, 1))
+		return (NULL);
+	topics = store_get_text(row, 1);
+	for (i = 0; i < f->excuse_count; i++)
+		if (strcmp(f->excuses[i].topics, topics) == 0)
+			return (&f->excuses[i]);
+	if (i == EXCUSES_MOST)
+		return (NULL);
+	f->excuse_count++;
+	snprintf(f->excuses[i].topics, TEXT_SIZE, "%s", topics);
+	return (&f->excuses[i]);
+}
+
+/* How many offenders have which excuse, and how far that goes. */
+static int
+excuses_read(struct check *c, const struct check_invariant *inv,
+    struct findings *f, struct mr_error *err)
+{
+	struct store_rows *rows;
+	struct excuse *e;
+	int i, more;
+
+	if (c->unread_count == 0)
+		return (0);
+	if ((rows = store_query_values(c->st, err, inv->offenders, NULL, 0)) ==
+	    NULL)
+		return (-1);
+	while ((more = store_next(rows, err)) == 1)
+		if ((e = excuse_find(f, rows)) != NULL)
+			e->offenders++;
+	store_rows_done(rows);
+	for (i = 0; i < f->excuse_count && more != -1; i++)
+		more = store_find(c->st, err, &f->excuses[i].unread, sql_unread,
+		    store_text(f->excuses[i].topics));
+	return (more == -1 ? -1 : 0);
+}
+
+static int
+is_excused(struct check *c, struct findings *f, struct store_rows *row)
+{
+	const struct excuse *e;
+
+	return (c->unread_count > 0 && (e = excuse_find(f, row)) != NULL &&
+	    e->offenders <= e->unread);
+}
+
+static void
+excused_tell(struct findings *f)
+{
+	size_t used = strlen(f->reason);
+
+	if (f->excused == 0)
+		return;
+	snprintf(f->reason + used, sizeof(f->reason) - used,
+	    "%s%lld may be right by what can't be read", used > 0 ? "; " : "",
+	    (long long)f->excused);
+	f->line.reason = f->reason;
+}
+
 static int
 offenders_read(struct check *c, const struct check_invariant *inv,
     int64_t first_most, struct findings *f, struct mr_error *err)
@@ -113,12 +194,18 @@ offenders_read(struct check *c, const struct check_invariant *inv,
 	struct store_rows *rows;
 	int more;
 
-	if ((rows = store_query_values(c->st, err, inv->offenders, NULL, 0)) ==
-	    NULL)
+	if (excuses_read(c, inv, f, err) == -1 ||
+	    (rows = store_query_values(c->st, err, inv->offenders, NULL, 0)) ==
+		NULL)
 		return (-1);
-	while ((more = store_next(rows, err)) == 1)
-		offender_keep(f, first_most, store_get_text(rows, 0));
+	while ((more = store_next(rows, err)) == 1) {
+		if (is_excused(c, f, rows))
+			f->excused++;
+		else
+			offender_keep(f, first_most, store_get_text(rows, 0));
+	}
 	store_rows_done(rows);
+	excused_tell(f);
 	return (more);
 }
 

@@ -26,6 +26,8 @@ struct place {
 };
 
 struct reader {
+	struct check *check;
+	const struct kafka_conf *conf;
 	struct kafka_admin *admin;
 	struct kafka_consumer *consumer;
 	struct place *places;
@@ -170,6 +172,42 @@ poll_more(struct reader *x, struct mr_error *err)
 	    x->trouble[0] != '\0' ? ": " : "", x->trouble));
 }
 
+/* The partition is read, or passed over, up to here. */
+static void
+place_move(struct reader *x, struct place *p, int64_t offset)
+{
+	int64_t before = p->stands;
+
+	p->stands = offset;
+	if (before < p->next && p->stands >= p->next)
+		x->left--;
+}
+
+/* What the log doesn't give is left out, and told. */
+static int
+pass_unreadable(struct reader *x, struct place *p, int64_t offset,
+    struct mr_error *err)
+{
+	struct kafka_position at = {.topic = p->topic,
+	    .topic_index = (int)(p - x->places),
+	    .partition = p->partition,
+	    .leader_epoch = -1};
+
+	if (offset >= p->next)
+		return (0);
+	at.offset = kafka_readable_find(x->conf, p->topic, p->partition, offset,
+	    p->next, NULL, NULL, err);
+	x->heard_us = clock_mono_us();
+	if (at.offset == -1 ||
+	    check_add_unread(x->check, p->topic, p->partition, offset,
+		at.offset, err) == -1)
+		return (-1);
+	place_move(x, p, at.offset);
+	if (at.offset >= p->next)
+		return (0);
+	return (kafka_consumer_seek(x->consumer, &at, err));
+}
+
 /*
  * What arrived, up to the end that was told: 1 it is a record for the check.
  * A record's texts and bytes stay until the next call.
@@ -179,19 +217,17 @@ take_one(struct reader *x, struct kafka_record *r, struct check_record *record,
     struct mr_error *err)
 {
 	struct place *p = place_find(x, r->topic, r->partition);
-	int64_t before;
 
 	if (p == NULL)
 		return (0);
+	if (r->out_of_range == 2)
+		return (pass_unreadable(x, p, r->offset, err));
 	if (r->out_of_range)
 		return (mr_error_set(err, MR_RETRY,
-		    "%s/%d/%lld can't be read: retention deleted it meanwhile, "
-		    "or it is damaged",
+		    "%s/%d/%lld isn't there any more: retention deleted it, "
+		    "or the log was cut",
 		    r->topic, r->partition, (long long)r->offset));
-	before = p->stands;
-	p->stands = r->end_of_partition ? r->offset : r->offset + 1;
-	if (before < p->next && p->stands >= p->next)
-		x->left--;
+	place_move(x, p, r->end_of_partition ? r->offset : r->offset + 1);
 	if (r->end_of_partition || r->offset >= p->next)
 		return (0);
 	record->topic = p->topic;
@@ -423,6 +459,8 @@ check_gather(struct check *c, const struct check_run *run, struct mr_error *err)
 
 	if ((x = calloc(1, sizeof(*x))) == NULL)
 		return (mr_error_set(err, MR_FATAL, "out of memory"));
+	x->check = c;
+	x->conf = &run->kafka;
 	x->stall_ms = run->stall_ms;
 	/* Acknowledgements first: what comes later isn't in the files. */
 	if (run->acknowledged != NULL &&

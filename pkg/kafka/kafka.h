@@ -332,6 +332,17 @@ int kafka_consumer_tellers(struct kafka_consumer *consumer, const char *topic,
     int partitions, int timeout_ms,
     void (*each)(void *arg, const char *metadata), void *arg,
     struct mr_error *err);
+/*
+ * kafka_readable_find -- where a partition can be read again behind ${offset},
+ * which can't be: the first offset that anything but damage comes from, or
+ * ${next}, if there is none below it.  Connects for this alone, and asks of
+ * one offset after the other, since a step that is larger could pass over some
+ * that are whole; each takes a millisecond or so.  Every 5 s ${tell} (or NULL)
+ * hears where it is.  -1: RETRY when nothing came for 10 s.
+ */
+int64_t kafka_readable_find(const struct kafka_conf *conf, const char *topic,
+    int partition, int64_t offset, int64_t next,
+    void (*tell)(void *arg, int64_t offset), void *arg, struct mr_error *err);
 /* The end of a partition as last heard of with a fetch; -1: not known.  Doesn't wait. */
 int64_t kafka_consumer_end(struct kafka_consumer *consumer, const char *topic,
     int partition);
