@@ -684,7 +684,8 @@ static const char sql_marks_offenders[] =
 static const char sql_dead_offenders[] =
     /* What can't be applied is a dead letter. */
     "SELECT s.service || ' has passed ' || " AT_S " || ', which can''t"
-    " be applied, and has no dead letter of it'"
+    " be applied, and has no dead letter of it',"
+    " s.service || '.dead-letter'"
     " FROM seen s JOIN inputs i ON i.service = s.service"
     "  AND i.topic = s.topic"
     " LEFT JOIN dead d ON d.service = s.service AND d.topic = s.topic"
@@ -693,28 +694,34 @@ static const char sql_dead_offenders[] =
     /* A dead letter is of a record that was consumed. */
     " UNION ALL SELECT d.service || ' has a dead letter of ' || " AT_D
     "  || CASE WHEN p.topic IS NULL THEN ', which is above its position'"
-    "  ELSE ', where no record is that was its to apply' END"
+    "  ELSE ', where no record is that was its to apply' END, NULL"
     " FROM dead d JOIN partitions q ON q.topic = d.topic"
     "  AND q.partition = d.partition AND d.offset >= q.first"
     " LEFT JOIN positions p ON p.service = d.service AND p.topic = d.topic"
     "  AND p.partition = d.partition AND p.next_offset > d.offset"
     " LEFT JOIN records r ON r.topic = d.topic AND r.partition = d.partition"
     "  AND r.offset = d.offset AND r.fresh"
-    " WHERE p.topic IS NULL OR r.n IS NULL"
+    " WHERE p.topic IS NULL OR (r.n IS NULL"
+    "  AND NOT " UNREAD("d.topic", "d.partition", "d.offset") ")"
     /* The rows and the topic say the same. */
     " UNION ALL SELECT d.service || ' has ' || d.row_count || ' rows'"
     "  || CASE d.gone_count WHEN 0 THEN '' ELSE ' (and ' || d.gone_count"
     "   || ' that went on purpose)' END || ' and '"
     "  || d.record_count || ' records of the dead letter of ' || " AT_D
+    ", CASE WHEN d.row_count + d.gone_count > d.record_count"
+    "  THEN d.service || '.dead-letter' END"
     " FROM dead d JOIN expiry x ON x.what = 'dead-letters'"
     " WHERE d.row_count + d.gone_count > d.record_count"
     "  OR (d.row_count + d.gone_count < d.record_count"
     "   AND d.ts_ms >= x.before_ms)"
     " UNION ALL SELECT f.service || ' has put away ' || f.dead_issued"
     "  || ' dead letters, its topic has ' || coalesce(sum(d.record_count), 0)"
+    ", NULL"
     " FROM files f LEFT JOIN dead d ON d.service = f.service"
     " GROUP BY f.service"
-    " HAVING f.dead_issued != coalesce(sum(d.record_count), 0)";
+    " HAVING f.dead_issued - coalesce(sum(d.record_count), 0)"
+    "  NOT BETWEEN 0 AND (SELECT coalesce(sum(next - first), 0)"
+    "   FROM unread WHERE topic = f.service || '.dead-letter')";
 
 static const char sql_sequence_offenders[] =
     "SELECT " AT_R " || ': seq ' || r.seq || ' of ' || s.source || CASE"

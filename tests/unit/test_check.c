@@ -188,6 +188,9 @@ static struct {
 	int partitions; /* of order-events */
 	int price_partitions; /* of stock-prices */
 	int left_out; /* a file, or -1 */
+	const char *unread; /* a topic; from, to, what can't be read of it */
+	int64_t unread_from;
+	int64_t unread_to;
 	struct check_options options;
 	/* what was said */
 	char failed[512];
@@ -311,6 +314,7 @@ setup(void **state)
 	world.later = -1;
 	world.partitions = world.price_partitions = 1;
 	world.left_out = -1;
+	world.unread = NULL;
 	memset(&world.options, 0, sizeof(world.options));
 	world.options.first_most = CHECK_FIRST_MOST;
 	world.options.now_ms = 2000;
@@ -409,6 +413,25 @@ append(const char *topic, int64_t like, int64_t seq, int64_t predecessor)
 	return (r);
 }
 
+/* From now on those of a topic can't be read. */
+static void
+hide(const char *topic, int64_t from, int64_t to)
+{
+
+	world.unread = topic;
+	world.unread_from = from;
+	world.unread_to = to;
+}
+
+static int
+is_hidden(const struct record *r)
+{
+
+	return (world.unread != NULL && r->partition == 0 &&
+	    strcmp(r->topic, world.unread) == 0 &&
+	    r->offset >= world.unread_from && r->offset < world.unread_to);
+}
+
 struct reading {
 	int at;
 };
@@ -420,9 +443,11 @@ next_record(void *arg, struct check_record *record, struct mr_error *err)
 	const struct record *r;
 
 	(void)err;
-	if (reading->at == world.record_count)
-		return (0);
-	r = &world.records[reading->at++];
+	do {
+		if (reading->at == world.record_count)
+			return (0);
+		r = &world.records[reading->at++];
+	} while (is_hidden(r));
 	record->topic = r->topic;
 	record->partition = r->partition;
 	record->offset = r->offset;
@@ -526,6 +551,10 @@ judge(void)
 	if (check_add_acknowledged(c, A, &err) == -1 ||
 	    check_add_acknowledged(c, D, &err) == -1 ||
 	    check_read(c, next_record, &reading, &err) == -1)
+		fail_msg("%s", err.message);
+	if (world.unread != NULL &&
+	    check_add_unread(c, world.unread, 0, world.unread_from,
+		world.unread_to, &err) == -1)
 		fail_msg("%s", err.message);
 	world.failed[0] = world.unjudged[0] = world.text[0] = '\0';
 	holds = check_judge(c, &world.options, report, NULL, &err);
@@ -977,6 +1006,120 @@ test_what_retention_deleted_is_not_judged(void **state)
 }
 
 static void
+test_what_cannot_be_read_is_no_damage_whatever_it_is(void **state)
+{
+	static const char *const topics[] = {"order-events", "inventory-events",
+	    DEAD_TOPIC, "stock-prices"};
+	int64_t from, to, next;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(topics) / sizeof(topics[0]); i++) {
+		next = next_of(topics[i]);
+		for (from = 0; from < next; from++)
+			for (to = from + 1; to <= next; to++) {
+				hide(topics[i], from, to);
+				if (judge() != 1)
+					fail_msg("%s/%lld to %lld: %s",
+					    topics[i], (long long)from,
+					    (long long)to - 1, world.text);
+				assert_string_equal(world.unjudged,
+				    " pending drained");
+			}
+	}
+}
+
+/* A record of the topic that a damage isn't about. */
+static void
+hide_another(const struct damage *d)
+{
+
+	if (strstr(d->must_fail, "prices") != NULL ||
+	    d->records == reorder_prices ||
+	    (d->service != NULL && strncmp(d->service, "price", 5) == 0))
+		hide("order-events", 1, 2);
+	else
+		hide("stock-prices", 1, 2);
+}
+
+static void
+test_what_cannot_be_read_hides_no_damage_elsewhere(void **state)
+{
+	const struct damage *d;
+	size_t i;
+
+	for (i = 0; i < sizeof(damages) / sizeof(damages[0]); i++) {
+		d = &damages[i];
+		if (i > 0) {
+			teardown(state);
+			setup(state);
+		}
+		if (d->service != NULL)
+			doctor(d->service, d->sql, 4);
+		if (d->records != NULL)
+			d->records();
+		hide_another(d);
+		if (judge() != 0)
+			fail_msg("%s: not found", d->what);
+		assert_listed(world.failed, d->must_fail, d->what);
+	}
+}
+
+/* What a topic lost beside what can't be read of it. */
+static const struct {
+	const char *topic;
+	int64_t from, to; /* can't be read */
+	int64_t lost; /* -1: none */
+	const char *must_fail;
+	const char *service;
+	const char *sql[2];
+} beside[] = {
+    {"order-events", 0, 1, 1, "issued announced decisions trace causes", NULL,
+	{NULL}},
+    {"order-events", 2, 3, 0, "sequence issued trace", NULL, {NULL}},
+    {"inventory-events", 3, 5, 0, "sequence issued trace", NULL, {NULL}},
+    {"inventory-events", 0, 1, 4, "issued marks", NULL, {NULL}},
+    {"stock-prices", 0, 1, 2, "issued marks", NULL, {NULL}},
+    {"stock-prices", 0, 1, -1, "prices", "prices",
+	{"UPDATE prices_cursor SET seq = 4"}},
+    {"inventory-events", 0, 1, -1, "notifications", "notifications",
+	{"UPDATE notifications_cursor SET seq = 5"}},
+    {"inventory-events", 0, 1, -1, "statuses", "orders",
+	{"UPDATE orders SET status = 'CONFIRMED'"}},
+    {"order-events", 0, 1, -1, "announced trace", "orders",
+	{"INSERT INTO orders VALUES ('" E "', 'Laptop', 1, 'PENDING', NULL, 1,"
+	 " 1)",
+	    "UPDATE order_trace SET offset = 2 WHERE order_id = '" B "'"}},
+    {"order-events", 0, 1, -1, "decisions outcomes", "inventory",
+	{"INSERT INTO reservations VALUES"
+	 " ('" E "', 'Laptop', 1, 'rejected', 'stock', 1000, NULL)"}},
+    {"order-events", 0, 1, -1, "marks", "inventory",
+	{"UPDATE marks SET seq = 5"}},
+};
+
+static void
+test_no_more_is_excused_than_what_cannot_be_read_can_be(void **state)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(beside) / sizeof(beside[0]); i++) {
+		if (i > 0) {
+			teardown(state);
+			setup(state);
+		}
+		if (beside[i].service != NULL)
+			doctor(beside[i].service, beside[i].sql, 2);
+		if (beside[i].lost >= 0)
+			drop(beside[i].topic, beside[i].lost);
+		hide(beside[i].topic, beside[i].from, beside[i].to);
+		if (judge() != 0)
+			fail_msg("%zu: not found", i);
+		assert_listed(world.failed, beside[i].must_fail,
+		    beside[i].topic);
+	}
+}
+
+static void
 test_expired_rows_are_not_missed(void **state)
 {
 	static const char *const notifications[] =
@@ -1276,6 +1419,9 @@ main(void)
 	    TEST(test_what_a_restored_file_forgot_is_not_held_against_it),
 	    TEST(test_what_came_after_the_files_were_read_is_not_foreign),
 	    TEST(test_what_retention_deleted_is_not_judged),
+	    TEST(test_what_cannot_be_read_is_no_damage_whatever_it_is),
+	    TEST(test_what_cannot_be_read_hides_no_damage_elsewhere),
+	    TEST(test_no_more_is_excused_than_what_cannot_be_read_can_be),
 	    TEST(test_expired_rows_are_not_missed),
 	    TEST(test_a_dead_letter_that_went_on_purpose_is_not_missed),
 	    TEST(test_a_record_is_judged_by_the_count_that_its_maker_had),
