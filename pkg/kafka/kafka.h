@@ -222,6 +222,10 @@ int kafka_record_kept_at(const struct kafka_record *record, size_t index,
  * walk: what headers pointed to is gone then. */
 int kafka_record_header_at(const struct kafka_record *record, size_t index,
     struct kafka_header *header);
+/* kafka_record_headers_lost -- 1 if the record has headers that nobody can
+ * have: the library reads at most 100,000, and none that are malformed.  To
+ * the calls above it has none then. */
+int kafka_record_headers_lost(const struct kafka_record *record);
 void kafka_record_free(struct kafka_record *record); /* zeroes *record */
 /* Records must be freed before the consumer that they came from. */
 

@@ -1087,6 +1087,19 @@ kafka_record_header_at(const struct kafka_record *record, size_t index,
 	return (0);
 }
 
+int
+kafka_record_headers_lost(const struct kafka_record *record)
+{
+	rd_kafka_headers_t *headers;
+	rd_kafka_resp_err_t code;
+
+	if (record->kept != NULL || record->opaque == NULL)
+		return (0);
+	code = rd_kafka_message_headers(record->opaque, &headers);
+	return (code != RD_KAFKA_RESP_ERR_NO_ERROR &&
+	    code != RD_KAFKA_RESP_ERR__NOENT);
+}
+
 void
 kafka_record_free(struct kafka_record *record)
 {

@@ -319,6 +319,15 @@ int
 output_dead_letter(struct stream *s, const struct partition *p,
     const struct kafka_record *record, const char *reason, struct mr_error *err)
 {
+	char whole[MR_ERROR_SIZE + 128];
+
+	if (kafka_record_headers_lost(record)) {
+		snprintf(whole, sizeof(whole),
+		    "%s; its headers are not kept: they are malformed, or more "
+		    "than the client library reads",
+		    reason);
+		reason = whole;
+	}
 	if (dead_letter_row(s, p, record, reason, err) == -1 ||
 	    dead_letter_emit(s, record, reason, err) == -1)
 		return (-1);

@@ -15,7 +15,11 @@ for _name, _topic in INPUTS.items():
 MEBI = 1 << 20
 EMIT_BYTES_MOST = 1000000
 
-Sent = collections.namedtuple("Sent", "topic partition offset key value")
+# More than librdkafka reads of one record.
+HEADERS_TOO_MANY = 100001
+
+Sent = collections.namedtuple("Sent",
+                              "topic partition offset key value headers")
 
 
 def order(**changes):
@@ -49,6 +53,7 @@ def bytes_of_any_topic():
         (b"{}", b"k" * 600000, ()),
         (b"{}", b"k", (("big", b"h" * 400000), ("empty", b""),
                        ("null", None), ("ce_source", b"\xff" * 500))),
+        (b"{}", b"too many", (("h", b""),) * HEADERS_TOO_MANY),
     ]
 
 
@@ -79,7 +84,7 @@ def records(topic):
 
 def send(system, kafka, topic, partition, value, key, kind, headers):
     offset = kafka.send(topic, partition, value, key, kind, headers)
-    return Sent(topic, partition, offset, key, value)
+    return Sent(topic, partition, offset, key, value, headers)
 
 
 def send_all(system, rng):
@@ -129,6 +134,10 @@ def compare(system, before, sent):
                 key, value, reason = got[place]
                 expect(key == s.key and value == s.value and reason,
                        "%s keeps %.40r as %.40r (%s)", name, s.value, value,
+                       reason)
+                expect(("headers are not kept" in reason) ==
+                       (len(s.headers) >= HEADERS_TOO_MANY),
+                       "%s says of %d headers: %s", name, len(s.headers),
                        reason)
             on_topic(name, topic, topics[name + ".dead-letter"], wanted)
 

@@ -46,6 +46,7 @@ struct entry {
 		size_t size;
 	} headers[FAKE_HEADERS_MOST];
 	int header_count;
+	int headers_lost;
 	struct kafka_consumer *holder; /* of a copy */
 };
 
@@ -307,6 +308,7 @@ entry_copy(const struct entry *from)
 	e->key_size = from->key_size;
 	e->value = copy_bytes(from->value, from->value_size);
 	e->value_size = from->value_size;
+	e->headers_lost = from->headers_lost;
 	for (i = 0; i < from->header_count; i++)
 		entry_header(e, from->headers[i].name, from->headers[i].value,
 		    from->headers[i].size);
@@ -327,6 +329,14 @@ kafka_record_header_at(const struct kafka_record *record, size_t index,
 	header->value = e->headers[index].value;
 	header->size = e->headers[index].size;
 	return (1);
+}
+
+int
+kafka_record_headers_lost(const struct kafka_record *record)
+{
+	const struct entry *e = record->opaque;
+
+	return (record->kept == NULL && e != NULL && e->headers_lost);
 }
 
 int
@@ -814,6 +824,7 @@ fake_append(const char *topic, int partition, const struct fake_record *record)
 	if (record->value != NULL && e->value_size == 0)
 		e->value_size = strlen(record->value);
 	e->value = copy_bytes(record->value, e->value_size);
+	e->headers_lost = record->headers_lost;
 	for (i = 0; record->headers[i] != NULL; i += 2)
 		entry_header(e, record->headers[i], record->headers[i + 1],
 		    strlen(record->headers[i + 1]));

@@ -49,6 +49,7 @@ struct fake_record {
 	int64_t ts_ms;
 	/* name, value, name, value; at most 12 of them */
 	const char *headers[25];
+	int headers_lost; /* there are others, which can't be had */
 };
 /* Each returns the offset. */
 int64_t fake_append(const char *topic, int partition,

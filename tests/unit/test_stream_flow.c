@@ -287,6 +287,25 @@ large_dead_letter_is_cut_to_fit_and_its_row_is_whole(void **state)
 }
 
 static void
+dead_letter_whose_headers_cannot_be_had_says_so(void **state)
+{
+	static const char reason[] =
+	    "it smells; its headers are not kept: they are malformed, or more "
+	    "than the client library reads";
+	struct driven *d = driver_run(&ledger_service, "one", NULL);
+
+	(void)state;
+	fake_append(INPUT, 0,
+	    &(struct fake_record){.value = "reject:it smells",
+		.headers_lost = 1});
+	WAIT(fake_next(DEAD_LETTERS, 0) == 1);
+	ROW("reason", reason);
+	ROW("cast(value AS TEXT)", "reject:it smells");
+	LETTER("dead_letter_reason", reason);
+	driver_stop(d);
+}
+
+static void
 mark_moves_past_a_rejected_record(void **state)
 {
 	struct driven *d = driver_run(&ledger_service, "one", NULL);
@@ -652,6 +671,7 @@ main(void)
 	    LEDGER_TEST(what_a_restart_finds_done_stays_done),
 	    LEDGER_TEST(control_records_at_the_end_are_passed),
 	    LEDGER_TEST(rejected_record_is_a_dead_letter_with_all_of_it),
+	    LEDGER_TEST(dead_letter_whose_headers_cannot_be_had_says_so),
 	    LEDGER_TEST(large_dead_letter_is_cut_to_fit_and_its_row_is_whole),
 	    LEDGER_TEST(mark_moves_past_a_rejected_record),
 	    LEDGER_TEST(mark_moves_past_a_record_that_is_rejected_first),
