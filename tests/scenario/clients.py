@@ -1,10 +1,12 @@
 """clients -- talking to services: FastCGI to their sockets, HTTP to nginx."""
 
+import contextlib
 import http.client
 import json
 import socket
 import struct
 import subprocess
+import threading
 
 BEGIN, END, PARAMS, STDIN, STDOUT, STDERR = 1, 3, 4, 5, 6, 7
 
@@ -104,6 +106,34 @@ def fcgi(path_of_socket, method, path, body=b"", headers=None, timeout=30,
                 out += content
             elif kind == END:
                 return _answer(bytes(out))
+
+
+@contextlib.contextmanager
+def fcgi_stub(path_of_socket, answers):
+    """A service that gives these bodies, one a request; None: it ends in the
+    middle of that one, and is gone."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(path_of_socket)
+        listener.listen(1)
+        listener.settimeout(30)
+
+        def serve():
+            for body in answers:
+                sock, _ = listener.accept()
+                with sock:
+                    sock.settimeout(30)
+                    request = b""
+                    while not request.endswith(_record(STDIN, b"")):
+                        request += sock.recv(4096)
+                    if body is None:
+                        break
+                    sock.sendall(_record(STDOUT, b"Status: 200\r\n\r\n" +
+                                         body) + _record(END, bytes(8)))
+            listener.close()
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield
+        thread.join()
 
 
 def fcgi_leave(path_of_socket, method, path, body, sent):

@@ -3,10 +3,12 @@
 import glob
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 
+import clients
 import verify
 from faults import adds_up, more_orders, work_of
 from scenario import scenario
@@ -349,6 +351,12 @@ def change_stopped(system, service, sql):
     own.close()
 
 
+# A header that would colour a terminal, in C0 and C1, by name and by value.
+COLOURED = (("na\x1b[31mme\u009b", "\x07\u00e9\u009b31m\x7f".encode()),)
+SHOWN = r"header na\x1b[31mme\xc2\x9b  \x07" "\u00e9" r"\xc2\x9b31m\x7f"
+CONTROLS = "[\x00-\x09\x0b-\x1f\x7f-\x9f]"
+
+
 @scenario(small=False)
 def dead_letters_again(context):
     """A dead letter is applied once more by its service, or dropped; nginx
@@ -372,7 +380,8 @@ def dead_letters_again(context):
         "notifications", count) == before + 1)
     kafka = system.kafka()
     for value in (b"{}", b"[]"):
-        kafka.send("inventory-events", 0, value, b"x", "inventory.reserved")
+        kafka.send("inventory-events", 0, value, b"x", "inventory.reserved",
+                   COLOURED)
     kafka.close()
     system.wait_for("they are dead letters", lambda: system.value(
         "notifications", count) == before + 3)
@@ -384,6 +393,19 @@ def dead_letters_again(context):
         return state(system, "dead-letters", verb, *where, "--yes", "-o",
                      "json", "notifications", *words, status=status,
                      brokers=False)
+    out, _ = state(system, "dead-letters", "show", "--data", system.data,
+                   "notifications", str(ids[1]), brokers=False)
+    expect(SHOWN in out.splitlines() and not re.search(CONTROLS, out),
+           "what a terminal would obey: %r", out)
+    # The service ends under the second of three.
+    stub = os.path.join(system.copies, "stub")
+    with clients.fcgi_stub(stub, (b"{}", b'{"outcome":"applied"}', None)):
+        out, err = letters("replay", "--fcgi", "unix:" + stub,
+                           *map(str, ids), status=2)
+    outcomes = [(r["id"], r["outcome"].split(":")[0])
+                for r in json.loads(out)]
+    expect(outcomes == [(ids[0], "applied"), (ids[1], "not known")] and
+           "didn't answer" in err, "cut short: %s%s", out, err)
     system.stop("notifications")
     change_stopped(system, "notifications", "DROP TRIGGER unknown")
     system.start("notifications")
