@@ -702,26 +702,27 @@ static const char sql_dead_offenders[] =
     " LEFT JOIN records r ON r.topic = d.topic AND r.partition = d.partition"
     "  AND r.offset = d.offset AND r.fresh"
     " WHERE p.topic IS NULL OR (r.n IS NULL"
-    "  AND NOT " UNREAD("d.topic", "d.partition", "d.offset") ")"
-    /* The rows and the topic say the same. */
-    " UNION ALL SELECT d.service || ' has ' || d.row_count || ' rows'"
-    "  || CASE d.gone_count WHEN 0 THEN '' ELSE ' (and ' || d.gone_count"
-    "   || ' that went on purpose)' END || ' and '"
-    "  || d.record_count || ' records of the dead letter of ' || " AT_D
-    ", CASE WHEN d.row_count + d.gone_count > d.record_count"
-    "  THEN d.service || '.dead-letter' END"
-    " FROM dead d JOIN expiry x ON x.what = 'dead-letters'"
-    " WHERE d.row_count + d.gone_count > d.record_count"
-    "  OR (d.row_count + d.gone_count < d.record_count"
-    "   AND d.ts_ms >= x.before_ms)"
-    " UNION ALL SELECT f.service || ' has put away ' || f.dead_issued"
-    "  || ' dead letters, its topic has ' || coalesce(sum(d.record_count), 0)"
-    ", NULL"
-    " FROM files f LEFT JOIN dead d ON d.service = f.service"
-    " GROUP BY f.service"
-    " HAVING f.dead_issued - coalesce(sum(d.record_count), 0)"
-    "  NOT BETWEEN 0 AND (SELECT coalesce(sum(next - first), 0)"
-    "   FROM unread WHERE topic = f.service || '.dead-letter')";
+    "  AND NOT " UNREAD("d.topic", "d.partition",
+	"d.offset") ")"
+		    /* The rows and the topic say the same. */
+		    " UNION ALL SELECT d.service || ' has ' || d.row_count || ' rows'"
+		    "  || CASE d.gone_count WHEN 0 THEN '' ELSE ' (and ' || d.gone_count"
+		    "   || ' that went on purpose)' END || ' and '"
+		    "  || d.record_count || ' records of the dead letter of ' || " AT_D
+		    ", CASE WHEN d.row_count + d.gone_count > d.record_count"
+		    "  THEN d.service || '.dead-letter' END"
+		    " FROM dead d JOIN expiry x ON x.what = 'dead-letters'"
+		    " WHERE d.row_count + d.gone_count > d.record_count"
+		    "  OR (d.row_count + d.gone_count < d.record_count"
+		    "   AND d.ts_ms >= x.before_ms)"
+		    " UNION ALL SELECT f.service || ' has put away ' || f.dead_issued"
+		    "  || ' dead letters, its topic has ' || coalesce(sum(d.record_count), 0)"
+		    ", NULL"
+		    " FROM files f LEFT JOIN dead d ON d.service = f.service"
+		    " GROUP BY f.service"
+		    " HAVING f.dead_issued - coalesce(sum(d.record_count), 0)"
+		    "  NOT BETWEEN 0 AND (SELECT coalesce(sum(next - first), 0)"
+		    "   FROM unread WHERE topic = f.service || '.dead-letter')";
 
 static const char sql_sequence_offenders[] =
     "SELECT " AT_R " || ': seq ' || r.seq || ' of ' || s.source || CASE"
