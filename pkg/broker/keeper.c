@@ -113,15 +113,10 @@ keeper_remove_topics(struct broker *b, struct topic *const *topics,
 int
 keeper_was_deleted(struct broker *b, const char *id_text, struct mr_error *err)
 {
-	struct store_rows *rows;
-	int found;
+	int64_t one;
 
-	rows = store_query(b->st, err, sql_was_deleted, store_text(id_text));
-	if (rows == NULL)
-		return (-1);
-	found = store_next(rows, err);
-	store_rows_done(rows);
-	return (found);
+	return (
+	    store_find(b->st, err, &one, sql_was_deleted, store_text(id_text)));
 }
 
 int

@@ -122,6 +122,17 @@ broker_restart(void)
 	broker_up();
 }
 
+/* No broker with these settings, and it's said why. */
+static inline void
+check_refused(const struct broker_conf *conf, const char *why)
+{
+	struct mr_error err = {MR_OK, ""};
+
+	assert_null(broker_open(conf, &err));
+	assert_int_equal(err.kind, MR_REJECT);
+	assert_non_null(strstr(err.message, why));
+}
+
 /* A new folder, and a broker on it. */
 static inline void
 broker_begin(const char *const *flags)

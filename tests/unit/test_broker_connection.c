@@ -659,16 +659,6 @@ who_goes_while_it_is_written_to_is_forgotten(void **state)
 /* ---- the folder and the port -------------------------------------------- */
 
 static void
-check_refused(const struct broker_conf *conf, const char *why)
-{
-	struct mr_error err = {MR_OK, ""};
-
-	assert_null(broker_open(conf, &err));
-	assert_int_equal(err.kind, MR_REJECT);
-	assert_non_null(strstr(err.message, why));
-}
-
-static void
 a_folder_or_port_in_use_is_refused(void **state)
 {
 	struct sockaddr_in at = {.sin_family = AF_INET};

@@ -393,16 +393,6 @@ one_record(struct client *c)
 }
 
 static void
-expect_refused(const char *why)
-{
-	struct mr_error err = {MR_OK, ""};
-
-	assert_null(broker_open(&served.conf, &err));
-	assert_int_equal(err.kind, MR_REJECT);
-	assert_non_null(strstr(err.message, why));
-}
-
-static void
 logs_without_the_file_they_belong_to_stay(void **state)
 {
 	struct client c;
@@ -416,9 +406,11 @@ logs_without_the_file_they_belong_to_stay(void **state)
 	client_close(&c);
 	assert_int_equal(broker_down(), 0);
 	shell("mv broker.db away.db");
-	expect_refused("put back the broker.db that belongs to these logs");
+	check_refused(&served.conf,
+	    "put back the broker.db that belongs to these logs");
 	shell("mv older.db broker.db");
-	expect_refused("put back the broker.db that belongs to these logs");
+	check_refused(&served.conf,
+	    "put back the broker.db that belongs to these logs");
 	shell("mv away.db broker.db");
 	broker_up();
 	c = client_connect();

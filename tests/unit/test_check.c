@@ -928,6 +928,21 @@ test_a_world_that_adds_up_holds(void **state)
 	assert_string_equal(world.unjudged, " pending drained");
 }
 
+/* In a world of its own; the first is that of the test. */
+static void
+damage(void **state, const struct damage *d, int is_first)
+{
+
+	if (!is_first) {
+		teardown(state);
+		setup(state);
+	}
+	if (d->service != NULL)
+		doctor(d->service, d->sql, 4);
+	if (d->records != NULL)
+		d->records();
+}
+
 static void
 test_each_damage_is_found_by_what_is_about_it(void **state)
 {
@@ -936,14 +951,7 @@ test_each_damage_is_found_by_what_is_about_it(void **state)
 
 	for (i = 0; i < sizeof(damages) / sizeof(damages[0]); i++) {
 		d = &damages[i];
-		if (i > 0) {
-			teardown(state);
-			setup(state);
-		}
-		if (d->service != NULL)
-			doctor(d->service, d->sql, 4);
-		if (d->records != NULL)
-			d->records();
+		damage(state, d, i == 0);
 		if (judge() != 0)
 			fail_msg("%s: not found", d->what);
 		assert_listed(world.failed, d->must_fail, d->what);
@@ -1050,14 +1058,7 @@ test_what_cannot_be_read_hides_no_damage_elsewhere(void **state)
 
 	for (i = 0; i < sizeof(damages) / sizeof(damages[0]); i++) {
 		d = &damages[i];
-		if (i > 0) {
-			teardown(state);
-			setup(state);
-		}
-		if (d->service != NULL)
-			doctor(d->service, d->sql, 4);
-		if (d->records != NULL)
-			d->records();
+		damage(state, d, i == 0);
 		hide_another(d);
 		if (judge() != 0)
 			fail_msg("%s: not found", d->what);
