@@ -44,8 +44,8 @@ struct connection {
 	int64_t active_ms;
 	int closed; /* freed at the end of the turn */
 	int starved; /* waits for memory */
-	size_t fetches; /* so many partitions, see request_settled */
-	int64_t fetches_since_ms;
+	size_t fetches_most; /* partitions at once, see request_settled */
+	int64_t fetches_most_ms; /* since then */
 	int full; /* the socket takes no more for now */
 
 	uint8_t length[4];
@@ -323,11 +323,11 @@ request_settled(struct request *req, size_t partitions, int64_t ms)
 
 	if (conn == NULL)
 		return (1);
-	if (conn->fetches != partitions) {
-		conn->fetches = partitions;
-		conn->fetches_since_ms = now_ms;
+	if (conn->fetches_most < partitions) {
+		conn->fetches_most = partitions;
+		conn->fetches_most_ms = now_ms;
 	}
-	return (now_ms - conn->fetches_since_ms >= ms);
+	return (now_ms - conn->fetches_most_ms >= ms);
 }
 
 const char *

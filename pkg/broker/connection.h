@@ -103,8 +103,8 @@ void request_wait(struct request *req, int64_t deadline_ms,
     void (*overdue)(struct request *), void (*cancel)(struct request *));
 /*
  * request_settled -- note that this fetch, which is about to wait, names so many
- * partitions (at least one): 1 if all of its connection's that were noted for
- * ${ms} milliseconds did, or if that was closed; else 0.
+ * partitions (at least one): 0 for ${ms} milliseconds after its connection
+ * first named more than ever before; else 1, and if that was closed.
  */
 int request_settled(struct request *req, size_t partitions, int64_t ms);
 const char *request_peer_host(const struct request *req);

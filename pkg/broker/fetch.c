@@ -14,7 +14,8 @@
 /*
  * A client sends its first fetch as soon as it may read one of its partitions.
  * The others, and what it asks before it reads them, would wait behind that
- * one, so until it has named as many for a while none waits for long.
+ * one, so for a while after it named more than ever before none waits for long.
+ * Who names fewer, and then as many again, has records of the rest.
  */
 #define SETTLES_MS 100
 #define UNSETTLED_WAIT_MS 10

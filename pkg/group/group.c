@@ -369,7 +369,7 @@ tick_group(struct group_coordinator *c, struct group *g, int64_t now_ms)
 			m_next = g->members;
 		}
 	}
-	if (g->state == GROUP_PREPARING || g->state == GROUP_COMPLETING) {
+	if (g->state != GROUP_EMPTY) {
 		if (g->deadline_ms <= now_ms)
 			rebalance_overdue(c, g, now_ms);
 		else
@@ -378,7 +378,7 @@ tick_group(struct group_coordinator *c, struct group *g, int64_t now_ms)
 	for (m = g->members; m != NULL; m = m->next)
 		if (m->join_ticket == 0 && m->sync_ticket == 0)
 			group_wake_at(c, m->expires_ms);
-	if (g->state == GROUP_PREPARING || g->state == GROUP_COMPLETING)
+	if (g->state != GROUP_EMPTY)
 		group_wake_at(c, g->deadline_ms);
 }
 

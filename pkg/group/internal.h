@@ -28,6 +28,7 @@ struct member {
 	int64_t expires_ms; /* while no ticket waits */
 	uint64_t join_ticket; /* 0: doesn't wait */
 	uint64_t sync_ticket;
+	int synced; /* has asked for this generation's assignment */
 	int told; /* its client knows the id, or the instance's */
 	size_t bytes; /* of all above */
 };
@@ -56,7 +57,7 @@ struct group {
 	int32_t member_count;
 	struct pending *pending;
 	int32_t pending_count;
-	int64_t deadline_ms; /* of PREPARING and COMPLETING */
+	int64_t deadline_ms; /* to join; to sync, though it be STABLE */
 	int64_t latest_ms; /* of an initial delay that is prolonged */
 	int initial; /* PREPARING after EMPTY: only the deadline ends it */
 	int64_t
@@ -103,7 +104,7 @@ void rebalance_start(struct group_coordinator *c, struct group *g,
 /* Goes on if all that are waited for have come. */
 void rebalance_check(struct group_coordinator *c, struct group *g,
     int64_t now_ms);
-/* The deadline of PREPARING or COMPLETING has passed. */
+/* The deadline to join, or to sync, has passed. */
 void rebalance_overdue(struct group_coordinator *c, struct group *g,
     int64_t now_ms);
 void rebalance_drop_member(struct group_coordinator *c, struct group *g,

@@ -555,6 +555,7 @@ group_sync(struct group_coordinator *c, const struct group_caller *caller,
 	if (m->sync_ticket != 0)
 		rebalance_answer_sync(c, g, m, WIRE_REBALANCE_IN_PROGRESS);
 	m->sync_ticket = caller->ticket;
+	m->synced = 1;
 	if (g->state == GROUP_STABLE) {
 		rebalance_answer_sync(c, g, m, WIRE_NONE);
 		return;

@@ -112,30 +112,6 @@ rebalance_answer_sync(struct group_coordinator *c, struct group *g,
 
 /* ---- from state to state ------------------------------------------------ */
 
-void
-rebalance_start(struct group_coordinator *c, struct group *g, int64_t now_ms)
-{
-	struct member *m;
-
-	if (g->state == GROUP_COMPLETING) {
-		clear_assignments(g);
-		for (m = g->members; m != NULL; m = m->next) {
-			if (m->sync_ticket == 0)
-				continue;
-			group_touch(c, m, now_ms);
-			rebalance_answer_sync(c, g, m,
-			    WIRE_REBALANCE_IN_PROGRESS);
-		}
-	}
-	g->initial = g->state == GROUP_EMPTY && c->conf.initial_delay_ms > 0;
-	g->state = GROUP_PREPARING;
-	g->latest_ms = now_ms + longest_rebalance_ms(g);
-	g->deadline_ms = g->initial ? now_ms + c->conf.initial_delay_ms :
-				      g->latest_ms;
-	group_wake_at(c, g->deadline_ms);
-	rebalance_check(c, g, now_ms);
-}
-
 static int
 has_protocol(const struct member *m, const char *name)
 {
@@ -315,9 +291,11 @@ complete_join(struct group_coordinator *c, struct group *g, int64_t now_ms)
 	g->state = GROUP_COMPLETING;
 	g->deadline_ms = now_ms + longest_rebalance_ms(g);
 	group_wake_at(c, g->deadline_ms);
-	for (m = g->members; m != NULL; m = m->next)
+	for (m = g->members; m != NULL; m = m->next) {
+		m->synced = 0;
 		if (m->join_ticket != 0)
 			rebalance_answer_join(c, g, m, g->leader, now_ms);
+	}
 }
 
 void
@@ -334,22 +312,58 @@ rebalance_check(struct group_coordinator *c, struct group *g, int64_t now_ms)
 }
 
 void
+rebalance_start(struct group_coordinator *c, struct group *g, int64_t now_ms)
+{
+	struct member *m;
+	int first;
+
+	if (g->state == GROUP_COMPLETING) {
+		clear_assignments(g);
+		for (m = g->members; m != NULL; m = m->next) {
+			if (m->sync_ticket == 0)
+				continue;
+			group_touch(c, m, now_ms);
+			rebalance_answer_sync(c, g, m,
+			    WIRE_REBALANCE_IN_PROGRESS);
+		}
+	}
+	first = g->state == GROUP_EMPTY;
+	g->initial = first && c->conf.initial_delay_ms > 0;
+	g->state = GROUP_PREPARING;
+	g->latest_ms = now_ms + longest_rebalance_ms(g);
+	g->deadline_ms = g->initial ? now_ms + c->conf.initial_delay_ms :
+				      g->latest_ms;
+	group_wake_at(c, g->deadline_ms);
+	/* Whoever got an id of an empty group may be long gone: as in Kafka, a
+	 * first rebalance waits for its delay alone. */
+	if (first && !g->initial)
+		complete_join(c, g, now_ms);
+	else
+		rebalance_check(c, g, now_ms);
+}
+
+void
 rebalance_overdue(struct group_coordinator *c, struct group *g, int64_t now_ms)
 {
 	struct member *m, *next;
+	int gone = 0;
 
 	if (g->state == GROUP_PREPARING) {
 		g->initial = 0;
 		complete_join(c, g, now_ms);
 		return;
 	}
-	/* COMPLETING: who hasn't asked for an assignment is gone. */
+	/* Who hasn't asked for an assignment is gone, heartbeats or not. */
 	for (m = g->members; m != NULL; m = next) {
 		next = m->next;
-		if (m->sync_ticket == 0)
+		if (!m->synced) {
 			dismiss(c, g, m);
+			gone = 1;
+		}
 	}
-	rebalance_start(c, g, now_ms);
+	g->deadline_ms = INT64_MAX;
+	if (gone || g->state == GROUP_COMPLETING)
+		rebalance_start(c, g, now_ms);
 }
 
 void

@@ -440,6 +440,27 @@ def a_fetch_waits_for_records(broker):
 
 
 @scenario
+def a_fetch_waits_though_others_name_other_partitions(broker):
+    """As clients do that leave out what they have records of."""
+    c = broker.connect()
+    make(c, "conf-wait-other", partitions=2)
+
+    def wait(partitions, wait_ms):
+        began = time.monotonic()
+        c.call("Fetch", 11, MaxWaitMs=wait_ms, MinBytes=1, Topics=[
+            {"Topic": "conf-wait-other", "Partitions": [
+                {"Partition": i, "FetchOffset": 0, "PartitionMaxBytes": 1000}
+                for i in partitions]}])
+        return time.monotonic() - began
+
+    settled = time.monotonic() + 0.3
+    while time.monotonic() < settled:
+        wait([0, 1], 100)
+    return [wait(partitions, 300) > 0.25 for partitions in (
+        [0], [0, 1], [1], [0, 1], [0], [0, 1])]
+
+
+@scenario
 def records_are_deleted(broker):
     c = broker.connect()
     make(c, "conf-delete")
@@ -483,8 +504,10 @@ def topics_are_named_by_id_in_new_versions(broker):
 # ---- groups -----------------------------------------------------------------
 
 class Member:
-    def __init__(self, broker, group, version=7, instance=None):
+    def __init__(self, broker, group, version=7, instance=None,
+                 timeout_ms=10000):
         self.c = broker.connect()
+        self.timeout_ms = timeout_ms
         self.group, self.version, self.instance = group, version, instance
         self.id, self.generation = "", -1
 
@@ -494,7 +517,7 @@ class Member:
     def join_send(self, protocols=("range",), member=None):
         self.c.send("JoinGroup", self.version, dict(
             self._optional(), GroupId=self.group, SessionTimeoutMs=10000,
-            RebalanceTimeoutMs=10000,
+            RebalanceTimeoutMs=self.timeout_ms,
             MemberId=self.id if member is None else member,
             ProtocolType="consumer", Protocols=[
                 {"Name": p, "Metadata": b"\0\0\0\0\0\1\0\1t\0\0\0\0"}
@@ -561,6 +584,42 @@ def a_group_rebalances_when_members_come_and_go(broker):
     out += [two.leave(), one.beat(), two.beat(), two.leave()]
     out += [one.join(), one.sync({one.id: b"all"}), one.leave(), one.beat()]
     return out
+
+
+@scenario
+def a_first_member_waits_for_nobody_who_only_got_an_id(broker):
+    gone, one = Member(broker, "conf-gone"), Member(broker, "conf-gone")
+    ready(one.c, "conf-gone")
+    gone.join_send()
+    out = [gone.join_receive()]
+    gone.c.close()
+    began = time.monotonic()
+    out += [one.join(), one.sync({one.id: b"all"}), one.beat()]
+    return out + [time.monotonic() - began < 8]
+
+
+@scenario
+def who_never_syncs_is_dropped_though_it_beats(broker):
+    one, two = [Member(broker, "conf-mute", timeout_ms=2000)
+                for _ in range(2)]
+    ready(one.c, "conf-mute")
+    out = [one.join(), one.sync({one.id: b"all"})]
+    two.join_send()
+    out.append(two.join_receive())
+    two.join_send()
+    deadline = time.monotonic() + 10
+    while one.beat() == 0 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    one.join_send()
+    out += [one.join_receive(), two.join_receive(),
+            one.sync({one.id: b"left", two.id: b"right"}), one.beat(),
+            two.beat()]
+    deadline = time.monotonic() + 10
+    while (said := two.beat()) == 0 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    out += [said, one.beat(), time.monotonic() < deadline]
+    one.join_send()
+    return out + [one.join_receive()]
 
 
 @scenario

@@ -242,6 +242,37 @@ a_fetch_of_other_partitions_waits_little(void **state)
 	client_close(&c);
 }
 
+/* Clients leave out partitions that they have records of. */
+static void
+a_fetch_of_fewer_partitions_waits_its_time_and_so_do_all_again(void **state)
+{
+	struct wire_fetch_request_partition both[2];
+	struct client c = client_connect();
+	struct wire_fetch_response out;
+	struct fetch_ask ask;
+	int64_t began;
+	int i;
+
+	(void)state;
+	assert_int_equal(make_topic(&c, "t", 2, NULL), WIRE_NONE);
+	(void)fetch_ask(&ask, "t", 0, 200);
+	both[0] = both[1] = ask.partition;
+	both[1].partition = 1;
+	ask.topic.partitions.at = both;
+	ask.topic.partitions.count = 2;
+	began = clock_mono_us();
+	do
+		client_call(&c, WIRE_API_Fetch, 11, &ask.in, &out);
+	while (clock_mono_us() - began < 150000);
+	for (i = 0; i < 4; i++) {
+		ask.topic.partitions.count = 1 + i % 2;
+		began = clock_mono_us();
+		client_call(&c, WIRE_API_Fetch, 11, &ask.in, &out);
+		assert_true(clock_mono_us() - began >= 200000);
+	}
+	client_close(&c);
+}
+
 /* What ends the wait of a fetch. */
 enum event { RECORDS, DELETION, GONE };
 
@@ -519,6 +550,9 @@ main(void)
 		a_fetch_without_records_waits_its_time, begin, end),
 	    cmocka_unit_test_setup_teardown(
 		a_fetch_of_other_partitions_waits_little, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		a_fetch_of_fewer_partitions_waits_its_time_and_so_do_all_again,
+		begin, end),
 	    cmocka_unit_test_setup_teardown(records_end_the_wait, begin, end),
 	    cmocka_unit_test_setup_teardown(deletion_of_the_topic_ends_the_wait,
 		begin, end),

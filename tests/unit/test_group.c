@@ -1011,6 +1011,79 @@ a_first_rebalance_waits_no_longer_than_its_first_member_would(void **state)
 	    REBALANCE_MS + conf.initial_delay_ms);
 }
 
+static void
+a_first_member_waits_for_nobody_who_only_got_an_id(void **state)
+{
+	char one[TEXT_SIZE], two[TEXT_SIZE];
+	struct world *w = *state;
+	struct answer *a, *b;
+
+	assert_int_equal(join_as(w, "", NULL, "r")->error,
+	    WIRE_MEMBER_ID_REQUIRED);
+	a = join(w, one);
+	assert_int_equal(a->joined, 1);
+	assert_int_equal(a->error, WIRE_NONE);
+	assert_int_equal(sync_as(w, one, 1, 1)->error, WIRE_NONE);
+	/* In a group that has members an id is waited for, as in Kafka. */
+	b = join(w, two);
+	a = join_as(w, one, NULL, "r");
+	assert_int_equal(a->joined, 0);
+	assert_int_equal(b->joined, 0);
+	sleep_until_deadline(w);
+	assert_int_equal(a->joined, 1);
+	assert_int_equal(b->joined, 1);
+}
+
+/* Beats until ${w->now_ms} is ${until_ms}; the last answer. */
+static int16_t
+beat_until(struct world *w, const char *one, const char *two, int64_t until_ms)
+{
+
+	while (w->now_ms + 1000 < until_ms) {
+		w->now_ms += 1000;
+		group_tick(w->c, w->now_ms);
+		assert_int_equal(beat(w, one, 2), WIRE_NONE);
+		assert_int_equal(beat(w, two, 2), WIRE_NONE);
+	}
+	w->now_ms = until_ms;
+	group_tick(w->c, w->now_ms);
+	return (beat(w, one, 2));
+}
+
+static void
+who_never_asks_for_its_assignment_is_dropped_though_it_beats(void **state)
+{
+	char one[TEXT_SIZE], two[TEXT_SIZE];
+	struct world *w = *state;
+	struct answer *a;
+	int64_t joined_ms;
+
+	a = join(w, one);
+	assert_int_equal(sync_as(w, one, a->generation, 1)->error, WIRE_NONE);
+	(void)join(w, two);
+	(void)join_as(w, one, NULL, "r");
+	joined_ms = w->now_ms;
+	w->now_ms += 500;
+	assert_int_equal(sync_as(w, one, 2, 1)->error, WIRE_NONE);
+	assert_string_equal(state_of(w), "Stable");
+	assert_int_equal(beat_until(w, one, two, joined_ms + REBALANCE_MS),
+	    WIRE_REBALANCE_IN_PROGRESS);
+	assert_int_equal(beat(w, two, 2), WIRE_UNKNOWN_MEMBER_ID);
+}
+
+static void
+who_has_asked_for_its_assignment_stays(void **state)
+{
+	char one[TEXT_SIZE], two[TEXT_SIZE];
+	struct world *w = *state;
+
+	(void)two_members(w, one, two);
+	assert_int_equal(beat_until(w, one, two,
+			     w->now_ms + 3 * (int64_t)REBALANCE_MS),
+	    WIRE_NONE);
+	assert_int_equal(beat(w, two, 2), WIRE_NONE);
+}
+
 #define IN_A_WORLD(test) \
 	cmocka_unit_test_setup_teardown(test, open_world, close_world)
 
@@ -1050,6 +1123,10 @@ main(void)
 	    IN_A_WORLD(a_first_rebalance_waits_for_as_long_as_it_is_told),
 	    IN_A_WORLD(
 		a_first_rebalance_waits_no_longer_than_its_first_member_would),
+	    IN_A_WORLD(a_first_member_waits_for_nobody_who_only_got_an_id),
+	    IN_A_WORLD(
+		who_never_asks_for_its_assignment_is_dropped_though_it_beats),
+	    IN_A_WORLD(who_has_asked_for_its_assignment_stays),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
