@@ -42,6 +42,7 @@ static const struct {
     {WIRE_API_DescribeProducers, handle_describe_producers},
     {WIRE_API_SaslHandshake, handle_sasl_handshake},
     {WIRE_API_SaslAuthenticate, handle_sasl_authenticate},
+    {WIRE_API_ConsumerGroupHeartbeat, handle_consumer_group_heartbeat},
 };
 
 static request_handler *

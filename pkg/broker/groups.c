@@ -170,6 +170,22 @@ handle_leave_group(struct broker *b, struct request *req)
 	request_answer(req, &out);
 }
 
+/*
+ * There is only the classic kind of group, which is told as a Kafka does whose
+ * group.version is 0: librdkafka gives up at once, where it would wait for ever,
+ * and say nothing, if this weren't spoken.
+ */
+void
+handle_consumer_group_heartbeat(struct broker *b, struct request *req)
+{
+	struct wire_consumer_group_heartbeat_response out;
+
+	(void)b;
+	wire_defaults(wire_consumer_group_heartbeat_response_layout(), &out);
+	out.error_code = WIRE_UNSUPPORTED_VERSION;
+	request_answer(req, &out);
+}
+
 /* ---- listing ------------------------------------------------------------ */
 
 static int

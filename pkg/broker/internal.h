@@ -145,6 +145,7 @@ request_handler handle_produce, handle_fetch, handle_list_offsets,
     handle_alter_configs, handle_describe_log_dirs, handle_create_partitions,
     handle_delete_groups, handle_incremental_alter_configs,
     handle_offset_delete, handle_describe_cluster, handle_describe_producers,
-    handle_sasl_handshake, handle_sasl_authenticate;
+    handle_sasl_handshake, handle_sasl_authenticate,
+    handle_consumer_group_heartbeat;
 
 #endif

@@ -355,3 +355,26 @@ def java_producers_transactions_are_refused_at_once(broker):
     if status != 0 and "this broker has no transactions" in said:
         return []
     return [status, said]
+
+
+@scenario
+def java_consumers_of_newer_groups_give_up_at_once(broker):
+    """On the embedded broker, which has the classic kind alone."""
+    if broker.name != "embedded":
+        return []
+    make(broker.connect(), "tools-newer")
+    # Of whom only the second tells what to do.
+    kinds = (("ConsoleShareConsumer", [], "UnsupportedVersionException"),
+             ("ConsoleConsumer", ["--command-property",
+                                  "group.protocol=consumer"],
+              "Set group.protocol=classic"))
+    out = []
+    for name, more, wanted in kinds:
+        status, said = run_as_is(
+            JAVA["4"] + [TOOLS + "consumer." + name, "--bootstrap-server",
+                         "127.0.0.1:%d" % broker.port, "--topic",
+                         "tools-newer", "--group", "tools-newer",
+                         "--timeout-ms", "1000"] + more)
+        if wanted not in said:
+            out += [status, said]
+    return out

@@ -81,6 +81,12 @@ class Message:
     def _fields(self, field, kind):
         return field.get("fields") or self.common.get(kind)
 
+    @staticmethod
+    def _may_be_null(field, version):
+        """Whether a field's struct may; elements of arrays never are."""
+        return not field["type"].startswith("[]") and \
+            within(version, field.get("nullableVersions"))
+
     # -- writing ----------------------------------------------------------
 
     def encode(self, version, value):
@@ -147,7 +153,10 @@ class Message:
                 return self._length(version, -1, form)
             raw = value.encode() if kind == "string" else value
             return self._length(version, len(raw), form) + raw
-        return self._put_struct(self._fields(field, kind), version, value)
+        if not self._may_be_null(field, version):
+            return self._put_struct(self._fields(field, kind), version, value)
+        return b"\xff" if value is None else b"\1" + self._put_struct(
+            self._fields(field, kind), version, value)
 
     # -- reading ----------------------------------------------------------
 
@@ -198,6 +207,9 @@ class Message:
             raw = None if n < 0 else data.take(n)
             return raw.decode() if kind == "string" and raw is not None \
                 else raw
+        # A struct that may be null has a byte ahead of it.
+        if self._may_be_null(field, version) and data.number(">b") < 0:
+            return None
         return self._get_struct(self._fields(field, kind), version, data)
 
 

@@ -812,6 +812,41 @@ def transactions_are_refused_alike(broker):
     return [] if found == [53, 35, 35] else found
 
 
+def set_group_version(connection, level):
+    """Whether the cluster has the newer kind of consumer group."""
+    answer = connection.call(
+        "UpdateFeatures", 1, timeoutMs=10000, FeatureUpdates=[
+            {"Feature": "group.version", "MaxVersionLevel": level,
+             "UpgradeType": 1 if level else 2}])
+    if answer["ErrorCode"] != 0:
+        raise ValueError(answer["ErrorMessage"])
+
+
+@scenario
+def the_newer_kind_of_group_is_declined(broker):
+    """As by a Kafka that has had it switched off, which is done for so long."""
+    c = broker.connect()
+
+    def ask(version):
+        return clean(c.call(
+            "ConsumerGroupHeartbeat", version, GroupId="conf-newer",
+            MemberId="x", RebalanceTimeoutMs=1000, TopicPartitions=[],
+            SubscribedTopicNames=["conf-newer"]))
+    ready(c, "conf-newer")
+    spoken = [k for k in c.call("ApiVersions", 0)["ApiKeys"]
+              if k["ApiKey"] == 68]
+    if broker.name == "embedded":
+        return [spoken, ask(0), ask(1)]
+    set_group_version(c, 0)
+    try:
+        deadline = time.monotonic() + 30
+        while ask(1)["ErrorCode"] != 35 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return [spoken, ask(0), ask(1)]
+    finally:
+        set_group_version(c, 1)
+
+
 @scenario
 def coordinators_of_no_type(broker):
     c = broker.connect()

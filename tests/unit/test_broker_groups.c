@@ -658,6 +658,31 @@ coordinators_are_of_groups_alone(void **state)
 	client_close(&c);
 }
 
+/* To whom the request isn't answered, it waits for ever without a word. */
+static void
+who_wants_the_newer_kind_of_group_is_told_at_once(void **state)
+{
+	static struct wire_string topics[] = {{"t", 1}};
+	struct wire_consumer_group_heartbeat_request in;
+	struct wire_consumer_group_heartbeat_response out;
+	struct client c = client_connect();
+	int version;
+
+	(void)state;
+	wire_defaults(wire_consumer_group_heartbeat_request_layout(), &in);
+	in.group_id = wire_text("g");
+	in.member_id = wire_text("m");
+	in.subscribed_topic_names.at = topics;
+	in.subscribed_topic_names.count = 1;
+	for (version = 0; version <= 1; version++) {
+		client_call(&c, WIRE_API_ConsumerGroupHeartbeat, version, &in,
+		    &out);
+		assert_int_equal(out.error_code, WIRE_UNSUPPORTED_VERSION);
+		assert_int_equal(out.assignment, -1);
+	}
+	client_close(&c);
+}
+
 /* Thousands of times the same, each with its 4 KiB. */
 static void
 an_answer_larger_than_there_is_memory_for_is_not_given(void **state)
@@ -715,6 +740,8 @@ main(void)
 		lists_longer_than_a_group_can_be_are_refused, begin, end),
 	    cmocka_unit_test_setup_teardown(coordinators_are_of_groups_alone,
 		begin, end),
+	    cmocka_unit_test_setup_teardown(
+		who_wants_the_newer_kind_of_group_is_told_at_once, begin, end),
 	    cmocka_unit_test_setup_teardown(
 		an_answer_larger_than_there_is_memory_for_is_not_given,
 		begin_with_little_memory, end),
