@@ -503,19 +503,25 @@ answer_commit(struct change *change, int16_t error)
 	request_answer(change->req, out);
 }
 
+/* ${error} is the group's, which nobody is told of what isn't there. */
 static int16_t
-check_offset(const struct broker *b, const char *group, const struct topic *t,
+check_offset(const struct broker *b, const struct request *req,
+    const char *group, int16_t error, const struct topic *t,
     const struct wire_offset_commit_request_partition *p)
 {
 
+	if (t == NULL && req->version >= 10)
+		return (WIRE_UNKNOWN_TOPIC_ID);
 	if (catalog_partition(t, p->partition_index) == NULL)
 		return (WIRE_UNKNOWN_TOPIC_OR_PARTITION);
+	if (error != WIRE_NONE)
+		return (error);
 	if (p->committed_metadata.length > METADATA_MOST)
 		return (WIRE_OFFSET_METADATA_TOO_LARGE);
 	if (!group_has_room(b->groups, wire_text(group), t->name,
 		p->partition_index, p->committed_metadata.length))
 		return (WIRE_COORDINATOR_NOT_AVAILABLE);
-	return (WIRE_NONE);
+	return (group_expect_offset(b->groups, wire_text(group)));
 }
 
 /* One topic's offsets into the change.  0, or -1: the request was given up. */
@@ -537,15 +543,8 @@ commit_topic(struct broker *b, struct request *req, struct change *change,
 	for (i = 0; i < in->partitions.count; i++) {
 		p = &in->partitions.at[i];
 		out->partitions.at[i].partition_index = p->partition_index;
-		out->partitions.at[i].error_code = error;
-		if (error != WIRE_NONE)
-			continue;
-		if (t == NULL && req->version >= 10)
-			out->partitions.at[i]
-			    .error_code = WIRE_UNKNOWN_TOPIC_ID;
-		else
-			out->partitions.at[i].error_code = check_offset(b,
-			    group, t, p);
+		out->partitions.at[i].error_code = check_offset(b, req, group,
+		    error, t, p);
 		if (out->partitions.at[i].error_code != WIRE_NONE ||
 		    kept == NULL)
 			continue;

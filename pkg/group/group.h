@@ -118,9 +118,8 @@ struct group_offset {
 
 /*
  * group_may_commit -- whether OffsetCommit is in its right: WIRE_NONE, and the
- * member's session goes on; or the error for all of its partitions.  Makes the
- * group of a consumer that is in none: COORDINATOR_NOT_AVAILABLE, if there are
- * groups_most.
+ * member's session goes on; or the error for all of its partitions that there
+ * are.  A consumer that is in no group may commit to one that isn't there.
  */
 int16_t group_may_commit(struct group_coordinator *c, int64_t now_ms,
     const struct wire_offset_commit_request *req);
@@ -129,6 +128,14 @@ int16_t group_may_commit(struct group_coordinator *c, int64_t now_ms,
 int group_has_room(const struct group_coordinator *c,
     struct wire_string group_id, const char *topic, int32_t partition,
     int64_t metadata_length);
+
+/*
+ * group_expect_offset -- one that nothing speaks against is to be written: makes
+ * the group, if there is none, so that what is durable then has its place.
+ * WIRE_NONE, or COORDINATOR_NOT_AVAILABLE if there are groups_most.
+ */
+int16_t group_expect_offset(struct group_coordinator *c,
+    struct wire_string group_id);
 
 /*
  * group_put_offset -- remember an offset that is durable, beyond all limits.

@@ -69,12 +69,7 @@ group_may_commit(struct group_coordinator *c, int64_t now_ms,
 	    memchr(req->group_id.at, '\0', (size_t)req->group_id.length) !=
 		NULL)
 		return (WIRE_INVALID_GROUP_ID);
-	/* Made at once, so that what is durable then has its place. */
-	if (req->generation_id < 0 && g == NULL)
-		return (group_admit(c, req->group_id) != NULL ?
-			WIRE_NONE :
-			WIRE_COORDINATOR_NOT_AVAILABLE);
-	if (req->generation_id < 0 && g->state == GROUP_EMPTY)
+	if (req->generation_id < 0 && (g == NULL || g->state == GROUP_EMPTY))
 		return (WIRE_NONE);
 	if (g == NULL)
 		return (WIRE_ILLEGAL_GENERATION);
@@ -147,6 +142,15 @@ group_has_room(const struct group_coordinator *c, struct wire_string id,
 	else
 		more += (partition + 4) * (int64_t)sizeof(*t->list);
 	return (more <= 0 || c->bytes + more <= c->conf.bytes_most);
+}
+
+int16_t
+group_expect_offset(struct group_coordinator *c, struct wire_string id)
+{
+
+	return (group_get(c, id) != NULL || group_admit(c, id) != NULL ?
+		WIRE_NONE :
+		WIRE_COORDINATOR_NOT_AVAILABLE);
 }
 
 int

@@ -4,6 +4,8 @@ Adds to the scenarios: what a broker makes of them is what a client shows to
 whoever wrote it.
 """
 
+import uuid
+
 from scenarios import (EARLIEST, LARGEST, LATEST, NOW_MS, batch, clean,
                        create_one, make, offsets, produce, ready, scenario)
 
@@ -182,6 +184,37 @@ def any_offset_is_committed(broker):
                 for p in answer["Topics"][0]["Partitions"]]
     return [commit(7), commit(8, 1), fetched(), commit(-1), fetched(),
             commit(-5, 1), fetched(), commit(0), fetched()]
+
+
+@scenario
+def a_commit_that_is_refused_makes_no_group(broker):
+    c = broker.connect()
+    make(c, "conf-unmade")
+    ready(c, "conf-unmade")
+    topic_id = c.call("Metadata", 12, Topics=[{"Name": "conf-unmade"}])[
+        "Topics"][0]["TopicId"]
+
+    def commit(number, generation, partition, version=7, length=1,
+               **topic):
+        group = "conf-unmade-%d" % number
+        parts = [] if partition is None else [
+            {"PartitionIndex": partition, "CommittedOffset": 1,
+             "CommittedMetadata": "m" * length}]
+        answer = c.call(
+            "OffsetCommit", version, GroupId=group, MemberId="",
+            GenerationIdOrMemberEpoch=generation,
+            Topics=[dict(topic, Partitions=parts)] if topic else [])
+        found = c.call("DescribeGroups", 5, Groups=[group])["Groups"][0]
+        return [[[p["ErrorCode"] for p in t["Partitions"]]
+                 for t in answer["Topics"] if t["Partitions"]],
+                found["GroupState"]]
+    here, there = {"Name": "conf-unmade"}, {"Name": "conf-none"}
+    return [commit(*asked, **topic) for asked, topic in (
+        ((0, -1, 0), there), ((1, -1, 9), here), ((2, -1, None), here),
+        ((3, -1, None), {}), ((4, -1, 0, 7, 5000), here), ((5, 1, 0), here),
+        ((6, 1, 0), there), ((7, -1, 0, 10), {"TopicId": uuid.uuid4()}),
+        ((8, 1, 0, 10), {"TopicId": uuid.uuid4()}),
+        ((9, -1, 0, 10), {"TopicId": topic_id}), ((10, -1, 0), here))]
 
 
 @scenario

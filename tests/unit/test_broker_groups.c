@@ -236,6 +236,31 @@ delete_group(struct client *c, const char *group)
 	return (out.results.at[0].error_code);
 }
 
+static const struct commit refused[] = {
+    {"none", "none", 0, 7, 0, -1, "", WIRE_UNKNOWN_TOPIC_OR_PARTITION},
+    {"none", "t", 2, 7, 0, -1, "", WIRE_UNKNOWN_TOPIC_OR_PARTITION},
+    {"none", "t", 0, 7, 4097, -1, "", WIRE_OFFSET_METADATA_TOO_LARGE},
+    {"none", "t", 0, 7, 0, 1, "", WIRE_ILLEGAL_GENERATION},
+    {"none", "none", 0, 7, 0, 1, "", WIRE_UNKNOWN_TOPIC_OR_PARTITION},
+};
+
+/* Else whoever mistakes a topic's name would take the places of others' groups. */
+static void
+a_commit_that_is_refused_makes_no_group(void **state)
+{
+	struct client c = begin_commits();
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		if (commit(&c, &refused[i]) != refused[i].error)
+			fail_msg("case %zu", i);
+		if (delete_group(&c, "none") != WIRE_GROUP_ID_NOT_FOUND)
+			fail_msg("case %zu made a group", i);
+	}
+	client_close(&c);
+}
+
 static void
 offsets_and_groups_are_deleted_for_good(void **state)
 {
@@ -728,6 +753,8 @@ main(void)
 		expiry_leaves_what_was_committed_meanwhile, begin, end),
 	    cmocka_unit_test_setup_teardown(offsets_expire_for_good, begin,
 		end),
+	    cmocka_unit_test_setup_teardown(
+		a_commit_that_is_refused_makes_no_group, begin, end),
 	    cmocka_unit_test_setup_teardown(
 		offsets_and_groups_are_deleted_for_good, begin, end),
 	    cmocka_unit_test_setup_teardown(a_group_lives_while_its_members_do,

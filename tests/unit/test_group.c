@@ -833,6 +833,25 @@ only_what_nobody_reads_is_deleted(void **state)
 	assert_string_equal(state_of(w), "none");
 }
 
+/* What is committed may be refused yet, for its topic or its metadata. */
+static void
+a_commit_makes_no_group_until_it_is_accepted(void **state)
+{
+	struct world *w = *state;
+	struct group_counts counts;
+
+	assert_int_equal(may_commit(w, "", -1), WIRE_NONE);
+	assert_int_equal(may_commit(w, "", 1), WIRE_ILLEGAL_GENERATION);
+	group_count(w->c, &counts);
+	assert_int_equal(counts.groups, 0);
+	assert_int_equal(counts.bytes, 0);
+	assert_int_equal(group_expect_offset(w->c, wire_text("g")), WIRE_NONE);
+	assert_int_equal(group_expect_offset(w->c, wire_text("g")), WIRE_NONE);
+	group_count(w->c, &counts);
+	assert_int_equal(counts.groups, 1);
+	assert_int_equal(may_commit(w, "", 1), WIRE_UNKNOWN_MEMBER_ID);
+}
+
 /* What was said to be committed must be found again, whatever the limit. */
 static void
 more_groups_than_may_be_are_refused_and_those_on_disk_kept(void **state)
@@ -844,11 +863,12 @@ more_groups_than_may_be_are_refused_and_those_on_disk_kept(void **state)
 
 	for (i = 0; i < 10; i++) {
 		snprintf(name, sizeof(name), "g%d", i);
-		assert_int_equal(may_commit_in(w, name, "", -1), WIRE_NONE);
+		assert_int_equal(group_expect_offset(w->c, wire_text(name)),
+		    WIRE_NONE);
 	}
-	assert_int_equal(may_commit_in(w, "more", "", -1),
+	assert_int_equal(group_expect_offset(w->c, wire_text("more")),
 	    WIRE_COORDINATOR_NOT_AVAILABLE);
-	assert_int_equal(may_commit_in(w, "g3", "", -1), WIRE_NONE);
+	assert_int_equal(group_expect_offset(w->c, wire_text("g3")), WIRE_NONE);
 	assert_int_equal(group_put_offset(w->c, "on disk", "t", 0, 5, -1, 1, "",
 			     &err),
 	    0);
@@ -1115,6 +1135,7 @@ main(void)
 		a_group_that_has_nothing_left_can_be_deleted_for_ten_minutes),
 	    IN_A_WORLD(offsets_of_a_group_outlive_its_members_by_the_retention),
 	    IN_A_WORLD(only_what_nobody_reads_is_deleted),
+	    IN_A_WORLD(a_commit_makes_no_group_until_it_is_accepted),
 	    IN_A_WORLD(
 		more_groups_than_may_be_are_refused_and_those_on_disk_kept),
 	    IN_A_WORLD(what_groups_keep_is_bounded_and_given_back),
