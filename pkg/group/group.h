@@ -72,7 +72,7 @@ struct group_caller {
 	uint64_t ticket; /* not 0 */
 	int version; /* of the request */
 	struct wire_string client_id;
-	const char *client_host;
+	const char *client_host; /* its address; described behind a '/' */
 };
 
 /*

@@ -156,6 +156,18 @@ free_new(struct member *m)
 	free(m);
 }
 
+/* As Java writes an address that it hasn't looked up the name of. */
+static char *
+copy_host(const char *host)
+{
+	size_t size = strlen(host) + 2;
+	char *copy = malloc(size);
+
+	if (copy != NULL)
+		snprintf(copy, size, "/%s", host);
+	return (copy);
+}
+
 /* A member at the end of the list; NULL: out of memory. */
 static struct member *
 add_member(struct group_coordinator *c, struct group *g,
@@ -169,7 +181,7 @@ add_member(struct group_coordinator *c, struct group *g,
 		return (NULL);
 	m->id = group_copy(id);
 	m->client_id = group_copy(caller->client_id);
-	m->client_host = strdup(caller->client_host);
+	m->client_host = copy_host(caller->client_host);
 	if (req->group_instance_id.length >= 0)
 		m->instance_id = group_copy(req->group_instance_id);
 	m->told = req->member_id.length > 0 ||

@@ -29,7 +29,7 @@ HIDDEN = {"ThrottleTimeMs", "ErrorMessage", "ClusterId", "Host", "Port",
           "LeaderEpoch", "CommittedLeaderEpoch", "LogDir", "TotalBytes",
           "UsableBytes", "LogAppendTimeMs", "ControllerId",
           "FinalizedFeaturesEpoch", "SupportedFeatures", "FinalizedFeatures",
-          "NodeEndpoints", "ClientHost", "LastTimestamp", "RecordErrors",
+          "NodeEndpoints", "LastTimestamp", "RecordErrors",
           "SessionId"}
 
 
@@ -724,7 +724,8 @@ def groups_are_listed_described_and_deleted(broker):
                             Groups=["conf-listed", "conf-no-group"])
         return [[g["ErrorCode"], g["GroupState"], g["ProtocolType"],
                  g["ProtocolData"], len(g["Members"]),
-                 [m["MemberAssignment"].hex() for m in g["Members"]]]
+                 [[m["MemberAssignment"].hex(), m["ClientId"],
+                   m["ClientHost"]] for m in g["Members"]]]
                 for g in sorted(answer["Groups"],
                                 key=lambda g: g["GroupId"])]
 

@@ -953,6 +953,8 @@ a_group_is_described_as_it_is(void **state)
 	assert_true(wire_string_is(out.protocol_data, "r"));
 	assert_int_equal(out.members.count, 2);
 	assert_true(wire_string_is(out.members.at[1].member_id, two));
+	assert_true(
+	    wire_string_is(out.members.at[1].client_host, "/127.0.0.1"));
 	assert_int_equal(out.members.at[1].member_assignment.length, 2);
 	assert_int_equal(out.members.at[1].member_metadata.length, 9);
 	group_count(w->c, &counts);
