@@ -319,6 +319,8 @@ group_may_delete_offsets(const struct group_coordinator *c,
 {
 	const struct group *g = group_get(c, id);
 
+	if (id.length <= 0)
+		return (WIRE_INVALID_GROUP_ID);
 	if (g == NULL)
 		return (WIRE_GROUP_ID_NOT_FOUND);
 	if (g->state == GROUP_EMPTY)

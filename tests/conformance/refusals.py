@@ -221,7 +221,8 @@ def a_commit_that_is_refused_makes_no_group(broker):
 def no_group_has_no_name(broker):
     c = broker.connect()
     ready(c, "conf-nameless")
-    return [clean(c.call("DeleteGroups", 2, GroupsNames=[""])),
+    return [clean(c.call("OffsetDelete", 0, GroupId="", Topics=[])),
+            clean(c.call("DeleteGroups", 2, GroupsNames=[""])),
             clean(c.call("DescribeGroups", 5, Groups=[""]))]
 
 

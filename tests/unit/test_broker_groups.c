@@ -269,6 +269,7 @@ offsets_and_groups_are_deleted_for_good(void **state)
 	(void)state;
 	assert_int_equal(delete_offset(&c, "none", "t", 0),
 	    WIRE_GROUP_ID_NOT_FOUND);
+	assert_int_equal(delete_offset(&c, "", "t", 0), WIRE_INVALID_GROUP_ID);
 	assert_int_equal(delete_offset(&c, "g", "none", 0),
 	    WIRE_UNKNOWN_TOPIC_OR_PARTITION);
 	assert_int_equal(delete_offset(&c, "g", "t", 2),
