@@ -78,6 +78,10 @@ find_part(struct broker *b, struct request *req, struct topic *t,
 	else
 		part->out.error_code = partition_check_epoch(b,
 		    in->current_leader_epoch);
+	/* Who has read in an epoch that is to come has read something else. */
+	if (part->out.error_code == WIRE_NONE &&
+	    in->last_fetched_epoch > b->leader_epoch)
+		part->out.error_code = WIRE_OFFSET_OUT_OF_RANGE;
 	if (part->out.error_code != WIRE_NONE)
 		part->partition = NULL;
 }

@@ -579,45 +579,58 @@ list_producers(struct request *req, const struct partition *p,
 	return (0);
 }
 
+/* 0, or -1: the request was given up. */
+static int
+describe_producers(struct broker *b, struct request *req,
+    const struct wire_describe_producers_request_topic *in,
+    struct wire_describe_producers_response_topic *out)
+{
+	struct wire_describe_producers_response_partition *part;
+	const struct topic *t = catalog_find(b, in->name);
+	int16_t error = WIRE_UNKNOWN_TOPIC_OR_PARTITION;
+	const struct partition *p;
+	const char *why = NULL;
+	int32_t i, n = in->partition_indexes.count;
+
+	if (t == NULL && topic_check_name(in->name, &why) != WIRE_NONE)
+		error = WIRE_INVALID_TOPIC;
+	part = request_take(req, (size_t)n * sizeof(*part));
+	if (part == NULL)
+		return (-1);
+	out->name = in->name;
+	out->partitions.at = part;
+	out->partitions.count = n;
+	for (i = 0; i < n; i++, part++) {
+		wire_defaults(
+		    wire_describe_producers_response_partition_layout(), part);
+		part->partition_index = in->partition_indexes.at[i];
+		p = catalog_partition(t, part->partition_index);
+		if (p == NULL) {
+			part->error_code = error;
+			part->error_message = wire_text(why);
+		} else if (list_producers(req, p, part) == -1)
+			return (-1);
+	}
+	return (0);
+}
+
 void
 handle_describe_producers(struct broker *b, struct request *req)
 {
 	const struct wire_describe_producers_request *in = req->body;
 	struct wire_describe_producers_response out;
 	struct wire_describe_producers_response_topic *list;
-	struct wire_describe_producers_response_partition *parts;
-	const struct partition *p;
-	const struct topic *t;
-	int32_t i, k, n;
+	int32_t i;
 
 	wire_defaults(wire_describe_producers_response_layout(), &out);
 	list = request_take(req, (size_t)in->topics.count * sizeof(*list));
 	if ((out.topics.at = list) == NULL)
 		return;
 	out.topics.count = in->topics.count;
-	for (i = 0; i < in->topics.count; i++) {
-		t = catalog_find(b, in->topics.at[i].name);
-		n = in->topics.at[i].partition_indexes.count;
-		parts = request_take(req, (size_t)n * sizeof(*parts));
-		if (parts == NULL)
+	for (i = 0; i < in->topics.count; i++)
+		if (describe_producers(b, req, &in->topics.at[i], &list[i]) ==
+		    -1)
 			return;
-		list[i].name = in->topics.at[i].name;
-		list[i].partitions.at = parts;
-		list[i].partitions.count = n;
-		for (k = 0; k < n; k++) {
-			wire_defaults(
-			    wire_describe_producers_response_partition_layout(),
-			    &parts[k]);
-			parts[k].partition_index = in->topics.at[i]
-						       .partition_indexes.at[k];
-			p = catalog_partition(t, parts[k].partition_index);
-			if (p == NULL)
-				parts[k].error_code =
-				    WIRE_UNKNOWN_TOPIC_OR_PARTITION;
-			else if (list_producers(req, p, &parts[k]) == -1)
-				return;
-		}
-	}
 	request_answer(req, &out);
 }
 

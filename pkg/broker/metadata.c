@@ -50,11 +50,9 @@ asked_topic(const struct broker *b, const struct request *req,
 
 	out->name = asked->name;
 	out->topic_id = asked->topic_id;
-	if (req->version >= 10 && !uuid_is_zero(&asked->topic_id)) {
+	if (req->version >= 12 && !uuid_is_zero(&asked->topic_id)) {
 		t = catalog_find_id(b, &asked->topic_id);
 		out->error_code = t != NULL ? WIRE_NONE : WIRE_UNKNOWN_TOPIC_ID;
-		if (req->version < 12 && asked->name.length < 0)
-			out->name = wire_text("");
 		return (t);
 	}
 	if ((t = catalog_find(b, asked->name)) != NULL)
@@ -153,11 +151,53 @@ metadata_answer(struct broker *b, struct request *req)
 	request_answer(req, &out);
 }
 
+/* Versions 10 and 11 have a field for ids; it was to be used from 12 on. */
+static int
+asks_too_early(const struct request *req)
+{
+	const struct wire_metadata_request *in = req->body;
+	int32_t i;
+
+	if (req->version < 10 || req->version > 11)
+		return (0);
+	for (i = 0; i < in->topics.count; i++)
+		if (in->topics.at[i].name.length < 0 ||
+		    !uuid_is_zero(&in->topics.at[i].topic_id))
+			return (1);
+	return (0);
+}
+
+static void
+refuse(struct request *req)
+{
+	const struct wire_metadata_request *in = req->body;
+	struct wire_metadata_response_topic *list;
+	struct wire_metadata_response out;
+	int32_t i;
+
+	wire_defaults(wire_metadata_response_layout(), &out);
+	list = request_take(req, (size_t)in->topics.count * sizeof(*list));
+	if ((out.topics.at = list) == NULL)
+		return;
+	out.topics.count = in->topics.count;
+	for (i = 0; i < in->topics.count; i++, list++) {
+		wire_defaults(wire_metadata_response_topic_layout(), list);
+		list->name = in->topics.at[i].name;
+		list->topic_id = in->topics.at[i].topic_id;
+		list->error_code = WIRE_INVALID_REQUEST;
+	}
+	request_answer(req, &out);
+}
+
 void
 handle_metadata(struct broker *b, struct request *req)
 {
 	const struct wire_metadata_request *in = req->body;
 
+	if (asks_too_early(req)) {
+		refuse(req);
+		return;
+	}
 	if (b->conf.auto_create && in->allow_auto_topic_creation &&
 	    in->topics.count > 0 && admin_auto_create(b, req))
 		return; /* answered when they are made */
@@ -165,6 +205,8 @@ handle_metadata(struct broker *b, struct request *req)
 }
 
 /* ---- DescribeCluster ---------------------------------------------------- */
+
+enum { ENDPOINT_BROKER = 1, ENDPOINT_CONTROLLER = 2 };
 
 void
 handle_describe_cluster(struct broker *b, struct request *req)
@@ -176,11 +218,15 @@ handle_describe_cluster(struct broker *b, struct request *req)
 
 	wire_defaults(wire_describe_cluster_response_layout(), &out);
 	wire_defaults(wire_describe_cluster_response_broker_layout(), &self);
-	out.endpoint_type = in->endpoint_type;
-	if (in->endpoint_type != 1) {
-		out.error_code = WIRE_UNSUPPORTED_ENDPOINT_TYPE;
+	if (in->endpoint_type == ENDPOINT_CONTROLLER) {
+		out.error_code = WIRE_MISMATCHED_ENDPOINT_TYPE;
 		out.error_message = wire_text(
 		    "there are no controllers apart from the broker");
+		request_answer(req, &out);
+		return;
+	}
+	if (in->endpoint_type != ENDPOINT_BROKER) {
+		out.error_code = WIRE_UNSUPPORTED_ENDPOINT_TYPE;
 		request_answer(req, &out);
 		return;
 	}

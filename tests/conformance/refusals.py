@@ -94,7 +94,62 @@ def who_is_named_twice_is_refused(broker):
     return out
 
 
+@scenario
+def metadata_has_ids_from_version_12_on(broker):
+    """Versions 10 and 11 have the field, and may not use it."""
+    c = broker.connect()
+    make(c, "conf-by-id")
+    topic_id = c.call("Metadata", 12, Topics=[{"Name": "conf-by-id"}])[
+        "Topics"][0]["TopicId"]
+    by_name = {"Name": "conf-by-id"}
+    by_id = {"Name": None, "TopicId": topic_id}
+    out = []
+    for version in (10, 11, 12, 13):
+        for topics in ([by_name], [by_id], [by_name, by_id],
+                       [dict(by_name, TopicId=topic_id)],
+                       [{"Name": None, "TopicId": uuid.UUID(int=7)}]):
+            answer = c.call("Metadata", version, Topics=topics,
+                            AllowAutoTopicCreation=False)
+            out.append([len(answer["Brokers"]), sorted({
+                (t["ErrorCode"], t["Name"] or "", t["TopicId"] == topic_id,
+                 len(t["Partitions"])) for t in answer["Topics"]})])
+    return out
+
+
+@scenario
+def producers_are_of_topics_with_names(broker):
+    c = broker.connect()
+    make(c, "conf-named")
+    answer = c.call("DescribeProducers", 0, Topics=[
+        {"Name": name, "PartitionIndexes": [0, 7]}
+        for name in ("", "a b", ".", "conf-none", "conf-named")])
+    return [[t["Name"], [(p["PartitionIndex"], p["ErrorCode"],
+                          p["ErrorMessage"] is None
+                          or p["ErrorCode"] == 3) for p in t["Partitions"]]]
+            for t in answer["Topics"]]
+
+
 # ---- records ----------------------------------------------------------------
+
+@scenario
+def who_read_in_an_epoch_to_come_is_out_of_range(broker):
+    c = broker.connect()
+    make(c, "conf-to-come")
+    for _ in range(3):
+        produce(c, "conf-to-come", batch([b"x"]))
+    out = []
+    for offset in (0, 1, 3):
+        for epoch in (-1, 0, 1 << 20):
+            answer = c.call("Fetch", 12, MinBytes=1, Topics=[
+                {"Topic": "conf-to-come", "Partitions": [
+                    {"Partition": 0, "FetchOffset": offset,
+                     "LastFetchedEpoch": epoch,
+                     "PartitionMaxBytes": 1 << 20}]}])
+            part = answer["Responses"][0]["Partitions"][0]
+            out.append([part["ErrorCode"], part["HighWatermark"],
+                        part["LogStartOffset"], len(part["Records"] or b"")])
+    return out
+
 
 @scenario
 def a_partition_gets_one_batch_at_a_time(broker):

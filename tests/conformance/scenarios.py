@@ -793,7 +793,10 @@ def the_cluster_is_described(broker):
     c = broker.connect()
     answer = c.call("DescribeCluster", 1)
     dirs = c.call("DescribeLogDirs", 4, Topics=[])
-    return [answer["ErrorCode"], [b["BrokerId"] for b in answer["Brokers"]],
+    refused = [c.call("DescribeCluster", 2, EndpointType=kind)
+               for kind in (0, 2, 3, -1)]
+    return [[(r["ErrorCode"], r["EndpointType"], r["Brokers"])
+             for r in refused], answer["ErrorCode"], [b["BrokerId"] for b in answer["Brokers"]],
             [d["ErrorCode"] for d in dirs["Results"]]]
 
 

@@ -117,6 +117,32 @@ offsets_and_epochs_are_checked(void **state)
 	client_close(&c);
 }
 
+/* It read what this log never had: of a broker that was put back, say. */
+static void
+who_has_read_in_an_epoch_to_come_starts_again(void **state)
+{
+	static const int16_t errors[] = {WIRE_NONE, WIRE_NONE, WIRE_NONE,
+	    WIRE_OFFSET_OUT_OF_RANGE};
+	struct client c = client_connect();
+	struct wire_fetch_response out;
+	struct fetch_ask ask;
+	int32_t epoch;
+
+	(void)state;
+	fill(&c, "ten");
+	client_close(&c);
+	broker_restart();
+	c = client_connect();
+	for (epoch = -1; epoch <= 2; epoch++) {
+		(void)fetch_ask(&ask, "ten", 5, 0);
+		ask.partition.last_fetched_epoch = epoch;
+		client_call(&c, WIRE_API_Fetch, 12, &ask.in, &out);
+		assert_int_equal(only_partition(&out)->error_code,
+		    errors[epoch + 1]);
+	}
+	client_close(&c);
+}
+
 static void
 limits_are_kept_to(void **state)
 {
@@ -542,6 +568,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test_setup_teardown(offsets_and_epochs_are_checked,
 		begin, end),
+	    cmocka_unit_test_setup_teardown(
+		who_has_read_in_an_epoch_to_come_starts_again, begin, end),
 	    cmocka_unit_test_setup_teardown(limits_are_kept_to, begin, end),
 	    cmocka_unit_test_setup_teardown(sessions_are_declined, begin, end),
 	    cmocka_unit_test_setup_teardown(

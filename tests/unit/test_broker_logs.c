@@ -331,6 +331,15 @@ producers_are_described(void **state)
 	assert_int_equal(p[0].active_producers.at[0].last_sequence, 0);
 	assert_int_equal(p[1].partition_index, 5);
 	assert_int_equal(p[1].error_code, WIRE_UNKNOWN_TOPIC_OR_PARTITION);
+	t.name = wire_text("none");
+	client_call(&c, WIRE_API_DescribeProducers, 0, &in, &out);
+	p = out.topics.at[0].partitions.at;
+	assert_int_equal(p[0].error_code, WIRE_UNKNOWN_TOPIC_OR_PARTITION);
+	t.name = wire_text("");
+	client_call(&c, WIRE_API_DescribeProducers, 0, &in, &out);
+	p = out.topics.at[0].partitions.at;
+	assert_int_equal(p[1].error_code, WIRE_INVALID_TOPIC);
+	assert_true(p[1].error_message.length > 0);
 	client_close(&c);
 }
 

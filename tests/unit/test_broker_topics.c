@@ -373,6 +373,84 @@ deleted_topics_are_gone_and_their_names_free(void **state)
 
 /* ---- Metadata ----------------------------------------------------------- */
 
+static void
+ids_are_asked_by_from_version_12_on(void **state)
+{
+	static const struct {
+		int version;
+		const char *name;
+		int by_id;
+		int16_t error;
+	} cases[] = {
+	    {9, "a", 0, WIRE_NONE},
+	    {10, "a", 0, WIRE_NONE},
+	    {10, NULL, 1, WIRE_INVALID_REQUEST},
+	    {11, "a", 1, WIRE_INVALID_REQUEST},
+	    {11, NULL, 0, WIRE_INVALID_REQUEST},
+	    {12, NULL, 1, WIRE_NONE},
+	    {13, "a", 1, WIRE_NONE},
+	};
+	struct client c = client_connect();
+	struct wire_metadata_request in;
+	struct wire_metadata_request_topic t;
+	struct wire_metadata_response out;
+	struct wire_uuid id;
+	size_t i;
+
+	(void)state;
+	assert_int_equal(make_topic(&c, "a", 1, NULL), WIRE_NONE);
+	id = topic_id(&c, "a");
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		wire_defaults(wire_metadata_request_layout(), &in);
+		wire_defaults(wire_metadata_request_topic_layout(), &t);
+		t.name = wire_text(cases[i].name);
+		if (cases[i].by_id)
+			t.topic_id = id;
+		in.topics.at = &t;
+		in.topics.count = 1;
+		client_call(&c, WIRE_API_Metadata, cases[i].version, &in, &out);
+		assert_int_equal(out.topics.count, 1);
+		if (out.topics.at[0].error_code != cases[i].error)
+			fail_msg("case %zu: %d", i,
+			    out.topics.at[0].error_code);
+		assert_int_equal(out.topics.at[0].partitions.count,
+		    cases[i].error == WIRE_NONE);
+	}
+	client_close(&c);
+}
+
+/* ---- DescribeCluster ---------------------------------------------------- */
+
+static void
+brokers_are_described_and_no_controllers(void **state)
+{
+	static const struct {
+		int8_t type;
+		int16_t error;
+	} cases[] = {
+	    {0, WIRE_UNSUPPORTED_ENDPOINT_TYPE},
+	    {1, WIRE_NONE},
+	    {2, WIRE_MISMATCHED_ENDPOINT_TYPE},
+	    {3, WIRE_UNSUPPORTED_ENDPOINT_TYPE},
+	};
+	struct wire_describe_cluster_request in;
+	struct wire_describe_cluster_response out;
+	struct client c = client_connect();
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		wire_defaults(wire_describe_cluster_request_layout(), &in);
+		in.endpoint_type = cases[i].type;
+		client_call(&c, WIRE_API_DescribeCluster, 1, &in, &out);
+		assert_int_equal(out.error_code, cases[i].error);
+		assert_int_equal(out.endpoint_type, 1);
+		assert_int_equal(out.brokers.count,
+		    cases[i].error == WIRE_NONE);
+	}
+	client_close(&c);
+}
+
 /* ---- folders and rows ---------------------------------------------------- */
 
 static void
@@ -510,6 +588,10 @@ main(void)
 	    cmocka_unit_test(a_shell_s_limit_of_descriptors_is_raised),
 	    cmocka_unit_test_setup_teardown(topics_are_made_or_refused, begin,
 		end),
+	    cmocka_unit_test_setup_teardown(ids_are_asked_by_from_version_12_on,
+		begin, end),
+	    cmocka_unit_test_setup_teardown(
+		brokers_are_described_and_no_controllers, begin, end),
 	    cmocka_unit_test_setup_teardown(names_that_are_alike_collide, begin,
 		end),
 	    cmocka_unit_test_setup_teardown(
