@@ -184,38 +184,45 @@ move_watermark(struct store *st, int partition, int64_t ts_ms, int64_t start_ms,
 }
 
 int
+analytics_decode(const struct stream_record *record, void *decoded,
+    struct mr_error *err)
+{
+
+	return (event_check_type(record->type, USER_EVENT_TYPE, err) != 0 ?
+		-1 :
+		user_event_decode(record->value, record->value_size, decoded,
+		    err));
+}
+
+int
 analytics_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err)
 {
 	struct store *st = stream_store(s);
-	struct user_event event;
+	const struct user_event *event = record->decoded;
 	int64_t start_ms;
 	int late;
 
-	if (event_check_type(record->type, USER_EVENT_TYPE, err) != 0 ||
-	    user_event_decode(record->value, record->value_size, &event, err) !=
-		0)
-		return (-1);
 	/* One that is far ahead would make all that follow late. */
 	if (record->ts_ms != -1 &&
-	    event.ts_ms > record->ts_ms + analytics_ahead_ms)
+	    event->ts_ms > record->ts_ms + analytics_ahead_ms)
 		return (mr_error_set(err, MR_REJECT,
 		    "ts_ms: is more than %lld s (--ahead) ahead of the "
 		    "record's own time",
 		    (long long)analytics_ahead_ms / 1000));
-	start_ms = event.ts_ms - event.ts_ms % MINUTE_MS;
-	late = move_watermark(st, record->partition, event.ts_ms, start_ms,
+	start_ms = event->ts_ms - event->ts_ms % MINUTE_MS;
+	late = move_watermark(st, record->partition, event->ts_ms, start_ms,
 	    err);
-	if (late == -1 || apply_minute(st, &event, start_ms, late, err) == -1)
+	if (late == -1 || apply_minute(st, event, start_ms, late, err) == -1)
 		return (-1);
 	if (late)
 		return (0);
 	if (store_run(st, err, sql_user, store_i64(start_ms),
-		store_text(event.user_id)) == -1 ||
+		store_text(event->user_id)) == -1 ||
 	    store_run(st, err, sql_page, store_i64(start_ms),
-		store_text(event.page)) == -1)
+		store_text(event->page)) == -1)
 		return (-1);
-	return (apply_session(st, &event, err));
+	return (apply_session(st, event, err));
 }
 
 int

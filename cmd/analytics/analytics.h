@@ -31,6 +31,8 @@ enum step {
 #define STEPS 7
 #define FUNNEL_STEPS 5 /* the first ones */
 
+int analytics_decode(const struct stream_record *record, void *decoded,
+    struct mr_error *err);
 int analytics_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err);
 int analytics_tick(struct stream *s, int64_t now_ms, struct mr_error *err);

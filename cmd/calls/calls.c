@@ -74,27 +74,34 @@ keep_long_call(struct store *st, const struct call_event *call,
 }
 
 int
+calls_decode(const struct stream_record *record, void *decoded,
+    struct mr_error *err)
+{
+
+	return (event_check_type(record->type, CALL_EVENT_TYPE, err) != 0 ?
+		-1 :
+		call_event_decode(record->value, record->value_size, decoded,
+		    err));
+}
+
+int
 calls_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err)
 {
 	struct store *st = stream_store(s);
 	struct store_value partition = store_i64(record->partition), duration;
-	struct call_event call;
+	const struct call_event *call = record->decoded;
 
-	if (event_check_type(record->type, CALL_EVENT_TYPE, err) != 0 ||
-	    call_event_decode(record->value, record->value_size, &call, err) !=
-		0)
-		return (-1);
-	duration = store_i64(call.duration_ms);
+	duration = store_i64(call->duration_ms);
 	if (store_run(st, err, sql_total, partition, duration) == -1 ||
 	    store_run(st, err, sql_minute,
-		store_i64(call.started_ms - call.started_ms % 60000), partition,
-		duration) == -1 ||
+		store_i64(call->started_ms - call->started_ms % 60000),
+		partition, duration) == -1 ||
 	    store_run(st, err, sql_duration,
-		store_i64(bucket_of(call.duration_ms)), partition) == -1)
+		store_i64(bucket_of(call->duration_ms)), partition) == -1)
 		return (-1);
-	if (call.duration_ms > calls_settings.long_call_s * 1000)
-		return (keep_long_call(st, &call, err));
+	if (call->duration_ms > calls_settings.long_call_s * 1000)
+		return (keep_long_call(st, call, err));
 	return (0);
 }
 

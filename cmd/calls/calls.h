@@ -15,6 +15,8 @@
 #define CALLS_BUCKET_MS 5000
 #define CALLS_BUCKETS 121 /* the last one takes the rest */
 
+int calls_decode(const struct stream_record *record, void *decoded,
+    struct mr_error *err);
 int calls_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err);
 int calls_tick(struct stream *s, int64_t now_ms, struct mr_error *err);

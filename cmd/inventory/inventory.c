@@ -147,24 +147,30 @@ cancelled(struct stream *s, const struct order_event *order,
 }
 
 int
+inventory_decode(const struct stream_record *record, void *decoded,
+    struct mr_error *err)
+{
+
+	return (order_event_decode(record->type, record->value,
+	    record->value_size, decoded, err));
+}
+
+int
 inventory_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err)
 {
-	struct order_event order;
+	const struct order_event *order = record->decoded;
 	struct inventory_event event = {0};
 
-	if (order_event_decode(record->type, record->value, record->value_size,
-		&order, err) != 0)
-		return (-1);
-	memcpy(event.order_id, order.order_id, sizeof(event.order_id));
-	memcpy(event.item, order.item, sizeof(event.item));
-	event.quantity = order.quantity;
-	event.ts_ms = order.ts_ms;
-	switch (order.type) {
+	memcpy(event.order_id, order->order_id, sizeof(event.order_id));
+	memcpy(event.item, order->item, sizeof(event.item));
+	event.quantity = order->quantity;
+	event.ts_ms = order->ts_ms;
+	switch (order->type) {
 	case ORDER_CREATED:
-		return (created(s, &order, &event, err));
+		return (created(s, order, &event, err));
 	case ORDER_CANCELLED:
-		return (cancelled(s, &order, &event, err));
+		return (cancelled(s, order, &event, err));
 	}
 	return (0);
 }

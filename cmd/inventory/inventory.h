@@ -18,6 +18,8 @@ struct inventory_restock {
 	int64_t quantity;
 };
 
+int inventory_decode(const struct stream_record *record, void *decoded,
+    struct mr_error *err);
 int inventory_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err);
 int inventory_command(struct stream *s, const struct stream_command *command,

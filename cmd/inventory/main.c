@@ -11,6 +11,8 @@ static const struct stream_service stream = {
     .inputs = (const char *const[]){"order-events", NULL},
     .outputs = (const char *const[]){"inventory-events", NULL},
     .migrations = migrations_inventory,
+    .decode = inventory_decode,
+    .decoded_size = sizeof(struct order_event),
     .apply = inventory_apply,
     .command = inventory_command,
 };

@@ -45,27 +45,33 @@ outcome_of(const struct inventory_event *event, char *message, size_t size)
 }
 
 int
+notifications_decode(const struct stream_record *record, void *decoded,
+    struct mr_error *err)
+{
+
+	return (inventory_event_decode(record->type, record->value,
+	    record->value_size, decoded, err));
+}
+
+int
 notifications_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err)
 {
 	struct store *st = stream_store(s);
-	struct inventory_event event;
+	const struct inventory_event *event = record->decoded;
 	char message[EVENT_ITEM_SIZE + EVENT_REASON_SIZE + 64];
 	const char *outcome;
 	int64_t inserted;
 
-	if (inventory_event_decode(record->type, record->value,
-		record->value_size, &event, err) != 0)
-		return (-1);
-	if ((outcome = outcome_of(&event, message, sizeof(message))) == NULL)
+	if ((outcome = outcome_of(event, message, sizeof(message))) == NULL)
 		return (0);
-	inserted = store_run(st, err, sql_insert, store_text(event.order_id),
-	    store_text(outcome), store_text(message), store_i64(event.ts_ms));
+	inserted = store_run(st, err, sql_insert, store_text(event->order_id),
+	    store_text(outcome), store_text(message), store_i64(event->ts_ms));
 	if (inserted != 1) /* 0: the customer knows */
 		return ((int)inserted);
 	if (store_run(st, err, sql_count) == -1)
 		return (-1);
-	stream_say(s, "notification sent", "order", event.order_id, "outcome",
+	stream_say(s, "notification sent", "order", event->order_id, "outcome",
 	    outcome, "text", message, (const char *)NULL);
 	return (0);
 }

@@ -11,6 +11,8 @@ static const struct stream_service stream = {
     .inputs = (const char *const[]){"inventory-events", NULL},
     .outputs = (const char *const[]){"order-events", NULL},
     .migrations = migrations_orders,
+    .decode = orders_decode,
+    .decoded_size = sizeof(struct inventory_event),
     .apply = orders_apply,
     .command = orders_command,
 };

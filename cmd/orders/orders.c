@@ -251,25 +251,31 @@ change(struct store *st, const struct inventory_event *event, int64_t revision,
 }
 
 int
+orders_decode(const struct stream_record *record, void *decoded,
+    struct mr_error *err)
+{
+
+	return (inventory_event_decode(record->type, record->value,
+	    record->value_size, decoded, err));
+}
+
+int
 orders_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err)
 {
 	struct store *st = stream_store(s);
-	struct inventory_event event;
+	const struct inventory_event *event = record->decoded;
 	int64_t revision, changed;
 
-	if (inventory_event_decode(record->type, record->value,
-		record->value_size, &event, err) != 0)
-		return (-1);
-	if (event.type == INVENTORY_ADJUSTED)
+	if (event->type == INVENTORY_ADJUSTED)
 		return (0);
 	if (revise(s, &revision, err) != 0)
 		return (-1);
-	if ((changed = change(st, &event, revision, err)) == -1)
+	if ((changed = change(st, event, revision, err)) == -1)
 		return (-1);
 	if (changed == 0)
 		return (mr_error_set(err, MR_REJECT,
 		    "%s of order %s, which was never placed here",
-		    inventory_event_type_text(event.type), event.order_id));
-	return (trace(st, record, &event, err));
+		    inventory_event_type_text(event->type), event->order_id));
+	return (trace(st, record, event, err));
 }

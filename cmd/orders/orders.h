@@ -42,6 +42,8 @@ struct orders_cancel {
 	char id[ID_UUID_SIZE];
 };
 
+int orders_decode(const struct stream_record *record, void *decoded,
+    struct mr_error *err);
 int orders_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err);
 int orders_command(struct stream *s, const struct stream_command *command,

@@ -74,21 +74,28 @@ time_of(const struct price_event *event, const struct stream_record *record)
 }
 
 int
+prices_decode(const struct stream_record *record, void *decoded,
+    struct mr_error *err)
+{
+
+	return (event_check_type(record->type, PRICE_EVENT_TYPE, err) != 0 ?
+		-1 :
+		price_event_decode(record->value, record->value_size, decoded,
+		    err));
+}
+
+int
 prices_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err)
 {
 	struct store *st = stream_store(s);
-	struct price_event event;
+	const struct price_event *event = record->decoded;
 	struct store_value symbol, price, ts;
 	int64_t seq;
 
-	if (event_check_type(record->type, PRICE_EVENT_TYPE, err) != 0 ||
-	    price_event_decode(record->value, record->value_size, &event,
-		err) != 0)
-		return (-1);
-	symbol = store_text(event.symbol);
-	price = store_i64(event.price_minor);
-	ts = store_i64(time_of(&event, record));
+	symbol = store_text(event->symbol);
+	price = store_i64(event->price_minor);
+	ts = store_i64(time_of(event, record));
 	if (store_run(st, err, sql_count) == -1 ||
 	    store_find(st, err, &seq, sql_counted) != 1 ||
 	    store_run(st, err, sql_symbol, symbol, price, ts, store_i64(seq),

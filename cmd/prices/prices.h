@@ -14,6 +14,8 @@
 #include "stream/stream.h"
 #include "web/web.h"
 
+int prices_decode(const struct stream_record *record, void *decoded,
+    struct mr_error *err);
 int prices_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err);
 int prices_tick(struct stream *s, int64_t now_ms, struct mr_error *err);

@@ -90,39 +90,46 @@ find_series(struct store *st, const struct metric_event *event, int partition,
 }
 
 int
+rollups_decode(const struct stream_record *record, void *decoded,
+    struct mr_error *err)
+{
+
+	return (event_check_type(record->type, METRIC_EVENT_TYPE, err) != 0 ?
+		-1 :
+		metric_event_decode(record->value, record->value_size, decoded,
+		    err));
+}
+
+int
 rollups_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err)
 {
 	struct store *st = stream_store(s);
 	const struct store_value partition = store_i64(record->partition);
-	struct metric_event event;
+	const struct metric_event *event = record->decoded;
 	int64_t late_ms, id, hour_ms;
 
-	if (event_check_type(record->type, METRIC_EVENT_TYPE, err) != 0 ||
-	    metric_event_decode(record->value, record->value_size, &event,
-		err) != 0)
-		return (-1);
 	/* One that is far ahead would make all that follow late. */
 	if (record->ts_ms != -1 &&
-	    event.ts_ms > record->ts_ms + rollups_ahead_ms)
+	    event->ts_ms > record->ts_ms + rollups_ahead_ms)
 		return (mr_error_set(err, MR_REJECT,
 		    "ts_ms: is more than %lld s (--ahead) ahead of the "
 		    "record's own time",
 		    (long long)rollups_ahead_ms / 1000));
 	if (store_run(st, err, sql_progress, partition,
-		store_i64(event.ts_ms)) == -1 ||
+		store_i64(event->ts_ms)) == -1 ||
 	    store_find(st, err, &late_ms, sql_late_before, partition,
 		store_i64(rollups_keep_seconds_ms)) != 1)
 		return (-1);
-	if (event.ts_ms < late_ms)
+	if (event->ts_ms < late_ms)
 		return (store_run(st, err, sql_late, partition) == -1 ? -1 : 0);
-	if (find_series(st, &event, record->partition, &id, err) == -1)
+	if (find_series(st, event, record->partition, &id, err) == -1)
 		return (-1);
-	hour_ms = event.ts_ms - event.ts_ms % HOUR_MS;
+	hour_ms = event->ts_ms - event->ts_ms % HOUR_MS;
 	return (
 	    store_run(st, err, sql_second, partition, store_i64(hour_ms),
-		store_i64(id), store_i64((event.ts_ms - hour_ms) / SECOND_MS),
-		store_i64(event.value_milli)) == -1 ?
+		store_i64(id), store_i64((event->ts_ms - hour_ms) / SECOND_MS),
+		store_i64(event->value_milli)) == -1 ?
 		-1 :
 		0);
 }

@@ -26,6 +26,8 @@
 #define MINUTE_MS 60000
 #define HOUR_MS 3600000
 
+int rollups_decode(const struct stream_record *record, void *decoded,
+    struct mr_error *err);
 int rollups_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err);
 int rollups_tick(struct stream *s, int64_t now_ms, struct mr_error *err);

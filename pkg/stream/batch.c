@@ -178,7 +178,22 @@ batch_describe(const struct stream *s, int input, const struct kafka_record *r,
 	record->key_size = r->key_size;
 	record->value = r->value;
 	record->value_size = r->value_size;
+	record->decoded = NULL;
 	record->raw = r;
+}
+
+int
+batch_apply(struct stream *s, struct stream_record *record,
+    struct mr_error *err)
+{
+	const struct stream_service *svc = s->svc;
+
+	if (svc->decode != NULL && record->decoded == NULL) {
+		if (svc->decode(record, s->decoded, err) != 0)
+			return (-1);
+		record->decoded = s->decoded;
+	}
+	return (svc->apply(s, record, err));
 }
 
 /* It can't be applied: undo what it did, and keep it as a dead letter. */
@@ -204,18 +219,19 @@ record_reject(struct stream *s, struct partition *p,
 static enum step
 record_apply(struct stream *s, struct partition *p,
     const struct kafka_record *r, const struct identity *id,
-    struct mr_error *err)
+    const void *decoded, struct mr_error *err)
 {
 	struct stream_record record;
 	struct mr_error failure = {0};
 	int status;
 
 	batch_describe(s, p->input, r, id, &record);
+	record.decoded = decoded;
 	if (!s->together && batch_save(s, err) == -1)
 		return (STEP_FAILED);
 	s->applying = &record;
 	store_guard(s->st, 1);
-	status = s->svc->apply(s, &record, &failure);
+	status = batch_apply(s, &record, &failure);
 	store_guard(s->st, 0);
 	(void)FAILPOINT("record.applied");
 	if (batch_sound(s, err) == -1) {
@@ -262,7 +278,9 @@ record_step(struct stream *s, struct partition *p, struct held *h,
     struct mr_error *err)
 {
 	const struct kafka_record *r = &h->record;
-	struct identity id;
+	const struct identity *id;
+	struct identity own;
+	const void *decoded;
 	struct mark *mark = NULL;
 	enum step step;
 	int gap, fresh;
@@ -282,9 +300,9 @@ record_step(struct stream *s, struct partition *p, struct held *h,
 		p->next = r->offset;
 		return (STEP_ON);
 	}
-	identity_read(r, &id);
-	if (id.ours) {
-		if ((fresh = mark_compare(s, p, &id, &mark, &gap, err)) == -1)
+	id = ahead_read(s, h, &own, &decoded);
+	if (id->ours) {
+		if ((fresh = mark_compare(s, p, id, &mark, &gap, err)) == -1)
 			return (STEP_FAILED);
 		if (gap) {
 			p->halts = 1;
@@ -297,11 +315,11 @@ record_step(struct stream *s, struct partition *p, struct held *h,
 	} else {
 		fresh = 1;
 	}
-	step = fresh ? record_apply(s, p, r, &id, err) : STEP_ON;
+	step = fresh ? record_apply(s, p, r, id, decoded, err) : STEP_ON;
 	if (step != STEP_ON)
 		return (step);
 	if (mark != NULL) {
-		mark->seq = id.seq;
+		mark->seq = id->seq;
 		mark->dirty = 1;
 	}
 	p->next = r->offset + 1;
@@ -631,7 +649,7 @@ partition_committed(struct stream *s, struct partition *p)
 		metric_add(s->input_metrics[p->input].consumed, p->applied);
 		metric_add(s->input_metrics[p->input].skipped, p->skipped);
 	}
-	partition_drop(p, p->taken);
+	partition_drop(s, p, p->taken);
 	if (p->refetch)
 		partition_refetch(s, p, p->next, p->leader_epoch);
 	else if (p->halts)

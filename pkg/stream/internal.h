@@ -6,6 +6,7 @@
  *	declare.c	the start: the file says what its service does
  *	look.c		the start: is the file as new as what it sent?
  *	partition.c	what is assigned and in hand, by partition
+ *	ahead.c		the thread that reads what is in hand
  *	batch.c		one transaction of records, commands and ticks
  *	position.c	positions, marks, the database id
  *	output.c	emitting into the outbox; dead letters
@@ -17,8 +18,8 @@
  *	relay_transaction.c	a lot of it as one Kafka transaction
  *	record.c	the identity in a record's headers
  *
- * Everything belongs to the thread in stream_run, except for what says that
- * it is shared.
+ * Everything belongs to the thread in stream_run, "the loop", except for what
+ * says that it is shared.
  */
 #ifndef MR_STREAM_INTERNAL_H
 #define MR_STREAM_INTERNAL_H
@@ -70,6 +71,7 @@ int headers_next(const void *blob, size_t size, size_t *at, char *name,
 /* A record (or the end of the partition) that was fetched and not committed. */
 struct held {
 	struct kafka_record record;
+	struct ahead *ahead; /* NULL: the loop reads it */
 	int64_t assignment; /* that it was fetched under */
 	int64_t before; /* where the fetch stood before it */
 };
@@ -129,7 +131,8 @@ struct partition *partition_find(struct stream *s, int input, int number);
 /* Take a polled record in; owns it from here on. */
 void partition_hold(struct stream *s, struct kafka_record *record);
 struct held *partition_at(struct partition *p, size_t index);
-void partition_drop(struct partition *p, size_t count); /* from the first */
+/* From the first. */
+void partition_drop(struct stream *s, struct partition *p, size_t count);
 /* Fetch again from ${offset}, under a new assignment number.  ${leader_epoch}
  * is that of the record before it; -1: not known, and a cut isn't noticed. */
 void partition_refetch(struct stream *s, struct partition *p, int64_t offset,
@@ -164,6 +167,40 @@ void partition_compare_group(struct stream *s, int input,
 /* Tell the group where we are, if there is news; ${at_once}: even if it hasn't
  * answered what it was told before. */
 void partition_tell_group(struct stream *s, int at_once);
+
+/* ---- ahead.c ------------------------------------------------------------ */
+
+struct ahead_queue {
+	struct ahead *asked; /* and the thread doesn't know yet */
+	struct ahead **asked_last;
+	int started;
+	int failed; /* to start: never again */
+	pthread_t thread;
+
+	/* Shared: of all that were asked for; and under the lock, the rest. */
+	_Atomic size_t bytes;
+	pthread_mutex_t lock;
+	pthread_cond_t news; /* for the thread */
+	pthread_cond_t read; /* for the loop, which awaits one */
+	struct ahead *first;
+	struct ahead **last;
+	int stop;
+};
+
+void ahead_init(struct stream *s);
+/* Have a record that isn't next read; ahead_go hands over what was asked for,
+ * and starts the thread.  NULL: it won't be. */
+struct ahead *ahead_ask(struct stream *s, const struct kafka_record *record);
+void ahead_go(struct stream *s);
+/* A record's identity, and what was decoded of it, or NULL: that wasn't, or
+ * can't be.  Both are there until it is dropped, or ${own} goes; as often as it
+ * is asked. */
+const struct identity *ahead_read(struct stream *s, struct held *h,
+    struct identity *own, const void **decoded);
+/* Before the record is freed. */
+void ahead_drop(struct stream *s, struct held *h);
+/* When nothing is in hand any more. */
+void ahead_done(struct stream *s);
 
 /* ---- position.c --------------------------------------------------------- */
 
@@ -435,6 +472,7 @@ struct stream {
 	int64_t ask_at_us; /* the broker didn't answer: none before */
 	int holding; /* consuming is paused: outbox full, store in trouble */
 
+	struct ahead_queue ahead;
 	struct command_queue commands;
 	struct relay relay;
 
@@ -442,6 +480,7 @@ struct stream {
 	int in_batch;
 	int64_t batch_now_ms;
 	const struct stream_record *applying;
+	void *decoded; /* what the loop itself decodes */
 	int64_t note; /* the service's; see stream_note */
 	int64_t emitted;
 	int64_t emitted_at_save;
@@ -546,6 +585,9 @@ int batch_undo(struct stream *s, struct mr_error *err);
 void batch_describe(const struct stream *s, int input,
     const struct kafka_record *r, const struct identity *id,
     struct stream_record *record);
+/* Have a service apply it, decoded first if it isn't. */
+int batch_apply(struct stream *s, struct stream_record *record,
+    struct mr_error *err);
 /* Call a service's function done: is the transaction still sound? */
 int batch_sound(struct stream *s, struct mr_error *err);
 /* A service's function failed: one that doesn't say why is a bug, FATAL. */

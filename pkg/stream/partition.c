@@ -25,6 +25,7 @@
 #define ASK_AGAIN_US 1000000
 #define BACKOFF_MOST_MS 30000
 #define TELL_EVERY_US 250000
+#define AHEAD_FROM 64 /* those before it are applied too soon */
 
 struct partition *
 partition_find(struct stream *s, int input, int number)
@@ -45,9 +46,10 @@ partition_at(struct partition *p, size_t index)
 }
 
 void
-partition_drop(struct partition *p, size_t count)
+partition_drop(struct stream *s, struct partition *p, size_t count)
 {
 	for (; count > 0; count--) {
+		ahead_drop(s, &p->held[p->held_first]);
 		kafka_record_free(&p->held[p->held_first].record);
 		p->held_first = (p->held_first + 1) % p->held_capacity;
 		p->held_count--;
@@ -182,6 +184,9 @@ partition_hold(struct stream *s, struct kafka_record *record)
 	}
 	h = &p->held[(p->held_first + p->held_count) % p->held_capacity];
 	h->record = *record;
+	h->ahead = p->held_count < AHEAD_FROM || record->end_of_partition ?
+	    NULL :
+	    ahead_ask(s, record);
 	h->assignment = p->assignment;
 	h->before = record->fetch_offset;
 	p->held_count++;
@@ -204,7 +209,7 @@ partition_refetch(struct stream *s, struct partition *p, int64_t offset,
 	    .offset = offset,
 	    .leader_epoch = leader_epoch};
 
-	partition_drop(p, p->held_count);
+	partition_drop(s, p, p->held_count);
 	p->lost = 0;
 	p->assignment = ++s->last_assignment;
 	p->fetch_next = offset;
@@ -243,7 +248,7 @@ void
 partition_halt(struct stream *s, struct partition *p)
 {
 	p->state = PARTITION_HALTED;
-	partition_drop(p, p->held_count);
+	partition_drop(s, p, p->held_count);
 	partition_pause(s, p, 1);
 	metric_set(p->halted, 1);
 	log_error("partition halted", "topic", s->inputs[p->input], "partition",
@@ -491,7 +496,7 @@ on_assign(void *arg, struct kafka_position *positions, int count)
 			atomic_store(&s->stopping, 2);
 			return;
 		}
-		partition_drop(p, p->held_count);
+		partition_drop(s, p, p->held_count);
 		p->lost = 0;
 		p->assignment = ++s->last_assignment;
 		p->paused = 1; /* as offset -1 leaves it */
@@ -527,9 +532,9 @@ partition_take_out(struct stream *s, int input, int number)
 }
 
 static void
-partition_free(struct partition *p)
+partition_free(struct stream *s, struct partition *p)
 {
-	partition_drop(p, p->held_count);
+	partition_drop(s, p, p->held_count);
 	free(p->held);
 	free(p);
 }
@@ -555,7 +560,7 @@ on_revoke(void *arg, const struct kafka_position *positions, int count,
 		metric_set(p->lag, 0);
 		metric_set_f64(p->lag_seconds, 0);
 		metric_set(p->halted, 0);
-		partition_free(p);
+		partition_free(s, p);
 	}
 }
 
@@ -753,7 +758,8 @@ partition_drop_all(struct stream *s)
 	int i;
 
 	for (i = 0; i < s->partition_count; i++)
-		partition_drop(s->partitions[i], s->partitions[i]->held_count);
+		partition_drop(s, s->partitions[i],
+		    s->partitions[i]->held_count);
 }
 
 void
@@ -762,7 +768,7 @@ partition_free_all(struct stream *s)
 	int i;
 
 	for (i = 0; i < s->partition_count; i++)
-		partition_free(s->partitions[i]);
+		partition_free(s, s->partitions[i]);
 	free(s->partitions);
 	s->partitions = NULL;
 	s->partition_count = 0;

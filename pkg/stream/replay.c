@@ -148,7 +148,7 @@ row_apply(struct stream *s, struct store_rows *row,
 	identity_read(&r, &id);
 	batch_describe(s, input, &r, &id, &record);
 	s->applying = &record;
-	status = s->svc->apply(s, &record, err);
+	status = batch_apply(s, &record, err);
 	s->applying = NULL;
 	if (status == 0)
 		stream_say(s, "dead letter applied", "topic", r.topic,

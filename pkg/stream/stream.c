@@ -408,6 +408,7 @@ stream_new(const struct stream_service *svc, const struct stream_conf *conf,
 	s->instance = conf->instance != NULL ? conf->instance : svc->name;
 	s->relay.wake_fd = s->relay.news_fd = -1;
 	pthread_mutex_init(&s->status_lock, NULL);
+	ahead_init(s);
 	stream_set_status(s, "starting");
 	atomic_store(&s->heartbeat_us, clock_mono_us());
 	if (conf->db_path != NULL)
@@ -418,6 +419,11 @@ stream_new(const struct stream_service *svc, const struct stream_conf *conf,
 	s->commit_limit.per_second = s->commit_limit
 					 .burst = conf->log_records_per_second;
 	s->say_limit = s->reject_limit = s->commit_limit;
+	if (svc->decode != NULL &&
+	    (s->decoded = malloc(svc->decoded_size)) == NULL) {
+		mr_error_set(err, MR_FATAL, "out of memory");
+		goto fail;
+	}
 	if (command_queue_init(&s->commands, err) == -1 ||
 	    relay_prepare(s, err) == -1 || topics_list(s, err) == -1)
 		goto fail;
@@ -438,6 +444,7 @@ stream_free(struct stream *s)
 	relay_stop(s);
 	look_free(s);
 	partition_drop_all(s);
+	ahead_done(s);
 	kafka_consumer_free(s->consumer);
 	partition_free_all(s);
 	kafka_admin_free(s->admin);
@@ -449,6 +456,7 @@ stream_free(struct stream *s)
 		close(s->relay.wake_fd);
 	if (s->relay.news_fd != -1)
 		close(s->relay.news_fd);
+	free(s->decoded);
 	free(s->marks);
 	free(s->tail_changes);
 	buffer_free(&s->said);
@@ -638,6 +646,7 @@ loop_take(struct stream *s)
 			partition_hold(s, &records[i]);
 	} while (got == POLLED_MOST &&
 	    partition_ready(s) < 2 * s->conf->batch_records);
+	ahead_go(s);
 }
 
 static int

@@ -17,7 +17,7 @@
  * names the command that accepts what happened.
  *
  * One thread, the one in stream_run, owns the only writing connection and
- * calls all of a service's functions.  stream_call,
+ * calls all of a service's functions, except decode.  stream_call,
  * stream_submit and the status calls are for any thread.
  */
 #ifndef MR_STREAM_H
@@ -55,6 +55,7 @@ struct stream_record {
 	size_t key_size;
 	const void *value; /* NULL: a tombstone */
 	size_t value_size;
+	const void *decoded; /* what decode made of it; NULL: there is none */
 	const struct kafka_record *raw; /* headers and all */
 };
 
@@ -102,6 +103,17 @@ struct stream_service {
 	/* Once, before anything else; may read and write (in a transaction of its own).
 	 * May be NULL, like the rest. */
 	int (*open)(struct stream *s, struct mr_error *err);
+	/*
+	 * Optional: what a record says, into decoded_size bytes for
+	 * record->decoded.  0; or -1, as apply, which isn't called then.  Of
+	 * the record alone, and nothing else is touched: it is called by
+	 * another thread while records before it are applied, for records that
+	 * may never be, and again.  A few hundred bytes are the most that is
+	 * worth it: 2 MiB are decoded ahead.
+	 */
+	int (*decode)(const struct stream_record *record, void *decoded,
+	    struct mr_error *err);
+	size_t decoded_size;
 	/*
 	 * Apply one record.  0: done.  REJECT: undone, and a dead letter; RETRY:
 	 * undone, its partition waits and tries again; FATAL: the process ends.

@@ -81,6 +81,18 @@ wrapped_open(struct stream *s, struct mr_error *err)
 }
 
 static int
+wrapped_decode(const struct stream_record *record, void *decoded,
+    struct mr_error *err)
+{
+	int status;
+
+	machine_inside(1);
+	status = original()->decode(record, decoded, err);
+	machine_inside(0);
+	return (status);
+}
+
+static int
 wrapped_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err)
 {
@@ -336,6 +348,8 @@ wrap(struct life *l)
 	l->svc = *l->conf.svc->stream;
 	l->svc.open = wrapped_open;
 	l->svc.command = wrapped_command;
+	if (l->svc.decode != NULL)
+		l->svc.decode = wrapped_decode;
 	if (l->svc.apply != NULL)
 		l->svc.apply = wrapped_apply;
 	if (l->svc.tick != NULL)

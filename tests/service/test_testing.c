@@ -40,7 +40,8 @@ static enum flaw {
 	DRAWS,
 	ROLLS,
 	TRUSTS_ORDER,
-	DRAWS_AN_ID
+	DRAWS_AN_ID,
+	DECODES_BY_THE_CLOCK
 } flaw;
 static int in_memory;
 static int retries;
@@ -56,7 +57,20 @@ note(struct stream *s, const char *text, struct mr_error *err)
 }
 
 static int
-flawed(struct stream *s, char *text, size_t size, struct mr_error *err)
+noter_decode(const struct stream_record *record, void *decoded,
+    struct mr_error *err)
+{
+	int64_t *n = decoded;
+
+	(void)record;
+	(void)err;
+	*n = flaw == DECODES_BY_THE_CLOCK ? time(NULL) : 0;
+	return (0);
+}
+
+static int
+flawed(struct stream *s, const int64_t *decoded, char *text, size_t size,
+    struct mr_error *err)
 {
 	static const char sql_now[] = "SELECT unixepoch('now')";
 	char id[ID_UUID_SIZE];
@@ -64,6 +78,9 @@ flawed(struct stream *s, char *text, size_t size, struct mr_error *err)
 
 	switch (flaw) {
 	case SOUND:
+		break;
+	case DECODES_BY_THE_CLOCK:
+		n = *decoded;
 		break;
 	case COUNTS_IN_MEMORY:
 		n = ++in_memory;
@@ -108,7 +125,7 @@ noter_apply(struct stream *s, const struct stream_record *record,
 		return (mr_error_set(err, MR_RETRY, "not yet"));
 	if (record->value_size == 3 && memcmp(record->value, "bad", 3) == 0)
 		return (mr_error_set(err, MR_REJECT, "it is bad"));
-	if (flawed(s, text, sizeof(text), err) == -1 ||
+	if (flawed(s, record->decoded, text, sizeof(text), err) == -1 ||
 	    note(s, text, err) == -1)
 		return (-1);
 	buffer_add(&value, record->value, record->value_size);
@@ -165,6 +182,8 @@ static const struct stream_service noter_stream = {
     .inputs = (const char *const[]){"order-events", NULL},
     .outputs = (const char *const[]){"noted", NULL},
     .migrations = migrations,
+    .decode = noter_decode,
+    .decoded_size = sizeof(int64_t),
     .apply = noter_apply,
     .command = noter_command,
     .tick = noter_tick,
@@ -381,7 +400,7 @@ test_what_differs_on_another_machine_is_seen(void **state)
 	int f;
 
 	(void)state;
-	for (f = ASKS_THE_CLOCK; f <= DRAWS_AN_ID; f++) {
+	for (f = ASKS_THE_CLOCK; f <= DECODES_BY_THE_CLOCK; f++) {
 		t = open_sound(NULL);
 		flaw = (enum flaw)f;
 		err.message[0] = '\0';

@@ -142,20 +142,25 @@ fake_record(const char *topic, const char *type, const char *value)
 }
 
 /*
- * Apply in a savepoint, as the core does: what fails is undone, as is what it
- * emitted.
+ * Decode, and apply in a savepoint, as the core does: what fails is undone, as
+ * is what it emitted.
  */
 static inline int
-fake_apply(int (*apply)(struct stream *, const struct stream_record *,
+fake_apply(int (*decode)(const struct stream_record *, void *,
 	       struct mr_error *),
-    const struct stream_record *record, struct mr_error *err)
+    int (*apply)(struct stream *, const struct stream_record *,
+	struct mr_error *),
+    struct stream_record *record, struct mr_error *err)
 {
+	static max_align_t decoded[64];
 	const int emitted_before = fake.emitted_count;
 	struct mr_error save_err;
 	int status;
 
 	assert_int_equal(store_save(fake.st, &save_err), 0);
-	if ((status = apply(NULL, record, err)) == 0) {
+	record->decoded = decoded;
+	if ((status = decode(record, decoded, err)) == 0 &&
+	    (status = apply(NULL, record, err)) == 0) {
 		assert_int_equal(store_release(fake.st, &save_err), 0);
 	} else {
 		assert_int_equal(store_restore(fake.st, &save_err), 0);

@@ -37,7 +37,7 @@ apply(const char *type, const char *order_id, const char *item, int quantity,
 	    "\"ts_ms\":1795229109260}",
 	    order_id, item, quantity);
 	record = fake_record("order-events", type, value);
-	return (fake_apply(inventory_apply, &record, err));
+	return (fake_apply(inventory_decode, inventory_apply, &record, err));
 }
 
 static const char sql_laptops[] =

@@ -35,7 +35,8 @@ apply(const char *type, int64_t ts_ms, struct mr_error *err)
 	    "\"ts_ms\":%lld}",
 	    (long long)ts_ms);
 	record = fake_record("inventory-events", type, value);
-	return (fake_apply(notifications_apply, &record, err));
+	return (fake_apply(notifications_decode, notifications_apply, &record,
+	    err));
 }
 
 static void

@@ -74,7 +74,7 @@ apply(const char *type, const char *order_id, struct mr_error *err)
 	record.cause_topic = "order-events";
 	record.cause_partition = 2;
 	record.cause_offset = 70 + record.offset;
-	return (fake_apply(orders_apply, &record, err));
+	return (fake_apply(orders_decode, orders_apply, &record, err));
 }
 
 static void

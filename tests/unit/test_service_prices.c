@@ -43,7 +43,7 @@ apply(const char *symbol, int64_t minor, int64_t ts_ms, struct mr_error *err)
 	    (long long)(minor / 100), (long long)(minor % 100),
 	    (long long)ts_ms);
 	record = fake_record("stock-prices", NULL, value);
-	return (fake_apply(prices_apply, &record, err));
+	return (fake_apply(prices_decode, prices_apply, &record, err));
 }
 
 static const char sql_all_candles[] =
@@ -137,11 +137,15 @@ test_a_record_of_another_type_is_a_dead_letter(void **state)
 	struct mr_error err = {0};
 
 	(void)state;
-	assert_int_equal(fake_apply(prices_apply, &of_another, &err), -1);
+	assert_int_equal(fake_apply(prices_decode, prices_apply, &of_another,
+			     &err),
+	    -1);
 	assert_int_equal(err.kind, MR_REJECT);
 	assert_non_null(strstr(err.message, "price.corrected"));
 	assert_int_equal(fake_number("SELECT seq FROM prices_cursor"), 0);
-	assert_int_equal(fake_apply(prices_apply, &of_its_own, &err), 0);
+	assert_int_equal(fake_apply(prices_decode, prices_apply, &of_its_own,
+			     &err),
+	    0);
 	assert_int_equal(fake_number("SELECT seq FROM prices_cursor"), 1);
 }
 
