@@ -172,8 +172,10 @@ static struct held_span *
 read_part(struct broker *b, struct fetch_part *part, int64_t most, int whole)
 {
 	struct partition *p = part->partition;
+	static struct log_limit limit = {.per_second = 1};
 	struct held_span *h = calloc(1, sizeof(*h));
 	struct mr_error err;
+	int64_t left_out;
 	int code;
 
 	if (h == NULL)
@@ -182,11 +184,13 @@ read_part(struct broker *b, struct fetch_part *part, int64_t most, int whole)
 	    &err);
 	if (code != PLOG_OK) {
 		part->out.error_code = partition_error(code);
-		if (code != PLOG_OUT_OF_RANGE)
+		/* Clients ask again at once. */
+		if (code != PLOG_OUT_OF_RANGE &&
+		    log_limit_take(&limit, &left_out))
 			log_warn("records could not be read", "topic",
 			    p->topic->name, "partition", log_i64(p->index),
 			    "offset", log_i64(part->in->fetch_offset), "error",
-			    err.message);
+			    err.message, "left_out", log_i64(left_out));
 		free(h);
 		return (NULL);
 	}

@@ -144,6 +144,7 @@ struct plog {
 	int open_fds; /* of segments */
 	struct cursor cursors[CURSORS];
 	unsigned next_cursor;
+	int doubted; /* a read met what was well before */
 	struct leader_epoch *epochs;
 	size_t epoch_count, epoch_capacity;
 	struct producers producers;

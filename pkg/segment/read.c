@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,28 +74,45 @@ say_damaged(const struct plog *log, const struct plog_segment *segment,
 	return (PLOG_DAMAGED);
 }
 
-/* The header at a position of a file, whole and inside of the limit. */
+/* The header at a position of a file, whole and inside of the limit: 0, or -1
+ * with errno; 0: it was read, and is none. */
 static int
 read_header(const struct place *at, int64_t position, struct batch_header *h)
 {
 	uint8_t bytes[BATCH_HEADER_SIZE];
 
+	errno = 0;
 	if (at->limit - position < BATCH_HEADER_SIZE ||
 	    read_whole(at->segment->fd, bytes, sizeof(bytes), position) == -1)
 		return (-1);
 	batch_header_read(bytes, h);
+	errno = 0;
 	return (h->magic == 2 && h->length >= BATCH_LENGTH_LEAST &&
 		    batch_size(h) <= at->limit - position ?
 		0 :
 		-1);
 }
 
+/* It was changed since it was written or scanned: all of it is looked at anew. */
+static void
+doubt(struct plog *log, struct plog_segment *segment)
+{
+
+	segment->trusted_from = segment->size;
+	segment->checked_from = segment->checked_to = 0;
+	memset(&segment->known, 0, sizeof(segment->known));
+	memset(log->cursors, 0, sizeof(log->cursors));
+	log->doubted = 1;
+}
+
 static int
-unreadable(const struct plog *log, const struct place *at, int64_t position,
+unreadable(struct plog *log, const struct place *at, int64_t position,
     struct mr_error *err)
 {
 	char name[NAME_SIZE];
 
+	if (errno == 0)
+		doubt(log, at->segment);
 	file_name(name, at->segment->base, ".log");
 	mr_error_set(err, MR_RETRY, "can't read %s/%s at byte %lld", log->path,
 	    name, (long long)position);
@@ -235,8 +253,8 @@ measure(struct plog *log, struct place *at, int64_t most, int whole,
 	return (find_end(log, at, target, span, err));
 }
 
-int
-plog_read(struct plog *log, int64_t offset, int64_t most, int whole,
+static int
+read_span(struct plog *log, int64_t offset, int64_t most, int whole,
     struct plog_span *span, struct mr_error *err)
 {
 	struct place at;
@@ -274,6 +292,20 @@ plog_read(struct plog *log, int64_t offset, int64_t most, int whole,
 	keep_cursor(log, at.segment, span->next_offset,
 	    at.position + span->length);
 	return (PLOG_OK);
+}
+
+int
+plog_read(struct plog *log, int64_t offset, int64_t most, int whole,
+    struct plog_span *span, struct mr_error *err)
+{
+	int code;
+
+	log->doubted = 0;
+	code = read_span(log, offset, most, whole, span, err);
+	/* Then it's known by now what can't be read, and what can. */
+	if (code == PLOG_IO && log->doubted)
+		code = read_span(log, offset, most, whole, span, err);
+	return (code);
 }
 
 void

@@ -334,6 +334,46 @@ damage_is_told_by_file_and_offset_and_stepped_over(void **state)
 	close_log(log);
 }
 
+/* Of a head: its length, which leads to no head, and its magic. */
+static void
+damage_to_what_was_read_before_is_told_as_well(void **state)
+{
+	static const struct {
+		int at;
+		uint8_t bits;
+	} cases[] = {{BATCH_AT_LENGTH, 0x40}, {BATCH_AT_LENGTH + 3, 0x10},
+	    {BATCH_AT_MAGIC, 5}};
+	struct plog_recovery found;
+	struct plog_span span;
+	struct plog *log;
+	struct mr_error err;
+	struct reading r;
+	int64_t one;
+	size_t i;
+
+	(void)state;
+	make_log(20, 20, 9);
+	one = size_of(file_of(0, ".log")) / 20;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		copy_folder(saved, log_path());
+		log = open_log(&found);
+		read_log(log, 100000, &r);
+		assert_int_equal(r.count, 20);
+		flip(file_of(0, ".log"), 7 * one + cases[i].at, cases[i].bits);
+		assert_int_equal(plog_read(log, 7, 1000, 1, &span, &err),
+		    PLOG_DAMAGED);
+		assert_int_equal(span.base_offset, 7);
+		assert_int_equal(span.next_offset, 8);
+		assert_int_equal(plog_read(log, 5, 100000, 1, &span, &err),
+		    PLOG_OK);
+		assert_int_equal(span.next_offset, 7);
+		plog_release(log, &span);
+		read_log(log, 100000, &r);
+		assert_int_equal(r.count, 19);
+		close_log(log);
+	}
+}
+
 /* What was read from behind one damage up to another says nothing of the first. */
 static void
 each_of_two_damages_is_told_whatever_was_read_before(void **state)
@@ -716,6 +756,7 @@ main(void)
 	    TEST(a_flipped_byte_in_what_is_not_scanned_is_found_by_reading),
 	    TEST(a_flipped_byte_in_any_other_file_is_harmless),
 	    TEST(damage_is_told_by_file_and_offset_and_stepped_over),
+	    TEST(damage_to_what_was_read_before_is_told_as_well),
 	    TEST(each_of_two_damages_is_told_whatever_was_read_before),
 	    TEST(offsets_that_were_flushed_are_never_given_again),
 	    TEST(what_a_power_cut_left_behind_a_roll_is_cut),
