@@ -122,6 +122,10 @@ struct partition {
 	int32_t committed_epoch;
 	int to_tell; /* the group's offset is behind `committed` */
 	int64_t behind_since_us; /* lag was seen, and none before; 0: none */
+	int heard; /* something came since it was looked at */
+	int64_t silent_since_us; /* nothing came, though there may be more */
+	int64_t silent_ask_us; /* not before: look whether there is */
+	int64_t silent_end; /* there is, up to here; -1: not that we know */
 	struct metric *lag;
 	struct metric *lag_seconds;
 	struct metric *halted;

@@ -25,6 +25,7 @@
 #define ASK_AGAIN_US 1000000
 #define BACKOFF_MOST_MS 30000
 #define TELL_EVERY_US 250000
+#define SILENT_US 30000000 /* a fetch waits for half a second */
 #define AHEAD_FROM 64 /* those before it are applied too soon */
 
 struct partition *
@@ -174,8 +175,10 @@ partition_hold(struct stream *s, struct kafka_record *record)
 		partition_refetch(s, p, p->fetch_next, p->fetch_epoch);
 		goto drop;
 	}
-	if (record->end_of_partition && record->offset == p->fetch_next)
+	if (record->end_of_partition && record->offset == p->fetch_next) {
+		p->heard = 1;
 		goto drop; /* nothing new */
+	}
 	if (p->held_count == p->held_capacity && partition_grow(p) == -1) {
 		log_error("out of memory for fetched records", "topic",
 		    s->inputs[p->input], "partition", log_i64(p->number));
@@ -187,6 +190,7 @@ partition_hold(struct stream *s, struct kafka_record *record)
 	h->ahead = p->held_count < AHEAD_FROM || record->end_of_partition ?
 	    NULL :
 	    ahead_ask(s, record);
+	p->heard = 1;
 	h->assignment = p->assignment;
 	h->before = record->fetch_offset;
 	p->held_count++;
@@ -212,6 +216,7 @@ partition_refetch(struct stream *s, struct partition *p, int64_t offset,
 	partition_drop(s, p, p->held_count);
 	p->lost = 0;
 	p->assignment = ++s->last_assignment;
+	p->heard = 1; /* from here on */
 	p->fetch_next = offset;
 	p->fetch_epoch = leader_epoch;
 	if (kafka_consumer_seek(s->consumer, &position, &err) == -1) {
@@ -462,6 +467,8 @@ partition_new(struct stream *s, int input, int number)
 	s->partitions[s->partition_count++] = p;
 	p->input = input;
 	p->number = number;
+	p->heard = 1; /* from here on */
+	p->silent_end = -1;
 	snprintf(text, sizeof(text), "%d", number);
 	metrics_label(labels, sizeof(labels), "topic", s->inputs[input]);
 	metrics_label(labels, sizeof(labels), "partition", text);
@@ -679,6 +686,53 @@ partition_verify_one(struct stream *s, int64_t now_us)
 }
 
 /*
+ * Is there something that doesn't come?  Kafka's client asks again for ever,
+ * and says nothing, where a broker can't read its disk.  Only what it has never
+ * heard the end of, or hasn't come to, is asked about: who is at the end costs
+ * nothing.
+ */
+static void
+look_for_silence(struct stream *s, struct partition *p, int64_t now_us)
+{
+	int64_t end = kafka_consumer_end(s->consumer, s->inputs[p->input],
+	    p->number);
+	struct mr_error err = {0};
+	int64_t first = 0, next = 0;
+	int i;
+
+	if (p->heard || p->held_count > 0 || p->paused || p->lost ||
+	    p->state != PARTITION_READING ||
+	    (end >= 0 && end <= p->fetch_next)) {
+		p->heard = 0;
+		p->silent_since_us = now_us;
+		p->silent_end = -1;
+		return;
+	}
+	if (now_us - p->silent_since_us < SILENT_US ||
+	    now_us < p->silent_ask_us)
+		return;
+	p->silent_ask_us = now_us + SILENT_US;
+	if (kafka_admin_offsets(s->admin, s->inputs[p->input], p->number,
+		&first, &next, ASK_MS, &err) == -1) {
+		/* The broker is away, which others say: the loop waits once. */
+		for (i = 0; i < s->partition_count; i++)
+			s->partitions[i]->silent_ask_us = now_us + SILENT_US;
+		return;
+	}
+	if (next <= p->fetch_next) {
+		p->silent_since_us = now_us;
+		return;
+	}
+	if (p->silent_end == -1)
+		log_warn("nothing comes of a partition, though there is more; "
+			 "the broker's log may say why",
+		    "topic", s->inputs[p->input], "partition",
+		    log_i64(p->number), "offset", log_i64(p->fetch_next), "end",
+		    log_i64(next));
+	p->silent_end = next;
+}
+
+/*
  * How far behind is it?  In time, by the next record where that is in hand;
  * else since when it is behind: what isn't fetched has no time yet.
  */
@@ -687,11 +741,14 @@ measure_lag(struct stream *s, struct partition *p, int64_t now_us)
 {
 	int64_t end = kafka_consumer_end(s->consumer, s->inputs[p->input],
 	    p->number);
-	int64_t lag, ts_ms = -1, age_ms;
+	int64_t lag, next, ts_ms = -1, age_ms;
 
-	if (end < 0 || p->committed < 0)
+	if (p->silent_end > end)
+		end = p->silent_end;
+	if (end < 0 || (p->committed < 0 && p->silent_end == -1))
 		return;
-	lag = end > p->committed ? end - p->committed : 0;
+	next = p->committed < 0 ? p->start : p->committed;
+	lag = end > next ? end - next : 0;
 	metric_set(p->lag, lag);
 	if (lag == 0)
 		p->behind_since_us = 0;
@@ -718,6 +775,7 @@ partition_service(struct stream *s)
 	partition_verify_one(s, now);
 	for (i = 0; i < s->partition_count; i++) {
 		p = s->partitions[i];
+		look_for_silence(s, p, now);
 		measure_lag(s, p, now);
 		if (p->state == PARTITION_HALTED)
 			continue;

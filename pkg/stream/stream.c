@@ -129,6 +129,15 @@ status_refresh(struct stream *s)
 			    halted ? "; the relay is halted: " : "", why);
 			goto done;
 		}
+		if (p->silent_end != -1) {
+			stream_set_status(s,
+			    "nothing comes of %s/%d from offset %lld on, though "
+			    "it ends at %lld; the broker's log may say why%s%s",
+			    s->inputs[p->input], p->number,
+			    (long long)p->fetch_next, (long long)p->silent_end,
+			    halted ? "; the relay is halted: " : "", why);
+			goto done;
+		}
 	}
 	if (s->input_count > 0 && !s->assigned_once)
 		stream_set_status(s, "waiting for the first rebalance");

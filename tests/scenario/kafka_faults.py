@@ -18,6 +18,7 @@ import time
 
 import load
 import verify
+from broker import about_embedded
 from faults import adds_up, more_orders, work_of
 from kafka_wire import RETRIABLE, KafkaError
 from scenario import scenario
@@ -253,6 +254,21 @@ def damage(path, position, end):
             position += size
 
 
+def place_apart(context, times, orders=3):
+    """Orders in batches of their own, as many a time: the log of order-events/1,
+    where each time's begin in it, in offsets and bytes, and their ids."""
+    system = context.system
+    log, = glob.glob(os.path.join(log_folder(system, "order-events", 1),
+                                  "*.log"))
+    places, ids = [], []
+    for _ in range(times):
+        places.append((ends_of(system, "order-events")[1],
+                       os.path.getsize(log)))
+        ids.append(place(context, orders, ITEM_OF[1]))
+        relayed(system)
+    return log, places, ids
+
+
 def adds_up_but(context, ranges):
     """The checker says so, and what of order-events/1 it can't read."""
     system = context.system
@@ -281,16 +297,7 @@ def damaged_in_the_middle(context):
     system = context.system
     settled_orders(context, 10)
     system.stop("inventory")
-    log, = glob.glob(os.path.join(log_folder(system, "order-events", 1),
-                                  "*.log"))
-
-    def place_some():
-        """In a batch of their own: where it begins, in offsets and bytes."""
-        at = ends_of(system, "order-events")[1], os.path.getsize(log)
-        ids = place(context, 3, ITEM_OF[1])
-        relayed(system)
-        return at, ids
-    places, ids = zip(*[place_some() for _ in range(6)])
+    log, places, ids = place_apart(context, 6)
     lost, kept = ids[0] + ids[1] + ids[2] + ids[4], ids[3] + ids[5]
     context.ledger.lost.update(lost)
     # Apache Kafka cuts such a log when it starts, and reads what changes.
@@ -315,6 +322,33 @@ def damaged_in_the_middle(context):
     expect(set(kept) <= decided and not set(lost) & decided, "not those")
     adds_up_but(context, [(places[f][0], places[b][0])
                           for f, b in ((0, 3), (4, 5))])
+
+
+@scenario(spoils=True, about_broker=True)
+def damaged_as_it_runs(context):
+    """The head of a batch changes on the disk of a broker that has written it
+    itself: the reader that comes to it later halts, as behind a restart."""
+    system = context.system
+    about_embedded(system)
+    settled_orders(context, 10)
+    system.stop("inventory")
+    log, places, ids = place_apart(context, 2, 1)
+    (began, position), (ended, _) = places
+    context.ledger.lost.update(ids[0])
+    with open(log, "r+b") as f:
+        f.seek(position + 8)
+        f.write(b"\0\xff\xff\xff")
+    system.start("inventory")
+    halted(system, "inventory", "order-events", 1,
+           "offset %d can't be read" % began, "millrace state accept-gap")
+    system.stop("inventory")
+    out = accept(system, "inventory", "order-events", 1)
+    expect("records %d to %d of order-events/1 can't be read" % (
+        began, ended - 1) in out, "accept-gap: %s", out)
+    goes_on(context, "inventory")
+    decided = set(reservations_of(system))
+    expect(set(ids[1]) <= decided and not set(ids[0]) & decided, "not those")
+    adds_up_but(context, [(began, ended)])
 
 
 # -- partitions added -----------------------------------------------------------

@@ -321,6 +321,49 @@ topic_that_is_gone_halts(void **state)
 	driver_stop(d);
 }
 
+/* ---- what doesn't come --------------------------------------------------------------- */
+
+/* As where the broker can't read its disk: the client asks again, and says nothing. */
+static void
+what_does_not_come_is_told(void **state)
+{
+	struct driven *d = driver_run(&ledger_service, "one", NULL);
+
+	(void)state;
+	fake_put(INPUT, 0, "a");
+	WAIT(entries() == 1);
+	WAIT(driver_ready(d));
+	fake_freeze(GROUP, 0, 1);
+	fake_put(INPUT, 0, "b");
+	driver_pass_ms(20000);
+	NEVER(!driver_ready(d), 50);
+	driver_pass_ms(11000);
+	WAIT(driver_says(d,
+	    "nothing comes of " INPUT "/0 from offset 1 on, "
+	    "though it ends at 2"));
+	fake_freeze(GROUP, 0, 0);
+	WAIT(entries() == 2);
+	WAIT(driver_ready(d));
+	driver_stop(d);
+}
+
+static void
+who_is_at_the_end_waits_in_peace(void **state)
+{
+	struct driven *d = driver_run(&ledger_service, "one", NULL);
+	int i;
+
+	(void)state;
+	fake_put(INPUT, 0, "a");
+	WAIT(entries() == 1);
+	WAIT(driver_ready(d));
+	for (i = 0; i < 3; i++) {
+		driver_pass_ms(40000);
+		NEVER(!driver_ready(d), 30);
+	}
+	driver_stop(d);
+}
+
 /* ---- logs that were cut ------------------------------------------------------------- */
 
 static void
@@ -686,6 +729,8 @@ main(void)
 	    LEDGER_TEST(topic_made_anew_while_stopped_halts),
 	    LEDGER_TEST(topic_made_anew_while_reading_halts),
 	    LEDGER_TEST(topic_that_is_gone_halts),
+	    LEDGER_TEST(what_does_not_come_is_told),
+	    LEDGER_TEST(who_is_at_the_end_waits_in_peace),
 	    LEDGER_TEST(retention_that_outran_us_halts),
 	    LEDGER_TEST(records_in_hand_outlive_the_log),
 	    LEDGER_TEST(truncated_log_halts),
