@@ -36,7 +36,6 @@ struct compaction {
 	int64_t written;
 	struct index_writer index;
 	struct plog_segment *fresh;
-	int64_t mtime_ms;
 	int drop_tombstones;
 	int dropped; /* it lacks records of the old one */
 };
@@ -447,13 +446,14 @@ static int
 put_in_place(struct compaction *c, const struct plog_segment *old,
     struct mr_error *err)
 {
-	struct timespec times[2] = {{0, UTIME_OMIT},
-	    {c->mtime_ms / 1000, c->mtime_ms % 1000 * 1000000}};
+	/* What is left is as old as it was. */
+	const struct timespec times[2] = {{0, UTIME_OMIT},
+	    {old->written_ms / 1000, old->written_ms % 1000 * 1000000}};
 
 	c->fresh->size = c->written;
 	c->fresh->next = old->next;
 	c->fresh->max_time_ms = c->index.max_time_ms;
-	c->fresh->began_ms = old->began_ms;
+	c->fresh->written_ms = old->written_ms;
 	c->fresh->sealed = c->fresh->compacted = 1;
 	if (index_writer_seal(&c->index, c->index_fd, c->fresh) == -1 ||
 	    futimens(c->log_fd, times) == -1 || fsync(c->log_fd) == -1 ||
@@ -511,16 +511,11 @@ sieve(struct compaction *c, const struct plog_segment *old,
 /* A tombstone goes with the second round over it, delete.retention.ms after the
  * last record was written to its segment. */
 static int
-tombstones_go(struct compaction *c, const struct plog_segment *old)
+tombstones_go(const struct compaction *c, const struct plog_segment *old)
 {
-	struct stat st;
 
-	c->mtime_ms = 0;
-	if (fstat(old->fd, &st) == -1)
-		return (0);
-	c->mtime_ms = st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
 	return (!c->unreadable && old->next <= c->tidy->dirty_from &&
-	    c->mtime_ms < c->tidy->now_ms - c->tidy->delete_retention_ms);
+	    old->written_ms < c->tidy->now_ms - c->tidy->delete_retention_ms);
 }
 
 static int

@@ -46,7 +46,9 @@ struct plog_segment {
 	int64_t
 	    next; /* behind its last offset; the next segment's base if sealed */
 	int64_t max_time_ms; /* NO_TIME: no batches */
-	int64_t began_ms; /* when its first batch arrived; 0: no batches */
+	int64_t
+	    began_ms; /* active: when its first batch arrived; 0: none has */
+	int64_t written_ms; /* when its last did; its file's mtime, once left */
 	int64_t reserved_to; /* its blocks on disk, if more than its size */
 	/* Written or scanned by this process: from here to the end. */
 	int64_t trusted_from;

@@ -315,6 +315,7 @@ note_batch(struct plog *log, const uint8_t *bytes, const struct batch_header *h,
 		    &active->entries);
 	if (active->size == 0)
 		active->began_ms = now_ms;
+	active->written_ms = now_ms;
 	active->size += batch_size(h);
 	log->end = h->base_offset + h->last_offset_delta + 1;
 	if (h->producer_id >= 0)

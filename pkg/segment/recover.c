@@ -377,6 +377,8 @@ recover_segment(struct recovery *r, size_t i, struct mr_error *err)
 		return (-1);
 	}
 	segment->size = st.st_size;
+	segment->written_ms = st.st_mtim.tv_sec * 1000 +
+	    st.st_mtim.tv_nsec / 1000000;
 	segment->reserved_to = (int64_t)st.st_blocks * 512;
 	if (i + 1 == log->count) {
 		if (recover_active(r, segment, err) == -1)

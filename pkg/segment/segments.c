@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "segment/internal.h"
@@ -222,6 +223,19 @@ make_files(struct plog *log, struct plog_segment *segment, struct mr_error *err)
 	return (code);
 }
 
+/* Cutting a file is no write to its records: records without times are as old
+ * as its last one says, when the log is opened again. */
+static void
+keep_written(const struct plog_segment *segment)
+{
+	const int64_t ms = segment->written_ms;
+	const struct timespec times[2] = {{0, UTIME_OMIT},
+	    {ms / 1000, ms % 1000 * 1000000}};
+
+	if (segment->size > 0)
+		(void)futimens(segment->fd, times);
+}
+
 int
 plog_cut_tail(struct plog *log, struct plog_segment *active,
     struct mr_error *err)
@@ -231,6 +245,7 @@ plog_cut_tail(struct plog *log, struct plog_segment *active,
 	file_name(name, active->base, ".log");
 	if (ftruncate(active->fd, (off_t)active->size) == -1)
 		return (io_error(err, "cut", log->path, name));
+	keep_written(active);
 	active->reserved_to = 0;
 	log->tail_dirty = 0;
 	return (PLOG_OK);

@@ -5,7 +5,7 @@
 
 #include "segment/tidy.h"
 
-/* By its newest record, as in Kafka; one without times by its file's age. */
+/* By its newest record, as in Kafka; one without times by its last write. */
 static int
 is_expired(const struct plog *log, const struct plog_segment *segment,
     int64_t now_ms)
@@ -16,7 +16,7 @@ is_expired(const struct plog *log, const struct plog_segment *segment,
 	    log->conf.retention_ms < 0 || segment->size == 0)
 		return (0);
 	if (newest < 0)
-		newest = segment->began_ms > 0 ? segment->began_ms : now_ms;
+		newest = segment->written_ms;
 	return (newest < now_ms - log->conf.retention_ms);
 }
 
