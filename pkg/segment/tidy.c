@@ -13,7 +13,7 @@ is_expired(const struct plog *log, const struct plog_segment *segment,
 	int64_t newest = segment->max_time_ms;
 
 	if ((log->conf.cleanup & PLOG_DELETE) == 0 ||
-	    log->conf.retention_ms < 0 || segment->size == 0)
+	    log->conf.retention_ms < 0)
 		return (0);
 	if (newest < 0)
 		newest = segment->written_ms;
@@ -40,6 +40,22 @@ roll_if_old(struct plog *log, int64_t now_ms)
 		(void)plog_roll(log, log->end, NULL);
 }
 
+/*
+ * Whether the oldest segment is old, or too much.  One that compaction left
+ * nothing of is what the next is that has records: Kafka merges the two.
+ */
+static int
+is_outlived(const struct plog *log, int64_t now_ms)
+{
+	size_t i = 0;
+
+	while (i + 1 < log->count && log->segments[i]->size == 0)
+		i++;
+	return (i + 1 < log->count &&
+	    (is_expired(log, log->segments[i], now_ms) ||
+		is_too_much(log, log->segments[i])));
+}
+
 /* The oldest segments, as long as there is a reason. */
 static void
 drop_oldest(struct plog *log, struct plog_tidy *tidy)
@@ -50,8 +66,7 @@ drop_oldest(struct plog *log, struct plog_tidy *tidy)
 		oldest = log->segments[0];
 		if (oldest->next > log->flushed_end ||
 		    (oldest->next > log->start &&
-			!is_expired(log, oldest, tidy->now_ms) &&
-			!is_too_much(log, oldest)))
+			!is_outlived(log, tidy->now_ms)))
 			break;
 		tidy->unlink[tidy->unlink_count++] = oldest->base;
 		segments_drop(log, 0, 1);

@@ -936,3 +936,51 @@ def sessions_and_compressing_are_declined(broker):
             said["ErrorCode"] != 40 or "producer" not in said["ErrorMessage"]:
         return [asked, said]
     return stranger
+
+
+# ---- housekeeping -----------------------------------------------------------
+
+def until(is_so, what, patience_s=30):
+    deadline = time.monotonic() + patience_s
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(what)
+        time.sleep(0.1)
+
+
+def set_to(connection, name, **settings):
+    answer = connection.call("IncrementalAlterConfigs", 1, Resources=[
+        {"ResourceType": 2, "ResourceName": name, "Configs": [
+            {"Name": k.replace("_", "."), "ConfigOperation": 0, "Value": v}
+            for k, v in settings.items()]}])
+    return answer["Responses"][0]["ErrorCode"]
+
+
+def at(connection, name, timestamp, partition=0):
+    return connection.call("ListOffsets", 2, ReplicaId=-1, Topics=[
+        {"Name": name, "Partitions": [
+            {"PartitionIndex": partition, "Timestamp": timestamp}]}])[
+                "Topics"][0]["Partitions"][0]["Offset"]
+
+
+def fill(connection, name, batches, key=b"k"):
+    """Ten of these and a segment of 1 MiB is full."""
+    for _ in range(batches):
+        produce(connection, name, batch([b"x" * 100000], key=key))
+
+
+@scenario
+def what_compaction_emptied_expires(broker):
+    c = broker.connect()
+    make(c, "conf-emptied", cleanup_policy="compact,delete",
+         segment_bytes="1048576", min_cleanable_dirty_ratio="0.01")
+    fill(c, "conf-emptied", 35)
+
+    def first():
+        return fetch(c, "conf-emptied", 0)["Batches"][0][0]
+
+    until(lambda: first() > 10, "compaction")
+    out = [at(c, "conf-emptied", EARLIEST), at(c, "conf-emptied", LATEST),
+           set_to(c, "conf-emptied", retention_ms="1000")]
+    until(lambda: at(c, "conf-emptied", EARLIEST) == 35, "retention")
+    return out

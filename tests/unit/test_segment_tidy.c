@@ -94,6 +94,95 @@ compaction_makes_nothing_younger(void **state)
 	close_log(log);
 }
 
+/*
+ * Keys that come again empty the segments before their last, and the first of
+ * all stays, as the log begins there.
+ */
+static struct plog *
+emptied_log(int cleanup)
+{
+	struct plog *log;
+
+	conf.cleanup = cleanup;
+	log = open_log(NULL);
+	fill_segments(log, 4, "k", 1000, 1000);
+	(void)tidy_log(log, 2000);
+	assert_int_equal(log->segments[0]->size, 0);
+	assert_int_equal(tidy_log(log, 2000).segments_deleted, 0);
+	assert_int_equal(plog_start(log), 0);
+	return (log);
+}
+
+static void
+an_emptied_first_segment_is_in_nobodys_way(void **state)
+{
+	static const struct {
+		int cleanup, later; /* as it was filled, and afterwards */
+		int64_t retention_ms, retention_bytes;
+		int goes;
+	} table[] = {
+	    {PLOG_DELETE | PLOG_COMPACT, PLOG_DELETE | PLOG_COMPACT, 5000, -1,
+		1},
+	    {PLOG_DELETE | PLOG_COMPACT, PLOG_DELETE | PLOG_COMPACT, -1, 0, 1},
+	    /* Nothing is old, or too much: who is at its offsets goes on. */
+	    {PLOG_DELETE | PLOG_COMPACT, PLOG_DELETE | PLOG_COMPACT, 5001, -1,
+		0},
+	    {PLOG_DELETE | PLOG_COMPACT, PLOG_DELETE | PLOG_COMPACT, -1, 2000,
+		0},
+	    {PLOG_COMPACT, PLOG_COMPACT, 5000, 0, 0},
+	    {PLOG_COMPACT, PLOG_DELETE, 5000, -1, 1},
+	    {PLOG_COMPACT, PLOG_DELETE, -1, 0, 1},
+	};
+	struct plog *log;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		log = emptied_log(table[i].cleanup);
+		conf.cleanup = table[i].later;
+		conf.retention_ms = table[i].retention_ms;
+		conf.retention_bytes = table[i].retention_bytes;
+		plog_configure(log, &conf);
+		(void)tidy_log(log, 6001);
+		if ((plog_start(log) > 0) != table[i].goes)
+			fail_msg("case %zu: begins at %lld", i,
+			    (long long)plog_start(log));
+		if (table[i].goes)
+			assert_int_equal(plog_segments(log), 1);
+		close_log(log);
+		empty_folder(test_root);
+		conf.retention_ms = conf.retention_bytes = -1;
+	}
+}
+
+/* The one before it lost nothing, and so doesn't take its offsets over. */
+static void
+an_emptied_segment_behind_a_whole_one_is_in_nobodys_way(void **state)
+{
+	struct plog *log;
+	char key[2] = "a";
+
+	(void)state;
+	conf.cleanup = PLOG_COMPACT;
+	log = open_log(NULL);
+	/* No other key comes into it, or any of these into the next. */
+	for (; plog_active(log)->size < 950; key[0]++)
+		put(log, key, "0123456789012345678901234567890123456789", 1000,
+		    1000);
+	fill_segments(log, 4, "z", 1000, 1000);
+	(void)tidy_log(log, 2000);
+	(void)tidy_log(log, 2000);
+	assert_true(log->segments[0]->size > 0);
+	assert_int_equal(log->segments[1]->size, 0);
+	conf.cleanup = PLOG_DELETE;
+	conf.retention_ms = 5000;
+	plog_configure(log, &conf);
+	(void)tidy_log(log, 6001);
+	assert_int_equal(plog_segments(log), 1);
+	assert_int_equal(plog_start(log), plog_end(log));
+	close_log(log);
+}
+
 int
 main(void)
 {
@@ -101,6 +190,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(records_without_a_time_expire_after_a_restart_too),
 	    TEST(compaction_makes_nothing_younger),
+	    TEST(an_emptied_first_segment_is_in_nobodys_way),
+	    TEST(an_emptied_segment_behind_a_whole_one_is_in_nobodys_way),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
