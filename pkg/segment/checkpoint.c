@@ -122,6 +122,24 @@ add_producer(struct buffer *buf, const struct producer *pr)
 	}
 }
 
+/* Of each segment that compaction has been over: its base, and when. */
+static void
+add_clean_times(struct buffer *buf, const struct plog *log)
+{
+	const struct plog_segment *segment;
+	uint8_t bytes[CLEAN_BYTES];
+	size_t i;
+
+	for (i = 0; i < log->count; i++) {
+		segment = log->segments[i];
+		if (segment->clean_ms == 0)
+			continue;
+		put_i64(bytes, segment->base);
+		put_i64(bytes + 8, segment->clean_ms);
+		buffer_add(buf, bytes, CLEAN_BYTES);
+	}
+}
+
 void
 checkpoint_write(const struct plog *log, struct buffer *buf)
 {
@@ -146,6 +164,7 @@ checkpoint_write(const struct plog *log, struct buffer *buf)
 	}
 	for (pr = log->producers.oldest; pr != NULL; pr = pr->newer)
 		add_producer(buf, pr);
+	add_clean_times(buf, log);
 	put_u32(bytes, crc32c(0, buffer_text(buf), buf->length));
 	buffer_add(buf, bytes, 4);
 }
@@ -180,6 +199,19 @@ read_producer(struct plog *log, const uint8_t *p, const uint8_t *end)
 	return (p);
 }
 
+/* What is left, which files of older programs lack. */
+static void
+read_clean_times(struct plog *log, const uint8_t *p, const uint8_t *end)
+{
+	struct plog_segment *segment;
+
+	for (; log->count > 0 && end - p >= CLEAN_BYTES; p += CLEAN_BYTES) {
+		segment = log->segments[segments_find(log, get_i64(p))];
+		if (segment->base == get_i64(p))
+			segment->clean_ms = get_i64(p + 8);
+	}
+}
+
 /* What is right by its CRC: 0, or -1 if memory ran out. */
 static int
 parse(struct plog *log, const uint8_t *bytes, size_t size)
@@ -196,6 +228,7 @@ parse(struct plog *log, const uint8_t *bytes, size_t size)
 	for (; count > 0; count--)
 		if ((p = read_producer(log, p, end)) == NULL)
 			return (-1);
+	read_clean_times(log, p, end);
 	return (0);
 }
 

@@ -454,6 +454,7 @@ put_in_place(struct compaction *c, const struct plog_segment *old,
 	c->fresh->next = old->next;
 	c->fresh->max_time_ms = c->index.max_time_ms;
 	c->fresh->written_ms = old->written_ms;
+	c->fresh->clean_ms = old->clean_ms;
 	c->fresh->sealed = c->fresh->compacted = 1;
 	if (index_writer_seal(&c->index, c->index_fd, c->fresh) == -1 ||
 	    futimens(c->log_fd, times) == -1 || fsync(c->log_fd) == -1 ||
@@ -508,14 +509,15 @@ sieve(struct compaction *c, const struct plog_segment *old,
 	return (rc == 0);
 }
 
-/* A tombstone goes with the second round over it, delete.retention.ms after the
- * last record was written to its segment. */
+/* A tombstone goes delete.retention.ms after the first round over it, which took
+ * what it deletes (KIP-534): who read that before has so long to read this. */
 static int
 tombstones_go(const struct compaction *c, const struct plog_segment *old)
 {
 
 	return (!c->unreadable && old->next <= c->tidy->dirty_from &&
-	    old->written_ms < c->tidy->now_ms - c->tidy->delete_retention_ms);
+	    old->clean_ms > 0 &&
+	    old->clean_ms < c->tidy->now_ms - c->tidy->delete_retention_ms);
 }
 
 static int

@@ -23,6 +23,7 @@
 #define INDEX_STEP 4096 /* bytes of log between two entries */
 #define INDEX_ENTRY_SIZE 24
 #define INDEX_FOOTER_SIZE 48
+#define CLEAN_BYTES 16 /* of a segment's clean_ms in a checkpoint */
 #define INDEX_PENDING 64 /* entries kept back before they are written */
 #define HEAD_SIZE 21 /* of a batch: with its CRC, what the CRC leaves out */
 #define NAME_SIZE PLOG_NAME_SIZE
@@ -50,6 +51,8 @@ struct plog_segment {
 	    began_ms; /* active: when its first batch arrived; 0: none has */
 	int64_t written_ms; /* when its last did; its file's mtime, once left */
 	int64_t reserved_to; /* its blocks on disk, if more than its size */
+	int64_t
+	    clean_ms; /* when its first round of compaction was; 0: not yet */
 	/* Written or scanned by this process: from here to the end. */
 	int64_t trusted_from;
 	/* Checked since by reading; empty if both are the same. */
@@ -299,7 +302,7 @@ void producers_free(struct producers *p);
 void checkpoint_write(const struct plog *log, struct buffer *buf);
 /*
  * Read the file into the log (checkpoint_end, start, cleaned_to, epochs,
- * producers): 1, 0 if there is none or it is damaged (*damaged), -1 no memory.
+ * producers, clean_ms of the segments that are listed already): 1, 0 if there is none or it is damaged (*damaged), -1 no memory.
  */
 int checkpoint_read(struct plog *log, int *damaged, struct mr_error *err);
 /* The mark of what was flushed. */

@@ -101,6 +101,28 @@ drop_empty(struct plog *log, struct plog_tidy *tidy)
 	}
 }
 
+/*
+ * When compaction was first over a segment, whether or not it took anything from
+ * it.  A time that is lost, or that an older program didn't keep, is noted anew:
+ * tombstones stay for longer then, and never go earlier.
+ */
+static void
+note_clean(struct plog *log, int64_t now_ms)
+{
+	struct plog_segment *segment;
+	size_t i;
+
+	for (i = 0; i + 1 < log->count; i++) {
+		segment = log->segments[i];
+		if (segment->next > log->cleaned_to)
+			break;
+		if (segment->clean_ms > 0)
+			continue;
+		segment->clean_ms = now_ms;
+		log->checkpoint_due = 1;
+	}
+}
+
 /* How many of the oldest segments may be compacted, and whether it is worth it. */
 static size_t
 count_cleanable(const struct plog *log, int64_t now_ms)
@@ -139,6 +161,7 @@ take_cleanable(struct plog *log, struct plog_tidy *tidy)
 
 	if (count == 0)
 		return;
+	note_clean(log, tidy->now_ms);
 	tidy->segments = calloc(count, sizeof(*tidy->segments));
 	if (tidy->segments == NULL)
 		return;
@@ -236,6 +259,7 @@ plog_tidy_finish(struct plog *log, struct plog_tidy *tidy,
 		log->cleaned_to = tidy->cleaned_to;
 		log->checkpoint_due = 1;
 	}
+	note_clean(log, tidy->now_ms);
 	if (did != NULL)
 		*did = tidy->did;
 	log->tidying = 0;

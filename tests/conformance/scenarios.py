@@ -72,7 +72,8 @@ def batch(values, producer=(-1, -1), sequence=-1, ts_ms=NOW_MS,
     for i, value in enumerate(values):
         body = b"\0" + varint(later_ms[i]) + varint(i)
         body += varint(-1) if key is None else varint(len(key)) + key
-        body += varint(len(value)) + value + varint(0)
+        body += varint(-1) if value is None else varint(len(value)) + value
+        body += varint(0)
         records += varint(len(body)) + body
     tail = struct.pack(">hiqqqhii", attributes, len(values) - 1, ts_ms,
                        ts_ms + max(later_ms), producer[0], producer[1],
@@ -983,4 +984,45 @@ def what_compaction_emptied_expires(broker):
     out = [at(c, "conf-emptied", EARLIEST), at(c, "conf-emptied", LATEST),
            set_to(c, "conf-emptied", retention_ms="1000")]
     until(lambda: at(c, "conf-emptied", EARLIEST) == 35, "retention")
+    return out
+
+
+@scenario
+def a_tombstone_stays_from_its_first_compaction_on(broker):
+    """However old it is by then: KIP-534."""
+    kept_s = 4
+    c = broker.connect()
+    make(c, "conf-tombstone", cleanup_policy="compact",
+         segment_bytes="1048576", min_cleanable_dirty_ratio="0.01",
+         min_compaction_lag_ms="3600000",
+         delete_retention_ms=str(kept_s * 1000))
+    now_ms = int(time.time() * 1000)
+
+    def put(key, value=b"x" * 100000, count=1):
+        for _ in range(count):
+            produce(c, "conf-tombstone", batch([value], key=key,
+                                               ts_ms=now_ms))
+
+    def first(of):
+        """The base offset of the first batch at or behind that offset."""
+        return fetch(c, "conf-tombstone", of)["Batches"][0][0]
+
+    put(b"d", b"v")  # 0
+    put(b"d", None)  # 1
+    put(b"k", count=21)  # and two segments are full
+    time.sleep(kept_s + 1)
+    out = [first(0), set_to(c, "conf-tombstone", min_compaction_lag_ms="0")]
+    until(lambda: first(0) == 1, "a first round")
+    began = time.monotonic()
+    out.append(first(2) > 2)
+    last = first(2)
+    put(b"k", count=11)
+    until(lambda: first(2) > last, "a second round")
+    if time.monotonic() - began < kept_s:
+        out.append(first(1))
+    else:
+        out.append(1)  # too slow to tell
+    time.sleep(max(0, began + kept_s + 1 - time.monotonic()))
+    put(b"k", count=11)
+    until(lambda: first(0) > 1, "a third round")
     return out

@@ -52,6 +52,15 @@ fill_segments(struct plog *log, int segments, const char *key, int64_t time_ms,
 		put(log, key, value, time_ms, now_ms);
 }
 
+static const char *
+checkpoint_path(void)
+{
+	static char path[100];
+
+	snprintf(path, sizeof(path), "%s/checkpoint", log_path());
+	return (path);
+}
+
 /* ---- Retention ---------------------------------------------------------- */
 
 /* Their age is that of their segment's last write, as in Kafka. */
@@ -183,6 +192,174 @@ an_emptied_segment_behind_a_whole_one_is_in_nobodys_way(void **state)
 	close_log(log);
 }
 
+/* ---- Tombstones --------------------------------------------------------- */
+
+#define KEPT_MS 10000 /* delete.retention.ms */
+#define ROUND_MS 50000 /* when the first round is */
+
+/* Of a batch of one record, as they are here. */
+static int
+is_tombstone(const struct plog_span *span, const char *key)
+{
+	const uint8_t *at, *end;
+	struct buffer none = {0};
+	struct batch_record r;
+	struct batch_header h;
+	uint8_t bytes[512];
+	size_t size;
+
+	assert_true(span->length <= (int64_t)sizeof(bytes));
+	assert_int_equal(read_whole(span->fd, bytes, (size_t)span->length,
+			     span->position),
+	    0);
+	batch_header_read(bytes, &h);
+	assert_int_equal(batch_body(bytes, &h, &none, &at, &size), 1);
+	end = at + size;
+	assert_int_equal(batch_record_next(&at, end, &r), 1);
+	return (r.value_length < 0 && r.key_length == (int32_t)strlen(key) &&
+	    memcmp(r.key, key, strlen(key)) == 0);
+}
+
+static int
+has_tombstone(struct plog *log, const char *key)
+{
+	int64_t offset = plog_start(log);
+	struct plog_span span;
+	struct mr_error err;
+	int found = 0;
+
+	for (; offset < plog_high(log); offset = span.next_offset) {
+		assert_int_equal(plog_read(log, offset, 1, 1, &span, &err),
+		    PLOG_OK);
+		found |= span.length > 0 && is_tombstone(&span, key);
+		plog_release(log, &span);
+	}
+	return (found);
+}
+
+/* A round that has something to do, the first but for where it had. */
+static void
+next_round(struct plog *log, int64_t now_ms)
+{
+
+	fill_segments(log, 1, "filler", 5, 1000);
+	(void)tidy_log(log, now_ms);
+}
+
+/* A tombstone in a segment of which the first round takes something, or that it
+ * leaves ${whole}. */
+static struct plog *
+dirty_log(int whole)
+{
+	struct plog *log;
+	char key[2] = "A";
+
+	conf.cleanup = PLOG_COMPACT;
+	conf.delete_retention_ms = KEPT_MS;
+	log = open_log(NULL);
+	put(log, "d", NULL, 5, 1000);
+	for (; plog_active(log)->size < 900; key[0]++)
+		put(log, whole ? key : "filler", "v", 5, 1000);
+	fill_segments(log, 2, "filler", 5, 1000);
+	flush_log(log);
+	return (log);
+}
+
+static struct plog *
+deleted_log(int whole)
+{
+	struct plog *log = dirty_log(whole);
+
+	(void)tidy_log(log, ROUND_MS);
+	assert_int_equal(log->segments[0]->compacted, !whole);
+	assert_int_equal(has_tombstone(log, "d"), 1);
+	return (log);
+}
+
+/* KIP-534: a reader who saw what it deletes has that long to see it, however old
+ * it was when it was first compacted. */
+static void
+a_tombstone_stays_from_its_first_round_on(void **state)
+{
+	struct plog *log;
+	int whole;
+
+	(void)state;
+	for (whole = 0; whole < 2; whole++) {
+		log = deleted_log(whole);
+		next_round(log, ROUND_MS + KEPT_MS);
+		assert_int_equal(has_tombstone(log, "d"), 1);
+		close_log(log);
+		log = open_log(NULL);
+		next_round(log, ROUND_MS + KEPT_MS);
+		assert_int_equal(has_tombstone(log, "d"), 1);
+		next_round(log, ROUND_MS + KEPT_MS + 1);
+		assert_int_equal(has_tombstone(log, "d"), 0);
+		close_log(log);
+		empty_folder(test_root);
+	}
+}
+
+/* What compaction had noted isn't on disk: it can only take longer. */
+static void
+a_crash_makes_no_tombstone_go_earlier(void **state)
+{
+	struct plog_tidy *tidy;
+	struct mr_error err;
+	struct plog *log;
+
+	(void)state;
+	log = dirty_log(0);
+	assert_non_null(tidy = plog_tidy_begin(log, ROUND_MS));
+	assert_int_equal(plog_tidy_run(tidy, &err), 0);
+	plog_tidy_finish(log, tidy, NULL);
+	plog_abandon(log);
+	log = open_log(NULL);
+	assert_int_equal(log->segments[0]->clean_ms, 0);
+	next_round(log, ROUND_MS + KEPT_MS + 1);
+	assert_int_equal(has_tombstone(log, "d"), 1);
+	next_round(log, ROUND_MS + 2 * KEPT_MS + 1);
+	assert_int_equal(has_tombstone(log, "d"), 1);
+	next_round(log, ROUND_MS + 2 * KEPT_MS + 2);
+	assert_int_equal(has_tombstone(log, "d"), 0);
+	close_log(log);
+}
+
+/* A checkpoint of before these times were kept: they begin when it is read. */
+static void
+an_older_checkpoint_is_read(void **state)
+{
+	uint8_t bytes[1024];
+	struct plog *log;
+	ssize_t size;
+	int fd, n = 0;
+	size_t i;
+
+	(void)state;
+	log = deleted_log(0);
+	for (i = 0; i < log->count; i++)
+		n += log->segments[i]->clean_ms > 0;
+	assert_true(n > 0);
+	close_log(log);
+	fd = open(checkpoint_path(), O_RDWR);
+	assert_int_not_equal(fd, -1);
+	size = pread(fd, bytes, sizeof(bytes), 0) - n * CLEAN_BYTES;
+	assert_true(size > 48);
+	put_u32(bytes + size - 4, crc32c(0, bytes, (size_t)size - 4));
+	assert_int_equal(pwrite(fd, bytes, (size_t)size, 0), size);
+	assert_int_equal(ftruncate(fd, size), 0);
+	close(fd);
+	log = open_log(NULL);
+	assert_int_equal(log->checkpoint_end, plog_end(log));
+	next_round(log, ROUND_MS + 2 * KEPT_MS);
+	assert_int_equal(has_tombstone(log, "d"), 1);
+	next_round(log, ROUND_MS + 3 * KEPT_MS);
+	assert_int_equal(has_tombstone(log, "d"), 1);
+	next_round(log, ROUND_MS + 3 * KEPT_MS + 1);
+	assert_int_equal(has_tombstone(log, "d"), 0);
+	close_log(log);
+}
+
 int
 main(void)
 {
@@ -192,6 +369,9 @@ main(void)
 	    TEST(compaction_makes_nothing_younger),
 	    TEST(an_emptied_first_segment_is_in_nobodys_way),
 	    TEST(an_emptied_segment_behind_a_whole_one_is_in_nobodys_way),
+	    TEST(a_tombstone_stays_from_its_first_round_on),
+	    TEST(a_crash_makes_no_tombstone_go_earlier),
+	    TEST(an_older_checkpoint_is_read),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
