@@ -98,8 +98,10 @@ struct broker {
 	int64_t next_flush_ms; /* of the first that is due, or INT64_MAX */
 	int64_t wakes; /* how often a partition's readers were woken */
 	struct partition *tidying; /* in the tidier's hands */
-	int64_t tidied; /* partitions, in this round */
-	int64_t next_tidy_ms;
+	/* Partitions that this round has shortened, and compacted, so far. */
+	int64_t shortened, compacted;
+	int compacting; /* the round isn't through with that */
+	int64_t next_tidy_ms; /* in the past while logs are shortened */
 
 	struct connection *connections;
 	struct connection *touched;

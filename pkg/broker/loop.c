@@ -241,6 +241,8 @@ sleep_ms(const struct broker *b)
 		at = group_deadline(b->groups);
 	if (b->unsynced != NULL && b->sync == NULL && b->next_flush_ms < at)
 		at = b->next_flush_ms;
+	if (tidy_due_ms(b) < at)
+		at = tidy_due_ms(b);
 	return (at <= now ? 0 : (int)(at - now));
 }
 
@@ -256,7 +258,6 @@ tick(struct broker *b)
 		return;
 	b->next_tick_ms = b->now_ms + TICK_MS;
 	connections_idle(b);
-	tidy_tick(b);
 	if (b->now_ms >= b->next_slow_tick_ms) {
 		b->next_slow_tick_ms = b->now_ms + SLOW_TICK_MS;
 		groups_tick(b);
@@ -280,6 +281,7 @@ turn(struct broker *b)
 	tick(b);
 	connections_turn(b);
 	sync_start(b);
+	tidy_start(b);
 }
 
 /* Answer what can be answered, for a while. */

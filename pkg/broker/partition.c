@@ -535,6 +535,9 @@ sync_start(struct broker *b)
 
 /* ---- housekeeping ------------------------------------------------------- */
 
+/* Logs that are looked at in one turn of the loop: some of them are rolled. */
+#define TIDY_LOOK_MOST 64
+
 struct tidy_job {
 	struct worker_job job;
 	struct partition *partition;
@@ -573,6 +576,8 @@ finish_tidy(struct worker_job *job, void *arg)
 	plog_tidy_finish(p->log, tidy->tidy, &did);
 	p->tidy = NULL;
 	b->tidying = NULL;
+	if (did.more && job->err.kind == MR_OK)
+		b->shortened--; /* this one again */
 	if (job->err.kind != MR_OK)
 		log_warn("a log could not be tidied", "topic", p->topic->name,
 		    "partition", log_i64(p->index), "error", job->err.message);
@@ -592,13 +597,13 @@ finish_tidy(struct worker_job *job, void *arg)
 
 /* 1 if something is under way now. */
 static int
-tidy_partition(struct broker *b, struct partition *p)
+tidy_partition(struct broker *b, struct partition *p, enum plog_cleanup what)
 {
 	struct tidy_job *tidy = calloc(1, sizeof(*tidy));
 
 	if (tidy == NULL)
 		return (0);
-	tidy->tidy = plog_tidy_begin(p->log, clock_wall_ms());
+	tidy->tidy = plog_tidy_begin(p->log, (int)what, clock_wall_ms());
 	if (tidy->tidy == NULL) {
 		free(tidy);
 		return (0);
@@ -613,26 +618,54 @@ tidy_partition(struct broker *b, struct partition *p)
 	return (1);
 }
 
-/* One partition after another, as map and list have them. */
-void
-tidy_tick(struct broker *b)
+/*
+ * One partition after another, as map and list have them, from the ${*done}th on.
+ * 1: there are more, or one is in the tidier's hands; 0: that was all.
+ */
+static int
+tidy_next(struct broker *b, enum plog_cleanup what, int64_t *done)
 {
-	struct topic *t;
-	size_t at;
-	int64_t seen;
-	int32_t i;
+	const int64_t most = *done + TIDY_LOOK_MOST;
+	const struct topic *t;
+	int64_t before = 0; /* partitions of topics before this one */
+	size_t at = 0;
 
-	if (b->tidying != NULL || b->now_ms < b->next_tidy_ms || b->stopping)
+	for (; (t = catalog_next(b, &at)) != NULL; before += t->partition_count)
+		while (*done < before + t->partition_count) {
+			if (*done == most ||
+			    tidy_partition(b, t->partitions[(*done)++ - before],
+				what))
+				return (1);
+		}
+	*done = 0;
+	return (0);
+}
+
+void
+tidy_start(struct broker *b)
+{
+
+	if (b->tidying != NULL || b->stopping)
 		return;
-	for (at = 0, seen = 0; (t = catalog_next(b, &at)) != NULL;)
-		for (i = 0; i < t->partition_count; i++)
-			if (seen++ >= b->tidied) {
-				b->tidied = seen;
-				if (tidy_partition(b, t->partitions[i]))
-					return;
-			}
-	b->tidied = 0;
-	b->next_tidy_ms = b->now_ms + b->conf.retention_check_ms;
+	/* Compaction that takes longer than it is between two rounds gives way
+	 * to the next one's retention, and goes on where it was. */
+	if (b->now_ms >= b->next_tidy_ms) {
+		if (tidy_next(b, PLOG_DELETE, &b->shortened))
+			return;
+		b->next_tidy_ms = b->now_ms + b->conf.retention_check_ms;
+		b->compacting = 1;
+	}
+	if (b->compacting)
+		b->compacting = tidy_next(b, PLOG_COMPACT, &b->compacted);
+}
+
+int64_t
+tidy_due_ms(const struct broker *b)
+{
+
+	if (b->tidying != NULL || b->stopping)
+		return (INT64_MAX);
+	return (b->compacting ? 0 : b->next_tidy_ms);
 }
 
 void

@@ -77,8 +77,13 @@ int fetch_wake(struct request *req);
 
 /* A flush of what is due, if it is time and none is under way. */
 void sync_start(struct broker *b);
-/* Housekeeping of the next partitions, when it is time. */
-void tidy_tick(struct broker *b);
+/*
+ * Housekeeping of the next partitions, when it is time.  A round shortens all logs
+ * before it compacts any, and goes on as soon as the tidier is done with one.
+ */
+void tidy_start(struct broker *b);
+/* Then there is some to be done; INT64_MAX while the tidier is at work. */
+int64_t tidy_due_ms(const struct broker *b);
 /* Ask for the end of what is under way. */
 void tidy_stop(struct broker *b);
 

@@ -302,15 +302,18 @@ struct plog_tidy;
 
 /*
  * plog_tidy_begin -- see what there is to do, and do what is short.  NULL: no
- * more to do.  Segments that have to go are out of the log after this, and
- * plog_start has moved.
+ * more to do.  ${what} is of enum plog_cleanup: PLOG_COMPACT compacts, PLOG_DELETE
+ * is all the rest, which takes less long; as far as conf's cleanup has them.
+ * Segments that have to go are out of the log after this, and plog_start has
+ * moved.
  */
-struct plog_tidy *plog_tidy_begin(struct plog *log, int64_t now_ms);
+struct plog_tidy *plog_tidy_begin(struct plog *log, int what, int64_t now_ms);
 /* plog_tidy_run -- unlink, compact.  Any thread; takes long.  0, or -1: RETRY
  * (the next round tries again), or FATAL (end the process). */
 int plog_tidy_run(struct plog_tidy *tidy, struct mr_error *err);
 struct plog_tidied {
 	int segments_deleted; /* by retention and log start */
+	int more; /* so many went as do in one round: begin another */
 	int segments_compacted;
 	int64_t bytes_before, bytes_after; /* of what was compacted */
 	/* Kept as they are: what is compressed in a batch is damaged or above

@@ -177,8 +177,21 @@ take_cleanable(struct plog *log, struct plog_tidy *tidy)
 	tidy->delete_retention_ms = log->conf.delete_retention_ms;
 }
 
+/* All but compaction. */
+static void
+shorten(struct plog *log, struct plog_tidy *tidy)
+{
+
+	tidy->did.producers_forgotten = producers_expire(&log->producers,
+	    tidy->now_ms - log->conf.producer_expiry_ms);
+	roll_if_old(log, tidy->now_ms);
+	drop_oldest(log, tidy);
+	drop_empty(log, tidy);
+	tidy->did.more = tidy->unlink_count == TIDY_UNLINK_MOST;
+}
+
 struct plog_tidy *
-plog_tidy_begin(struct plog *log, int64_t now_ms)
+plog_tidy_begin(struct plog *log, int what, int64_t now_ms)
 {
 	struct plog_tidy *tidy;
 
@@ -189,13 +202,11 @@ plog_tidy_begin(struct plog *log, int64_t now_ms)
 	tidy->folder_fd = log->folder_fd;
 	tidy->now_ms = now_ms;
 	atomic_init(&tidy->stop, 0);
-	tidy->did.producers_forgotten = producers_expire(&log->producers,
-	    now_ms - log->conf.producer_expiry_ms);
-	roll_if_old(log, now_ms);
-	drop_oldest(log, tidy);
-	drop_empty(log, tidy);
+	if ((what & PLOG_DELETE) != 0)
+		shorten(log, tidy);
 	segments_close_idle(log, PLOG_ACTIVE_FDS);
-	take_cleanable(log, tidy);
+	if ((what & PLOG_COMPACT) != 0)
+		take_cleanable(log, tidy);
 	if (tidy->unlink_count == 0 && tidy->count == 0) {
 		free(tidy->segments);
 		free(tidy);

@@ -988,6 +988,18 @@ def what_compaction_emptied_expires(broker):
 
 
 @scenario
+def all_partitions_expire_within_seconds(broker):
+    c = broker.connect()
+    make(c, "conf-many", 30)
+    for i in range(30):
+        produce(c, "conf-many", batch([b"x"]), partition=i)
+    out = [set_to(c, "conf-many", retention_ms="1000")]
+    until(lambda: all(at(c, "conf-many", EARLIEST, i) == 1
+                      for i in range(30)), "retention", patience_s=15)
+    return out
+
+
+@scenario
 def a_tombstone_stays_from_its_first_compaction_on(broker):
     """However old it is by then: KIP-534."""
     kept_s = 4

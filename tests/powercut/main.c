@@ -217,7 +217,8 @@ step(struct plog *log, atomic_llong *end)
 static void
 tidy(struct plog *log)
 {
-	struct plog_tidy *round = plog_tidy_begin(log, clock_wall_ms());
+	struct plog_tidy *round = plog_tidy_begin(log,
+	    PLOG_DELETE | PLOG_COMPACT, clock_wall_ms());
 
 	if (round == NULL)
 		return;

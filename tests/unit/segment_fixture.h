@@ -57,7 +57,8 @@ tidy_log(struct plog *log, int64_t now_ms)
 
 	memset(&did, 0, sizeof(did));
 	flush_log(log);
-	if ((tidy = plog_tidy_begin(log, now_ms)) != NULL) {
+	if ((tidy = plog_tidy_begin(log, PLOG_DELETE | PLOG_COMPACT, now_ms)) !=
+	    NULL) {
 		if (plog_tidy_run(tidy, &err) == -1)
 			fail_msg("%s", err.message);
 		plog_tidy_finish(log, tidy, &did);

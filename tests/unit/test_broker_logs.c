@@ -347,12 +347,10 @@ producers_are_described(void **state)
 
 /* A broker that looks for what can go all the time, and what it logs. */
 static int
-begin_tidying(void **state)
+begin_logged(const char *check_ms)
 {
-	static const char *const flags[] = {"--retention-check-ms", "100ms",
-	    NULL};
+	const char *const flags[] = {"--retention-check-ms", check_ms, NULL};
 
-	(void)state;
 	now_ms = clock_wall_ms();
 	logged = tmpfile();
 	assert_non_null(logged);
@@ -361,6 +359,23 @@ begin_tidying(void **state)
 	assert_int_not_equal(dup2(fileno(logged), STDERR_FILENO), -1);
 	broker_begin(flags);
 	return (0);
+}
+
+static int
+begin_tidying(void **state)
+{
+
+	(void)state;
+	return (begin_logged("100ms"));
+}
+
+/* There is one round, when it starts. */
+static int
+begin_one_round(void **state)
+{
+
+	(void)state;
+	return (begin_logged("1h"));
 }
 
 static int
@@ -443,6 +458,150 @@ what_cannot_be_compacted_is_said(void **state)
 	client_close(&c);
 }
 
+/* Records that are old, each in a segment of its own. */
+static void
+fill_old(struct client *c, const char *topic, int records)
+{
+	const struct timespec pause = {0, 2000000};
+	int i;
+
+	for (i = 0; i < records; i++) {
+		(void)produce_one(c, topic, "k", 1, now_ms - 3600000);
+		(void)nanosleep(&pause, NULL); /* longer than segment.ms */
+	}
+}
+
+static void
+await_start(struct client *c, const char *topic, int64_t offset)
+{
+	const struct timespec pause = {0, 20000000};
+	int64_t until = clock_wall_ms() + (int64_t)PATIENCE_S * 1000;
+
+	while (list_offset(c, topic, EARLIEST) < offset) {
+		assert_true(clock_wall_ms() < until);
+		(void)nanosleep(&pause, NULL);
+	}
+}
+
+static const char *const expiring[] = {"segment.ms", "1", "retention.ms",
+    "1000", NULL};
+
+static void
+a_round_takes_all_that_is_old(void **state)
+{
+	struct client c = client_connect();
+
+	(void)state;
+	assert_int_equal(make_topic(&c, "t", 1, expiring), WIRE_NONE);
+	fill_old(&c, "t", 150);
+	client_close(&c);
+	broker_restart();
+	c = client_connect();
+	await_start(&c, "t", 150);
+	client_close(&c);
+}
+
+/* Where the log says that of a topic, from a position on; -1: it doesn't. */
+static ssize_t
+tidied_at(const char *text, char kind, int number)
+{
+	char line[64];
+	const char *at;
+
+	snprintf(line, sizeof(line), "msg=\"log tidied\" topic=%c%d ", kind,
+	    number);
+	at = strstr(text, line);
+	return (at != NULL ? at - text : -1);
+}
+
+#define TOPICS_OF_A_KIND 6
+
+/* 1 if all were tidied: d's, of which records went, before any c. */
+static int
+is_in_order(void)
+{
+	char bytes[65536];
+	ssize_t n = pread(fileno(logged), bytes, sizeof(bytes) - 1, 0);
+	ssize_t first = n, last = -1, at;
+	int i;
+
+	assert_true(n >= 0);
+	bytes[n] = '\0';
+	for (i = 0; i < TOPICS_OF_A_KIND; i++) {
+		if (tidied_at(bytes, 'd', i) == -1 ||
+		    (at = tidied_at(bytes, 'c', i)) == -1)
+			return (0);
+		first = at < first ? at : first;
+		at = tidied_at(bytes, 'd', i);
+		last = at > last ? at : last;
+	}
+	if (last > first)
+		fail_msg("a log was compacted before all were shortened");
+	return (1);
+}
+
+static void
+no_log_is_compacted_before_all_are_shortened(void **state)
+{
+	static const char *const settings[] = {"segment.ms", "1",
+	    "cleanup.policy", "compact", "min.cleanable.dirty.ratio", "0",
+	    NULL};
+	const struct timespec pause = {0, 20000000};
+	struct client c = client_connect();
+	int64_t until;
+	char name[8];
+	int i;
+
+	(void)state;
+	for (i = 0; i < TOPICS_OF_A_KIND * 2; i++) {
+		snprintf(name, sizeof(name), "%c%d", "dc"[i % 2], i / 2);
+		assert_int_equal(make_topic(&c, name, 1,
+				     i % 2 == 0 ? expiring : settings),
+		    WIRE_NONE);
+		fill_old(&c, name, 3);
+	}
+	client_close(&c);
+	broker_restart();
+	until = clock_wall_ms() + (int64_t)PATIENCE_S * 1000;
+	while (!is_in_order()) {
+		assert_true(clock_wall_ms() < until);
+		(void)nanosleep(&pause, NULL);
+	}
+}
+
+/* One that has much to do makes nobody wait for the next second. */
+static void
+a_round_goes_from_one_partition_to_the_next_at_once(void **state)
+{
+	const int partitions = 12, seconds_most = 6;
+	struct client c = client_connect();
+	struct wire_list_offsets_response_partition p;
+	int64_t since;
+	uint8_t bytes[256];
+	size_t size;
+	int i;
+
+	(void)state;
+	assert_int_equal(make_topic(&c, "t", partitions, expiring), WIRE_NONE);
+	size = make_one(bytes, "k", 1, now_ms - 3600000, NULL);
+	for (i = 0; i < partitions; i++)
+		assert_int_equal(produce_bytes(&c, "t", i, -1, bytes,
+				     (int64_t)size)
+				     .error_code,
+		    WIRE_NONE);
+	client_close(&c);
+	broker_restart();
+	since = clock_wall_ms();
+	c = client_connect();
+	for (i = 0; i < partitions;) {
+		p = list_offset_at(&c, 7, "t", i, EARLIEST, -1);
+		assert_int_equal(p.error_code, WIRE_NONE);
+		assert_true(clock_wall_ms() - since < seconds_most * 1000);
+		i += p.offset == 1;
+	}
+	client_close(&c);
+}
+
 static int steps;
 
 static void
@@ -494,6 +653,14 @@ main(void)
 		end),
 	    cmocka_unit_test_setup_teardown(what_cannot_be_compacted_is_said,
 		begin_tidying, end_tidying),
+	    cmocka_unit_test_setup_teardown(a_round_takes_all_that_is_old,
+		begin_one_round, end_tidying),
+	    cmocka_unit_test_setup_teardown(
+		no_log_is_compacted_before_all_are_shortened, begin_one_round,
+		end_tidying),
+	    cmocka_unit_test_setup_teardown(
+		a_round_goes_from_one_partition_to_the_next_at_once,
+		begin_one_round, end_tidying),
 	};
 
 	return (cmocka_run_group_tests_name("broker_logs", tests, NULL, NULL));

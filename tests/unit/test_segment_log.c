@@ -711,7 +711,8 @@ who_waits_at_the_end_goes_on_where_all_was_deleted(void **state)
 		assert_int_equal(append_one(log, "k", 10, 1000, NULL), PLOG_OK);
 	flush_log(log);
 	assert_int_equal(plog_delete_records(log, -1, &err), PLOG_OK);
-	assert_non_null(tidy = plog_tidy_begin(log, 1000));
+	assert_non_null(
+	    tidy = plog_tidy_begin(log, PLOG_DELETE | PLOG_COMPACT, 1000));
 	assert_int_equal(plog_tidy_run(tidy, &err), 0);
 	plog_tidy_finish(log, tidy, NULL);
 	assert_int_equal(plog_segments(log), 1);

@@ -239,7 +239,8 @@ step(struct history *h)
 		break;
 	case 5:
 		if (h->tidy == NULL)
-			h->tidy = plog_tidy_begin(h->log, h->now_ms);
+			h->tidy = plog_tidy_begin(h->log,
+			    PLOG_DELETE | PLOG_COMPACT, h->now_ms);
 		break;
 	case 6:
 		finish_tidy(h);

@@ -192,6 +192,29 @@ an_emptied_segment_behind_a_whole_one_is_in_nobodys_way(void **state)
 	close_log(log);
 }
 
+/* A round takes so many of a log, and says that there may be others. */
+static void
+a_log_with_much_that_is_old_has_several_rounds(void **state)
+{
+	struct plog_tidied did;
+	struct plog *log = open_log(NULL);
+	int gone = 0, rounds = 0;
+
+	(void)state;
+	fill_segments(log, 150, "k", 1000, 1000);
+	conf.retention_ms = 5000;
+	plog_configure(log, &conf);
+	do {
+		did = tidy_log(log, 6001);
+		gone += did.segments_deleted;
+		rounds++;
+	} while (did.more);
+	assert_true(gone >= 150);
+	assert_int_equal(rounds, 3);
+	assert_int_equal(plog_start(log), plog_end(log));
+	close_log(log);
+}
+
 /* ---- Tombstones --------------------------------------------------------- */
 
 #define KEPT_MS 10000 /* delete.retention.ms */
@@ -310,7 +333,8 @@ a_crash_makes_no_tombstone_go_earlier(void **state)
 
 	(void)state;
 	log = dirty_log(0);
-	assert_non_null(tidy = plog_tidy_begin(log, ROUND_MS));
+	assert_non_null(
+	    tidy = plog_tidy_begin(log, PLOG_DELETE | PLOG_COMPACT, ROUND_MS));
 	assert_int_equal(plog_tidy_run(tidy, &err), 0);
 	plog_tidy_finish(log, tidy, NULL);
 	plog_abandon(log);
@@ -369,6 +393,7 @@ main(void)
 	    TEST(compaction_makes_nothing_younger),
 	    TEST(an_emptied_first_segment_is_in_nobodys_way),
 	    TEST(an_emptied_segment_behind_a_whole_one_is_in_nobodys_way),
+	    TEST(a_log_with_much_that_is_old_has_several_rounds),
 	    TEST(a_tombstone_stays_from_its_first_round_on),
 	    TEST(a_crash_makes_no_tombstone_go_earlier),
 	    TEST(an_older_checkpoint_is_read),

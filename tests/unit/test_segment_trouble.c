@@ -219,7 +219,8 @@ flush(struct plog *log)
 static int
 tidy(struct plog *log, int64_t now_ms)
 {
-	struct plog_tidy *round = plog_tidy_begin(log, now_ms);
+	struct plog_tidy *round = plog_tidy_begin(log,
+	    PLOG_DELETE | PLOG_COMPACT, now_ms);
 	struct mr_error err = {MR_OK, ""};
 	int rc;
 
