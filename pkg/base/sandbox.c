@@ -260,8 +260,6 @@ sandbox_init(struct sandbox *sb)
 	sandbox_read(sb, "/etc");
 	sandbox_read_beside(sb, "/etc/resolv.conf");
 	sandbox_read(sb, "/proc");
-	/* Where the C library writes the name of a thread that isn't its own. */
-	allow(sb, "/proc/self/task", FS_READ_FILE | FS_WRITE_FILE);
 	sandbox_read(sb, "/sys/devices/system/cpu");
 	sandbox_read(sb, "/dev/urandom");
 	sandbox_read(sb, "/dev/random");

@@ -5,10 +5,22 @@
 #include <pthread.h>
 #include <stddef.h>
 
+#define THREAD_NAME_SIZE 16
+
+/*
+ * thread_name -- what ps and top show of the calling thread from now on: the
+ * first 15 characters of ${name}.
+ *
+ * A thread names itself, and no other: for that the C library writes to a file
+ * below /proc, next to which is the memory of the process, and the sandbox
+ * keeps both from us.
+ */
+void thread_name(const char *name);
+
 /*
  * thread_start -- call ${run} with ${arg} in a thread of its own, to be joined.
  *
- * ${name} is what ps and top show, 15 characters at most.  Its stack has
+ * ${name} is copied, and shown as thread_name says.  Its stack has
  * ${stack_bytes}, not more than is used of which takes memory.  Every signal is
  * blocked in it: those are for the thread that looks for them (signals.h).
  * Returns 0, or an errno, with nothing started.

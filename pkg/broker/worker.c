@@ -3,10 +3,12 @@
  */
 #include <pthread.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "broker/worker.h"
 
 struct jobs {
@@ -16,6 +18,7 @@ struct jobs {
 
 struct worker {
 	pthread_t thread;
+	char name[THREAD_NAME_SIZE];
 	pthread_mutex_t lock;
 	pthread_cond_t given;
 	struct jobs todo, done;
@@ -63,6 +66,7 @@ work(void *arg)
 	struct worker *w = arg;
 	struct worker_job *job;
 
+	thread_name(w->name);
 	pthread_mutex_lock(&w->lock);
 	for (;;) {
 		if ((job = take_first(&w->todo)) == NULL) {
@@ -93,6 +97,7 @@ worker_start(const char *name, int wake_fd, void *arg, struct mr_error *err)
 	}
 	w->todo.last = &w->todo.first;
 	w->done.last = &w->done.first;
+	snprintf(w->name, sizeof(w->name), "%s", name);
 	w->wake_fd = wake_fd;
 	w->arg = arg;
 	pthread_mutex_init(&w->lock, NULL);
@@ -105,7 +110,6 @@ worker_start(const char *name, int wake_fd, void *arg, struct mr_error *err)
 		free(w);
 		return (NULL);
 	}
-	pthread_setname_np(w->thread, name);
 	return (w);
 }
 

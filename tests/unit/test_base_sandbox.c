@@ -12,6 +12,7 @@
 
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -32,6 +33,7 @@
 
 #include "base/sandbox.h"
 #include "base/sandbox_internal.h"
+#include "base/thread.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -303,6 +305,37 @@ try_bind(void)
 	return (status);
 }
 
+/* Its own memory, as a file, has no protection. */
+static int
+try_rewrite_code(void)
+{
+	char mem[64];
+	unsigned char code;
+	int fd, wrote;
+
+	snprintf(mem, sizeof(mem), "/proc/self/task/%ld/mem",
+	    (long)syscall(SYS_gettid));
+	memcpy(&code, (const void *)(uintptr_t)&opened, 1);
+	if ((fd = open(mem, O_RDWR)) == -1)
+		return (-1);
+	wrote = pwrite(fd, &code, 1, (off_t)(uintptr_t)&opened) == 1;
+	return (close(fd) == 0 && wrote ? 0 : -1);
+}
+
+static int
+try_write_own_mem(void)
+{
+
+	return (opened(open("/proc/self/mem", O_RDWR)));
+}
+
+static int
+try_live_longest(void)
+{
+
+	return (opened(open("/proc/thread-self/oom_score_adj", O_WRONLY)));
+}
+
 static void
 what_is_outside_is_refused(void **state)
 {
@@ -349,21 +382,28 @@ what_is_outside_is_refused(void **state)
 	    {"signal the parent", try_signal_another, SANDBOX_SECCOMP, 0,
 		ENOSYS},
 	    {"io_uring", try_ring, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"rewrite code", try_rewrite_code, SANDBOX_LANDLOCK, 1, EACCES},
+	    {"write its memory", try_write_own_mem, SANDBOX_LANDLOCK, 1,
+		EACCES},
+	    {"oom_score_adj", try_live_longest, SANDBOX_LANDLOCK, 1, EACCES},
 	};
 	size_t i;
-	int got, done = 0;
+	int got, done = 0, failed = 0;
 
 	(void)state;
 	for (i = 0; i < COUNT(cases); i++) {
 		if (!layers.in_force[cases[i].by] || layers.abi < cases[i].abi)
 			continue;
 		done++;
-		if ((got = attempt_in_child(cases[i].attempt, 1)) !=
+		if ((got = attempt_in_child(cases[i].attempt, 1)) ==
 		    cases[i].expected)
-			fail_msg("%s: %d instead of %d", cases[i].name, got,
-			    cases[i].expected);
+			continue;
+		print_error("# %s: %d instead of %d\n", cases[i].name, got,
+		    cases[i].expected);
+		failed++;
 	}
 	print_message("# %d of %zu tried\n", done, COUNT(cases));
+	assert_int_equal(failed, 0);
 }
 
 /* The same attempts succeed, or fail otherwise, without a sandbox: so it is
@@ -373,7 +413,8 @@ what_is_outside_is_there_without_it(void **state)
 {
 	static int (*const attempts[])(void) = {try_read_outside,
 	    try_list_outside, try_follow_link, try_fork, try_executable_memory,
-	    try_make_executable, try_signal_another, try_bind};
+	    try_make_executable, try_signal_another, try_bind, try_rewrite_code,
+	    try_write_own_mem, try_live_longest};
 	size_t i;
 
 	(void)state;
@@ -441,10 +482,12 @@ use_folders(void)
 	return (rmdir(other));
 }
 
+/* Its own name, as another thread, and ps, see it. */
 static void *
-nothing(void *arg)
+say_name(void *arg)
 {
 
+	(void)prctl(PR_GET_NAME, arg, 0L, 0L, 0L);
 	return (arg);
 }
 
@@ -452,11 +495,19 @@ static int
 use_threads(void)
 {
 	pthread_t thread;
+	char name[THREAD_NAME_SIZE] = "", comm[THREAD_NAME_SIZE] = "";
+	FILE *f;
 
-	if ((errno = pthread_create(&thread, NULL, nothing, NULL)) != 0)
+	if ((errno = thread_start(&thread, "much-too-long-a-name", 64 * 1024,
+		 say_name, name)) != 0 ||
+	    (errno = pthread_join(thread, NULL)) != 0 ||
+	    strcmp(name, "much-too-long-a") != 0)
 		return (-1);
-	(void)pthread_setname_np(thread, "named");
-	return ((errno = pthread_join(thread, NULL)) == 0 ? 0 : -1);
+	thread_name("main");
+	if ((f = fopen("/proc/thread-self/comm", "r")) == NULL ||
+	    fgets(comm, sizeof(comm), f) == NULL || fclose(f) != 0)
+		return (-1);
+	return (strcmp(comm, "main\n") == 0 ? 0 : -1);
 }
 
 static int
@@ -474,13 +525,15 @@ static int
 use_sockets(void)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct stat file;
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
 	snprintf(address.sun_path, sizeof(address.sun_path), "%s",
 	    in(inside, "socket"));
-	if (fd == -1 ||
+	if (fd == -1 || fchmod(fd, 0600) != 0 ||
 	    bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0 ||
-	    chmod(work, 0660) != 0 || listen(fd, 1) != 0 || unlink(work) != 0)
+	    listen(fd, 1) != 0 || stat(work, &file) != 0 ||
+	    (file.st_mode & 0777) != 0600 || unlink(work) != 0)
 		return (-1);
 	return (opened(fd));
 }
