@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <errno.h>
 #include <linux/netlink.h>
@@ -23,16 +24,15 @@
 
 /* By name: not every machine has them all, nor every libseccomp. */
 static const char *const allowed[] = {
-    /* files */
-    "access", "chmod", "close", "copy_file_range", "dup", "dup2", "dup3",
-    "faccessat", "faccessat2", "fallocate", "fchmod", "fchmodat", "fchown",
-    "fcntl", "fdatasync", "flock", "fstat", "fstatfs", "fsync", "ftruncate",
-    "getcwd", "getdents64", "link", "linkat", "lseek", "lstat", "mkdir",
-    "mkdirat", "newfstatat", "open", "openat", "pipe", "pipe2", "pread64",
-    "preadv", "pwrite64", "pwritev", "read", "readlink", "readlinkat", "readv",
-    "rename", "renameat", "renameat2", "rmdir", "stat", "statfs", "statx",
-    "sync_file_range", "umask", "unlink", "unlinkat", "utimensat", "write",
-    "writev",
+    /* files; open and what changes a file's mode are below */
+    "access", "close", "copy_file_range", "dup", "dup2", "dup3", "faccessat",
+    "faccessat2", "fallocate", "fchown", "fcntl", "fdatasync", "flock", "fstat",
+    "fstatfs", "fsync", "ftruncate", "getcwd", "getdents64", "link", "linkat",
+    "lseek", "lstat", "mkdir", "mkdirat", "newfstatat", "pipe", "pipe2",
+    "pread64", "preadv", "pwrite64", "pwritev", "read", "readlink",
+    "readlinkat", "readv", "rename", "renameat", "renameat2", "rmdir", "stat",
+    "statfs", "statx", "sync_file_range", "umask", "unlink", "unlinkat",
+    "write", "writev",
     /* memory; what can be executed is below */
     "brk", "madvise", "mincore", "mremap", "msync", "munmap",
     /* threads, processes, signals */
@@ -80,33 +80,37 @@ rules_of(scmp_filter_ctx filter, uint32_t action, const char *const *names,
 	return (e);
 }
 
-/* Allow a call where one argument has this value under this mask. */
+/* Allow a call where its arguments are like these. */
 static int
-allow_where(scmp_filter_ctx filter, int number, unsigned int argument,
-    scmp_datum_t mask, scmp_datum_t value)
+allow_where(scmp_filter_ctx filter, int number, unsigned int count,
+    const struct scmp_arg_cmp *where)
 {
-	const struct scmp_arg_cmp where = SCMP_CMP(argument, SCMP_CMP_MASKED_EQ,
-	    mask, value);
 
 	return (number < 0 ? 0 :
 			     seccomp_rule_add_array(filter, SCMP_ACT_ALLOW,
-				 number, 1, &where));
+				 number, count, where));
 }
 
 #define ALL ((scmp_datum_t)UINT32_MAX) /* an int's bits */
+#define POINTER ((scmp_datum_t)UINT64_MAX)
+#define SPECIAL ((scmp_datum_t)(S_ISUID | S_ISGID)) /* of a mode */
 
 static int
-rules_of_arguments(scmp_filter_ctx filter)
+rules_of_an_argument(scmp_filter_ctx filter)
 {
 	const scmp_datum_t self = (scmp_datum_t)getpid();
-	const struct scmp_arg_cmp routes[] = {SCMP_CMP(0, SCMP_CMP_MASKED_EQ,
-						  ALL, AF_NETLINK),
-	    SCMP_CMP(2, SCMP_CMP_MASKED_EQ, ALL, NETLINK_ROUTE)};
 	const struct {
 		int number;
 		unsigned int argument;
 		scmp_datum_t mask, value;
 	} where[] = {
+	    /* No file of ours that others would run as us. */
+	    {SCMP_SYS(open), 2, SPECIAL, 0},
+	    {SCMP_SYS(openat), 3, SPECIAL, 0},
+	    {SCMP_SYS(fchmod), 1, SPECIAL, 0},
+	    /* futimens: Landlock leaves times and modes alone, so none of what
+	     * has to be named instead of opened. */
+	    {SCMP_SYS(utimensat), 1, POINTER, 0},
 	    {SCMP_SYS(mmap), 2, PROT_EXEC, 0},
 	    {SCMP_SYS(mprotect), 2, PROT_EXEC, 0},
 	    /* Threads, not processes. */
@@ -127,17 +131,43 @@ rules_of_arguments(scmp_filter_ctx filter)
 	    {SCMP_SYS(socket), 0, ALL, AF_INET6},
 	    {SCMP_SYS(socketpair), 0, ALL, AF_UNIX},
 	};
+	struct scmp_arg_cmp like;
 	int e = 0;
 	size_t i;
 
-	for (i = 0; i < COUNT(where) && e == 0; i++)
-		e = allow_where(filter, where[i].number, where[i].argument,
+	for (i = 0; i < COUNT(where) && e == 0; i++) {
+		like = SCMP_CMP(where[i].argument, SCMP_CMP_MASKED_EQ,
 		    where[i].mask, where[i].value);
-	/* getaddrinfo asks the kernel for its addresses. */
-	if (e == 0)
-		e = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW,
-		    SCMP_SYS(socket), COUNT(routes), routes);
+		e = allow_where(filter, where[i].number, 1, &like);
+	}
 	return (e);
+}
+
+static int
+rules_of_arguments(scmp_filter_ctx filter)
+{
+	const struct scmp_arg_cmp routes[] = {SCMP_CMP(0, SCMP_CMP_MASKED_EQ,
+						  ALL, AF_NETLINK),
+	    SCMP_CMP(2, SCMP_CMP_MASKED_EQ, ALL, NETLINK_ROUTE)};
+	int e;
+
+	/* getaddrinfo asks the kernel for its addresses. */
+	if ((e = rules_of_an_argument(filter)) == 0)
+		e = allow_where(filter, SCMP_SYS(socket), COUNT(routes),
+		    routes);
+	return (e);
+}
+
+/* A filter, and what it does with calls that it has no rule for. */
+static scmp_filter_ctx
+new_filter(uint32_t otherwise)
+{
+	scmp_filter_ctx filter = seccomp_init(otherwise);
+
+	/* A tree instead of a chain of comparisons. */
+	if (filter != NULL)
+		(void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+	return (filter);
 }
 
 void
@@ -150,12 +180,10 @@ seccomp_enter(struct sandbox *sb)
 		sandbox_said(sb, SANDBOX_SECCOMP, 0, "built with a sanitizer");
 		return;
 	}
-	if ((filter = seccomp_init(SCMP_ACT_ERRNO(ENOSYS))) == NULL) {
+	if ((filter = new_filter(SCMP_ACT_ERRNO(ENOSYS))) == NULL) {
 		sandbox_said(sb, SANDBOX_SECCOMP, 0, "no memory");
 		return;
 	}
-	/* A tree instead of a chain of comparisons. */
-	(void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	if ((e = rules_of(filter, SCMP_ACT_ALLOW, allowed, COUNT(allowed))) ==
 		0 &&
 	    (e = rules_of(filter, SCMP_ACT_KILL_PROCESS, deadly,

@@ -188,11 +188,12 @@ listen_unix(const char *path, dev_t *dev, ino_t *ino, struct mr_error *err)
 		return (
 		    mr_error_set(err, MR_FATAL, "socket: %s", strerror(errno)));
 	(void)unlink(made_path);
-	/* Nobody connects before it listens, so chmod comes in time. */
-	if (bind(fd, (const struct sockaddr *)&made, sizeof(made)) == -1)
+	/* A socket's mode, less the umask, becomes its file's. */
+	if (fchmod(fd, 0660) == -1 ||
+	    bind(fd, (const struct sockaddr *)&made, sizeof(made)) == -1)
 		goto fail;
-	if (chmod(made_path, 0660) == -1 || listen(fd, BACKLOG) == -1 ||
-	    lstat(made_path, &sb) == -1 || rename(made_path, path) == -1)
+	if (listen(fd, BACKLOG) == -1 || lstat(made_path, &sb) == -1 ||
+	    rename(made_path, path) == -1)
 		goto fail_made;
 	*dev = sb.st_dev;
 	*ino = sb.st_ino;

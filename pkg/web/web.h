@@ -3,10 +3,10 @@
  *
  * A server has a listening socket and threads that each take one request at
  * a time.  nginx has already enforced sizes and hosts; everything is checked
- * here again, since the socket is all that is trusted (mode 0660).  A program
- * gives a table of routes; a request is matched, bounded, its body read
- * whole (a body shorter than its Content-Length is no request), and handed
- * to the route's function, which fills in the response.
+ * here again, since the socket is all that is trusted (mode 0660, less the
+ * umask).  A program gives a table of routes; a request is matched, bounded,
+ * its body read whole (a body shorter than its Content-Length is no request),
+ * and handed to the route's function, which fills in the response.
  *
  * Every error is a problem document (RFC 9457, application/problem+json).
  * 400, 403, 404, 405 with Allow, 411, 413, 414 and 415 are given by this

@@ -336,6 +336,107 @@ try_live_longest(void)
 	return (opened(open("/proc/thread-self/oom_score_adj", O_WRONLY)));
 }
 
+static int
+try_chmod(void)
+{
+
+	return (chmod(in(outside, "secret"), 0600));
+}
+
+static int
+try_fchmodat(void)
+{
+
+	return (
+	    (int)syscall(SYS_fchmodat, AT_FDCWD, in(outside, "secret"), 0600));
+}
+
+static int
+try_fchmodat2(void)
+{
+
+	return ((int)syscall(452 /* fchmodat2 */, AT_FDCWD,
+	    in(outside, "secret"), 0600, 0));
+}
+
+static int
+try_touch(void)
+{
+
+	return (utimensat(AT_FDCWD, in(outside, "secret"), NULL, 0));
+}
+
+/* Remove what a case may have made; ${status}, and its errno, stay. */
+static int
+removed(int status)
+{
+	int e = errno;
+
+	(void)unlink(work);
+	errno = e;
+	return (status);
+}
+
+/* A file of ours that others run as us. */
+static int
+made_with(mode_t made, mode_t changed)
+{
+	int fd = open(in(inside, "made"), O_WRONLY | O_CREAT, made);
+	int status = -1;
+
+	if (fd != -1 && (changed == 0 || fchmod(fd, changed) == 0))
+		status = 0;
+	if (fd != -1)
+		close(fd);
+	return (removed(status));
+}
+
+static int
+try_make_setuid(void)
+{
+
+	return (made_with(04755, 0));
+}
+
+static int
+try_make_setgid(void)
+{
+
+	return (made_with(02755, 0));
+}
+
+static int
+try_open_setuid(void)
+{
+	int fd = (int)syscall(SYS_openat, AT_FDCWD, inside,
+	    O_WRONLY | O_TMPFILE, 04755);
+
+	return (opened(fd));
+}
+
+static int
+try_fchmod_setuid(void)
+{
+
+	return (made_with(0600, 04777));
+}
+
+static int
+try_fchmod_setgid(void)
+{
+
+	return (made_with(0600, 02777));
+}
+
+/* A socket's mode becomes that of the file that it is bound to. */
+static int
+try_fchmod_socket(void)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	return (fd == -1 ? 0 : fchmod(fd, 04777));
+}
+
 static void
 what_is_outside_is_refused(void **state)
 {
@@ -386,6 +487,18 @@ what_is_outside_is_refused(void **state)
 	    {"write its memory", try_write_own_mem, SANDBOX_LANDLOCK, 1,
 		EACCES},
 	    {"oom_score_adj", try_live_longest, SANDBOX_LANDLOCK, 1, EACCES},
+	    {"chmod", try_chmod, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"fchmodat", try_fchmodat, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"fchmodat2", try_fchmodat2, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"utimensat", try_touch, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"make setuid", try_make_setuid, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"make setgid", try_make_setgid, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"make setuid, unnamed", try_open_setuid, SANDBOX_SECCOMP, 0,
+		ENOSYS},
+	    {"fchmod to setuid", try_fchmod_setuid, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"fchmod to setgid", try_fchmod_setgid, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"fchmod of a socket", try_fchmod_socket, SANDBOX_SECCOMP, 0,
+		ENOSYS},
 	};
 	size_t i;
 	int got, done = 0, failed = 0;
@@ -414,7 +527,9 @@ what_is_outside_is_there_without_it(void **state)
 	static int (*const attempts[])(void) = {try_read_outside,
 	    try_list_outside, try_follow_link, try_fork, try_executable_memory,
 	    try_make_executable, try_signal_another, try_bind, try_rewrite_code,
-	    try_write_own_mem, try_live_longest};
+	    try_write_own_mem, try_live_longest, try_chmod, try_fchmodat,
+	    try_touch, try_make_setuid, try_make_setgid, try_fchmod_setuid,
+	    try_fchmod_setgid, try_fchmod_socket};
 	size_t i;
 
 	(void)state;
@@ -521,6 +636,23 @@ use_names(void)
 	return (opened(open("/etc/hosts", O_RDONLY)));
 }
 
+/* As SQLite, librdkafka and the broker do. */
+static int
+use_descriptors(void)
+{
+	const struct timespec times[2] = {{0, UTIME_OMIT}, {1000000, 0}};
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	int fd = open(in(inside, "file"), O_RDWR | O_CREAT, 0640), flags;
+
+	if (fd == -1 || fchmod(fd, 0660) != 0 || futimens(fd, times) != 0 ||
+	    fcntl(fd, F_SETLK, &lock) != 0 || unlink(work) != 0 ||
+	    fcntl(fd, F_SETFD, FD_CLOEXEC) != 0 ||
+	    (flags = fcntl(fd, F_GETFL)) == -1 ||
+	    fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0)
+		return (-1);
+	return (opened(fd));
+}
+
 static int
 use_sockets(void)
 {
@@ -554,7 +686,7 @@ static void
 what_programs_do_goes_on(void **state)
 {
 	static int (*const attempts[])(void) = {use_files, use_folders,
-	    use_threads, use_names, use_sockets};
+	    use_threads, use_names, use_sockets, use_descriptors};
 	size_t i;
 	int got, status;
 	struct sandbox sb;

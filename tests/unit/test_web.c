@@ -1828,6 +1828,7 @@ main(void)
 	};
 	int failed;
 
+	umask(007); /* as in all programs: sockets are a group's */
 	snprintf(folder, sizeof(folder), "/tmp/test_web.XXXXXX");
 	if (mkdtemp(folder) == NULL)
 		return (1);
