@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/netlink.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -24,9 +25,9 @@
 
 /* By name: not every machine has them all, nor every libseccomp. */
 static const char *const allowed[] = {
-    /* files; open and what changes a file's mode are below */
+    /* files; open, fcntl and what changes a file's mode are below */
     "access", "close", "copy_file_range", "dup", "dup2", "dup3", "faccessat",
-    "faccessat2", "fallocate", "fchown", "fcntl", "fdatasync", "flock", "fstat",
+    "faccessat2", "fallocate", "fchown", "fdatasync", "flock", "fstat",
     "fstatfs", "fsync", "ftruncate", "getcwd", "getdents64", "link", "linkat",
     "lseek", "lstat", "mkdir", "mkdirat", "newfstatat", "pipe", "pipe2",
     "pread64", "preadv", "pwrite64", "pwritev", "read", "readlink",
@@ -111,6 +112,19 @@ rules_of_an_argument(scmp_filter_ctx filter)
 	    /* futimens: Landlock leaves times and modes alone, so none of what
 	     * has to be named instead of opened. */
 	    {SCMP_SYS(utimensat), 1, POINTER, 0},
+	    /* Not what has the kernel send signals: owners, leases, ... */
+	    {SCMP_SYS(fcntl), 1, ALL, F_DUPFD},
+	    {SCMP_SYS(fcntl), 1, ALL, F_DUPFD_CLOEXEC},
+	    {SCMP_SYS(fcntl), 1, ALL, F_GETFD},
+	    {SCMP_SYS(fcntl), 1, ALL, F_SETFD},
+	    {SCMP_SYS(fcntl), 1, ALL, F_GETFL},
+	    {SCMP_SYS(fcntl), 1, ALL, F_GETLK},
+	    {SCMP_SYS(fcntl), 1, ALL, F_SETLK},
+	    {SCMP_SYS(fcntl), 1, ALL, F_SETLKW},
+	    {SCMP_SYS(fcntl), 1, ALL, F_OFD_GETLK},
+	    {SCMP_SYS(fcntl), 1, ALL, F_OFD_SETLK},
+	    {SCMP_SYS(fcntl), 1, ALL, F_OFD_SETLKW},
+	    {SCMP_SYS(fcntl), 1, ALL, F_SETPIPE_SZ}, /* librdkafka's */
 	    {SCMP_SYS(mmap), 2, PROT_EXEC, 0},
 	    {SCMP_SYS(mprotect), 2, PROT_EXEC, 0},
 	    /* Threads, not processes. */
@@ -149,12 +163,17 @@ rules_of_arguments(scmp_filter_ctx filter)
 	const struct scmp_arg_cmp routes[] = {SCMP_CMP(0, SCMP_CMP_MASKED_EQ,
 						  ALL, AF_NETLINK),
 	    SCMP_CMP(2, SCMP_CMP_MASKED_EQ, ALL, NETLINK_ROUTE)};
+	const struct scmp_arg_cmp quiet[] = {SCMP_CMP(1, SCMP_CMP_MASKED_EQ,
+						 ALL, F_SETFL),
+	    SCMP_CMP(2, SCMP_CMP_MASKED_EQ, O_ASYNC, 0)};
 	int e;
 
 	/* getaddrinfo asks the kernel for its addresses. */
 	if ((e = rules_of_an_argument(filter)) == 0)
 		e = allow_where(filter, SCMP_SYS(socket), COUNT(routes),
 		    routes);
+	if (e == 0)
+		e = allow_where(filter, SCMP_SYS(fcntl), COUNT(quiet), quiet);
 	return (e);
 }
 

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -44,6 +45,7 @@ static char inside[] = "/tmp/test_sandbox_in.XXXXXX";
 static char outside[] = "/tmp/test_sandbox_out.XXXXXX";
 static char tree[] = "/tmp/test_sandbox_tree.XXXXXX"; /* also of folders */
 static char work[100]; /* a path for a case to use */
+static int pipe_fds[2]; /* a case's own */
 static struct sandbox layers; /* what the kernel here has */
 
 static const char *
@@ -437,6 +439,91 @@ try_fchmod_socket(void)
 	return (fd == -1 ? 0 : fchmod(fd, 04777));
 }
 
+/* The end that is read; what is set of it ends with the case. */
+static int
+new_pipe(void)
+{
+
+	if (pipe(pipe_fds) != 0)
+		abort();
+	return (pipe_fds[0]);
+}
+
+static int
+try_set_owner(void)
+{
+
+	return (fcntl(new_pipe(), F_SETOWN, getppid()));
+}
+
+static int
+try_set_owner_ex(void)
+{
+	struct f_owner_ex owner = {.type = F_OWNER_PID, .pid = getppid()};
+
+	return (fcntl(new_pipe(), F_SETOWN_EX, &owner));
+}
+
+static int
+try_set_signal(void)
+{
+
+	return (fcntl(new_pipe(), F_SETSIG, SIGUSR1));
+}
+
+static int
+try_async(void)
+{
+
+	return (fcntl(new_pipe(), F_SETFL, O_ASYNC | O_NONBLOCK));
+}
+
+static int
+try_async_by_ioctl(void)
+{
+	int on = 1;
+
+	return (ioctl(new_pipe(), FIOASYNC, &on));
+}
+
+static int
+try_lease(void)
+{
+	int fd = open(in(inside, "target"), O_RDONLY);
+
+	return (fd == -1 ? 0 : fcntl(fd, F_SETLEASE, F_RDLCK));
+}
+
+static int
+try_watch_folder(void)
+{
+	int fd = open(inside, O_RDONLY | O_DIRECTORY);
+
+	return (fd == -1 ? 0 : fcntl(fd, F_NOTIFY, DN_CREATE));
+}
+
+static int
+own_by_ioctl(unsigned long command)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0), pid = getppid();
+
+	return (fd == -1 ? 0 : ioctl(fd, command, &pid));
+}
+
+static int
+try_own_by_ioctl(void)
+{
+
+	return (own_by_ioctl(FIOSETOWN));
+}
+
+static int
+try_group_by_ioctl(void)
+{
+
+	return (own_by_ioctl(SIOCSPGRP));
+}
+
 static void
 what_is_outside_is_refused(void **state)
 {
@@ -499,6 +586,15 @@ what_is_outside_is_refused(void **state)
 	    {"fchmod to setgid", try_fchmod_setgid, SANDBOX_SECCOMP, 0, ENOSYS},
 	    {"fchmod of a socket", try_fchmod_socket, SANDBOX_SECCOMP, 0,
 		ENOSYS},
+	    {"F_SETOWN", try_set_owner, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"F_SETOWN_EX", try_set_owner_ex, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"F_SETSIG", try_set_signal, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"O_ASYNC", try_async, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"F_SETLEASE", try_lease, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"F_NOTIFY", try_watch_folder, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"FIOASYNC", try_async_by_ioctl, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"FIOSETOWN", try_own_by_ioctl, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"SIOCSPGRP", try_group_by_ioctl, SANDBOX_SECCOMP, 0, ENOSYS},
 	};
 	size_t i;
 	int got, done = 0, failed = 0;
@@ -529,7 +625,9 @@ what_is_outside_is_there_without_it(void **state)
 	    try_make_executable, try_signal_another, try_bind, try_rewrite_code,
 	    try_write_own_mem, try_live_longest, try_chmod, try_fchmodat,
 	    try_touch, try_make_setuid, try_make_setgid, try_fchmod_setuid,
-	    try_fchmod_setgid, try_fchmod_socket};
+	    try_fchmod_setgid, try_fchmod_socket, try_set_owner,
+	    try_set_owner_ex, try_set_signal, try_async, try_async_by_ioctl,
+	    try_own_by_ioctl, try_group_by_ioctl};
 	size_t i;
 
 	(void)state;
