@@ -79,6 +79,7 @@ run(int signal_fd, struct mr_error *err)
 	settings.web.alive = broker_alive;
 	settings.web.arg = b;
 	if ((server = web_start(&settings.web, err)) != NULL) {
+		sandbox_listen_no_more();
 		notify_ready(settings.web.alive, settings.web.arg);
 		status = broker_run(b, signal_fd, err);
 	}

@@ -2,11 +2,21 @@
  * sandbox -- what a program gives up before it has any business with others.
  *
  * Four layers: no new privileges; no capabilities (all five sets); Landlock,
- * so that only the folders named here can be opened and no port bound but
- * the one named; a seccomp filter, so that only the system calls that these
+ * so that only the folders named here can be opened and no TCP port bound but
+ * those named; a seccomp filter, so that only the system calls that these
  * programs are made of do anything.  What isn't on its list fails with
  * ENOSYS, which the C library takes for an older kernel; what only a
  * break-in would ask for (execve, ptrace, mount, bpf, ...) kills the process.
+ *
+ * What is refused of files is opening, making, renaming and removing outside,
+ * and changing a mode, a time or an owner by name anywhere, or a mode to
+ * setuid or setgid.  Not refused: the mode (0777), times and group of an own
+ * file that may be opened, if only for reading; stat of any file.  What is
+ * refused of sockets is all but unix, UDP and TCP, and once all listen
+ * (sandbox_listen_no_more) binding and listening; before, Landlock has TCP's
+ * ports only.  Not refused: connecting to any address, port and unix socket
+ * by path, and sending by UDP, for which the kernel picks a port.  Of signals
+ * to others only SIGKILL by pidfd isn't refused (store/pen.h has its use).
  *
  * Layers bind the calling thread and what it starts: enter before the first
  * thread.  There is no way out.  A layer that the kernel, or the container
@@ -19,6 +29,8 @@
  *	sandbox_init(&sb);
  *	sandbox_write(&sb, "data");
  *	sandbox_enter(&sb);
+ *	... open what listens ...
+ *	sandbox_listen_no_more();
  */
 #ifndef MR_SANDBOX_H
 #define MR_SANDBOX_H
@@ -66,7 +78,7 @@ void sandbox_read_beside(struct sandbox *sb, const char *path);
 void sandbox_write_beside(struct sandbox *sb, const char *path);
 void sandbox_write_folders(struct sandbox *sb, const char *path);
 
-/* sandbox_listen -- the TCP port that may be bound. */
+/* sandbox_listen -- a TCP port that may be bound. */
 void sandbox_listen(struct sandbox *sb, uint16_t port);
 
 /*
@@ -78,6 +90,16 @@ void sandbox_listen(struct sandbox *sb, uint16_t port);
  */
 void sandbox_enter(struct sandbox *sb);
 void sandbox_enter_tool(void);
+
+/*
+ * sandbox_listen_no_more -- all that will ever listen does: no thread of the
+ * process, started before or after, can bind or listen again, be it a port
+ * that Landlock doesn't see (UDP's, or the one that a TCP socket is given when
+ * it listens unbound) or a unix socket.  Only what getaddrinfo binds, to ask
+ * the kernel for its addresses, goes on.  Does nothing where the filter isn't
+ * in force; a kernel that doesn't take it is a warning in the log.
+ */
+void sandbox_listen_no_more(void);
 
 /* sandbox_report -- a line in the log that says what is in force, and a
  * warning for what isn't. */

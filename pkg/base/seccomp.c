@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/netlink.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -21,6 +22,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/sandbox_internal.h"
 
 /* By name: not every machine has them all, nor every libseccomp. */
@@ -43,6 +45,7 @@ static const char *const allowed[] = {
     "restart_syscall", "rseq", "rt_sigaction", "rt_sigpending",
     "rt_sigprocmask", "rt_sigreturn", "rt_sigsuspend", "rt_sigtimedwait",
     "sched_getaffinity", "sched_getparam", "sched_getscheduler", "sched_yield",
+    "seccomp", /* only ever stricter */
     "set_robust_list", "sigaltstack", "sysinfo", "times", "uname",
     /* time and waiting */
     "clock_getres", "clock_gettime", "clock_nanosleep", "epoll_create1",
@@ -95,6 +98,7 @@ allow_where(scmp_filter_ctx filter, int number, unsigned int count,
 #define ALL ((scmp_datum_t)UINT32_MAX) /* an int's bits */
 #define POINTER ((scmp_datum_t)UINT64_MAX)
 #define SPECIAL ((scmp_datum_t)(S_ISUID | S_ISGID)) /* of a mode */
+#define TYPE ((scmp_datum_t)0xf) /* of a socket, without its flags */
 
 static int
 rules_of_an_argument(scmp_filter_ctx filter)
@@ -141,8 +145,6 @@ rules_of_an_argument(scmp_filter_ctx filter)
 	    {SCMP_SYS(ioctl), 1, ALL, TCGETS},
 	    {SCMP_SYS(ioctl), 1, ALL, TIOCGWINSZ},
 	    {SCMP_SYS(socket), 0, ALL, AF_UNIX},
-	    {SCMP_SYS(socket), 0, ALL, AF_INET},
-	    {SCMP_SYS(socket), 0, ALL, AF_INET6},
 	    {SCMP_SYS(socketpair), 0, ALL, AF_UNIX},
 	};
 	struct scmp_arg_cmp like;
@@ -157,22 +159,53 @@ rules_of_an_argument(scmp_filter_ctx filter)
 	return (e);
 }
 
+/*
+ * Sockets: TCP; UDP, for the resolver; and getaddrinfo asks the kernel for its
+ * addresses.  Not what else has ports: MPTCP's, which a TCP socket of another
+ * protocol number is, aren't Landlock's.
+ */
+static int
+rules_of_sockets(scmp_filter_ctx filter)
+{
+	static const struct {
+		int family, type, protocol;
+	} sockets[] = {
+	    {AF_INET, SOCK_STREAM, 0},
+	    {AF_INET, SOCK_STREAM, IPPROTO_TCP},
+	    {AF_INET, SOCK_DGRAM, 0},
+	    {AF_INET, SOCK_DGRAM, IPPROTO_UDP},
+	    {AF_INET6, SOCK_STREAM, 0},
+	    {AF_INET6, SOCK_STREAM, IPPROTO_TCP},
+	    {AF_INET6, SOCK_DGRAM, 0},
+	    {AF_INET6, SOCK_DGRAM, IPPROTO_UDP},
+	    {AF_NETLINK, SOCK_RAW, NETLINK_ROUTE},
+	};
+	struct scmp_arg_cmp like[3];
+	int e = 0;
+	size_t i;
+
+	for (i = 0; i < COUNT(sockets) && e == 0; i++) {
+		like[0] = SCMP_CMP(0, SCMP_CMP_MASKED_EQ, ALL,
+		    (scmp_datum_t)sockets[i].family);
+		like[1] = SCMP_CMP(1, SCMP_CMP_MASKED_EQ, TYPE,
+		    (scmp_datum_t)sockets[i].type);
+		like[2] = SCMP_CMP(2, SCMP_CMP_MASKED_EQ, ALL,
+		    (scmp_datum_t)sockets[i].protocol);
+		e = allow_where(filter, SCMP_SYS(socket), COUNT(like), like);
+	}
+	return (e);
+}
+
 static int
 rules_of_arguments(scmp_filter_ctx filter)
 {
-	const struct scmp_arg_cmp routes[] = {SCMP_CMP(0, SCMP_CMP_MASKED_EQ,
-						  ALL, AF_NETLINK),
-	    SCMP_CMP(2, SCMP_CMP_MASKED_EQ, ALL, NETLINK_ROUTE)};
 	const struct scmp_arg_cmp quiet[] = {SCMP_CMP(1, SCMP_CMP_MASKED_EQ,
 						 ALL, F_SETFL),
 	    SCMP_CMP(2, SCMP_CMP_MASKED_EQ, O_ASYNC, 0)};
 	int e;
 
-	/* getaddrinfo asks the kernel for its addresses. */
-	if ((e = rules_of_an_argument(filter)) == 0)
-		e = allow_where(filter, SCMP_SYS(socket), COUNT(routes),
-		    routes);
-	if (e == 0)
+	if ((e = rules_of_an_argument(filter)) == 0 &&
+	    (e = rules_of_sockets(filter)) == 0)
 		e = allow_where(filter, SCMP_SYS(fcntl), COUNT(quiet), quiet);
 	return (e);
 }
@@ -188,6 +221,8 @@ new_filter(uint32_t otherwise)
 		(void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	return (filter);
 }
+
+static int is_in_force; /* this process's filter */
 
 void
 seccomp_enter(struct sandbox *sb)
@@ -210,8 +245,40 @@ seccomp_enter(struct sandbox *sb)
 	    (e = rules_of_arguments(filter)) == 0)
 		e = seccomp_load(filter);
 	seccomp_release(filter);
+	is_in_force = e == 0;
 	if (e == 0)
 		sandbox_said(sb, SANDBOX_SECCOMP, 1, "yes");
 	else
 		sandbox_said(sb, SANDBOX_SECCOMP, 0, "%s", strerror(-e));
+}
+
+/*
+ * A second filter: one that is in force can't be changed.  The kernel takes the
+ * stricter of their answers.
+ */
+void
+sandbox_listen_no_more(void)
+{
+	/* It is shorter than any of the internet's, so it can't be one. */
+	const struct scmp_arg_cmp not_netlink = SCMP_CMP(2, SCMP_CMP_NE,
+	    sizeof(struct sockaddr_nl), 0);
+	const uint32_t refuse = SCMP_ACT_ERRNO(ENOSYS);
+	scmp_filter_ctx filter;
+	int e = -ENOMEM;
+
+	if (!is_in_force)
+		return;
+	if ((filter = new_filter(SCMP_ACT_ALLOW)) != NULL &&
+	    /* prctl isn't allowed to any more, and it is so already. */
+	    (e = seccomp_attr_set(filter, SCMP_FLTATR_CTL_NNP, 0)) == 0 &&
+	    (e = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1)) == 0 &&
+	    (e = seccomp_rule_add(filter, refuse, SCMP_SYS(listen), 0)) == 0 &&
+	    (e = seccomp_rule_add(filter, refuse, SCMP_SYS(seccomp), 0)) == 0 &&
+	    (e = seccomp_rule_add_array(filter, refuse, SCMP_SYS(bind), 1,
+		 &not_netlink)) == 0)
+		e = seccomp_load(filter);
+	if (filter != NULL)
+		seccomp_release(filter);
+	if (e != 0)
+		log_warn("ports can still be bound", "reason", strerror(-e));
 }

@@ -14,6 +14,8 @@
  *		... what else it opens: sandbox_write(&sb, data) ...
  *		process_sandbox_enter(&sb);
  *	}
+ *	... open what listens ...
+ *	sandbox_listen_no_more();
  *
  * All of it belongs to the thread that main runs in, before there are others.
  */

@@ -495,6 +495,7 @@ run(const struct service *svc, int signal_fd, struct mr_error *err)
 	service_gauges_register(svc, settings.web.db_path);
 	metrics_watch_disk(settings.web.db_path);
 	if ((server = web_start(&settings.web, err)) != NULL) {
+		sandbox_listen_no_more();
 		notify_ready(settings.web.alive, settings.web.arg);
 		status = stream_run(running.stream, signal_fd, err);
 	}

@@ -24,6 +24,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
 #include <netdb.h>
 #include <pthread.h>
 #include <signal.h>
@@ -524,6 +525,137 @@ try_group_by_ioctl(void)
 	return (own_by_ioctl(SIOCSPGRP));
 }
 
+/* Bound to any port of this machine, or ${fd}'s failure. */
+static int
+bound(int fd)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET};
+	int status;
+
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (fd == -1)
+		return (-1);
+	status = bind(fd, (struct sockaddr *)&address, sizeof(address));
+	return (status);
+}
+
+/* Landlock's ports are TCP's alone. */
+static int
+try_mptcp(void)
+{
+
+	return (bound(socket(AF_INET, SOCK_STREAM, 262 /* MPTCP */)));
+}
+
+static int
+try_mptcp_6(void)
+{
+
+	return (opened(socket(AF_INET6, SOCK_STREAM, 262)));
+}
+
+static int
+try_sctp(void)
+{
+
+	return (opened(socket(AF_INET, SOCK_SEQPACKET, 0)));
+}
+
+static int
+try_udp_lite(void)
+{
+
+	return (bound(socket(AF_INET, SOCK_DGRAM, 136 /* UDPLITE */)));
+}
+
+static int
+try_ping(void)
+{
+
+	return (opened(socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP)));
+}
+
+static int
+try_raw(void)
+{
+
+	return (opened(socket(AF_INET, SOCK_RAW, IPPROTO_TCP)));
+}
+
+static int
+try_udp_bind(void)
+{
+
+	sandbox_listen_no_more();
+	return (bound(socket(AF_INET, SOCK_DGRAM, 0)));
+}
+
+/* It gets a port by itself, which Landlock doesn't see. */
+static int
+try_listen_unbound(void)
+{
+
+	sandbox_listen_no_more();
+	return (listen(socket(AF_INET, SOCK_STREAM, 0), 1));
+}
+
+static int
+try_bind_unix(void)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int status;
+
+	sandbox_listen_no_more();
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s",
+	    in(inside, "socket"));
+	status = bind(socket(AF_UNIX, SOCK_STREAM, 0),
+	    (struct sockaddr *)&address, sizeof(address));
+	return (removed(status));
+}
+
+static int
+try_add_filter(void)
+{
+
+	sandbox_listen_no_more();
+	return (syscall(SYS_seccomp, 2 /* GET_ACTION_AVAIL */, 0,
+		    &(uint32_t){0x7fff0000U /* ALLOW */}) == -1 ?
+		-1 :
+		0);
+}
+
+static void *
+bind_when_told(void *arg)
+{
+	static int result;
+	char byte;
+
+	(void)arg;
+	result = read(pipe_fds[0], &byte, 1) == 1 &&
+		bound(socket(AF_INET, SOCK_DGRAM, 0)) == 0 ?
+	    0 :
+	    errno;
+	return (&result);
+}
+
+/* Threads that were there before are bound as well. */
+static int
+try_bind_in_a_thread(void)
+{
+	pthread_t thread;
+	void *result;
+
+	(void)new_pipe();
+	if (pthread_create(&thread, NULL, bind_when_told, NULL) != 0)
+		return (0);
+	sandbox_listen_no_more();
+	if (write(pipe_fds[1], "x", 1) != 1 ||
+	    pthread_join(thread, &result) != 0)
+		return (0);
+	errno = *(int *)result;
+	return (errno == 0 ? 0 : -1);
+}
+
 static void
 what_is_outside_is_refused(void **state)
 {
@@ -595,6 +727,19 @@ what_is_outside_is_refused(void **state)
 	    {"FIOASYNC", try_async_by_ioctl, SANDBOX_SECCOMP, 0, ENOSYS},
 	    {"FIOSETOWN", try_own_by_ioctl, SANDBOX_SECCOMP, 0, ENOSYS},
 	    {"SIOCSPGRP", try_group_by_ioctl, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"MPTCP", try_mptcp, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"MPTCP, IPv6", try_mptcp_6, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"SCTP", try_sctp, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"UDP-Lite", try_udp_lite, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"ping socket", try_ping, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"raw socket", try_raw, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"UDP bind", try_udp_bind, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"listen unbound", try_listen_unbound, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"bind a unix socket late", try_bind_unix, SANDBOX_SECCOMP, 0,
+		ENOSYS},
+	    {"another filter", try_add_filter, SANDBOX_SECCOMP, 0, ENOSYS},
+	    {"UDP bind in a thread", try_bind_in_a_thread, SANDBOX_SECCOMP, 0,
+		ENOSYS},
 	};
 	size_t i;
 	int got, done = 0, failed = 0;
@@ -627,7 +772,8 @@ what_is_outside_is_there_without_it(void **state)
 	    try_touch, try_make_setuid, try_make_setgid, try_fchmod_setuid,
 	    try_fchmod_setgid, try_fchmod_socket, try_set_owner,
 	    try_set_owner_ex, try_set_signal, try_async, try_async_by_ioctl,
-	    try_own_by_ioctl, try_group_by_ioctl};
+	    try_own_by_ioctl, try_group_by_ioctl, try_udp_bind,
+	    try_listen_unbound, try_bind_unix, try_bind_in_a_thread};
 	size_t i;
 
 	(void)state;
@@ -734,6 +880,23 @@ use_names(void)
 	return (opened(open("/etc/hosts", O_RDONLY)));
 }
 
+/* getaddrinfo binds, a netlink socket. */
+static int
+use_names_later(void)
+{
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	struct sockaddr_nl address = {.nl_family = AF_NETLINK};
+
+	sandbox_listen_no_more();
+	if (fd == -1 ||
+	    bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0 ||
+	    opened(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+		IPPROTO_TCP)) != 0 ||
+	    opened(socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0)) != 0)
+		return (-1);
+	return (use_names());
+}
+
 /* As SQLite, librdkafka and the broker do. */
 static int
 use_descriptors(void)
@@ -784,7 +947,8 @@ static void
 what_programs_do_goes_on(void **state)
 {
 	static int (*const attempts[])(void) = {use_files, use_folders,
-	    use_threads, use_names, use_sockets, use_descriptors};
+	    use_threads, use_names, use_names_later, use_sockets,
+	    use_descriptors};
 	size_t i;
 	int got, status;
 	struct sandbox sb;
