@@ -1,7 +1,8 @@
 """rooted -- the programs in an empty root that can't be written.
 
 What an image FROM scratch has: the program, /etc/hosts and /etc/resolv.conf,
-and two folders that are mounted into it, for the file and the socket.
+and folders that are mounted into it, for the file, the socket and, if it is
+the broker, its topics.
 """
 
 import json
@@ -10,19 +11,29 @@ import shutil
 import subprocess
 import time
 
+from programs import all_programs
 from scenario import scenario
 from system import SERVICES, Failure, Process, expect
 
 NOBODY = 65534
+CONSUMERS = ("alerts", "analytics", "calls", "logs", "rollups")
+# A root of its own has no /proc: hosts are simulated.
+PRODUCERS = {"call-producer": ("--calls-per-minute", "6000"),
+             "event-producer": (), "log-producer": (),
+             "metric-producer": ("--simulate", "2")}
+# Started by themselves.
+OTHERS = ("broker", "hello-consumer", "hello-producer", "millrace")
 
-# $1 the root, $2 data, $3 run, then the program as it is called inside.
+# $1 the root, $2 data, $3 run, $4 the broker's data, then the program as it is
+# called inside.
 ENTER = """
 root=$1
 mount --bind "$root" "$root"
 mount --bind "$2" "$root/data"
 mount --bind "$3" "$root/run"
+mount --bind "$4" "$root/topics"
 mount -o remount,bind,ro "$root"
-shift 3
+shift 4
 exec chroot %s "$root" "$@"
 """
 
@@ -33,8 +44,9 @@ class Root:
     def __init__(self, system):
         self.system = system
         self.path = os.path.join(system.base, "root")
-        for name in ("", "data", "run", "etc"):
+        for name in ("", "data", "run", "topics", "etc"):
             os.mkdir(os.path.join(self.path, name))
+        os.makedirs(system.kafka_data, exist_ok=True)
         with open(os.path.join(self.path, "etc/hosts"), "w") as f:
             f.write("127.0.0.1 localhost\n::1 localhost\n")
         with open(os.path.join(self.path, "etc/resolv.conf"), "w") as f:
@@ -46,7 +58,8 @@ class Root:
         self.is_root = os.geteuid() == 0
         if self.is_root:
             # The root too: it is the file system that refuses, not its mode.
-            for folder in (self.path, system.data, system.run):
+            for folder in (self.path, system.data, system.run,
+                           system.kafka_data):
                 os.chown(folder, NOBODY, -1)
 
     def argv(self, program, *arguments):
@@ -54,8 +67,8 @@ class Root:
             ["unshare", "--mount", "--map-root-user"]
         user = "--userspec=%d:%d" % (NOBODY, NOBODY) if self.is_root else ""
         return space + ["sh", "-ec", ENTER % user, "sh", self.path,
-                        self.system.data, self.system.run, "/" + program,
-                        *arguments]
+                        self.system.data, self.system.run,
+                        self.system.kafka_data, "/" + program, *arguments]
 
     def run(self, program, *arguments, text=None):
         return subprocess.run(
@@ -69,15 +82,24 @@ class Root:
                        {"PATH": os.environ["PATH"]})
 
 
+def status_of(pid):
+    with open("/proc/%s/status" % pid) as f:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in f
+                    if ":\t" in line)
+
+
 def unprivileged(system, pid):
     """That a process has no privilege left, and a root of its own."""
-    with open("/proc/%d/status" % pid) as f:
-        status = dict(line.rstrip("\n").split(":\t", 1) for line in f
-                      if ":\t" in line)
+    status = status_of(pid)
     for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
         expect(int(status[name], 16) == 0, "%s is %s", name, status[name])
     expect(status["NoNewPrivs"] == "1", "it may gain privileges")
     expect(status["Seccomp"] == "2", "it has no filter of system calls")
+    # Its own and, since it listens, that no more is bound; older kernels
+    # don't count them.
+    more = int(status.get("Seccomp_filters", 2)) - \
+        int(status_of("self").get("Seccomp_filters", 0))
+    expect(more == 2, "it has %d filters", more)
     expect(status["Uid"].split()[1] != "0" or os.geteuid() != 0,
            "it runs as root")
 
@@ -114,11 +136,42 @@ def confirmed(system):
     return 1000 * (time.monotonic() - began)
 
 
+def broker_start(root):
+    """In the root too, if it is that of this tree."""
+    system = root.system
+    system.kafka_process = root.start(
+        "broker", "--listen", "127.0.0.1:%d" % system.kafka_port,
+        "--data", "/topics", "--fcgi", "unix:/run/kafka.sock")
+    system.kafka_wait()
+    unprivileged(system, system.kafka_process.pid)
+
+
+def others(system):
+    """What producers make gets to those that count it."""
+    for name in (*PRODUCERS, "price-producer"):
+        system.wait_for("%s produces" % name, lambda n=name: system.metric(
+            n, "millrace_messages_relayed_total"))
+    for name in CONSUMERS:
+        system.wait_for("%s consumes" % name, lambda n=name: system.metric(
+            n, "millrace_messages_consumed_total"))
+
+
+def ended(system, name, process):
+    process.signal(15)
+    try:
+        status = process.popen.wait(20 * system.settings.patience)
+    except subprocess.TimeoutExpired:
+        raise Failure("%s doesn't stop" % name)
+    expect(status == 0, "%s: status %d after SIGTERM", name, status)
+
+
 @scenario(kind="own", small=False)
 def empty_root(context):
     """All programs in an empty read-only root as nobody: an order confirmed."""
     system = context.system
-    system.kafka_start()  # while the folders are still its own user's
+    is_embedded = system.settings.broker == "embedded"
+    if not is_embedded:
+        system.kafka_start()  # while the folders are still its own user's
     root = Root(system)
     brokers = "localhost:%d" % system.kafka_port
     probe = root.run("orders", "--version")
@@ -126,14 +179,21 @@ def empty_root(context):
         context.say("left out: no user namespaces: " + probe.stderr.strip())
         return
     expect(probe.returncode == 0, "orders --version: %s", probe.stderr)
+    started = (*SERVICES, *CONSUMERS, *PRODUCERS)
+    expect({*started, *OTHERS} == set(all_programs(system.settings)),
+           "there are other programs: %s", all_programs(system.settings))
+    if is_embedded:
+        broker_start(root)
     system.nginx_start()
-    for name in SERVICES:
+    for name in started:
         system.services[name] = root.start(
-            name, "--brokers", brokers, "--fcgi", "unix:/run/%s.sock" % name)
-    system.ready(*SERVICES)
-    for name in SERVICES:
+            name, "--brokers", brokers, "--fcgi", "unix:/run/%s.sock" % name,
+            *PRODUCERS.get(name, ()))
+    system.ready(*started)
+    for name in started:
         unprivileged(system, system.services[name].pid)
     context.say("confirmed after %d ms" % confirmed(system))
+    others(system)
     hello(root, brokers)
     elsewhere = root.run("orders", "--brokers", brokers, "--db",
                          "/elsewhere.db")
@@ -144,11 +204,9 @@ def empty_root(context):
                     "--brokers", brokers)
     expect(done.returncode == 0, "millrace state verify: status %d, %s%s",
            done.returncode, done.stdout, done.stderr)
-    for name in SERVICES:
-        process = system.services[name]
-        process.signal(15)
-        try:
-            status = process.popen.wait(20 * system.settings.patience)
-        except subprocess.TimeoutExpired:
-            raise Failure("%s doesn't stop" % name)
-        expect(status == 0, "%s: status %d after SIGTERM", name, status)
+    for name in started:
+        ended(system, name, system.services[name])
+    if is_embedded:
+        ended(system, "broker", system.kafka_process)
+    context.say("%d programs" % (len(started) + len(OTHERS) -
+                                 (not is_embedded)))
