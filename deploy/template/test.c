@@ -25,6 +25,8 @@ test_counts_survive_every_crash(void **state)
 	struct mr_error err = {0};
 
 	(void)state;
+	answer = testing_request(t, "GET", "/@NAME@", NULL);
+	assert_non_null(strstr(answer->body, "{\"counts\":[]"));
 	testing_feed(t, "order-events", "order.created", "Laptop", "{}");
 	testing_feed(t, "order-events", "order.created", "Laptop", "{}");
 	testing_repeat(t, "order-events", 1); /* a relay may */

@@ -181,9 +181,11 @@ int
 service_revision(struct web_request *req, struct web_response *res,
     const char *sql, int64_t *revision)
 {
-	struct mr_error err = {MR_FATAL, "there is no revision to read"};
+	struct mr_error err;
 
-	if (store_find_values(req->reader, &err, revision, sql, NULL, 0) != 1) {
+	*revision = 0;
+	if (store_find_values(req->reader, &err, revision, sql, NULL, 0) ==
+	    -1) {
 		web_problem_error(res, &err);
 		return (-1);
 	}

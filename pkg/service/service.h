@@ -60,8 +60,9 @@ int service_main(int argc, char **argv, const struct service *svc);
  * service_revision -- has what a page shows changed since its last request?
  *
  * ${sql} gives one number from the reader's file, which goes up with every
- * change.  With the database id (a restored file counts again) it is the
- * ETag.  0: *revision is the number, and the caller writes a body; 1: a 304;
+ * change; where it gives no row or NULL, as sum() does of an empty table, that
+ * is 0.  With the database id (a restored file counts again) it is the ETag.
+ * 0: *revision is the number, and the caller writes a body; 1: a 304;
  * -1: the problem is in the response.  service_not_modified is for a number
  * that the caller has already.
  */
