@@ -59,6 +59,17 @@ id_add(struct letters *l, int64_t id, struct mr_error *err)
 }
 
 static int
+id_known(const struct letters *l, int64_t id)
+{
+	int i;
+
+	for (i = 0; i < l->count; i++)
+		if (l->ids[i] == id)
+			return (1);
+	return (0);
+}
+
+static int
 ids_parse(struct letters *l, int argc, char **argv, struct mr_error *err)
 {
 	char *end;
@@ -72,7 +83,8 @@ ids_parse(struct letters *l, int argc, char **argv, struct mr_error *err)
 			return (mr_error_set(err, MR_REJECT,
 			    "%s is no dead letter's id; `list` shows them",
 			    argv[i]));
-		if (id_add(l, id, err) == -1)
+		/* Said twice, and meant once. */
+		if (!id_known(l, id) && id_add(l, id, err) == -1)
 			return (-1);
 	}
 	if (l->all ? l->count > 0 : l->count == 0)
