@@ -115,7 +115,8 @@ void table_text(struct table *t, const char *text); /* NULL: missing */
 void table_bytes(struct table *t, const void *bytes, size_t size, size_t most);
 void table_i64(struct table *t, int64_t n);
 void table_missing(struct table *t);
-/* Print all of it, and free it; returns ${status} as command_print does. */
+/* Print all of it, and free it; returns ${status} as command_print does.  With
+ * EXIT_UNKNOWN, a table of no rows isn't printed. */
 int table_print(struct table *t, int output, int status);
 
 #endif

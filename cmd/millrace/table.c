@@ -170,7 +170,7 @@ table_print(struct table *t, int output, int status)
 		fprintf(stderr, "millrace: out of memory\n");
 	} else if (output == OUTPUT_JSON) {
 		print_json(t, &out);
-	} else {
+	} else if (t->filled > 0 || status != EXIT_UNKNOWN) {
 		print_columns(t, &out);
 	}
 	buffer_free(&t->cells);

@@ -397,6 +397,10 @@ def dead_letters_again(context):
                    "notifications", str(ids[1]), brokers=False)
     expect(SHOWN in out.splitlines() and not re.search(CONTROLS, out),
            "what a terminal would obey: %r", out)
+    out, err = state(system, "dead-letters", "show", "--data", system.data,
+                     "notifications", "999999", status=2, brokers=False)
+    expect(out == "" and "has no dead letter 999999" in err,
+           "one that isn't there: %r %s", out, err)
     # The service ends under the second of three.
     stub = os.path.join(system.copies, "stub")
     with clients.fcgi_stub(stub, (b"{}", b'{"outcome":"applied"}', None)):
