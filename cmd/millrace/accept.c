@@ -526,7 +526,7 @@ rebind(struct accept *a, struct binding *b, struct mr_error *err)
 {
 	struct buffer says = {0};
 	char settled[400];
-	int i, yes;
+	int i, status = EXIT_UNKNOWN;
 
 	if (open_both(a, err) == -1 ||
 	    store_find_text(a->st, err, b->service, sizeof(b->service),
@@ -556,14 +556,13 @@ rebind(struct accept *a, struct binding *b, struct mr_error *err)
 			     "database" :
 			     ",",
 		    b->ids[i]);
-	yes = agree(&a->asks, buffer_text(&says));
+	if (!agree(&a->asks, buffer_text(&says)))
+		status = agree_tell(&a->asks, 0, "");
+	else if (rebind_apply(a->st, b->cluster_id, (const char(*)[33])b->ids,
+		     b->id_count, clock_wall_ms(), err) == 0)
+		status = agree_tell(&a->asks, 1, says_again);
 	buffer_free(&says);
-	if (!yes)
-		return (agree_tell(&a->asks, 0, ""));
-	if (rebind_apply(a->st, b->cluster_id, (const char(*)[33])b->ids,
-		b->id_count, clock_wall_ms(), err) == -1)
-		return (EXIT_UNKNOWN);
-	return (agree_tell(&a->asks, 1, says_again));
+	return (status);
 }
 
 int

@@ -37,11 +37,12 @@ aside(const struct agreement *a)
 }
 
 int
-agree(const struct agreement *a, const char *says)
+agree(struct agreement *a, const char *says)
 {
 	FILE *to = aside(a);
 	char answer[16];
 
+	a->plan = says;
 	fprintf(to, "%s: %s.\n", a->about, says);
 	fflush(to);
 	if (a->yes)
@@ -77,6 +78,7 @@ agree_tell(const struct agreement *a, int done, const char *says)
 		json_member_bool(&w, "done", done);
 		json_member_text(&w, "says",
 		    says[0] != '\0' ? says : "not agreed");
+		json_member_text(&w, "plan", a->plan);
 		json_object_close(&w);
 		buffer_add_text(&out, "\n");
 	}

@@ -77,6 +77,7 @@ int command_print(struct buffer *out, int status);
 /* How a command that changes something asks, and tells what came of it. */
 struct agreement {
 	const char *about; /* the file, or whatever it changes */
+	const char *plan; /* what agree was told; NULL: it wasn't asked */
 	int yes; /* --yes: don't ask */
 	int output;
 };
@@ -88,8 +89,9 @@ struct agreement {
  */
 const struct config_option *agree_options(struct agreement *a, const char **db,
     const char *group);
-/* agree -- say what will be done, and ask whether it should be: 1, or 0. */
-int agree(const struct agreement *a, const char *says);
+/* agree -- say what will be done, and ask whether it should be: 1, or 0.
+ * Borrows ${says} until agree_tell, which puts it into the JSON. */
+int agree(struct agreement *a, const char *says);
 /* agree_tell -- what was done, or why nothing was ("": it wasn't agreed to);
  * returns the exit status. */
 int agree_tell(const struct agreement *a, int done, const char *says);

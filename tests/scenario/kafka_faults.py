@@ -23,7 +23,7 @@ from faults import adds_up, more_orders, work_of
 from kafka_wire import RETRIABLE, KafkaError
 from scenario import scenario
 from system import SERVICES, expect
-from tools import state
+from tools import plan_unasked, state
 
 ORDERING = ("orders", "inventory", "notifications")
 # Of three partitions, and of six, the item's is this one.
@@ -655,6 +655,9 @@ def made_anew_with_fewer_partitions(context):
         part in system.readiness("inventory")[1] for part in (
             "the relay is halted", "inventory-events, which has only 1 ")))
     db = system.db_of("notifications")
+    plan = plan_unasked(system, "accept-gap", "--db", db, "--topic",
+                        "inventory-events")
+    expect("was made anew" in plan, "its plan: %s", plan)
     out, _ = state(system, "accept-gap", "--db", db, "--topic",
                    "inventory-events", "--yes")
     expect("Done" in out, "accept-gap: %s", out)

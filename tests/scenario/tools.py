@@ -50,6 +50,15 @@ def restore(system, service, path):
     return told["says"]
 
 
+def plan_unasked(system, *words):
+    """What a command would do, of its JSON, without doing it."""
+    out, err = state(system, *words, "-o", "json", status=1)
+    told = json.loads(out)
+    expect(not told["done"] and told["says"] == "not agreed" and
+           told["plan"] in err, "unasked: %s%s", out, err)
+    return told["plan"]
+
+
 def database_id(system, service):
     return system.value(service, "SELECT database_id FROM database_ids"
                         " ORDER BY number DESC LIMIT 1")
@@ -93,6 +102,9 @@ def backup_and_restore(context):
                            "--from", copies[service], status=1, brokers=False)
             expect("Nothing was changed" in out and "will be applied again" in
                    out, "unasked: %s", out)
+            plan = plan_unasked(system, "restore", "--db", system.db_of(
+                service), "--from", copies[service])
+            expect("will be applied again" in plan, "its plan: %s", plan)
             says = restore(system, service, copies[service])
             kept = glob.glob(system.db_of(service) + ".replaced-*Z")
             expect(len(kept) == 1 and kept[0] in says, "kept: %r", kept)
@@ -336,6 +348,9 @@ def rebuilt_from_the_log(context):
             out, _ = state(system, "rebuild", "--db", system.db_of(service),
                            status=1)
             expect("will read from the start" in out, "unasked: %s", out)
+            plan = plan_unasked(system, "rebuild", "--db",
+                                system.db_of(service))
+            expect("will read from the start" in plan, "its plan: %s", plan)
             state(system, "rebuild", "--db", system.db_of(service), "--yes")
             system.start(service)
             system.ready(service)
