@@ -15,9 +15,16 @@
 #define SILENCE_MS 10000
 #define IDS_MOST 64
 #define TOPICS_MOST 32
+#define READS_SIZE 4096
 
 static const char sql_service[] = "SELECT service FROM store_identity";
 static const char sql_topics[] = "SELECT DISTINCT topic FROM positions";
+static const char sql_reads[] =
+    "SELECT group_concat(topic, ' ') FROM (SELECT DISTINCT topic"
+    " FROM positions)";
+static const char sql_has_declared[] =
+    "SELECT count(*) FROM sqlite_schema WHERE name = 'declared'";
+static const char sql_declared[] = "SELECT inputs FROM declared";
 static const char sql_cluster[] = "SELECT cluster_id FROM cluster";
 static const char sql_known[] =
     "SELECT 1 FROM database_ids WHERE database_id = ?1";
@@ -374,6 +381,32 @@ gap_cluster_check(struct accept *a, struct mr_error *err)
 	return (relayed_cluster_check(&a->kafka, bound_to, err));
 }
 
+/* By what the service declared when it was started last; a file that is older
+ * than that knows only what was read. */
+static int
+gap_topic_check(struct accept *a, struct mr_error *err)
+{
+	char reads[READS_SIZE] = "", words[READS_SIZE], *rest = words, *topic;
+	int64_t has = 0;
+	int found;
+
+	if (store_find_values(a->st, err, &has, sql_has_declared, NULL, 0) ==
+		-1 ||
+	    (found = store_find_text(a->st, err, reads, sizeof(reads),
+		 has != 0 ? sql_declared : sql_reads)) == -1)
+		return (-1);
+	memcpy(words, reads, sizeof(words));
+	while ((topic = strsep(&rest, " ")) != NULL)
+		if (strcmp(topic, a->topic) == 0)
+			return (0);
+	/* Never started, or nothing is known of it: then nothing halts it. */
+	if (found == 0 || (has == 0 && reads[0] == '\0'))
+		return (0);
+	return (mr_error_set(err, MR_REJECT,
+	    "the service of %.100s doesn't read %s: it reads %.80s", a->db,
+	    a->topic, reads[0] != '\0' ? reads : "no topic"));
+}
+
 static int
 gap_accept(struct accept *a, struct gap_marks *marks, struct mr_error *err)
 {
@@ -381,7 +414,8 @@ gap_accept(struct accept *a, struct gap_marks *marks, struct mr_error *err)
 	struct gap_facts facts = {.offset = -1};
 	struct gap_plan plan;
 
-	if (open_both(a, err) == -1 || gap_cluster_check(a, err) == -1 ||
+	if (open_both(a, err) == -1 || gap_topic_check(a, err) == -1 ||
+	    gap_cluster_check(a, err) == -1 ||
 	    facts_gather(a, &facts, firsts, err) == -1 ||
 	    gap_plan_make(a->st, &facts, &plan, err) == -1 ||
 	    marks_gather(a, &facts, &plan, marks, err) == -1)

@@ -12,7 +12,7 @@ import clients
 import verify
 from faults import adds_up, more_orders, work_of
 from scenario import scenario
-from system import SERVICES, expect
+from system import INPUTS, SERVICES, expect
 
 
 def state(system, *words, status=0, brokers=True):
@@ -351,6 +351,10 @@ def rebuilt_from_the_log(context):
             plan = plan_unasked(system, "rebuild", "--db",
                                 system.db_of(service))
             expect("will read from the start" in plan, "its plan: %s", plan)
+            _, err = state(system, "accept-gap", "--db", system.db_of(service),
+                           "--topic", "order-events", status=2)
+            expect("it reads %s" % INPUTS[service] in err,
+                   "of a topic that it doesn't read: %s", err)
             state(system, "rebuild", "--db", system.db_of(service), "--yes")
             system.start(service)
             system.ready(service)
