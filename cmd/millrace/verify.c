@@ -12,6 +12,7 @@
 struct verify {
 	struct check_run run;
 	struct check_options options;
+	struct config_list services;
 	struct config_list skip;
 	int output;
 	int list;
@@ -31,15 +32,21 @@ static const char epilogue[] =
     "pending (no order is pending) and drained (outboxes are empty, all has\n"
     "been consumed).  --acknowledged is read first, so that it may grow.\n"
     "\n"
+    "What needs the file of a service that isn't in the folder, or isn't\n"
+    "among those of --service, is not judged, and says so.\n"
+    "\n"
     "Records that are there and can't be read, damaged ones say, are a note\n"
     "(`unread` in JSON).  What is only missing because of them isn't held\n"
-    "against anybody, and no more things than there are of them.\n"
+    "against anybody, and no more things than there are of them.  Likewise of\n"
+    "a partition that nothing comes of: the rest is judged, and the status\n"
+    "is 2 if that holds.\n"
     "\n"
     "Exit status: 0 all hold, 1 something is violated, 2 it couldn't be\n"
-    "checked, and stderr says why.\n"
+    "checked, or not all of it, and stderr says why.\n"
     "\n"
     "Examples:\n"
     "  millrace state verify\n"
+    "  millrace state verify --service orders\n"
     "  millrace state verify --settled --acknowledged ids.txt\n"
     "  millrace state verify -o json | jq '.invariants[] |\n"
     "      select(.verdict == \"FAIL\")'\n";
@@ -84,11 +91,37 @@ table_unread(struct verify *v, const struct check *c)
 	u = check_unread(c, &count);
 	for (i = 0; i < count; i++)
 		buffer_addf(&v->out,
-		    "note  records %lld to %lld of %s/%d can't be read "
-		    "(damaged, or in a form that isn't known): what is only "
+		    "note  records %lld to %lld of %s/%d %s (%s): what is only "
 		    "missing for them isn't held against anybody\n",
 		    (long long)u[i].first, (long long)u[i].next - 1, u[i].topic,
-		    u[i].partition);
+		    u[i].partition,
+		    u[i].why[0] != '\0' ? "were not read" : "can't be read",
+		    u[i].why[0] != '\0' ?
+			u[i].why :
+			"damaged, or in a form that isn't known");
+}
+
+/* What wasn't sent leaves it open whether all is well: say so; 1, or 0. */
+static int
+is_partial(const struct command *command, const struct check *c)
+{
+	const struct check_unread *u;
+	int partial = 0;
+	size_t i, count;
+
+	u = check_unread(c, &count);
+	for (i = 0; i < count; i++) {
+		if (u[i].why[0] == '\0')
+			continue;
+		fprintf(stderr,
+		    "millrace %s: records %lld to %lld of %s/%d were not read: "
+		    "%s\n",
+		    command->words, (long long)u[i].first,
+		    (long long)u[i].next - 1, u[i].topic, u[i].partition,
+		    u[i].why);
+		partial = 1;
+	}
+	return (partial);
 }
 
 /* ---- as JSON ---------------------------------------------------------------- */
@@ -132,6 +165,8 @@ json_unread(struct verify *v, const struct check *c)
 		json_member_i64(w, "partition", u[i].partition);
 		json_member_i64(w, "first", u[i].first);
 		json_member_i64(w, "last", u[i].next - 1);
+		json_member_text(w, "why",
+		    u[i].why[0] != '\0' ? u[i].why : NULL);
 		json_object_close(w);
 	}
 	json_array_close(w);
@@ -164,7 +199,7 @@ leave_nothing_behind(struct check *c)
 /* ---- the command ------------------------------------------------------------- */
 
 static int
-judge(struct verify *v, struct check *c, struct mr_error *err)
+judge(struct verify *v, struct check *c, int partial, struct mr_error *err)
 {
 	struct json_writer *w = &v->json;
 	int holds;
@@ -176,8 +211,10 @@ judge(struct verify *v, struct check *c, struct mr_error *err)
 		table_unread(v, c);
 		holds = check_judge(c, &v->options, table_line, v, err);
 		buffer_addf(&v->out, "%s\n",
-		    holds == 1 ? "all that was judged holds" :
-				 "something is violated");
+		    holds != 1 ? "something is violated" :
+			partial ?
+				 "what was judged holds, and not all was read" :
+				 "all that was judged holds");
 		return (holds);
 	}
 	json_init(w, &v->out);
@@ -189,7 +226,7 @@ judge(struct verify *v, struct check *c, struct mr_error *err)
 	json_array_open(w);
 	holds = check_judge(c, &v->options, json_line, v, err);
 	json_array_close(w);
-	json_member_bool(w, "holds", holds == 1);
+	json_member_bool(w, "holds", holds == 1 && !partial);
 	json_object_close(w);
 	buffer_add_text(&v->out, "\n");
 	return (holds);
@@ -216,6 +253,11 @@ parse(struct verify *v, const struct command *command, int argc, char **argv)
 		.fallback = "data",
 		.help = "the folder of the services' files",
 		.group = "What is checked"},
+	    {.name = "service",
+		.kind = CONFIG_LIST,
+		.target = &v->services,
+		.help = "only this one's file, and the topics that it works "
+			"with; may be repeated"},
 	    {.name = "acknowledged",
 		.kind = CONFIG_TEXT,
 		.target = &v->run.acknowledged,
@@ -270,7 +312,8 @@ parse(struct verify *v, const struct command *command, int argc, char **argv)
 		.fallback = "15s",
 		.least = 1000,
 		.most = 600000,
-		.help = "give up when Kafka sends nothing for so long"},
+		.help = "pass a partition over when nothing comes of it for "
+			"so long"},
 	    {.name = NULL},
 	};
 	const struct config_option *const tables[] = {options,
@@ -284,6 +327,8 @@ parse(struct verify *v, const struct command *command, int argc, char **argv)
 	v->run.kafka.client_id = "millrace";
 	if (command_parse(command, argc, argv, &program) == -1)
 		return (-1);
+	v->run.services = v->services.items;
+	v->run.service_count = v->services.count;
 	v->options.now_ms = clock_wall_ms();
 	v->options.skip = v->skip.items;
 	v->options.skip_count = v->skip.count;
@@ -296,7 +341,7 @@ state_verify(const struct command *command, int argc, char **argv)
 	struct verify v = {0};
 	struct mr_error err = {0};
 	struct check *c;
-	int holds = -1;
+	int holds = -1, partial = 0;
 
 	if (parse(&v, command, argc, argv) == -1)
 		return (EXIT_UNKNOWN);
@@ -305,8 +350,10 @@ state_verify(const struct command *command, int argc, char **argv)
 	if ((c = check_new(NULL, &err)) == NULL)
 		return (command_fail(command, &err));
 	leave_nothing_behind(c);
-	if (check_gather(c, &v.run, &err) == 0)
-		holds = judge(&v, c, &err);
+	if (check_gather(c, &v.run, &err) == 0) {
+		partial = is_partial(command, c);
+		holds = judge(&v, c, partial, &err);
+	}
 	command_left_out(command, check_foreign(c));
 	checking = NULL;
 	check_free(c);
@@ -314,5 +361,8 @@ state_verify(const struct command *command, int argc, char **argv)
 		buffer_free(&v.out);
 		return (command_fail(command, &err));
 	}
-	return (command_print(&v.out, holds == 1 ? EXIT_YES : EXIT_NO));
+	return (command_print(&v.out,
+	    holds != 1  ? EXIT_NO :
+		partial ? EXIT_UNKNOWN :
+			  EXIT_YES));
 }

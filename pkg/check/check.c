@@ -149,8 +149,8 @@ check_add_partition(struct check *c, const char *topic, const char *topic_id,
 }
 
 int
-check_add_unread(struct check *c, const char *topic, int partition,
-    int64_t first, int64_t next, struct mr_error *err)
+check_add_silent(struct check *c, const char *topic, int partition,
+    int64_t first, int64_t next, const char *why, struct mr_error *err)
 {
 	struct check_unread *u;
 
@@ -163,11 +163,20 @@ check_add_unread(struct check *c, const char *topic, int partition,
 	u->partition = partition;
 	u->first = first;
 	u->next = next;
+	snprintf(u->why, sizeof(u->why), "%s", why);
 	if (check_begin(c, err) == -1 ||
 	    store_run(c->st, err, sql_unread, store_text(topic),
 		store_i64(partition), store_i64(first), store_i64(next)) == -1)
 		return (-1);
 	return (0);
+}
+
+int
+check_add_unread(struct check *c, const char *topic, int partition,
+    int64_t first, int64_t next, struct mr_error *err)
+{
+
+	return (check_add_silent(c, topic, partition, first, next, "", err));
 }
 
 const struct check_unread *

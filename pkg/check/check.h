@@ -30,7 +30,7 @@
  * before it, and as many as the source's earlier records of this kind were
  * placed in; at most what there is now or, before the first row, what that
  * says.  But if the file knows of a partitioner in that topic, it isn't judged.
- * The same goes for records without a file, which `foreign` complains of.
+ * The same goes for records without a file.
  *
  * Dead letters are rows and records on their topic alike, until rows expire.
  * One that was dropped or replayed is in the file as such, and no row is
@@ -124,11 +124,16 @@ int check_read(struct check *c, check_next *next, void *arg,
 int check_add_unread(struct check *c, const char *topic, int partition,
     int64_t first, int64_t next, struct mr_error *err);
 
+/* check_add_silent -- the same of records that weren't sent, and why. */
+int check_add_silent(struct check *c, const char *topic, int partition,
+    int64_t first, int64_t next, const char *why, struct mr_error *err);
+
 struct check_unread {
 	char topic[KAFKA_TOPIC_MAX + 1];
 	int partition;
 	int64_t first;
 	int64_t next;
+	char why[200]; /* of those that weren't sent; "": can't be read */
 };
 /* check_unread -- those that were told, in that order; sets *count. */
 const struct check_unread *check_unread(const struct check *c, size_t *count);
@@ -137,9 +142,17 @@ const struct check_unread *check_unread(const struct check *c, size_t *count);
 struct check_run {
 	struct kafka_conf kafka;
 	const char *data; /* the folder of *.db */
+	/* Only these services' files, and the topics that they work with; what
+	 * can't be opened is passed over, if it isn't named for one of them. */
+	const char *const *services;
+	int service_count; /* 0: all */
 	const char *acknowledged; /* ids, one a line; NULL: none, "-": stdin */
-	int64_t stall_ms; /* give up when the topics are silent for so long */
+	int64_t stall_ms; /* a partition that is silent for so long is unread */
 };
+/*
+ * A partition that nothing comes of, while the others are read, or when it is
+ * asked for alone, is told as silent, and the rest goes on.
+ */
 int check_gather(struct check *c, const struct check_run *run,
     struct mr_error *err);
 /* check_foreign -- *.db of its folder that are no services' and were left out,

@@ -323,8 +323,41 @@ read_all(struct check *c, struct store *file, const char *service,
 	return (0);
 }
 
+static int
+is_wanted(const struct check_run *run, const char *service)
+{
+	int i;
+
+	for (i = 0; run != NULL && i < run->service_count; i++)
+		if (strcmp(run->services[i], service) == 0)
+			return (1);
+	return (run == NULL || run->service_count == 0);
+}
+
+/* By its name, which is all that there is of what can't be opened. */
+static int
+is_wanted_by_name(const struct check_run *run, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char name[64];
+	size_t length;
+
+	path = slash != NULL ? slash + 1 : path;
+	length = strcspn(path, ".");
+	snprintf(name, sizeof(name), "%.*s", (int)length, path);
+	return (is_wanted(run, name));
+}
+
 int
 check_add_file(struct check *c, const char *path, struct mr_error *err)
+{
+
+	return (check_add_wanted(c, path, NULL, err));
+}
+
+int
+check_add_wanted(struct check *c, const char *path, const struct check_run *run,
+    struct mr_error *err)
 {
 	struct store_rows *pin;
 	struct store *file;
@@ -332,18 +365,21 @@ check_add_file(struct check *c, const char *path, struct mr_error *err)
 	int found, status = -1;
 
 	if ((file = store_open_reader(path, 0, err)) == NULL)
-		return (-1);
+		return (is_wanted_by_name(run, path) ? -1 : 0);
 	/* A statement under way keeps its snapshot for all that follow. */
-	if ((pin = store_query_values(file, err, sql_pin, NULL, 0)) == NULL)
+	if ((pin = store_query_values(file, err, sql_pin, NULL, 0)) == NULL) {
+		status = is_wanted_by_name(run, path) ? -1 : 0;
 		goto done;
+	}
 	if ((found = store_next(pin, err)) == 1)
 		snprintf(service, sizeof(service), "%s",
 		    store_get_text(pin, 0));
 	else if (found == 0)
 		mr_error_set(err, MR_FATAL, "%s doesn't say whose it is", path);
-	if (found == 1)
-		status = read_all(c, file, service, err);
-	if (status == 0)
+	if (found == 1 ? !is_wanted(run, service) :
+			 !is_wanted_by_name(run, path))
+		status = 0;
+	else if (found == 1 && (status = read_all(c, file, service, err)) == 0)
 		c->files++;
 	store_rows_done(pin);
 done:

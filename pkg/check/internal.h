@@ -43,6 +43,7 @@ struct check {
 	struct buffer foreign; /* no service's, and left out */
 	int64_t records;
 	int acknowledged; /* some were told, or none on purpose */
+	int partly; /* only some files are wanted */
 	struct check_source *sources;
 	size_t source_count;
 	struct check_highest *highest;
@@ -62,6 +63,10 @@ int check_source_id(struct check *c, const char *source, int64_t *id,
 int check_take(struct check *c, const struct check_record *record,
     struct mr_error *err);
 
+/* check_add_file, if ${run} wants the file (NULL: it does). */
+int check_add_wanted(struct check *c, const char *path,
+    const struct check_run *run, struct mr_error *err);
+
 /* The scratch database's schema. */
 extern const struct store_migration check_schema[];
 
@@ -77,6 +82,7 @@ struct check_invariant {
 	const char *topics[2]; /* must be there from their beginning */
 	int settled; /* only when nothing is under way */
 	int acknowledged; /* only when ids were told */
+	const char *unless; /* a text, why it can't be judged; or NULL */
 	const char *judged; /* how many things; NULL: not counted */
 	const char *counts; /* a text that tells more; or NULL */
 	const char *offenders;

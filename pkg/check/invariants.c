@@ -819,17 +819,31 @@ static const char sql_issued_counts[] =
     "   WHERE y.service = s.service)"
     " HAVING count(*) > 0";
 
+/* Of sources whose service has a file here. */
 static const char sql_foreign_offenders[] =
     "SELECT " AT_R " || ': seq ' || r.seq || ' of ' || s.source || CASE"
-    "  WHEN f.service IS NULL THEN ', whose file is not here'"
     "  WHEN s.number IS NULL THEN ', an id that ' || f.path || ' never had'"
     "  ELSE ', but ' || f.path || ' has issued only up to ' || f.issued END"
     " FROM records r JOIN sources s ON s.id = r.source"
     " JOIN partitions p ON p.topic = r.topic AND p.partition = r.partition"
-    " LEFT JOIN files f ON f.service = s.service"
+    " JOIN files f ON f.service = s.service"
     " WHERE r.fresh AND r.offset < p.middle AND (s.number IS NULL"
     "  OR (r.seq > s.upto AND s.number = (SELECT max(number) FROM sources y"
     "   WHERE y.service = s.service)))";
+
+static const char sql_foreign_counts[] =
+    "SELECT count(*) || ' of ' || group_concat(DISTINCT s.service)"
+    "  || ' not judged, without their files'"
+    " FROM records r JOIN sources s ON s.id = r.source"
+    " WHERE r.offset IS NOT NULL AND NOT EXISTS"
+    "  (SELECT 1 FROM files f WHERE f.service = s.service)"
+    " HAVING count(*) > 0";
+static const char sql_foreign_unless[] =
+    "SELECT 'no file of ' || group_concat(DISTINCT s.service) || ' is told of'"
+    " FROM records r JOIN sources s ON s.id = r.source"
+    " LEFT JOIN files f ON f.service = s.service"
+    " WHERE r.offset IS NOT NULL"
+    " HAVING count(*) > 0 AND count(f.service) = 0";
 
 static const char sql_outbox_offenders[] =
     "SELECT s.service || ' has seq ' || o.seq || ' in its outbox for '"
@@ -981,8 +995,11 @@ const struct check_invariant check_invariants[] = {
 	.offenders = sql_issued_offenders},
     {.name = "foreign",
 	.says = "topics have nothing that no file issued",
-	.judged = COUNT("records WHERE source IS NOT NULL"
-			" AND offset IS NOT NULL"),
+	.unless = sql_foreign_unless,
+	.judged = COUNT("records r JOIN sources s ON s.id = r.source"
+			" JOIN files f ON f.service = s.service"
+			" WHERE r.offset IS NOT NULL"),
+	.counts = sql_foreign_counts,
 	.offenders = sql_foreign_offenders},
     {.name = "outbox",
 	.says = "outboxes go on where their topics end",

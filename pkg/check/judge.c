@@ -46,6 +46,22 @@ is_skipped(const struct check_options *options, const char *name)
 	return (0);
 }
 
+/* The first row's text; ${text} stays as it is where there is none. */
+static int
+text_read(struct check *c, const char *sql, char *text, size_t size,
+    struct mr_error *err)
+{
+	struct store_rows *rows;
+	int found;
+
+	if ((rows = store_query_values(c->st, err, sql, NULL, 0)) == NULL)
+		return (-1);
+	if ((found = store_next(rows, err)) == 1)
+		snprintf(text, size, "%s", store_get_text(rows, 0));
+	store_rows_done(rows);
+	return (found == -1 ? -1 : 0);
+}
+
 /* Why an invariant can't be judged here, if it can't: 1, 0, or -1. */
 static int
 unjudged(struct check *c, const struct check_invariant *inv,
@@ -67,7 +83,9 @@ unjudged(struct check *c, const struct check_invariant *inv,
 			 store_text(inv->needs[i]))) == -1)
 			return (-1);
 		if (found == 0)
-			snprintf(why, size, "there is no file of %s",
+			snprintf(why, size,
+			    c->partly ? "the file of %s isn't looked at" :
+					"there is no file of %s",
 			    inv->needs[i]);
 	}
 	for (i = 0; i < 2 && inv->topics[i] != NULL && !why[0]; i++) {
@@ -79,6 +97,9 @@ unjudged(struct check *c, const struct check_invariant *inv,
 			    "retention has deleted records of %s",
 			    inv->topics[i]);
 	}
+	if (inv->unless != NULL && !why[0] &&
+	    text_read(c, inv->unless, why, size, err) == -1)
+		return (-1);
 	return (why[0] != '\0');
 }
 
@@ -86,8 +107,6 @@ static int
 counts_read(struct check *c, const struct check_invariant *inv,
     struct findings *f, struct mr_error *err)
 {
-	struct store_rows *rows;
-	int found;
 
 	if (inv->judged != NULL &&
 	    store_find_values(c->st, err, &f->line.judged, inv->judged, NULL,
@@ -95,16 +114,11 @@ counts_read(struct check *c, const struct check_invariant *inv,
 		return (-1);
 	if (inv->counts == NULL)
 		return (0);
-	if ((rows = store_query_values(c->st, err, inv->counts, NULL, 0)) ==
-	    NULL)
+	if (text_read(c, inv->counts, f->reason, sizeof(f->reason), err) == -1)
 		return (-1);
-	if ((found = store_next(rows, err)) == 1) {
-		snprintf(f->reason, sizeof(f->reason), "%s",
-		    store_get_text(rows, 0));
+	if (f->reason[0] != '\0')
 		f->line.reason = f->reason;
-	}
-	store_rows_done(rows);
-	return (found == -1 ? -1 : 0);
+	return (0);
 }
 
 /* Count an offender, and keep its text if it is among the first. */

@@ -9,12 +9,23 @@
 #include "check/internal.h"
 
 #define ASK_MS 10000
+#define ASK_SOON_MS 2000
 #define POLLED_MOST 500
 #define TOPICS_MOST 64
 #define LINE_SIZE 256
 
 static const char sql_services[] =
     "SELECT service FROM inputs UNION SELECT service FROM files";
+static const char sql_has_file[] = "SELECT 1 FROM files WHERE service = ?1";
+/* A topic that the files read, or have written. */
+static const char sql_worked_with[] =
+    "SELECT 1 WHERE EXISTS (SELECT 1 FROM files f JOIN inputs i"
+    "  ON i.service = f.service WHERE i.topic = ?1)"
+    " OR EXISTS (SELECT 1 FROM positions WHERE topic = ?1)"
+    " OR EXISTS (SELECT 1 FROM tails WHERE topic = ?1)"
+    " OR EXISTS (SELECT 1 FROM records WHERE topic = ?1)"
+    " OR EXISTS (SELECT 1 FROM files"
+    "  WHERE service || '.dead-letter' = ?1)";
 
 /* A partition to read, and how far it was read. */
 struct place {
@@ -35,6 +46,7 @@ struct reader {
 	int64_t stall_ms;
 	int64_t heard_us;
 	int left; /* places that are not at their end */
+	int alone; /* the one that is read alone, or -1 */
 	struct kafka_record polled[POLLED_MOST];
 	int polled_count;
 	int taken;
@@ -145,33 +157,6 @@ on_error(void *arg, const char *what, int fatal)
 	snprintf(x->trouble, sizeof(x->trouble), "%s", what);
 }
 
-static int
-poll_more(struct reader *x, struct mr_error *err)
-{
-	const struct place *p;
-	int i;
-
-	x->taken = 0;
-	x->polled_count = kafka_consumer_poll(x->consumer, x->polled,
-	    POLLED_MOST, 100);
-	if (x->polled_count > 0) {
-		x->heard_us = clock_mono_us();
-		return (0);
-	}
-	if (clock_mono_us() - x->heard_us < 1000 * x->stall_ms)
-		return (0);
-	for (i = 0; i < x->count - 1; i++)
-		if (x->places[i].stands < x->places[i].next)
-			break;
-	p = &x->places[i];
-	return (mr_error_set(err, MR_RETRY,
-	    "nothing came of %d partitions for %lld s, of %s/%d beyond %lld of "
-	    "%lld%s%s",
-	    x->left, (long long)(x->stall_ms / 1000), p->topic, p->partition,
-	    (long long)p->stands, (long long)p->next,
-	    x->trouble[0] != '\0' ? ": " : "", x->trouble));
-}
-
 /* The partition is read, or passed over, up to here. */
 static void
 place_move(struct reader *x, struct place *p, int64_t offset)
@@ -181,6 +166,113 @@ place_move(struct reader *x, struct place *p, int64_t offset)
 	p->stands = offset;
 	if (before < p->next && p->stands >= p->next)
 		x->left--;
+}
+
+/* What wasn't sent is left out, and told. */
+static int
+pass_silent(struct reader *x, struct place *p, const char *why,
+    struct mr_error *err)
+{
+
+	if (check_add_silent(x->check, p->topic, p->partition, p->stands,
+		p->next, why, err) == -1)
+		return (-1);
+	place_move(x, p, p->next);
+	return (0);
+}
+
+static int
+open_at(struct reader *x, const struct kafka_position *positions, int count,
+    struct mr_error *err)
+{
+	static const struct kafka_group_handlers handlers = {
+	    .on_error = on_error};
+
+	kafka_consumer_free(x->consumer);
+	x->heard_us = clock_mono_us();
+	if ((x->consumer = kafka_consumer_new(x->conf, NULL, &handlers, x,
+		 err)) == NULL)
+		return (-1);
+	return (kafka_consumer_assign(x->consumer, positions, count, err));
+}
+
+/*
+ * A broker that doesn't answer a fetch because of one partition leaves those
+ * unanswered that were asked for with it: each is read alone, over a
+ * connection of its own.
+ */
+static int
+read_next_alone(struct reader *x, struct mr_error *err)
+{
+	struct kafka_position at = {.leader_epoch = -1};
+	int64_t first, next;
+	struct place *p;
+
+	for (x->alone = 0; x->alone < x->count; x->alone++) {
+		p = &x->places[x->alone];
+		if (p->stands >= p->next)
+			continue;
+		/* Who doesn't say that much isn't waited for any longer. */
+		if (kafka_admin_offsets(x->admin, p->topic, p->partition,
+			&first, &next, ASK_SOON_MS, err) == -1) {
+			if (pass_silent(x, p, err->message, err) == -1)
+				return (-1);
+			continue;
+		}
+		at.topic = p->topic;
+		at.topic_index = x->alone;
+		at.partition = p->partition;
+		at.offset = p->stands;
+		x->trouble[0] = '\0';
+		return (open_at(x, &at, 1, err));
+	}
+	return (0);
+}
+
+static int
+on_silence(struct reader *x, struct mr_error *err)
+{
+	struct place *p;
+	char why[200];
+	int i = x->alone;
+
+	if (i == -1 && x->left > 1)
+		return (read_next_alone(x, err));
+	if (i == -1)
+		for (i = 0; i < x->count - 1; i++)
+			if (x->places[i].stands < x->places[i].next)
+				break;
+	p = &x->places[i];
+	snprintf(why, sizeof(why), "nothing came for %lld s%s%s",
+	    (long long)(x->stall_ms / 1000), x->trouble[0] != '\0' ? ": " : "",
+	    x->trouble);
+	if (pass_silent(x, p, why, err) == -1)
+		return (-1);
+	return (x->left > 0 ? read_next_alone(x, err) : 0);
+}
+
+static int
+poll_more(struct reader *x, struct mr_error *err)
+{
+	const struct place *p;
+
+	x->taken = 0;
+	if (x->alone != -1) {
+		p = &x->places[x->alone];
+		if (p->stands >= p->next && read_next_alone(x, err) == -1)
+			return (-1);
+		if (x->left == 0)
+			return (0);
+	}
+	x->polled_count = kafka_consumer_poll(x->consumer, x->polled,
+	    POLLED_MOST, 100);
+	if (x->polled_count > 0) {
+		x->heard_us = clock_mono_us();
+		return (0);
+	}
+	if (clock_mono_us() - x->heard_us < 1000 * x->stall_ms)
+		return (0);
+	return (on_silence(x, err));
 }
 
 /* What the log doesn't give is left out, and told. */
@@ -198,6 +290,8 @@ pass_unreadable(struct reader *x, struct place *p, int64_t offset,
 	at.offset = kafka_readable_find(x->conf, p->topic, p->partition, offset,
 	    p->next, NULL, NULL, err);
 	x->heard_us = clock_mono_us();
+	if (at.offset == -1 && err->kind == MR_RETRY)
+		return (pass_silent(x, p, err->message, err));
 	if (at.offset == -1 ||
 	    check_add_unread(x->check, p->topic, p->partition, offset,
 		at.offset, err) == -1)
@@ -268,24 +362,18 @@ reader_next(void *arg, struct check_record *record, struct mr_error *err)
 }
 
 static int
-reader_open(struct reader *x, const struct kafka_conf *conf,
-    struct mr_error *err)
+reader_open(struct reader *x, struct mr_error *err)
 {
-	static const struct kafka_group_handlers handlers = {
-	    .on_error = on_error};
 	struct kafka_position *positions;
 	int i, status;
 
+	x->alone = -1;
 	for (i = 0; i < x->count; i++) {
 		x->places[i].stands = x->places[i].first;
 		x->left += x->places[i].first < x->places[i].next;
 	}
-	x->heard_us = clock_mono_us();
 	if (x->left == 0)
 		return (0);
-	if ((x->consumer = kafka_consumer_new(conf, NULL, &handlers, x, err)) ==
-	    NULL)
-		return (-1);
 	positions = calloc((size_t)x->count, sizeof(*positions));
 	if (positions == NULL)
 		return (mr_error_set(err, MR_FATAL, "out of memory"));
@@ -296,7 +384,7 @@ reader_open(struct reader *x, const struct kafka_conf *conf,
 		positions[i].offset = x->places[i].first;
 		positions[i].leader_epoch = -1;
 	}
-	status = kafka_consumer_assign(x->consumer, positions, x->count, err);
+	status = open_at(x, positions, x->count, err);
 	free(positions);
 	return (status);
 }
@@ -386,22 +474,58 @@ ends_take(struct check *c, struct reader *x, struct mr_error *err)
 	return (0);
 }
 
+struct file_adding {
+	struct check *check;
+	const struct check_run *run;
+};
+
 static int
 file_add(void *arg, const char *path, struct mr_error *err)
 {
+	const struct file_adding *a = arg;
 
-	return (check_add_file(arg, path, err));
+	return (check_add_wanted(a->check, path, a->run, err));
 }
 
 static int
-files_add(struct check *c, const char *folder, struct mr_error *err)
+files_add(struct check *c, const struct check_run *run, struct mr_error *err)
 {
+	struct file_adding adding = {c, run};
+	int64_t one;
+	int i, found;
 
-	if (store_list(folder, &c->foreign, file_add, c, err) == -1)
+	c->partly = run->service_count > 0;
+	if (store_list(run->data, &c->foreign, file_add, &adding, err) == -1)
 		return (-1);
+	for (i = 0; i < run->service_count; i++) {
+		if ((found = store_find(c->st, err, &one, sql_has_file,
+			 store_text(run->services[i]))) == -1)
+			return (-1);
+		if (found == 0)
+			return (mr_error_set(err, MR_FATAL,
+			    "%s has no file of the service %s", run->data,
+			    run->services[i]));
+	}
 	if (c->files == 0)
 		return (mr_error_set(err, MR_FATAL,
-		    "%s has no service's file (*.db)", folder));
+		    "%s has no service's file (*.db)", run->data));
+	return (0);
+}
+
+/* Of a part of the files, only their topics are read. */
+static int
+topics_leave_out(struct check *c, struct reader *x, struct mr_error *err)
+{
+	int64_t one;
+	int i, found;
+
+	for (i = 0; c->partly && i < x->count; i++) {
+		if ((found = store_find(c->st, err, &one, sql_worked_with,
+			 store_text(x->places[i].topic))) == -1)
+			return (-1);
+		if (found == 0)
+			x->places[i].next = x->places[i].first;
+	}
 	return (0);
 }
 
@@ -467,10 +591,10 @@ check_gather(struct check *c, const struct check_run *run, struct mr_error *err)
 	    acknowledged_add(c, run->acknowledged, err) == -1)
 		goto done;
 	if ((x->admin = kafka_admin_new(&run->kafka, err)) == NULL ||
-	    ends_take(c, x, err) == -1 || files_add(c, run->data, err) == -1 ||
-	    ends_take(c, x, err) == -1)
+	    ends_take(c, x, err) == -1 || files_add(c, run, err) == -1 ||
+	    ends_take(c, x, err) == -1 || topics_leave_out(c, x, err) == -1)
 		goto done;
-	if (reader_open(x, &run->kafka, err) == -1)
+	if (reader_open(x, err) == -1)
 		goto done;
 	status = check_read(c, reader_next, x, err);
 done:

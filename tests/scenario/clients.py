@@ -136,6 +136,65 @@ def fcgi_stub(path_of_socket, answers):
         thread.join()
 
 
+FETCH = 1
+
+
+def _exactly(sock, size):
+    data = b""
+    while len(data) < size:
+        more = sock.recv(size - len(data))
+        if not more:
+            raise ConnectionError("closed")
+        data += more
+    return data
+
+
+def _relay(source, sink, change):
+    """Kafka's frames from one to the other; change gives what to send, or
+    None: nothing."""
+    try:
+        while True:
+            size = _exactly(source, 4)
+            frame = change(_exactly(source, struct.unpack(">i", size)[0]))
+            if frame is not None:
+                sink.sendall(size + frame)
+    except OSError:
+        pass
+    for sock in (source, sink):
+        try:
+            sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
+@contextlib.contextmanager
+def mute_broker(kafka_port, mute):
+    """A port that leads to the broker, which says that it is there, and
+    hears of no fetch that has one of these words in it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        there = b"127.0.0.1" + struct.pack(">i", kafka_port)
+        here = b"127.0.0.1" + struct.pack(">i", port)
+
+        def asked(frame):
+            is_fetch = struct.unpack(">h", frame[:2])[0] == FETCH
+            return None if is_fetch and any(w in frame for w in mute) else frame
+
+        def serve():
+            while True:
+                try:
+                    near, _ = listener.accept()
+                except OSError:
+                    return
+                far = socket.create_connection(("127.0.0.1", kafka_port))
+                for args in ((near, far, asked), (
+                        far, near, lambda f: f.replace(there, here))):
+                    threading.Thread(target=_relay, args=args,
+                                     daemon=True).start()
+        threading.Thread(target=serve, daemon=True).start()
+        yield port
+
+
 def fcgi_leave(path_of_socket, method, path, body, sent):
     """Begin a request, send some of the body, and go."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:

@@ -1,5 +1,6 @@
 """tools -- what operators do with millrace state, while the system is at work."""
 
+import base64
 import glob
 import json
 import os
@@ -175,6 +176,90 @@ def folder_with_other_files(context):
     os.unlink(second)
     expect("is a file of the service orders as well" in err,
            "two files of orders: %s", err)
+
+
+def judged(system, *words, status=0):
+    """What verify says in JSON: all of it, and {invariant: its line}."""
+    told = json.loads(state(system, "verify", *words, "-o", "json",
+                            status=status)[0])
+    return told, {line["name"]: line for line in told["invariants"]}
+
+
+@scenario(small=False)
+def verified_alone(context):
+    """One service's file is judged alone, in a folder of its own or among
+    others; what needs another's is named as not judged, and isn't failed."""
+    system = context.system
+    with work_of(context) as work:
+        more_orders(context, work, 10)
+    verify.settle(system, ("orders", "inventory", "notifications"))
+    copies = backup(system)
+    folder = os.path.join(system.copies, "alone")
+    os.mkdir(folder)
+    shutil.copy(copies["orders"], os.path.join(folder, "orders.db"))
+    whole = judged(system, "--data", system.data)[0]
+    for words in (("--data", folder),
+                  ("--data", system.data, "--service", "orders")):
+        told, lines = judged(system, *words)
+        verdicts = {name: line["verdict"] for name, line in lines.items()}
+        expect(told["files"] == 1 and told["holds"], "%r: %r", words, told)
+        for name in ("announced", "statuses", "trace", "sequence", "issued",
+                     "foreign"):
+            expect(verdicts[name] == "ok" and lines[name]["judged"] > 0,
+                   "%r: %r", words, lines[name])
+        for name in ("decisions", "outcomes", "stock", "notifications",
+                     "prices"):
+            expect(verdicts[name] == "not judged" and "file of" in
+                   lines[name]["detail"], "%r: %r", words, lines[name])
+        expect(re.search("of inventory.* not judged",
+                         lines["foreign"]["detail"]), "%r: %r", words,
+               lines["foreign"])
+    # By name, the topics of others aren't read, nor a file that can't be.
+    expect(told["records"] < whole["records"], "%d of %d records",
+           told["records"], whole["records"])
+    for name in ("inventory.db", "inventory.db.writer"):
+        with open(os.path.join(folder, name), "w", encoding="ascii") as f:
+            f.write("zeros, say")
+    state(system, "verify", "--data", folder, status=2)
+    judged(system, "--data", folder, "--service", "orders")
+    _, lines = judged(system, "--data", system.data, "--service",
+                      "notifications")
+    expect(lines["notifications"]["verdict"] == "ok" and
+           lines["foreign"]["verdict"] == "not judged", "%r", lines)
+    _, err = state(system, "verify", "--data", folder, "--service", "prices",
+                   status=2)
+    expect("no file of the service prices" in err, "not there: %s", err)
+
+
+@scenario(small=False)
+def silent_partition(context):
+    """verify at a broker that never answers a fetch of one topic: that is
+    named as not read, and the rest is judged."""
+    system = context.system
+    with work_of(context) as work:
+        more_orders(context, work, 10)
+    verify.settle(system, ("orders", "inventory", "notifications"))
+    topic_id, = system.select("notifications", "SELECT topic_id FROM"
+                              " positions WHERE topic = 'inventory-events'"
+                              " LIMIT 1")[0]
+    mute = (b"inventory-events",
+            base64.urlsafe_b64decode(topic_id + "=="))
+    with clients.mute_broker(system.kafka_port, mute) as port:
+        out, err = state(system, "verify", "--data", system.data, "--stall",
+                         "3s", "-o", "json", "--brokers",
+                         "127.0.0.1:%d" % port, status=2, brokers=False)
+    told = json.loads(out)
+    lines = {line["name"]: line for line in told["invariants"]}
+    expect(lines and {u["topic"] for u in told["unread"]} ==
+           {"inventory-events"} and all("nothing came" in u["why"]
+                                        for u in told["unread"]),
+           "unread: %r", told["unread"])
+    expect("inventory-events" in err and not told["holds"], "%s", err)
+    for name in ("announced", "decisions", "orders", "positions"):
+        expect(lines[name]["verdict"] == "ok" and lines[name]["judged"] > 0,
+               "%r", lines[name])
+    expect(all(line["verdict"] != "FAIL" for line in lines.values()),
+           "%r", lines)
 
 
 @scenario(small=False)
