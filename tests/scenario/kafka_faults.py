@@ -167,12 +167,12 @@ def without_indexes(folder, to):
 
 # -- away ---------------------------------------------------------------------
 
-@scenario(about_broker=True)
+@scenario(about_broker=True, seconds=65)
 def broker_away(context):
     """Kafka is away under load: orders are taken up to the outbox's ceiling,
     then 503 with Retry-After, in bounded memory; all goes on by itself."""
     system = context.system
-    seconds = 180 if context.options.long else 4
+    seconds = 180 if context.options.long else 60
     system.stop("orders")
     system.start("orders", flags=("--outbox-most", "1000"))
     system.ready("orders")
