@@ -414,11 +414,15 @@ test-built: all tests $(if $(SAN),,benches)
 	@$(MAKE) FAILPOINTS=1 BUILD=$(FAILPOINTS_BUILD) all
 	@$(RUN_SUITES) $(if $(SAN),2,3) $(SUITES)
 
-# Every system call, failpoint and power cut that make test takes a sample of.
+# Every system call, failpoint and power cut that make test takes a sample of,
+# and what unit tests draw by SEED.
+LONG_TESTS = $(addprefix $(BUILD)/test/test_,stream_memory store_damage)
 test-long:
 	@deploy/local/packages build run test
 	@$(MAKE) all tests
 	@$(MAKE) FAILPOINTS=1 BUILD=$(FAILPOINTS_BUILD) all
+	@$(if $(ONLY),,ALLOCATIONS=all FLIPS=all $(UNDER) tests/run-unit -t 7200 \
+	    $(LONG_TESTS))
 	@$(BUILDS) tests/scenario/run --broker embedded --long \
 	    $(ONLY:%=--only %)
 
@@ -660,8 +664,9 @@ help:
 #:                       Apache Kafka
 #:   make test-kafka     what depends on the broker, on Apache Kafka, and this
 #:                       tree's broker compared with it
-#:   make test-long      every kill and power cut that make test takes a sample
-#:                       of; ONLY=broker-power-cuts: one scenario
+#:   make test-long      every kill, power cut, changed byte and allocation
+#:                       that make test takes a sample of;
+#:                       ONLY=broker-power-cuts: one scenario
 #:   make unit           the C unit tests only
 #:   make test-fresh     lay a minimal Debian and follow the README in it;
 #:                       DEBIAN=13, or DEBIAN='12 13'
