@@ -90,12 +90,13 @@ buffer_add_text(struct buffer *buf, const char *text)
 	buffer_add(buf, text, strlen(text));
 }
 
-void
-buffer_add_i64(struct buffer *buf, int64_t n)
+size_t
+int64_text(char text[INT64_TEXT_SIZE], int64_t n)
 {
-	char digits[24];
+	char digits[INT64_TEXT_SIZE];
 	char *p = digits + sizeof(digits);
 	uint64_t u;
+	size_t length;
 
 	u = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
 	do {
@@ -104,7 +105,19 @@ buffer_add_i64(struct buffer *buf, int64_t n)
 	} while (u != 0);
 	if (n < 0)
 		*--p = '-';
-	buffer_add(buf, p, (size_t)(digits + sizeof(digits) - p));
+	length = (size_t)(digits + sizeof(digits) - p);
+	memcpy(text, p, length);
+	text[length] = '\0';
+	return (length);
+}
+
+void
+buffer_add_i64(struct buffer *buf, int64_t n)
+{
+	char text[INT64_TEXT_SIZE];
+	size_t length = int64_text(text, n);
+
+	buffer_add(buf, text, length);
 }
 
 void

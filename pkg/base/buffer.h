@@ -29,6 +29,9 @@ void buffer_free(struct buffer *buf);
 void buffer_add(struct buffer *buf, const void *bytes, size_t length);
 void buffer_add_text(struct buffer *buf, const char *text);
 void buffer_add_i64(struct buffer *buf, int64_t n);
+/* int64_text -- a number in decimal, with a NUL; its length. */
+#define INT64_TEXT_SIZE 21
+size_t int64_text(char text[INT64_TEXT_SIZE], int64_t n);
 /* buffer_add_f64 -- a finite number, in the fewest digits that read back as it. */
 void buffer_add_f64(struct buffer *buf, double x);
 void buffer_addf(struct buffer *buf, const char *format, ...)

@@ -133,8 +133,8 @@ struct row_headers {
 	struct kafka_header list[HEADERS_MOST];
 	int count;
 	char source[SOURCE_SIZE];
-	char seq[24];
-	char predecessor[24];
+	char seq[INT64_TEXT_SIZE];
+	char predecessor[INT64_TEXT_SIZE];
 	char time[25];
 	char cause[KAFKA_TOPIC_MAX + 48];
 	char names[HEADERS_MOST][64];
@@ -159,10 +159,8 @@ headers_of_row(struct sender *x, struct store_rows *row, struct row_headers *h)
 	h->count = 0;
 	snprintf(h->source, sizeof(h->source), "/millrace/%s/%s",
 	    x->s->svc->name, store_get_text(row, 12));
-	snprintf(h->seq, sizeof(h->seq), "%lld",
-	    (long long)store_get_i64(row, 0));
-	snprintf(h->predecessor, sizeof(h->predecessor), "%lld",
-	    (long long)store_get_i64(row, 7));
+	(void)int64_text(h->seq, store_get_i64(row, 0));
+	(void)int64_text(h->predecessor, store_get_i64(row, 7));
 	clock_rfc3339(ts_ms, h->time);
 	header_set(h, "ce_specversion", "1.0");
 	header_set(h, "ce_type", store_get_text(row, 3));
@@ -249,32 +247,20 @@ still_owner(struct sender *x, struct mr_error *err)
 	return (found == -1 ? -1 : ours);
 }
 
-/*
- * Rows keep the partition that they were emitted to.  Kafka's client would wait
- * for one that isn't there, as when the file was bound to another cluster whose
- * topic has fewer, or the topic was deleted.  1 if it is there, 0 if not, which
- * halts; -1.
- */
+/* Ask whether a partition is there: 1, 0, which halts, -1. */
 static int
-partition_is_there(struct sender *x, struct store_rows *row,
+partition_ask(struct sender *x, struct store_rows *row, int output,
     struct mr_error *err)
 {
 	struct kafka_topic_state topic = {.partitions = 0};
 	int64_t partition = store_get_i64(row, 2);
 	char why[HALT_REASON_SIZE];
-	int i, known;
 
 	snprintf(topic.name, sizeof(topic.name), "%s", store_get_text(row, 1));
-	for (i = 0; i < x->s->output_count; i++)
-		if (strcmp(x->s->outputs[i].topic, topic.name) == 0)
-			break;
-	known = i < x->s->output_count; /* an older version had others */
-	if (known && partition < x->there[i])
-		return (1);
 	if (kafka_admin_describe(x->s->admin, &topic, 1, ASK_MS, err) == -1)
 		return (-1);
-	if (known)
-		x->there[i] = topic.partitions;
+	if (output < x->s->output_count)
+		x->there[output] = topic.partitions;
 	if (partition < topic.partitions) {
 		halt_end(x);
 		return (1);
@@ -290,6 +276,28 @@ partition_is_there(struct sender *x, struct store_rows *row,
 		relay_halt(x, why);
 	x->lacking = 1;
 	return (0);
+}
+
+/*
+ * Rows keep the partition that they were emitted to.  Kafka's client would wait
+ * for one that isn't there, as when the file was bound to another cluster whose
+ * topic has fewer, or the topic was deleted.  1 if it is there, 0 if not, which
+ * halts; -1.
+ */
+static int
+partition_is_there(struct sender *x, struct store_rows *row,
+    struct mr_error *err)
+{
+	const char *topic = store_get_text(row, 1);
+	int i;
+
+	for (i = 0; i < x->s->output_count; i++)
+		if (strcmp(x->s->outputs[i].topic, topic) == 0)
+			break;
+	/* An older version had others. */
+	if (i < x->s->output_count && store_get_i64(row, 2) < x->there[i])
+		return (1);
+	return (partition_ask(x, row, i, err));
 }
 
 /* A record is refused where its topic or partition isn't there any more: ask
