@@ -13,17 +13,16 @@
 # with the time since that boot, in clock ticks, when its writer was in the
 # session.
 
-# read_stat PID -- sets stat_parent, stat_session and stat_began; 1 if no such
+# read_stat PID -- sets stat_session and stat_began; 1 if no such
 # process runs.
 read_stat() {
 	{ read -r stat_line <"/proc/$1/stat"; } 2>/dev/null || return 1
 	# The name is in parentheses, and may have any characters.
 	# shellcheck disable=SC2086
 	set -- ${stat_line##*) }
-	# shellcheck disable=SC2034 # who sources this has uses for them
-	stat_parent=$2 stat_session=$4
-	shift 19
-	stat_began=$1
+	shift 3
+	# shellcheck disable=SC2034 # who sources this has uses for both
+	stat_session=$1 stat_began=${17}
 	case $stat_line in
 	*') Z '*|*') X '*) return 1 ;;
 	esac
