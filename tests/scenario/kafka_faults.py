@@ -324,7 +324,7 @@ def damaged_in_the_middle(context):
                           for f, b in ((0, 3), (4, 5))])
 
 
-@scenario(spoils=True, about_broker=True)
+@scenario(spoils=True)
 def damaged_as_it_runs(context):
     """The head of a batch changes on the disk of a broker that has written it
     itself: the reader that comes to it later halts, as behind a restart."""
