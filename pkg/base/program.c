@@ -68,7 +68,7 @@ program_start(void)
 	(void)__nss_configure_lookup("hosts", "files dns");
 #endif
 	/* An arena a thread would hold memory that others could use. */
-	(void)mallopt(M_ARENA_MAX, 16);
+	(void)mallopt(M_ARENA_MAX, 4);
 	(void)mallopt(M_TRIM_THRESHOLD, 256 * 1024);
 	/* Each thread's own cache has the small ones; these would be gathered
 	 * up again whenever something large is freed. */

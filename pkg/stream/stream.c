@@ -1,5 +1,6 @@
 /* stream -- a service's life: open, connect, the loop, drain. */
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -679,6 +680,11 @@ loop_connect(struct stream *s, struct mr_error *err)
 	}
 	if (batch_schedule_ticks(s, err) == -1 || relay_start(s, err) == -1)
 		return (-1);
+#ifdef __GLIBC__
+	/* Threads that looked back at what was sent are gone, and their arenas
+	 * keep what they freed. */
+	(void)malloc_trim(0);
+#endif
 	command_queue_open(&s->commands);
 	return (0);
 }
