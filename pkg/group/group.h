@@ -179,7 +179,8 @@ void group_expire_offsets(struct group_coordinator *c, int64_t wall_ms);
 /*
  * group_may_delete_offsets -- OffsetDelete's answer for the group, and whether
  * members read that topic.  WIRE_NONE, INVALID_GROUP_ID (an empty one),
- * GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP or GROUP_SUBSCRIBED_TO_TOPIC.  ${topic} NULL asks of the group alone.
+ * GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP or GROUP_SUBSCRIBED_TO_TOPIC.  ${topic}
+ * NULL asks of the group alone.
  */
 int16_t group_may_delete_offsets(const struct group_coordinator *c,
     struct wire_string group_id, const char *topic);

@@ -302,7 +302,8 @@ void producers_free(struct producers *p);
 void checkpoint_write(const struct plog *log, struct buffer *buf);
 /*
  * Read the file into the log (checkpoint_end, start, cleaned_to, epochs,
- * producers, clean_ms of the segments that are listed already): 1, 0 if there is none or it is damaged (*damaged), -1 no memory.
+ * producers, clean_ms of the segments that are listed already): 1, 0 if there
+ * is none or it is damaged (*damaged), -1 no memory.
  */
 int checkpoint_read(struct plog *log, int *damaged, struct mr_error *err);
 /* The mark of what was flushed. */

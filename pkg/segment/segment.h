@@ -13,6 +13,7 @@
  *   never given to a reader;
  * - a batch that this process has neither written nor scanned is checked by
  *   CRC before it is first given out, so damage is an error, not wrong data;
+ *   and all of a segment anew, once a reader meets what is no batch in it;
  * - each change of files is one rename, or can be done again at the next open.
  *
  * Threads: one thread (the loop) owns a struct plog and makes all calls but

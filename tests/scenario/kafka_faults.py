@@ -269,6 +269,17 @@ def place_apart(context, times, orders=3):
     return log, places, ids
 
 
+def halts_until_accepted(system, began, ended):
+    """Inventory, at what can't be read of order-events/1; one word takes it."""
+    system.start("inventory")
+    halted(system, "inventory", "order-events", 1,
+           "offset %d can't be read" % began, "millrace state accept-gap")
+    system.stop("inventory")
+    out = accept(system, "inventory", "order-events", 1)
+    expect("records %d to %d of order-events/1 can't be read" % (
+        began, ended - 1) in out, "accept-gap: %s", out)
+
+
 def adds_up_but(context, ranges):
     """The checker says so, and what of order-events/1 it can't read."""
     system = context.system
@@ -309,14 +320,7 @@ def damaged_in_the_middle(context):
     if restarts:
         system.kafka_start()
     for first, behind in ((0, 3), (4, 5)):
-        began, ended = places[first][0], places[behind][0]
-        system.start("inventory")
-        halted(system, "inventory", "order-events", 1,
-               "offset %d can't be read" % began, "millrace state accept-gap")
-        system.stop("inventory")
-        out = accept(system, "inventory", "order-events", 1)
-        expect("records %d to %d of order-events/1 can't be read" % (
-            began, ended - 1) in out, "accept-gap: %s", out)
+        halts_until_accepted(system, places[first][0], places[behind][0])
     goes_on(context, "inventory")
     decided = set(reservations_of(system))
     expect(set(kept) <= decided and not set(lost) & decided, "not those")
@@ -338,13 +342,7 @@ def damaged_as_it_runs(context):
     with open(log, "r+b") as f:
         f.seek(position + 8)
         f.write(b"\0\xff\xff\xff")
-    system.start("inventory")
-    halted(system, "inventory", "order-events", 1,
-           "offset %d can't be read" % began, "millrace state accept-gap")
-    system.stop("inventory")
-    out = accept(system, "inventory", "order-events", 1)
-    expect("records %d to %d of order-events/1 can't be read" % (
-        began, ended - 1) in out, "accept-gap: %s", out)
+    halts_until_accepted(system, began, ended)
     goes_on(context, "inventory")
     decided = set(reservations_of(system))
     expect(set(ids[1]) <= decided and not set(ids[0]) & decided, "not those")
