@@ -132,11 +132,10 @@ relay_wake(struct stream *s)
 struct row_headers {
 	struct kafka_header list[HEADERS_MOST];
 	int count;
-	char source[SOURCE_SIZE];
 	char seq[INT64_TEXT_SIZE];
 	char predecessor[INT64_TEXT_SIZE];
 	char time[25];
-	char cause[KAFKA_TOPIC_MAX + 48];
+	char cause[KAFKA_TOPIC_MAX + 2 * INT64_TEXT_SIZE + 2];
 	char names[HEADERS_MOST][64];
 };
 
@@ -149,6 +148,34 @@ header_set(struct row_headers *h, const char *name, const char *value)
 	h->count++;
 }
 
+/* ce_source, which hardly ever differs from the row's before. */
+static const char *
+source_of_row(struct sender *x, struct store_rows *row)
+{
+	const char *id = store_get_text(row, 12);
+
+	if (strcmp(x->source_id, id) != 0) {
+		snprintf(x->source_id, sizeof(x->source_id), "%s", id);
+		snprintf(x->source, sizeof(x->source), "/millrace/%s/%s",
+		    x->s->svc->name, id);
+	}
+	return (x->source);
+}
+
+/* topic/partition/offset */
+static void
+cause_of_row(struct store_rows *row, char *cause)
+{
+	const char *topic = store_get_text(row, 8);
+	size_t at = strnlen(topic, KAFKA_TOPIC_MAX);
+
+	memcpy(cause, topic, at);
+	cause[at++] = '/';
+	at += int64_text(cause + at, store_get_i64(row, 9));
+	cause[at++] = '/';
+	(void)int64_text(cause + at, store_get_i64(row, 10));
+}
+
 static void
 headers_of_row(struct sender *x, struct store_rows *row, struct row_headers *h)
 {
@@ -157,22 +184,18 @@ headers_of_row(struct sender *x, struct store_rows *row, struct row_headers *h)
 	int64_t ts_ms = store_get_i64(row, 6);
 
 	h->count = 0;
-	snprintf(h->source, sizeof(h->source), "/millrace/%s/%s",
-	    x->s->svc->name, store_get_text(row, 12));
 	(void)int64_text(h->seq, store_get_i64(row, 0));
 	(void)int64_text(h->predecessor, store_get_i64(row, 7));
 	clock_rfc3339(ts_ms, h->time);
 	header_set(h, "ce_specversion", "1.0");
 	header_set(h, "ce_type", store_get_text(row, 3));
-	header_set(h, "ce_source", h->source);
+	header_set(h, "ce_source", source_of_row(x, row));
 	header_set(h, "ce_id", h->seq);
 	header_set(h, "ce_time", h->time);
 	header_set(h, "content-type", "application/json");
 	header_set(h, "ce_predecessor", h->predecessor);
 	if (!store_is_null(row, 8)) {
-		snprintf(h->cause, sizeof(h->cause), "%s/%lld/%lld",
-		    store_get_text(row, 8), (long long)store_get_i64(row, 9),
-		    (long long)store_get_i64(row, 10));
+		cause_of_row(row, h->cause);
 		header_set(h, "ce_cause", h->cause);
 	}
 	blob = store_get_blob(row, 11, &blob_size);
@@ -193,11 +216,11 @@ headers_of_row(struct sender *x, struct store_rows *row, struct row_headers *h)
  * the payload keep what the event says.
  */
 static int64_t
-stamp_ms(struct store_rows *row)
+stamp_ms(const struct sender *x, struct store_rows *row)
 {
-	int64_t ts_ms = store_get_i64(row, 6), now_ms = clock_wall_ms();
+	int64_t ts_ms = store_get_i64(row, 6);
 
-	return (ts_ms < now_ms ? ts_ms : now_ms);
+	return (ts_ms < x->lot_ms ? ts_ms : x->lot_ms);
 }
 
 /* Hand one row over: 1 done, 0 the queue is full, -1 failed. */
@@ -218,7 +241,7 @@ row_send(struct sender *x, struct store_rows *row, struct mr_error *err)
 	if (kafka_producer_send(x->producer, store_get_text(row, 1),
 		(int)store_get_i64(row, 2), store_is_null(row, 4) ? NULL : key,
 		key_size, store_is_null(row, 5) ? NULL : value, value_size,
-		h.list, h.count, stamp_ms(row), (void *)(uintptr_t)slot,
+		h.list, h.count, stamp_ms(x, row), (void *)(uintptr_t)slot,
 		err) == -1)
 		return (err->kind == MR_RETRY ? 0 : -1);
 	x->ring[slot].seq = x->sent = store_get_i64(row, 0);
@@ -320,6 +343,7 @@ rows_send(struct sender *x, struct mr_error *err)
 		 store_i64(ROWS_A_READ), store_text(x->s->owner),
 		 store_i64(x->epoch), store_i64(x->transactional))) == NULL)
 		return (-1);
+	x->lot_ms = clock_wall_ms();
 	(void)FAILPOINT("relay.read");
 	while ((found = store_next(rows, err)) == 1) {
 		if ((there = partition_is_there(x, rows, err)) != 1)

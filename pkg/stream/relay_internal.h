@@ -45,6 +45,9 @@ struct sender {
 	int64_t resume_at_us;
 	int64_t watch_at_us;
 	int64_t next_lot_us; /* not before */
+	int64_t lot_ms; /* the clock when the lot's rows were read */
+	char source_id[DATABASE_ID_SIZE]; /* whose ce_source is in ${source} */
+	char source[SOURCE_SIZE];
 	struct log_limit limit;
 	struct log_limit trouble_limit;
 	/* In flight, in seq order: ring[first] is the oldest. */
