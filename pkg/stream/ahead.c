@@ -1,5 +1,6 @@
 /*
- * ahead -- a thread that reads records ahead of their transaction.
+ * ahead -- a thread that reads records ahead of their transaction, and frees
+ * them after it.
  *
  * What a record's headers say, and what its service decodes, depends on the
  * record alone; what it does, on the file.  While a backlog is worked off the
@@ -7,7 +8,14 @@
  * one is applied.  A record is read by whoever comes to it first, the thread or
  * the loop; how far ahead the thread is makes no difference but in time.  It is
  * started when there is something for it.
+ *
+ * What it has read it also frees: the memory is Kafka's client's, and the loop
+ * would wait for locks that this client's threads hold.
  */
+#include <sys/mman.h>
+
+#include <sched.h>
+#include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,41 +23,72 @@
 #include "stream/internal.h"
 
 #define STACK_BYTES ((size_t)256 * 1024)
-#define BYTES_MOST ((size_t)2 * 1024 * 1024) /* of what is asked for at once */
+#define BYTES_MOST ((size_t)4 * 1024 * 1024) /* of all slots */
+#define SPINS 4000 /* some microseconds, as reading takes */
 
-/* Who has it.  The thread frees what it finds to be the loop's already; from
- * READ on it belongs to the loop. */
+/* Whose a slot is, and what is to be done with its record. */
 enum state {
-	STATE_ASKED,
+	STATE_ASKED, /* whose reads it who comes first */
 	STATE_READING, /* the thread's */
 	STATE_AWAITED, /* likewise, and the loop sleeps until it is read */
-	STATE_READ,
-	STATE_TAKEN /* the loop reads it itself, or doesn't need it any more */
+	STATE_READ, /* the loop's */
+	STATE_TAKEN, /* the thread's to give back: the loop reads the record */
+	STATE_SPENT /* the thread's to give back, once it has freed the record */
 };
 
 struct ahead {
-	struct ahead *next; /* in the order in which they were asked for */
+	struct ahead *next;
 	_Atomic int state;
 	int input;
-	struct kafka_record record; /* its bytes and headers are the client's */
+	struct kafka_record record; /* the bytes and headers are the client's */
 	struct identity identity;
 	int is_decoded;
 	max_align_t decoded[]; /* of svc->decoded_size bytes */
 };
 
-static size_t
-size_of(const struct stream *s)
+static void
+list_clear(struct ahead_list *list)
 {
 
-	return (sizeof(struct ahead) + s->svc->decoded_size);
+	list->first = NULL;
+	list->last = &list->first;
+	list->count = 0;
 }
 
 static void
-let_go(struct stream *s, struct ahead *a)
+list_add(struct ahead_list *list, struct ahead *a)
 {
 
-	atomic_fetch_sub(&s->ahead.bytes, size_of(s));
-	free(a);
+	a->next = NULL;
+	*list->last = a;
+	list->last = &a->next;
+	list->count++;
+}
+
+static struct ahead *
+list_take(struct ahead_list *list)
+{
+	struct ahead *a = list->first;
+
+	if (a == NULL)
+		return (NULL);
+	list->first = a->next;
+	if (--list->count == 0)
+		list->last = &list->first;
+	return (a);
+}
+
+/* All of ${from} to the end of ${list}. */
+static void
+list_join(struct ahead_list *list, struct ahead_list *from)
+{
+
+	if (from->count == 0)
+		return;
+	*list->last = from->first;
+	list->last = from->last;
+	list->count += from->count;
+	list_clear(from);
 }
 
 /* ---- the thread's side ---------------------------------------------------- */
@@ -69,22 +108,28 @@ read_one(const struct stream *s, struct ahead *a)
 }
 
 static void
-come_to(struct stream *s, struct ahead *a)
+come_to(struct stream *s, struct ahead *a, struct ahead_list *back)
 {
 	struct ahead_queue *q = &s->ahead;
 	int state = STATE_ASKED;
 
-	if (!atomic_compare_exchange_strong(&a->state, &state, STATE_READING)) {
-		let_go(s, a);
-		return;
+	if (atomic_compare_exchange_strong(&a->state, &state, STATE_READING)) {
+		read_one(s, a);
+		state = STATE_READING;
+		if (atomic_compare_exchange_strong(&a->state, &state,
+			STATE_READ))
+			return; /* from here on it is the loop's */
+		if (state == STATE_AWAITED) {
+			pthread_mutex_lock(&q->lock);
+			atomic_store(&a->state, STATE_READ);
+			pthread_cond_signal(&q->read);
+			pthread_mutex_unlock(&q->lock);
+			return;
+		}
 	}
-	read_one(s, a);
-	/* From here on it is the loop's. */
-	if (atomic_exchange(&a->state, STATE_READ) == STATE_AWAITED) {
-		pthread_mutex_lock(&q->lock);
-		pthread_cond_signal(&q->read);
-		pthread_mutex_unlock(&q->lock);
-	}
+	if (state == STATE_SPENT)
+		kafka_record_free(&a->record);
+	list_add(back, a);
 }
 
 static void *
@@ -92,23 +137,25 @@ thread_main(void *arg)
 {
 	struct stream *s = arg;
 	struct ahead_queue *q = &s->ahead;
-	struct ahead *a, *next;
+	struct ahead_list mine, back;
+	struct ahead *a;
 
+	/* It has time, and shall not interrupt the loop, which wakes it. */
+	(void)sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
+	list_clear(&mine);
+	list_clear(&back);
 	pthread_mutex_lock(&q->lock);
-	while (q->first != NULL || !q->stop) {
-		if (q->first == NULL) {
+	while (q->told.count > 0 || !q->stop) {
+		if (q->told.count == 0) {
 			pthread_cond_wait(&q->news, &q->lock);
 			continue;
 		}
-		a = q->first;
-		q->first = NULL;
-		q->last = &q->first;
+		list_join(&mine, &q->told);
 		pthread_mutex_unlock(&q->lock);
-		for (; a != NULL; a = next) {
-			next = a->next;
-			come_to(s, a);
-		}
+		while ((a = list_take(&mine)) != NULL)
+			come_to(s, a, &back);
 		pthread_mutex_lock(&q->lock);
+		list_join(&q->back, &back);
 	}
 	pthread_mutex_unlock(&q->lock);
 	return (NULL);
@@ -124,8 +171,49 @@ ahead_init(struct stream *s)
 	pthread_mutex_init(&q->lock, NULL);
 	pthread_cond_init(&q->news, NULL);
 	pthread_cond_init(&q->read, NULL);
-	q->last = &q->first;
-	q->asked_last = &q->asked;
+	list_clear(&q->to_tell);
+	list_clear(&q->spare);
+	list_clear(&q->told);
+	list_clear(&q->back);
+}
+
+/*
+ * All slots, in a mapping of their own, which leaves nothing behind: for three
+ * batches and a half in hand, and for what the thread hasn't given back yet.
+ */
+static void
+slots_make(struct stream *s)
+{
+	struct ahead_queue *q = &s->ahead;
+	const size_t align = alignof(max_align_t);
+	size_t size, i, count = 7 * (size_t)s->conf->batch_records;
+
+	size = sizeof(struct ahead) + s->svc->decoded_size;
+	size = (size + align - 1) / align * align;
+	if (count > BYTES_MOST / size)
+		count = BYTES_MOST / size;
+	if (count == 0)
+		return;
+	q->slots = mmap(NULL, count * size, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (q->slots == MAP_FAILED) {
+		q->slots = NULL;
+		return;
+	}
+	q->slots_size = count * size;
+	for (i = 0; i < count; i++)
+		list_add(&q->spare, (void *)(q->slots + i * size));
+	q->slots_count = count;
+}
+
+static void
+slots_free(struct ahead_queue *q)
+{
+
+	if (q->slots != NULL)
+		(void)munmap(q->slots, q->slots_size);
+	q->slots = NULL;
+	list_clear(&q->spare);
 }
 
 struct ahead *
@@ -134,17 +222,32 @@ ahead_ask(struct stream *s, const struct kafka_record *record)
 	struct ahead_queue *q = &s->ahead;
 	struct ahead *a;
 
-	if (q->failed || atomic_load(&q->bytes) + size_of(s) > BYTES_MOST ||
-	    (a = malloc(size_of(s))) == NULL)
+	if (q->failed)
 		return (NULL);
-	atomic_fetch_add(&q->bytes, size_of(s));
-	a->next = NULL;
+	if (q->slots == NULL)
+		slots_make(s);
+	if ((a = list_take(&q->spare)) == NULL)
+		return (NULL);
 	a->input = record->topic_index;
 	a->record = *record;
 	atomic_init(&a->state, STATE_ASKED);
-	*q->asked_last = a;
-	q->asked_last = &a->next;
+	list_add(&q->to_tell, a);
 	return (a);
+}
+
+static void
+hand_over(struct ahead_queue *q, int stop)
+{
+
+	pthread_mutex_lock(&q->lock);
+	list_join(&q->told, &q->to_tell);
+	list_join(&q->back,
+	    &q->spare); /* those in the processor's cache first */
+	list_join(&q->spare, &q->back);
+	q->stop = stop;
+	if (q->told.count > 0 || stop)
+		pthread_cond_signal(&q->news);
+	pthread_mutex_unlock(&q->lock);
 }
 
 void
@@ -153,15 +256,11 @@ ahead_go(struct stream *s)
 	struct ahead_queue *q = &s->ahead;
 	int e;
 
-	if (q->asked == NULL)
+	if (q->slots == NULL)
 		return;
-	pthread_mutex_lock(&q->lock);
-	*q->last = q->asked;
-	q->last = q->asked_last;
-	pthread_cond_signal(&q->news);
-	pthread_mutex_unlock(&q->lock);
-	q->asked = NULL;
-	q->asked_last = &q->asked;
+	hand_over(q, 0);
+	if (q->spare.count == q->slots_count)
+		slots_free(q);
 	if (q->started || q->failed)
 		return;
 	if ((e = thread_start(&q->thread, "ahead", STACK_BYTES, thread_main,
@@ -173,71 +272,82 @@ ahead_go(struct stream *s)
 	log_warn("records are not read ahead", "error", strerror(e));
 }
 
-/* NULL, and whose it was is of no matter: the loop reads it. */
-static struct ahead *
-take(struct stream *s, struct ahead *a)
+/*
+ * Until the thread isn't reading it any more: the client looks for a record's
+ * headers when they are first asked for, which only one thread may do.
+ */
+static void
+settle(struct ahead_queue *q, struct ahead *a)
 {
-	struct ahead_queue *q = &s->ahead;
-	int state = STATE_ASKED;
+	int state, i;
 
-	if (atomic_compare_exchange_strong(&a->state, &state, STATE_TAKEN))
-		return (NULL);
-	if (state == STATE_READING &&
-	    atomic_compare_exchange_strong(&a->state, &state, STATE_AWAITED)) {
-		pthread_mutex_lock(&q->lock);
-		while (atomic_load(&a->state) != STATE_READ)
-			pthread_cond_wait(&q->read, &q->lock);
-		pthread_mutex_unlock(&q->lock);
-	}
-	return (a);
+	for (i = 0; (state = atomic_load(&a->state)) == STATE_READING; i++)
+		if (i == SPINS &&
+		    atomic_compare_exchange_strong(&a->state, &state,
+			STATE_AWAITED)) {
+			pthread_mutex_lock(&q->lock);
+			while (atomic_load(&a->state) != STATE_READ)
+				pthread_cond_wait(&q->read, &q->lock);
+			pthread_mutex_unlock(&q->lock);
+		}
 }
 
 const struct identity *
 ahead_read(struct stream *s, struct held *h, struct identity *own,
     const void **decoded)
 {
+	struct ahead *a = h->ahead;
+	int state = STATE_ASKED;
 
 	*decoded = NULL;
-	if (h->ahead != NULL)
-		h->ahead = take(s, h->ahead);
-	if (h->ahead == NULL) {
+	if (a == NULL ||
+	    atomic_compare_exchange_strong(&a->state, &state, STATE_TAKEN)) {
+		h->ahead = NULL;
 		identity_read(&h->record, own);
 		return (own);
 	}
-	if (h->ahead->is_decoded)
-		*decoded = h->ahead->decoded;
-	return (&h->ahead->identity);
+	settle(&s->ahead, a);
+	if (a->is_decoded)
+		*decoded = a->decoded;
+	return (&a->identity);
 }
 
 void
-ahead_drop(struct stream *s, struct held *h)
+ahead_free(struct stream *s, struct held *h)
 {
+	struct ahead *a = h->ahead;
+	int state = STATE_ASKED;
 
-	if (h->ahead == NULL || (h->ahead = take(s, h->ahead)) == NULL)
-		return;
-	let_go(s, h->ahead);
 	h->ahead = NULL;
+	if (a == NULL ||
+	    atomic_compare_exchange_strong(&a->state, &state, STATE_TAKEN))
+		kafka_record_free(&h->record);
+	else if (atomic_exchange(&a->state, STATE_SPENT) == STATE_READ)
+		list_add(&s->ahead.to_tell, a);
+}
+
+void
+ahead_stop(struct stream *s)
+{
+	struct ahead_queue *q = &s->ahead;
+
+	if (q->started) {
+		hand_over(q, 1);
+		pthread_join(q->thread, NULL);
+		q->started = 0;
+	}
+	/* Without a thread none was read, and none is to be freed. */
+	list_clear(&q->to_tell);
+	list_clear(&q->told);
+	list_clear(&q->back);
+	slots_free(q);
 }
 
 void
 ahead_done(struct stream *s)
 {
 	struct ahead_queue *q = &s->ahead;
-	struct ahead *a;
 
-	if (q->started) {
-		pthread_mutex_lock(&q->lock);
-		q->stop = 1;
-		pthread_cond_signal(&q->news);
-		pthread_mutex_unlock(&q->lock);
-		pthread_join(q->thread, NULL);
-		q->started = 0;
-	}
-	*q->last = q->asked;
-	while ((a = q->first) != NULL) {
-		q->first = a->next;
-		let_go(s, a);
-	}
 	pthread_cond_destroy(&q->read);
 	pthread_cond_destroy(&q->news);
 	pthread_mutex_destroy(&q->lock);

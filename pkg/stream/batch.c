@@ -678,6 +678,7 @@ transaction_done(struct stream *s, struct command *commands, int64_t applied_us)
 		relay_wake(s);
 	for (i = 0; i < s->partition_count; i++)
 		partition_committed(s, s->partitions[i]);
+	ahead_go(s);
 	say_all(s);
 	s->acked_deleted = s->deleted_up_to;
 	metric_set(s->m_outbox_depth,

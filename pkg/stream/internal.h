@@ -6,7 +6,7 @@
  *	declare.c	the start: the file says what its service does
  *	look.c		the start: is the file as new as what it sent?
  *	partition.c	what is assigned and in hand, by partition
- *	ahead.c		the thread that reads what is in hand
+ *	ahead.c		the thread that reads what is in hand, and frees it
  *	batch.c		one transaction of records, commands and ticks
  *	position.c	positions, marks, the database id
  *	output.c	emitting into the outbox; dead letters
@@ -174,20 +174,28 @@ void partition_tell_group(struct stream *s, int at_once);
 
 /* ---- ahead.c ------------------------------------------------------------ */
 
+struct ahead_list {
+	struct ahead *first;
+	struct ahead **last;
+	size_t count;
+};
+
 struct ahead_queue {
-	struct ahead *asked; /* and the thread doesn't know yet */
-	struct ahead **asked_last;
+	struct ahead_list to_tell; /* the thread, in this order */
+	struct ahead_list spare;
+	char *slots; /* NULL: no backlog */
+	size_t slots_size;
+	size_t slots_count;
 	int started;
 	int failed; /* to start: never again */
 	pthread_t thread;
 
-	/* Shared: of all that were asked for; and under the lock, the rest. */
-	_Atomic size_t bytes;
+	/* Shared, under the lock. */
 	pthread_mutex_t lock;
 	pthread_cond_t news; /* for the thread */
 	pthread_cond_t read; /* for the loop, which awaits one */
-	struct ahead *first;
-	struct ahead **last;
+	struct ahead_list told;
+	struct ahead_list back; /* of no more use to the thread */
 	int stop;
 };
 
@@ -197,13 +205,14 @@ void ahead_init(struct stream *s);
 struct ahead *ahead_ask(struct stream *s, const struct kafka_record *record);
 void ahead_go(struct stream *s);
 /* A record's identity, and what was decoded of it, or NULL: that wasn't, or
- * can't be.  Both are there until it is dropped, or ${own} goes; as often as it
+ * can't be.  Both are there until it is freed, or ${own} goes; as often as it
  * is asked. */
 const struct identity *ahead_read(struct stream *s, struct held *h,
     struct identity *own, const void **decoded);
-/* Before the record is freed. */
-void ahead_drop(struct stream *s, struct held *h);
-/* When nothing is in hand any more. */
+/* Free a record, here or, with the next ahead_go, over there. */
+void ahead_free(struct stream *s, struct held *h);
+/* When nothing is in hand any more: all of it is freed. */
+void ahead_stop(struct stream *s);
 void ahead_done(struct stream *s);
 
 /* ---- position.c --------------------------------------------------------- */

@@ -50,8 +50,7 @@ void
 partition_drop(struct stream *s, struct partition *p, size_t count)
 {
 	for (; count > 0; count--) {
-		ahead_drop(s, &p->held[p->held_first]);
-		kafka_record_free(&p->held[p->held_first].record);
+		ahead_free(s, &p->held[p->held_first]);
 		p->held_first = (p->held_first + 1) % p->held_capacity;
 		p->held_count--;
 	}
@@ -818,6 +817,7 @@ partition_drop_all(struct stream *s)
 	for (i = 0; i < s->partition_count; i++)
 		partition_drop(s, s->partitions[i],
 		    s->partitions[i]->held_count);
+	ahead_stop(s);
 }
 
 void

@@ -641,7 +641,16 @@ loop_ceiling(struct stream *s)
 	}
 }
 
-/* Take what has arrived, up to what a batch can use. */
+/* Two batches and a half, so that the thread which reads ahead may wait for a
+ * processor while one and a half are applied. */
+static int64_t
+in_hand_least(const struct stream *s)
+{
+
+	return (5 * s->conf->batch_records / 2);
+}
+
+/* Take what has arrived, up to what batches can use. */
 static void
 loop_take(struct stream *s)
 {
@@ -655,7 +664,7 @@ loop_take(struct stream *s)
 		for (i = 0; i < got; i++)
 			partition_hold(s, &records[i]);
 	} while (got == POLLED_MOST &&
-	    partition_ready(s) < 2 * s->conf->batch_records);
+	    partition_ready(s) < in_hand_least(s) + s->conf->batch_records);
 	ahead_go(s);
 }
 
@@ -701,7 +710,7 @@ loop_work(struct stream *s, struct mr_error *err)
 	do {
 		loop_news(s);
 		/* Paused, little comes, but the group must hear of us. */
-		if (partition_ready(s) < s->conf->batch_records || s->holding ||
+		if (partition_ready(s) < in_hand_least(s) || s->holding ||
 		    s->store_backoff_ms > 0)
 			loop_take(s);
 		if ((more = batch_run(s, err)) == -1 || loop_peek(s, err) == -1)

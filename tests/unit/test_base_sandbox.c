@@ -27,6 +27,7 @@
 #include <linux/netlink.h>
 #include <netdb.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -286,6 +287,14 @@ try_signal_another(void)
 {
 
 	return (kill(getppid(), 0));
+}
+
+static int
+try_schedule_another(void)
+{
+
+	return (sched_setscheduler(getppid(), SCHED_BATCH,
+	    &(struct sched_param){0}));
 }
 
 static int
@@ -701,6 +710,8 @@ what_is_outside_is_refused(void **state)
 		ENOSYS},
 	    {"signal the parent", try_signal_another, SANDBOX_SECCOMP, 0,
 		ENOSYS},
+	    {"schedule the parent", try_schedule_another, SANDBOX_SECCOMP, 0,
+		ENOSYS},
 	    {"io_uring", try_ring, SANDBOX_SECCOMP, 0, ENOSYS},
 	    {"rewrite code", try_rewrite_code, SANDBOX_LANDLOCK, 1, EACCES},
 	    {"write its memory", try_write_own_mem, SANDBOX_LANDLOCK, 1,
@@ -767,13 +778,14 @@ what_is_outside_is_there_without_it(void **state)
 {
 	static int (*const attempts[])(void) = {try_read_outside,
 	    try_list_outside, try_follow_link, try_fork, try_executable_memory,
-	    try_make_executable, try_signal_another, try_bind, try_rewrite_code,
-	    try_write_own_mem, try_live_longest, try_chmod, try_fchmodat,
-	    try_touch, try_make_setuid, try_make_setgid, try_fchmod_setuid,
-	    try_fchmod_setgid, try_fchmod_socket, try_set_owner,
-	    try_set_owner_ex, try_set_signal, try_async, try_async_by_ioctl,
-	    try_own_by_ioctl, try_group_by_ioctl, try_udp_bind,
-	    try_listen_unbound, try_bind_unix, try_bind_in_a_thread};
+	    try_make_executable, try_signal_another, try_schedule_another,
+	    try_bind, try_rewrite_code, try_write_own_mem, try_live_longest,
+	    try_chmod, try_fchmodat, try_touch, try_make_setuid,
+	    try_make_setgid, try_fchmod_setuid, try_fchmod_setgid,
+	    try_fchmod_socket, try_set_owner, try_set_owner_ex, try_set_signal,
+	    try_async, try_async_by_ioctl, try_own_by_ioctl, try_group_by_ioctl,
+	    try_udp_bind, try_listen_unbound, try_bind_unix,
+	    try_bind_in_a_thread};
 	size_t i;
 
 	(void)state;
@@ -863,6 +875,8 @@ use_threads(void)
 	    strcmp(name, "much-too-long-a") != 0)
 		return (-1);
 	thread_name("main");
+	if (sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0}) != 0)
+		return (-1);
 	if ((f = fopen("/proc/thread-self/comm", "r")) == NULL ||
 	    fgets(comm, sizeof(comm), f) == NULL || fclose(f) != 0)
 		return (-1);

@@ -2,6 +2,8 @@
  * stream/ahead: a thread reads records ahead of their transaction.  Nobody can
  * tell who read what, but for the time that it takes.
  */
+#include <sys/mman.h>
+
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -36,6 +38,45 @@ static struct {
 	_Atomic int mistaken; /* records that came with what is another's */
 	sem_t go;
 } seen;
+
+/* The memory for what is read: ours is anonymous, SQLite's isn't. */
+static atomic_int no_room, rooms, rooms_made;
+
+void *__real_mmap(void *at, size_t size, int protection, int flags, int fd,
+    off_t offset);
+void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd,
+    off_t offset);
+int __real_munmap(void *at, size_t size);
+int __wrap_munmap(void *at, size_t size);
+static void *_Atomic room;
+
+void *
+__wrap_mmap(void *at, size_t size, int protection, int flags, int fd,
+    off_t offset)
+{
+	void *mapped;
+
+	if ((flags & MAP_ANONYMOUS) == 0)
+		return (__real_mmap(at, size, protection, flags, fd, offset));
+	if (atomic_load(&no_room)) {
+		errno = ENOMEM;
+		return (MAP_FAILED);
+	}
+	mapped = __real_mmap(at, size, protection, flags, fd, offset);
+	atomic_fetch_add(&rooms, 1);
+	atomic_fetch_add(&rooms_made, 1);
+	atomic_store(&room, mapped);
+	return (mapped);
+}
+
+int
+__wrap_munmap(void *at, size_t size)
+{
+
+	if (at == atomic_load(&room))
+		atomic_fetch_sub(&rooms, 1);
+	return (__real_munmap(at, size));
+}
 
 #define BLOCK 800 /* among those in hand from the beginning */
 
@@ -128,6 +169,9 @@ begin(void **state)
 	fake_topic(OUT, PARTITIONS);
 	fake_topic("squarer.dead-letter", 1);
 	memset(&seen, 0, sizeof(seen));
+	atomic_store(&no_room, 0);
+	atomic_store(&rooms, 0);
+	atomic_store(&rooms_made, 0);
 	atomic_store(&seen.patience, 20000);
 	sem_init(&seen.go, 0, 0);
 	return (0);
@@ -196,6 +240,42 @@ a_backlog_is_decoded_by_another_thread(void **state)
 	d = driver_run(&service, "one", NULL);
 	assert_all(3);
 	assert_true(atomic_load(&seen.ahead) >= 500);
+	driver_stop(d);
+}
+
+static void
+what_a_backlog_takes_is_given_back_behind_it(void **state)
+{
+	struct driven *d;
+
+	(void)state;
+	put(1, MANY);
+	atomic_store(&seen.least_ahead, 500);
+	d = driver_run(&service, "one", NULL);
+	assert_all(3);
+	assert_true(atomic_load(&rooms_made) > 0);
+	driver_pass_ms(1000); /* the loop looks */
+	WAIT(atomic_load(&rooms) == 0);
+	put(MANY, 2 * MANY);
+	WAIT(driver_number("SELECT sum(next_offset) FROM positions") ==
+	    2 * MANY - 1);
+	driver_pass_ms(1000);
+	WAIT(atomic_load(&rooms) == 0);
+	driver_stop(d);
+}
+
+static void
+without_memory_the_loop_decodes(void **state)
+{
+	struct driven *d;
+
+	(void)state;
+	put(1, MANY);
+	atomic_store(&no_room, 1);
+	d = driver_run(&service, "one", NULL);
+	assert_all(3);
+	/* It isn't known to be the loop before its first apply. */
+	assert_true(atomic_load(&seen.ahead) <= 1);
 	driver_stop(d);
 }
 
@@ -361,6 +441,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    TEST(a_backlog_is_decoded_by_another_thread),
+	    TEST(what_a_backlog_takes_is_given_back_behind_it),
+	    TEST(without_memory_the_loop_decodes),
 	    TEST(few_records_are_decoded_as_they_come),
 	    TEST(what_was_decoded_is_applied_in_turns_of_any_size),
 	    TEST(what_cannot_be_decoded_is_a_dead_letter),
