@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 
 import clients
+import recovery
 import verify
 from faults import adds_up, more_orders, work_of
 from scenario import scenario
@@ -183,6 +184,114 @@ def judged(system, *words, status=0):
     told = json.loads(state(system, "verify", *words, "-o", "json",
                             status=status)[0])
     return told, {line["name"]: line for line in told["invariants"]}
+
+
+def shown(system, *words, status=0, brokers=False):
+    """The rows of a list, of its JSON; its table has to name the same."""
+    words += ("--data", system.data)
+    rows = json.loads(state(system, *words, "-o", "json", status=status,
+                            brokers=brokers)[0])
+    table = state(system, *words, status=status, brokers=brokers)[0]
+    lines = [line.split() for line in table.splitlines()]
+    for row, line in zip(rows, lines[1:]):
+        cells = ("-" if v is None else str(v) for v in row.values())
+        expect(" ".join(cells).split() == line, "%s: %r is %r in its table",
+               words[0], row, line)
+    expect(len(lines) == 1 + len(rows), "%s: %d rows, and a table:\n%s",
+           words[0], len(rows), table)
+    if rows:
+        names = " ".join(rows[0]).upper().replace("_", " ")
+        expect(lines[0] == names.split(), "%s: %r over %r", words[0],
+               lines[0], names)
+    return rows
+
+
+def of_rows(rows, *names):
+    return [tuple(row[name] for name in names) for row in rows]
+
+
+def order_each(context, *items):
+    for item in items:
+        answer = context.system.call("orders", "POST", "/orders",
+                                     {"item": item, "quantity": 1})
+        expect(answer.status == 201, "POST /orders: %r", answer)
+        context.ledger.add(answer.json())
+
+
+@scenario(small=False, about_broker=True, seconds=15)
+def lists_tell_what_there_is(context):
+    """How far a stopped service is behind, what waits while Kafka is away, and
+    what was rejected: as JSON and as tables."""
+    system = context.system
+    ordering = ("orders", "inventory", "notifications")
+    topic, headings = "order-events", ("partition", "position", "end", "lag")
+    positions = ("positions", "--service", "inventory")
+    # A partition that nothing came of has no position.
+    order_each(context, *recovery.ITEMS)
+    verify.settle(system, ordering)
+    system.stop("inventory")
+    kafka = system.kafka()
+    at = kafka.ends(topic)
+    order_each(context, "Laptop", "Laptop", "Laptop", *recovery.ITEMS[::2])
+    system.wait_for("they are sent", lambda: sum(kafka.ends(topic)) ==
+                    sum(at) + 5)
+    ends = kafka.ends(topic)
+    kafka.close()
+    rows = shown(system, *positions, brokers=True)
+    expect({row["service"] for row in rows} == {"inventory"} and
+           {row["topic"] for row in rows} == {topic}, "positions: %r", rows)
+    expect(of_rows(rows, *headings) == [
+        (p, at[p], ends[p], ends[p] - at[p]) for p in range(len(at))
+        if at[p]], "positions: %r, not from %r to %r", rows, at, ends)
+    expect(sum(row["lag"] for row in rows) == 5, "lags: %r", rows)
+    system.start("inventory")
+    verify.settle(system, ordering)
+    rows = shown(system, *positions, brokers=True)
+    expect(of_rows(rows, *headings) == [
+        (p, ends[p], ends[p], 0) for p in range(len(ends)) if ends[p]],
+        "caught up: %r, not %r", rows, ends)
+
+    issued = system.value("orders", "SELECT seq FROM sqlite_sequence"
+                          " WHERE name = 'outbox'")
+    system.kafka_kill()
+    order_each(context, *recovery.ITEMS)
+    outbox = ("outbox", "list", "--service", "orders")
+    rows = shown(system, *outbox)
+    expect(of_rows(rows, "service", "topic", "partition", "type", "key") == [
+        ("orders", topic, p, "order.created", item)
+        for p, item in enumerate(recovery.ITEMS)], "the outbox: %r", rows)
+    expect(issued < rows[0]["seq"] < rows[1]["seq"] < rows[2]["seq"] and
+           of_rows(rows, "seq", "bytes") == system.select(
+               "orders", "SELECT seq, length(value) FROM outbox"
+               " ORDER BY seq"), "after %d: %r", issued, rows)
+    expect(shown(system, *outbox, "--limit", "2") == rows[:2], "the first two")
+    rows = shown(system, *positions, status=2, brokers=True)
+    expect(of_rows(rows, *headings) == [
+        (p, ends[p], None, None) for p in range(len(ends)) if ends[p]],
+        "without a broker: %r", rows)
+    system.kafka_start()
+    verify.settle(system, ordering)
+    expect(not shown(system, *outbox), "the outbox isn't empty")
+
+    kafka = system.kafka()
+    sent = [(p, kafka.send(topic, p, value, b"k", "order.created"))
+            for p, value in ((2, b"{"), (0, b'{"item": 7}'))]
+    kafka.close()
+    verify.settle(system, ordering)
+    letters = ("dead-letters", "list", "--service", "inventory")
+    rows = shown(system, *letters, "--limit", "2")
+    # The newest first, which of two partitions may be either.
+    expect(sorted(of_rows(rows, "service", "topic", "partition", "offset",
+                          "bytes")) == [
+        ("inventory", topic, *sent[1], 11), ("inventory", topic, *sent[0], 1)
+    ] and rows[0]["id"] > rows[1]["id"], "dead letters: %r, sent %r", rows,
+        sent)
+    reasons = {row["partition"]: row["reason"] for row in rows}
+    expect("JSON" in reasons[2] and "order_id" in reasons[0], "reasons: %r",
+           reasons)
+    expect(of_rows(shown(system, *letters), "id", "put_away")[:2] ==
+           of_rows(rows, "id", "put_away"), "more of them: %r", rows)
+    adds_up(context)
 
 
 @scenario(small=False)
