@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 
 import clients
+import load
 import recovery
 import verify
 from faults import adds_up, more_orders, work_of
@@ -519,6 +520,51 @@ def upgraded_and_rolled_back(context):
            "orders never reached inventory")
     verify.check_notifications(system, reservations)
     context.say("%d kept, %d lost" % (len(kept), len(lost)))
+
+
+@scenario(spoils=True, small=False, seconds=15)
+def rolled_back_to_the_old_program(context):
+    """A newer program has migrated a file and worked with it; the old one
+    refuses that by name, and goes on with the copy from before.  What clients
+    wrote since is lost; what came of topics is applied again, once."""
+    system = context.system
+    newer = os.path.join(os.path.dirname(system.settings.bin), "test/newer")
+    with work_of(context) as work:
+        more_orders(context, work, 20)
+    load.restock(system, context.ledger, "Laptop", 7)
+    verify.settle_and_check(system, context.ledger)
+    older = system.value("inventory", "PRAGMA user_version")
+    kept = dict(context.ledger.received)
+    decided = system.value("inventory", "SELECT count(*) FROM reservations")
+    system.stop("inventory")
+    system.start("inventory", bin_dir=newer)
+    system.ready("inventory")
+    copies = glob.glob(system.db_of("inventory") + ".upgrade-*-v%d" % older)
+    expect(len(copies) == 1, "copies: %r", copies)
+    with work_of(context) as work:
+        more_orders(context, work, 30)
+    load.restock(system, context.ledger, "Phone", 9)
+    adds_up(context)
+    system.stop("inventory")
+
+    refused = clients.run_to_end(
+        [os.path.join(system.settings.bin, "inventory"), "--brokers",
+         system.brokers, "--db", system.db_of("inventory"), "--instance",
+         "old"], 20 * system.settings.patience)
+    expect(refused.returncode == 1 and "has service schema 900" in
+           refused.stderr + refused.stdout, "on the newer's file: %r", refused)
+    says = restore(system, "inventory", copies[0])
+    expect(".replaced-" in says and decided == system.value(
+        "inventory", "SELECT count(*) FROM reservations"), "put back: %s",
+        says)
+    context.ledger.received = kept
+    system.start("inventory")
+    system.ready("inventory")
+    with work_of(context) as work:
+        more_orders(context, work, 20)
+    adds_up_by_files(context)
+    expect(system.value("inventory", "PRAGMA user_version") == older,
+           "the old program has migrated it")
 
 
 @scenario(small=False, about_broker=True)
