@@ -8,6 +8,7 @@ and share a system: what one of them has lost on purpose, the next knows.
 """
 
 import glob
+import json
 import os
 import re
 import shutil
@@ -23,7 +24,7 @@ from faults import adds_up, more_orders, work_of
 from kafka_wire import RETRIABLE, KafkaError
 from scenario import scenario
 from system import SERVICES, expect
-from tools import plan_unasked, state
+from tools import adds_up_by_files, plan_unasked, state
 
 ORDERING = ("orders", "inventory", "notifications")
 # Of three partitions, and of six, the item's is this one.
@@ -538,17 +539,19 @@ def two_files_in_one_group(context):
     goes_on(context, "notifications")
 
 
-@scenario(kind="own", about_broker=True, seconds=10)
+@scenario(kind="own", about_broker=True, seconds=15)
 def copies_of_one_file_in_use(context):
     """A copy of orders' file is started while the original is in use, as on
-    another host: no order of either is lost, and the original says that it
-    isn't alone."""
+    another host: no order of either is lost, and the original halts.  Told that
+    the copy is no more it goes on: its orders are decided, nothing is done
+    twice, and what is for the copy's is a dead letter."""
     system = context.system
     system.kafka_start()
-    for service in ("orders", "inventory"):
+    for service in ORDERING:
         system.start(service)
-    system.ready("orders", "inventory")
-    ids = {order_at(context, "orders") for _ in range(20)}
+    system.ready(*ORDERING)
+    mine = {order_at(context, "orders") for _ in range(20)}
+    theirs = set()
     system.stop("orders")
     other = os.path.join(system.copies, "orders.db")
     shutil.copy(system.db_of("orders"), other)
@@ -560,15 +563,86 @@ def copies_of_one_file_in_use(context):
         "orders-7")[0])
     expect("this file is a copy" in system.log("orders-7"), "no warning")
     for _ in range(40):
-        ids.add(order_at(context, "orders"))
-        ids.add(order_at(context, "orders-7"))
-    expect(len(ids) == 100, "%d ids", len(ids))
-    system.wait_for("inventory has all orders", lambda: ids <= set(
+        mine.add(order_at(context, "orders"))
+        theirs.add(order_at(context, "orders-7"))
+    expect((len(mine), len(theirs)) == (60, 40), "%d and %d ids", len(mine),
+           len(theirs))
+    system.wait_for("inventory has all orders", lambda: mine | theirs <= set(
         reservations_of(system)))
-    system.wait_for("the original halts", lambda: "two files in one group" in
-                    system.log("orders", system.starts_at["orders"]))
+    halts_for_the_copy(system, "orders")
+    system.stop("orders", "orders-7")
+    rebind(system, system.db_of("orders"))
+    system.start("orders")
+    system.ready("orders", seconds=60)
+    mine.add(order_at(context, "orders"))
+    verify.settle(system, ORDERING)
+    here = dict(system.select("orders", "SELECT id, status FROM orders"))
+    expect(here == dict.fromkeys(mine, "CONFIRMED"), "the original has %r",
+           here)
+    reservations = reservations_of(system)
+    expect(set(reservations) == mine | theirs, "decided: %d of %d",
+           len(reservations), len(mine | theirs))
+    verify.check_stock(system, context.ledger, reservations)
+    verify.check_notifications(system, reservations)
+    topics, _ = verify.read_topics(system)
+    created = sorted(json.loads(r.value)["order_id"]
+                     for r in topics["order-events"])
+    expect(created == sorted(mine | theirs), "%d orders are announced, of %d",
+           len(created), len(mine | theirs))
+    unknown = sorted(json.loads(row[0])["order_id"] for row in system.select(
+        "orders", "SELECT value FROM dead_letters"))
+    expect(unknown == sorted(theirs), "%d dead letters for the copy's %d",
+           len(unknown), len(theirs))
+    verify.check_files(system, ORDERING)
+    own = load.Ledger()
+    own.orders = {i: context.ledger.orders[i] for i in mine}
+    verify.run_checker(system, own)
+
+
+def halts_for_the_copy(system, service):
+    """The original does, once it has seen the copy in its group."""
+    def says():
+        return "two files in one group" in system.log(
+            service, system.starts_at[service])
+    system.wait_for("the original halts", says)
     system.wait_for("/readyz says so", lambda: "halted" in
-                    system.readiness("orders")[1])
+                    system.readiness(service)[1])
+    expect("millrace state rebind" in system.log(
+        service, system.starts_at[service]), "it doesn't name the command")
+
+
+@scenario(spoils=True, about_broker=True, seconds=20)
+def copies_of_the_stock_in_use(context):
+    """The same with inventory's file: the two share the partitions until the
+    original halts.  Told that the copy is no more it decides what that has
+    decided once more, and no stock is held twice."""
+    system = context.system
+    settled_orders(context, 20)
+    system.stop("inventory")
+    other = os.path.join(system.copies, "inventory.db")
+    shutil.copy(system.db_of("inventory"), other)
+    before = set(reservations_of(system))
+    system.start("inventory")
+    system.ready("inventory")
+    system.start("inventory-7", db=other)
+    with work_of(context) as work:
+        halts_for_the_copy(system, "inventory")
+        more_orders(context, work, 20)
+    expect("this file is a copy" in system.log("inventory-7"), "no warning")
+    system.stop("inventory", "inventory-7")
+    copys = {row[0] for row in rows_of(
+        other, "SELECT order_id FROM reservations")} - before
+    again = copys - set(reservations_of(system))
+    expect(again, "all %d that the copy decided the original has as well",
+           len(copys))
+    rebind(system, system.db_of("inventory"))
+    system.start("inventory")
+    system.ready("inventory", seconds=60)
+    with work_of(context) as work:
+        more_orders(context, work, 20)
+    adds_up_by_files(context)
+    context.say("the copy decided %d, %d of them alone" % (
+        len(copys), len(again)))
 
 
 def rows_of(db, sql):
