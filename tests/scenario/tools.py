@@ -4,7 +4,9 @@ import base64
 import glob
 import json
 import os
+import pty
 import re
+import select
 import shutil
 import sqlite3
 import subprocess
@@ -18,15 +20,18 @@ from scenario import scenario
 from system import INPUTS, SERVICES, expect
 
 
+def plain_env():
+    return {k: v for k, v in os.environ.items()
+            if not k.startswith("MILLRACE_")}
+
+
 def state(system, *words, status=0, brokers=True):
     """Run millrace state ...; what it said on stdout and stderr."""
     argv = [os.path.join(system.settings.bin, "millrace"), "state"]
     argv += list(words)
     if brokers:
         argv += ["--brokers", "127.0.0.1:%d" % system.kafka_port]
-    env = {k: v for k, v in os.environ.items()
-           if not k.startswith("MILLRACE_")}
-    done = subprocess.run(argv, capture_output=True, text=True, env=env,
+    done = subprocess.run(argv, capture_output=True, text=True, env=plain_env(),
                           stdin=subprocess.DEVNULL,
                           timeout=120 * system.settings.patience)
     expect(done.returncode == status, "%s: status %d, not %d: %s%s",
@@ -417,6 +422,80 @@ def damaged_file_restored(context):
         found = own.execute("SELECT service FROM store_identity").fetchall()
     own.close()
     expect(found == [("inventory",)], "it is of %r", found)
+
+
+def at_terminal(system, types, *words, piped=False):
+    """Run millrace state ... for somebody at a terminal, who types when asked:
+    its status, what the terminal shows, and what else it wrote to a pipe."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [os.path.join(system.settings.bin, "millrace"), "state", *words],
+        stdin=theirs, stderr=theirs, env=plain_env(), start_new_session=True,
+        stdout=subprocess.PIPE if piped else theirs)
+    os.close(theirs)
+    shows = b""
+    try:
+        while select.select([ours], [], [], 20 * system.settings.patience)[0]:
+            try:
+                shows += os.read(ours, 4096)
+            except OSError:  # EIO: nobody has the other end any more
+                break
+            if types and shows.endswith(b"Go on? [y/N] "):
+                os.write(ours, types)
+                types = b""
+        out = process.communicate(timeout=20)[0] if piped else b""
+        return process.wait(20), shows.decode(), out
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+@scenario(small=False)
+def asked_at_a_terminal(context):
+    """What changes a file asks at a terminal, and does it for a yes alone; who
+    isn't at one has to say --yes."""
+    system = context.system
+    copy = backup(system, "inventory")["inventory"]
+    folder = os.path.join(system.copies, "asked")
+    os.mkdir(folder)
+    db = os.path.join(folder, "inventory.db")
+    shutil.copy(copy, db)
+    words = ("restore", "--db", db, "--from", copy)
+
+    def looks():
+        # Looking may change its journal's mode, and statistics.
+        with sqlite3.connect("file:%s?mode=ro" % db, uri=True) as own:
+            ids = own.execute("SELECT * FROM database_ids").fetchall()
+        own.close()
+        return os.stat(db).st_ino, ids, glob.glob(db + ".re*")
+    before = looks()
+    out, _ = state(system, *words, status=1, brokers=False)
+    expect("Go on?" not in out and "--yes does it" in out and
+           looks() == before, "without a terminal: %s", out)
+    for types in (b"n\n", b"\n", b"no, yes\n", b"\4"):
+        status, shows, _ = at_terminal(system, types, *words)
+        expect(status == 1 and "will take its place" in shows and
+               "Nothing was changed." in shows and looks() == before,
+               "%r: %d %s", types, status, shows)
+        status, shows, out = at_terminal(system, types, *words, "-o", "json",
+                                         piped=True)
+        told = json.loads(out)
+        expect(status == 1 and not told["done"] and told["plan"] in shows and
+               told["says"] == "not agreed" and looks() == before,
+               "%r, in JSON: %d %s%s", types, status, shows, out)
+    status, shows, _ = at_terminal(system, b"y\n", *words)
+    kept = glob.glob(db + ".replaced-*Z")
+    expect(status == 0 and len(kept) == 1 and "Done, the file that was there"
+           " is " + kept[0] in shows, "yes: %d %s", status, shows)
+    status, shows, out = at_terminal(system, b"Y\n", *words, "-o", "json",
+                                     piped=True)
+    expect(status == 0 and json.loads(out)["done"] and
+           len(glob.glob(db + ".replaced-*Z")) == 2,
+           "yes, in JSON: %d %s%s", status, shows, out)
+    status, shows, _ = at_terminal(system, b"", *words, "--yes")
+    expect(status == 0 and "Go on?" not in shows and "Done" in shows,
+           "--yes at a terminal: %d %s", status, shows)
 
 
 @scenario(spoils=True, small=False, about_broker=True)
