@@ -659,6 +659,14 @@ def rebuilt_from_the_log(context):
             _, err = state(system, "rebuild", "--db", system.db_of(service),
                            "--yes", status=2)
             expect(why in err, "%s: %s", service, err)
+        # It answers no command, and writes.
+        logs = os.path.join(system.copies, "logs.db")
+        system.start("logs", db=logs)
+        system.ready("logs")
+        system.stop("logs")
+        _, err = state(system, "rebuild", "--db", logs, "--yes", status=2)
+        expect("writes to application-errors, and would emit everything again"
+               in err, "logs: %s", err)
         _, err = state(system, "rebuild", "--db",
                        system.db_of("notifications"), "--yes", status=2)
         expect("stop the service first" in err, "while it runs: %s", err)
