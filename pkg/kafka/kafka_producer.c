@@ -322,7 +322,8 @@ kafka_producer_send(struct kafka_producer *producer, const char *topic,
     size_t value_size, const struct kafka_header *headers, int header_count,
     int64_t ts_ms, void *tag, struct mr_error *err)
 {
-	rd_kafka_vu_t parts[7 + HEADERS_MAX];
+	/* Ten thousand bytes, of which the compiler would set each to zero. */
+	__attribute__((uninitialized)) rd_kafka_vu_t parts[7 + HEADERS_MAX];
 	rd_kafka_error_t *error;
 	size_t n = 0;
 	int i;

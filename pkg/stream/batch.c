@@ -279,7 +279,7 @@ record_step(struct stream *s, struct partition *p, struct held *h,
 {
 	const struct kafka_record *r = &h->record;
 	const struct identity *id;
-	struct identity own;
+	__attribute__((uninitialized)) struct identity own;
 	const void *decoded;
 	struct mark *mark = NULL;
 	enum step step;
