@@ -611,7 +611,7 @@ install: all $(TESTING)
 	@deploy/install $(BUILD) $(DEPS) '$(PREFIX)' $(VERSION) '$(DESTDIR)'
 
 new-service:
-	@deploy/template/new-service '$(NAME)'
+	@deploy/template/new-service -- '$(subst ','\'',$(NAME))'
 	@$(MAKE) $(BUILD)/bin/$(NAME) $(BUILD)/test/service/test_$(NAME)
 	@tests/run-unit $(BUILD)/test/service/test_$(NAME)
 	@deploy/template/new-service -n '$(NAME)'
