@@ -46,8 +46,9 @@ static const struct {
 	"SELECT count(*) FROM pragma_foreign_key_check"},
 };
 
-static int
-declared_read(struct store *st, struct copy_facts *f, struct mr_error *err)
+int
+copy_facts_declared(struct store *st, struct copy_facts *f,
+    struct mr_error *err)
 {
 	struct store_rows *rows;
 	int64_t has = 0;
@@ -121,7 +122,7 @@ copy_facts_read(const char *path, struct copy_facts *facts,
 		sql_service) != -1 &&
 	    rules_check(st, path, err) == 0 &&
 	    numbers_read(st, facts, err) == 0)
-		status = declared_read(st, facts, err);
+		status = copy_facts_declared(st, facts, err);
 	store_close(st);
 	return (status);
 }

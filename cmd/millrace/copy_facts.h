@@ -33,4 +33,9 @@ struct copy_facts {
 int copy_facts_read(const char *path, struct copy_facts *facts,
     struct mr_error *err);
 
+/* copy_facts_declared -- only what the service reads and writes; nothing is set
+ * for a file that is older than that is told.  0 or -1. */
+int copy_facts_declared(struct store *st, struct copy_facts *facts,
+    struct mr_error *err);
+
 #endif

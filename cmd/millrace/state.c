@@ -7,6 +7,7 @@
 #include "kafka/kafka.h"
 #include "store/store.h"
 
+#include "copy_facts.h"
 #include "look.h"
 #include "millrace.h"
 
@@ -18,6 +19,8 @@ static const char sql_service[] = "SELECT service FROM store_identity";
 static const char sql_positions[] =
     "SELECT topic, topic_id, partition, next_offset FROM positions"
     " ORDER BY topic, topic_id, partition";
+static const char sql_has_position[] =
+    "SELECT 1 FROM positions WHERE topic_id = ?1 AND partition = ?2";
 static const char sql_outbox[] =
     "SELECT seq, topic, partition, type, key, length(value), ts_ms"
     " FROM outbox ORDER BY seq LIMIT ?1";
@@ -156,7 +159,21 @@ table_time(struct table *t, int64_t ts_ms)
 
 /* ---- positions ------------------------------------------------------------------ */
 
-/* The end of a partition, if Kafka tells; it is asked for once in vain. */
+/* Kafka didn't tell; if it doesn't answer, it isn't asked again. */
+static void
+kafka_silent(struct look *look, const struct mr_error *err)
+{
+
+	look->unknown = 1;
+	if (look->admin == NULL || err->kind == MR_REJECT)
+		return;
+	command_fail(look->command, err);
+	kafka_admin_free(look->admin);
+	look->admin = NULL;
+}
+
+/* The end of a partition, and how far it is from ${position}, or, for -1, from
+ * the first record that is there. */
 static void
 table_end(struct look *look, const char *topic, int partition, int64_t position)
 {
@@ -167,17 +184,63 @@ table_end(struct look *look, const char *topic, int partition, int64_t position)
 	    kafka_admin_offsets(look->admin, topic, partition, &first, &next,
 		ASK_MS, &err) == 0) {
 		table_i64(&look->table, next);
-		table_i64(&look->table, next - position);
+		table_i64(&look->table,
+		    next - (position == -1 ? first : position));
 		return;
 	}
-	if (look->admin != NULL && err.kind != MR_REJECT) {
-		command_fail(look->command, &err);
-		kafka_admin_free(look->admin);
-		look->admin = NULL;
+	kafka_silent(look, &err);
+	table_missing(&look->table);
+	table_missing(&look->table);
+}
+
+/* The partitions of a topic that nothing was read of yet. */
+static int
+topic_unread(struct look *look, struct store *st, const char *service,
+    const char *topic, struct mr_error *err)
+{
+	struct kafka_topic_state state = {.partitions = 0};
+	struct mr_error silence = {0};
+	struct table *t = &look->table;
+	int64_t one;
+	int k, found;
+
+	snprintf(state.name, sizeof(state.name), "%s", topic);
+	if (look->admin == NULL ||
+	    kafka_admin_describe(look->admin, &state, 1, ASK_MS, &silence) ==
+		-1) {
+		kafka_silent(look, &silence);
+		return (0);
 	}
-	look->unknown = 1;
-	table_missing(&look->table);
-	table_missing(&look->table);
+	for (k = 0; k < state.partitions; k++) {
+		if ((found = store_find(st, err, &one, sql_has_position,
+			 store_text(state.id), store_i64(k))) == -1)
+			return (-1);
+		if (found == 1)
+			continue;
+		table_text(t, service);
+		table_text(t, topic);
+		table_text(t, state.id);
+		table_i64(t, k);
+		table_missing(t);
+		table_end(look, topic, k, -1);
+	}
+	return (0);
+}
+
+static int
+inputs_unread(struct look *look, struct store *st, const char *service,
+    struct mr_error *err)
+{
+	struct copy_facts facts = {.declared = 0};
+	char *rest = facts.inputs, *topic;
+
+	if (copy_facts_declared(st, &facts, err) == -1)
+		return (-1);
+	while ((topic = strsep(&rest, " ")) != NULL)
+		if (topic[0] != '\0' &&
+		    topic_unread(look, st, service, topic, err) == -1)
+			return (-1);
+	return (0);
 }
 
 static int
@@ -201,7 +264,7 @@ positions_of(struct look *look, struct store *st, const char *service,
 		    (int)store_get_i64(rows, 2), store_get_i64(rows, 3));
 	}
 	store_rows_done(rows);
-	return (more);
+	return (more == -1 ? -1 : inputs_unread(look, st, service, err));
 }
 
 int
@@ -216,7 +279,8 @@ state_positions(const struct command *command, int argc, char **argv)
 
 	if (look_parse(&look, command, argc, argv,
 		"Shows how far each service has consumed, and where Kafka's "
-		"partitions end.",
+		"partitions end.\nA partition that it has read nothing of "
+		"yet has no position, and all that is in it is lag.",
 		NULL, 1) == -1)
 		return (EXIT_UNKNOWN);
 	if ((look.admin = kafka_admin_new(&look.kafka, &err)) == NULL)
