@@ -7,6 +7,7 @@
  * writes one.  The headers' bytes are changed in turn, of the others FLIPS
  * (300; "all": each one) drawn by SEED.
  */
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -666,6 +667,258 @@ a_log_that_another_program_took_in_is_not_missed(void **state)
 	store_close(st);
 }
 
+/* ---- a file copied while it is in use ----------------------------------- */
+
+#define COPIES 60 /* in each order */
+#define SLOTS 120 /* of some pages, so that transactions differ in theirs */
+
+/* Both tables have the same sum after each transaction. */
+static const struct store_migration own_ledger[] =
+    {{1, "tables",
+	 "CREATE TABLE paid (id INTEGER PRIMARY KEY, amount INTEGER NOT NULL,"
+	 " filler BLOB) STRICT;"
+	 "CREATE TABLE got (id INTEGER PRIMARY KEY, amount INTEGER NOT NULL,"
+	 " filler BLOB) STRICT;"
+	 "CREATE TABLE done (id INTEGER PRIMARY KEY, count INTEGER NOT NULL)"
+	 " STRICT"},
+	{0}};
+static const char sql_slot_paid[] =
+    "INSERT INTO paid (amount, filler) VALUES (0, zeroblob(900))";
+static const char sql_slot_got[] =
+    "INSERT INTO got (amount, filler) VALUES (0, zeroblob(900))";
+static const char sql_slot_done[] = "INSERT INTO done VALUES (1, 0)";
+static const char sql_pay[] =
+    "UPDATE paid SET amount = amount + ?2 WHERE id = ?1";
+static const char sql_get[] =
+    "UPDATE got SET amount = amount + ?2 WHERE id = ?1";
+static const char sql_count[] = "UPDATE done SET count = count + 1";
+static const char sql_how_many[] = "SELECT count FROM done";
+static const char sql_difference[] =
+    "SELECT (SELECT sum(amount) FROM paid) - (SELECT sum(amount) FROM got)";
+
+static struct store *
+open_ledger(const char *name, struct mr_error *err)
+{
+	const struct store_options options = {.path = name,
+	    .service = "ledger",
+	    .core = core,
+	    .own = own_ledger};
+
+	return (store_open(&options, err));
+}
+
+static int
+make_slots(struct store *st, struct mr_error *err)
+{
+	int i;
+
+	if (store_begin(st, err) != 0)
+		return (-1);
+	for (i = 0; i < SLOTS; i++)
+		if (store_run(st, err, sql_slot_paid) != 1 ||
+		    store_run(st, err, sql_slot_got) != 1)
+			return (-1);
+	return (store_run(st, err, sql_slot_done) == 1 ? store_commit(st, err) :
+							 -1);
+}
+
+static int
+pay(struct store *st, unsigned *seed, struct mr_error *err)
+{
+	int64_t amount = 1 + rand_r(seed) % 1000;
+	int64_t from = 1 + rand_r(seed) % SLOTS, to = 1 + rand_r(seed) % SLOTS;
+
+	if (store_begin(st, err) != 0)
+		return (-1);
+	if (store_run(st, err, sql_pay, store_i64(from), store_i64(amount)) !=
+		1 ||
+	    store_run(st, err, sql_get, store_i64(to), store_i64(amount)) !=
+		1 ||
+	    store_run(st, err, sql_count) != 1)
+		return (-1);
+	return (store_commit(st, err));
+}
+
+/* Until it is killed; a byte to ${ready} says that there is a log to copy. */
+static void
+pay_on(int ready, unsigned seed)
+{
+	struct mr_error err = {0};
+	struct store *st = open_ledger(path, &err);
+	int i;
+
+	demand(st != NULL);
+	demand(make_slots(st, &err) == 0);
+	for (i = 0;; i++) {
+		demand(pay(st, &seed, &err) == 0);
+		/* Seldom enough that most logs are copied as they grow. */
+		if (rand_r(&seed) % 200 == 0)
+			demand(store_run(st, &err, sql_checkpoint) != -1);
+		if (i == 0)
+			demand(write(ready, "x", 1) == 1);
+	}
+}
+
+/* Page by page, as slow as a large file would be. */
+static void
+copy_file(const char *from, const char *to)
+{
+	static unsigned char page[PAGE];
+	int in = open(from, O_RDONLY), out;
+	ssize_t size;
+
+	assert_int_not_equal(in, -1);
+	out = open(to, O_WRONLY | O_CREAT | O_EXCL, 0600);
+	assert_int_not_equal(out, -1);
+	while ((size = read(in, page, sizeof(page))) > 0)
+		assert_int_equal(write(out, page, (size_t)size), size);
+	assert_int_equal(size, 0);
+	(void)close(in);
+	(void)close(out);
+}
+
+/* Which log it is: a log that is begun anew draws its salt anew. */
+static uint64_t
+salt_of(const char *name)
+{
+	uint64_t salt = 0;
+	int fd = open(name, O_RDONLY);
+
+	assert_int_not_equal(fd, -1);
+	assert_int_equal(pread(fd, &salt, sizeof(salt), 16), sizeof(salt));
+	(void)close(fd);
+	return (salt);
+}
+
+static struct copies {
+	int whole, refused, half;
+} copies;
+
+/* 1: the copy has whole transactions, 0: it is refused, -1: it has not. */
+static int
+judge_copy(const char *name)
+{
+	struct mr_error err = {0};
+	struct store *st = open_ledger(name, &err);
+	int64_t difference = 0, count = 0;
+	int verdict = 0;
+
+	if (st != NULL &&
+	    store_find(st, &err, &difference, sql_difference) == 1 &&
+	    store_find(st, &err, &count, sql_how_many) == 1)
+		verdict = difference == 0 && count > 0 ? 1 : -1;
+	else if (err.kind != MR_FATAL ||
+	    strstr(err.message, "millrace state restore") == NULL)
+		fail_msg("%s: %s", mr_error_kind_name(err.kind), err.message);
+	store_close(st);
+	return (verdict);
+}
+
+static void
+remove_copy(const char *name)
+{
+	static const char *const all[] = {"", "-wal", "-shm", ".writer"};
+	char other[PATH_MAX + 48];
+	size_t i;
+
+	for (i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		(void)snprintf(other, sizeof(other), "%s%s", name, all[i]);
+		(void)unlink(other);
+	}
+}
+
+/* Returns whether it was the same log all the time. */
+static int
+copy_both(const char *to, int log_first)
+{
+	char log[PATH_MAX + 48];
+	uint64_t salt = salt_of(name_of(FILE_LOG));
+
+	(void)snprintf(log, sizeof(log), "%s-wal", to);
+	if (log_first)
+		copy_file(name_of(FILE_LOG), log);
+	copy_file(path, to);
+	if (!log_first)
+		copy_file(name_of(FILE_LOG), log);
+	return (salt_of(name_of(FILE_LOG)) == salt);
+}
+
+/* COPIES of them, each of which is judged. */
+static void
+copy_many(int log_first)
+{
+	char to[PATH_MAX + 32];
+	int n, sure, verdict;
+
+	memset(&copies, 0, sizeof(copies));
+	(void)snprintf(to, sizeof(to), "%s/copy.db", folder);
+	for (n = 0; n < COPIES; n++) {
+		remove_copy(to);
+		sure = copy_both(to, log_first) && !log_first;
+		verdict = judge_copy(to);
+		if (verdict == -1 && sure)
+			fail_msg("copy %d has half a transaction", n);
+		copies.whole += verdict == 1;
+		copies.refused += verdict == 0;
+		copies.half += verdict == -1;
+	}
+	remove_copy(to);
+	print_message("# %s first: %d whole, %d refused, %d half\n",
+	    log_first ? "log" : "file", copies.whole, copies.refused,
+	    copies.half);
+	/* Or none was taken while it worked. */
+	assert_true(copies.whole > 0);
+}
+
+/* Runs ${check} while another process pays. */
+static void
+while_it_is_in_use(void (*check)(int), int arg)
+{
+	int ready[2], status;
+	enum part part;
+	char byte;
+	pid_t pid;
+
+	for (part = 0; part < PARTS; part++)
+		(void)unlink(name_of(part));
+	assert_int_equal(pipe(ready), 0);
+	assert_int_not_equal(pid = fork(), -1);
+	if (pid == 0) {
+		(void)close(ready[0]);
+		/* A check that fails doesn't come back here. */
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0L, 0L, 0L);
+		pay_on(ready[1], (unsigned)time(NULL));
+	}
+	(void)close(ready[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	check(arg);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	/* It has worked until then. */
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	(void)close(ready[0]);
+}
+
+/*
+ * The log, copied after the file, has whatever a checkpoint changed in it
+ * meanwhile, unless it was begun anew: then the copy may be half of each, as
+ * may one whose file is younger than its log.  Nobody promises more of a copy
+ * by hand; it is whole, refused, or of that kind, and never a crash.
+ */
+static void
+a_copy_of_a_file_in_use_and_then_its_log_is_whole(void **state)
+{
+	(void)state;
+	while_it_is_in_use(copy_many, 0);
+}
+
+static void
+a_copy_of_a_log_and_then_its_file_in_use_crashes_nothing(void **state)
+{
+	(void)state;
+	while_it_is_in_use(copy_many, 1);
+}
+
 static void
 a_file_cut_short_is_found(void **state)
 {
@@ -726,6 +979,9 @@ main(void)
 	    cmocka_unit_test(a_log_cut_short_is_found),
 	    cmocka_unit_test(a_copy_of_an_open_file_without_its_log_is_found),
 	    cmocka_unit_test(a_log_that_another_program_took_in_is_not_missed),
+	    cmocka_unit_test(a_copy_of_a_file_in_use_and_then_its_log_is_whole),
+	    cmocka_unit_test(
+		a_copy_of_a_log_and_then_its_file_in_use_crashes_nothing),
 	    cmocka_unit_test(a_file_cut_short_is_found),
 	    cmocka_unit_test(
 		a_file_that_denies_its_sums_is_found_when_it_is_opened),
