@@ -147,27 +147,77 @@ take_frames(struct log *log)
 	return (0);
 }
 
+/* The one number that times ${odd} is 1, modulo 2^32. */
+static uint32_t
+inverse_of(uint32_t odd)
+{
+	uint32_t x = odd;
+	int i;
+
+	/* Newton's; each step doubles the bits that are right, of three. */
+	for (i = 0; i < 4; i++)
+		x *= 2 - odd * x;
+	return (x);
+}
+
+/*
+ * 1 if the frame at hand, which has no mark, would go on from ${sums} with
+ * one.  What a mark adds to the sums is a multiple of it, two Fibonacci
+ * numbers in a row times the mark, of which one is odd: so there is one mark
+ * at most.
+ */
+static int
+lacks_mark(const struct log *log, const uint32_t sums[2])
+{
+	const uint32_t told[2] = {word_at(log->frame + 16),
+	    word_at(log->frame + 20)};
+	uint32_t none[2] = {sums[0], sums[1]}, one[2] = {sums[0], sums[1]};
+	unsigned char header[8];
+	uint32_t word = log->big ? htobe32(1) : htole32(1), by[2], mark;
+	int odd;
+
+	if (word_at(log->frame + 4) != 0)
+		return (0);
+	memcpy(header, log->frame, sizeof(header));
+	sum_on(log->big, header, sizeof(header), none);
+	sum_on(log->big, log->frame + FRAME_SIZE, log->page_size, none);
+	memcpy(header + 4, &word, sizeof(word));
+	sum_on(log->big, header, sizeof(header), one);
+	sum_on(log->big, log->frame + FRAME_SIZE, log->page_size, one);
+	by[0] = one[0] - none[0];
+	by[1] = one[1] - none[1];
+	odd = by[0] & 1 ? 0 : 1;
+	mark = (told[odd] - none[odd]) * inverse_of(by[odd]);
+	return (mark != 0 && told[0] - none[0] == mark * by[0] &&
+	    told[1] - none[1] == mark * by[1]);
+}
+
 /*
  * 1 if a transaction behind these was followed by another.  Of the first frame
- * behind them, the damage may be in the sum that it has, or elsewhere.
+ * behind them, the damage may be in the sum that it has, or elsewhere; and if
+ * it ended a transaction, in what says so.
  */
 static int
 goes_on(struct log *log)
 {
 	uint32_t made[2] = {log->sums[0], log->sums[1]}, told[2] = {0, 0};
 	int64_t number;
-	int marked = 0;
+	int marked = 0, lacked;
 
 	for (number = log->taken + 1; number <= log->frames; number++) {
 		if (!read_frame(log, number))
 			return (-1);
+		lacked = number == log->taken + 1 && lacks_mark(log, made);
 		if (marked && goes_on_from(log, told))
 			return (1);
 		if (goes_on_from(log, made) && marked)
 			return (1);
-		marked = is_mark(log);
 		told[0] = word_at(log->frame + 16);
 		told[1] = word_at(log->frame + 20);
+		/* One whose salt alone is wrong has the right sums. */
+		marked = is_mark(log) || lacked ||
+		    (word_at(log->frame + 4) != 0 &&
+			memcmp(made, told, sizeof(made)) == 0);
 		if (number > log->taken + 1)
 			memcpy(made, told, sizeof(made));
 	}

@@ -583,6 +583,98 @@ a_changed_frame_before_the_last_transaction_is_found(void **state)
 	assert_true(found > 10);
 }
 
+/* What a reader is told without the last transaction. */
+static uint64_t
+told_without_last(void)
+{
+	struct mr_error err = {0};
+	struct store *st;
+	uint64_t told = 0;
+
+	put_back();
+	(void)unlink(name_of(FILE_INDEX));
+	put_file(FILE_LOG, kept.bytes[FILE_LOG], last_begins(log_end()));
+	if ((st = open_file(&err)) == NULL)
+		fail_msg("without the last transaction: %s", err.message);
+	assert_int_equal(read_all(st, &told, &err), 0);
+	assert_true(told != kept.told);
+	store_close(st);
+	return (told);
+}
+
+static int torn;
+
+/* A byte of the log alone, which is all that a recovery has. */
+static void
+flip_log(size_t offset, unsigned char mask, uint64_t without_last)
+{
+	struct mr_error err = {0};
+	struct store *st;
+	uint64_t told = 0;
+
+	put_back();
+	(void)unlink(name_of(FILE_INDEX));
+	kept.bytes[FILE_LOG][offset] ^= mask;
+	put_file(FILE_LOG, kept.bytes[FILE_LOG], kept.sizes[FILE_LOG]);
+	kept.bytes[FILE_LOG][offset] ^= mask;
+	if ((st = open_file(&err)) == NULL) {
+		check_reason("the log", &err);
+		return;
+	}
+	assert_int_equal(read_all(st, &told, &err), 0);
+	store_close(st);
+	if (told == kept.told && offset >= log_end())
+		harmless++;
+	else if (told == without_last && offset >= last_begins(log_end()))
+		torn++;
+	else
+		fail_msg("SEED=%u: byte %zu of the log ^ 0x%02x: other rows",
+		    kept.seed, offset, mask);
+}
+
+/*
+ * As after a power cut, which may take the index.  A change in the last
+ * transaction looks like one that the cut has torn; frames of an older log
+ * are never read.
+ */
+static void
+a_changed_byte_of_a_log_that_has_no_index_is_found(void **state)
+{
+	static const struct making how = {1, 0, 3};
+	const char *given = getenv("SEED"), *count = getenv("FLIPS");
+	unsigned seed = given != NULL ? (unsigned)strtoul(given, NULL, 10) :
+					(unsigned)time(NULL);
+	uint64_t without_last;
+	size_t at, step = 0;
+	unsigned char mark;
+	int marks = 0;
+
+	(void)state;
+	found = harmless = torn = 0;
+	kept.seed = seed;
+	make_and_keep(&how);
+	without_last = told_without_last();
+	/* The header, all frames' headers and, of their pages, some. */
+	if (count == NULL || strcmp(count, "all") != 0)
+		step = kept.sizes[FILE_LOG] / FLIPS;
+	for (at = 0; at < kept.sizes[FILE_LOG]; at++)
+		if (step == 0 || at < 32 || (at - 32) % FRAME < 24 ||
+		    (size_t)rand_r(&seed) % step == 0)
+			flip_log(at, mask_drawn(&seed), without_last);
+	/* The marks that end transactions, of small files, until there is none. */
+	for (at = 32 + 7; at < log_end(); at += FRAME)
+		if ((mark = kept.bytes[FILE_LOG][at]) != 0) {
+			marks++;
+			flip_log(at, mark, without_last);
+		}
+	assert_true(marks > 2);
+	print_message("# SEED=%u: %d found, %d harmless, %d torn\n", kept.seed,
+	    found, harmless, torn);
+	assert_true(found > 100);
+	assert_true(torn > 20);
+	assert_true(harmless > 20);
+}
+
 /* With the index it is known to be missing. */
 static void
 a_log_cut_short_is_found(void **state)
@@ -976,6 +1068,8 @@ main(void)
 	    cmocka_unit_test(two_transactions_that_failed_are_no_damage),
 	    cmocka_unit_test(
 		a_changed_frame_before_the_last_transaction_is_found),
+	    cmocka_unit_test(
+		a_changed_byte_of_a_log_that_has_no_index_is_found),
 	    cmocka_unit_test(a_log_cut_short_is_found),
 	    cmocka_unit_test(a_copy_of_an_open_file_without_its_log_is_found),
 	    cmocka_unit_test(a_log_that_another_program_took_in_is_not_missed),
