@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 
 from scenario import scenario
-from system import SERVICES, expect
+from system import SERVICES, Skip, expect
 
 SIZE_MOST = 12 * 1000 * 1000
 
@@ -69,8 +69,7 @@ def empty_chroot(context):
     """--help and --version run in an empty chroot."""
     names = all_programs(context.settings)
     if os.geteuid() != 0:
-        context.say("left out: only root may chroot")
-        return
+        raise Skip("only root may chroot")
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
             shutil.copy(os.path.join(context.settings.bin, name), folder)
@@ -90,8 +89,7 @@ def empty_chroot(context):
 def names_without_modules(context):
     """localhost is resolved without opening the host's NSS modules."""
     if shutil.which("strace") is None:
-        context.say("left out: no strace")
-        return
+        raise Skip("no strace")
     with tempfile.TemporaryDirectory() as folder:
         log = os.path.join(folder, "trace")
         # Nothing listens on port 1: names are resolved nonetheless.
