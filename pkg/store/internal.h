@@ -109,6 +109,15 @@ void store_vfs_progress(void (*on_progress)(void));
  */
 int store_check_log(const char *path, int and_index, struct mr_error *err);
 
+/*
+ * store_sum_on -- the log's sums of ${size} bytes, a multiple of eight, going
+ * on from ${sums}; ${big}: of big-endian words.  store_get_sums -- as they are
+ * in its headers.
+ */
+void store_sum_on(int big, const unsigned char *bytes, size_t size,
+    uint32_t sums[2]);
+void store_get_sums(const unsigned char *bytes, uint32_t sums[2]);
+
 /* ---- check.c ------------------------------------------------------------ */
 
 /* The name of a file system type that is refused, or NULL. */

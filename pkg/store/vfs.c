@@ -2,7 +2,7 @@
  * vfs -- what is put between SQLite and its own file system.
  *
  * It is a copy of that with another xOpen, and its files are the original's,
- * with a copy of their methods and some bytes behind them.  Four things
+ * with a copy of their methods and some bytes behind them.  Five things
  * differ from it.  How long syncs take is measured.  A sync that failed fails
  * from then on, of the database and its log: the kernel may have dropped what
  * it could not write, and would say yes the next time; and as it may say yes
@@ -11,12 +11,16 @@
  * written into the file and compared when it is read from there: a byte that
  * changed on disk is SQLITE_CORRUPT, and never an answer.  And what a
  * transaction appends to the log is written at once: SQLite makes two writes a
- * page, whose calls cost more than their bytes.
+ * page, whose calls cost more than their bytes.  And a page that is read from
+ * the log is compared with the sum that its frame has there, which SQLite does
+ * only when it opens the log: a checkpoint would take what has changed into the
+ * file, and a sum of its own would make it good.
  *
  * SQLite keeps these bytes free when the header says so, at offset 20; who
  * knows nothing of sums can read the file.  A sum of zero is none.  Pages in
  * memory have none, and so those in the write-ahead log, which has sums of its
- * own (wal.c looks at them): another program may take them into the file.
+ * own (wal.c looks at them when it is opened): another program may take them
+ * into the file.
  *
  * Nothing is held back when a commit returns: the frame that ends a transaction
  * says so in its header (www.sqlite.org/fileformat2.html, "The Write-Ahead
@@ -40,7 +44,9 @@
 #define AT_PAGE_SIZE 16
 #define AT_SPARE 20
 #define HELD_MOST 131072 /* bytes */
+#define LOG_HEADER 32
 #define FRAME_HEADER 24
+#define FRAME_SIZE (FRAME_HEADER + PAGE_SIZE)
 
 static sqlite3_vfs watched;
 static int (*open_plainly)(sqlite3_vfs *vfs, const char *name,
@@ -66,6 +72,8 @@ struct held {
 	int length;
 	int last; /* the page that comes next ends a transaction */
 	sqlite3_int64 read_at; /* where was read last */
+	sqlite3_int64 header_at; /* where a frame's header was written last */
+	sqlite3_int64 unsure_from; /* sums are to be made yet; 0: of none */
 };
 
 /* Behind SQLite's own part of a file. */
@@ -76,6 +84,7 @@ struct extra {
 	int is_log;
 	struct held held;
 	int sync_errno; /* of the first sync that failed */
+	int log_damaged; /* it was read, and isn't what was written */
 	enum { SUMS_UNKNOWN, SUMS_NONE, SUMS_KEPT, SUMS_SPOILT } sums;
 };
 
@@ -131,6 +140,27 @@ ends_transaction(const unsigned char *header)
 	return ((header[4] | header[5] | header[6] | header[7]) != 0);
 }
 
+/*
+ * A transaction that writes a page of its own again does so in the frame that
+ * has it, and makes the sums from there on just before it ends, last the one
+ * that is marked.  Only it reads these frames before.
+ */
+static void
+watch_sums(struct held *h, const unsigned char *bytes, int size,
+    sqlite3_int64 offset)
+{
+	static const unsigned char no_salt[8];
+
+	if (size == FRAME_HEADER) {
+		h->header_at = offset;
+		if (ends_transaction(bytes) &&
+		    memcmp(bytes + 8, no_salt, sizeof(no_salt)) != 0)
+			h->unsure_from = 0;
+	} else if (size == PAGE_SIZE && h->header_at != offset - FRAME_HEADER &&
+	    (h->unsure_from == 0 || offset < h->unsure_from))
+		h->unsure_from = offset;
+}
+
 /* Of headers that SQLite reads and writes again, any may be the last. */
 static int
 log_write(sqlite3_file *file, const void *bytes, int size, sqlite3_int64 offset)
@@ -138,6 +168,7 @@ log_write(sqlite3_file *file, const void *bytes, int size, sqlite3_int64 offset)
 	struct held *h = &extra_of(file)->held;
 	int rc, ends;
 
+	watch_sums(h, bytes, size, offset);
 	if ((h->length > 0 && offset != h->offset + h->length) ||
 	    size > HELD_MOST - h->length)
 		if ((rc = release(file)) != SQLITE_OK)
@@ -154,15 +185,73 @@ log_write(sqlite3_file *file, const void *bytes, int size, sqlite3_int64 offset)
 	return (ends ? release(file) : SQLITE_OK);
 }
 
+/*
+ * A frame's sums go on from those before: of the frame in front of it, or of
+ * the log's header.  They are of words in the order of the machine that began
+ * the log.
+ */
+static int
+goes_on(const unsigned char *before, const unsigned char *header,
+    const void *page)
+{
+	uint32_t sums[2], told[2];
+	int big;
+
+	store_get_sums(header + 16, told);
+	for (big = 0; big < 2; big++) {
+		store_get_sums(before, sums);
+		store_sum_on(big, header, 8, sums);
+		store_sum_on(big, page, PAGE_SIZE, sums);
+		if (memcmp(sums, told, sizeof(sums)) == 0)
+			return (1);
+	}
+	return (0);
+}
+
+/* SQLITE_CORRUPT if the page just read from ${offset} of a log isn't what was
+ * written. */
+static int
+compare_logged(sqlite3_file *file, const void *page, int size,
+    sqlite3_int64 offset)
+{
+	const struct held *h = &extra_of(file)->held;
+	unsigned char header[FRAME_HEADER], before[8];
+	sqlite3_int64 frame = offset - FRAME_HEADER, at;
+	int rc;
+
+	if (size != PAGE_SIZE || frame < LOG_HEADER ||
+	    (frame - LOG_HEADER) % FRAME_SIZE != 0 ||
+	    (h->unsure_from != 0 && offset >= h->unsure_from))
+		return (SQLITE_OK);
+	/* The last eight bytes of either header. */
+	at = frame == LOG_HEADER ? frame - 8 : frame - PAGE_SIZE - 8;
+	if ((rc = plain_of(file)->xRead(file, header, sizeof(header), frame)) !=
+		SQLITE_OK ||
+	    (rc = plain_of(file)->xRead(file, before, sizeof(before), at)) !=
+		SQLITE_OK)
+		return (rc);
+	return (goes_on(before, header, page) ? SQLITE_OK : SQLITE_CORRUPT);
+}
+
+/* A checkpoint's failure is kept from those who commit, see file_sync. */
 static int
 log_read(sqlite3_file *file, void *bytes, int size, sqlite3_int64 offset)
 {
+	struct extra *x = extra_of(file);
 	int rc = release(file);
 
-	extra_of(file)->held.read_at = offset;
-	return (rc != SQLITE_OK ?
-		rc :
-		plain_of(file)->xRead(file, bytes, size, offset));
+	x->held.read_at = offset;
+	if (rc == SQLITE_OK)
+		rc = plain_of(file)->xRead(file, bytes, size, offset);
+	if (rc == SQLITE_OK)
+		rc = compare_logged(file, bytes, size, offset);
+	if (rc == SQLITE_CORRUPT) {
+		sqlite3_log(rc, "frame %lld of %s isn't what was written",
+		    (long long)((offset - LOG_HEADER) / FRAME_SIZE + 1),
+		    x->name);
+		extra_of(x->database)->log_damaged = 1;
+	}
+	return (rc);
 }
 
 static int
@@ -194,8 +283,8 @@ close_released(sqlite3_file *file)
 /* ---- syncs --------------------------------------------------------------- */
 
 /*
- * A checkpoint's failed sync is kept from those who commit; with this the
- * next commit fails.
+ * A checkpoint's failed sync is kept from those who commit, and so is a log
+ * that it can't believe; with this the next commit fails.
  */
 static int
 file_sync(sqlite3_file *file, int flags)
@@ -205,6 +294,8 @@ file_sync(sqlite3_file *file, int flags)
 	int rc;
 
 	went_on();
+	if (x->log_damaged)
+		return (SQLITE_CORRUPT);
 	if (x->sync_errno != 0) {
 		errno = x->sync_errno;
 		return (SQLITE_IOERR_FSYNC);

@@ -57,9 +57,8 @@ word_at(const unsigned char *bytes)
 	return (be32toh(word));
 }
 
-/* Over a multiple of eight bytes, going on from ${sums}. */
-static void
-sum_on(int big, const unsigned char *bytes, size_t size, uint32_t sums[2])
+void
+store_sum_on(int big, const unsigned char *bytes, size_t size, uint32_t sums[2])
 {
 	uint32_t words[2];
 	size_t i;
@@ -71,6 +70,14 @@ sum_on(int big, const unsigned char *bytes, size_t size, uint32_t sums[2])
 		sums[1] += (big ? be32toh(words[1]) : le32toh(words[1])) +
 		    sums[0];
 	}
+}
+
+void
+store_get_sums(const unsigned char *bytes, uint32_t sums[2])
+{
+
+	sums[0] = word_at(bytes);
+	sums[1] = word_at(bytes + 4);
 }
 
 /* ---- the log ------------------------------------------------------------ */
@@ -89,7 +96,7 @@ read_header(struct log *log)
 	    size < PAGE_LEAST || size > PAGE_MOST || (size & (size - 1)) != 0)
 		return (-1);
 	log->big = magic & 1;
-	sum_on(log->big, header, 24, log->sums);
+	store_sum_on(log->big, header, 24, log->sums);
 	if (log->sums[0] != word_at(header + 24) ||
 	    log->sums[1] != word_at(header + 28))
 		return (-1);
@@ -121,8 +128,8 @@ is_mark(const struct log *log)
 static int
 goes_on_from(const struct log *log, uint32_t sums[2])
 {
-	sum_on(log->big, log->frame, 8, sums);
-	sum_on(log->big, log->frame + FRAME_SIZE, log->page_size, sums);
+	store_sum_on(log->big, log->frame, 8, sums);
+	store_sum_on(log->big, log->frame + FRAME_SIZE, log->page_size, sums);
 	return (memcmp(log->frame + 8, log->salt, sizeof(log->salt)) == 0 &&
 	    word_at(log->frame) != 0 && word_at(log->frame + 16) == sums[0] &&
 	    word_at(log->frame + 20) == sums[1]);
@@ -179,11 +186,11 @@ lacks_mark(const struct log *log, const uint32_t sums[2])
 	if (word_at(log->frame + 4) != 0)
 		return (0);
 	memcpy(header, log->frame, sizeof(header));
-	sum_on(log->big, header, sizeof(header), none);
-	sum_on(log->big, log->frame + FRAME_SIZE, log->page_size, none);
+	store_sum_on(log->big, header, sizeof(header), none);
+	store_sum_on(log->big, log->frame + FRAME_SIZE, log->page_size, none);
 	memcpy(header + 4, &word, sizeof(word));
-	sum_on(log->big, header, sizeof(header), one);
-	sum_on(log->big, log->frame + FRAME_SIZE, log->page_size, one);
+	store_sum_on(log->big, header, sizeof(header), one);
+	store_sum_on(log->big, log->frame + FRAME_SIZE, log->page_size, one);
 	by[0] = one[0] - none[0];
 	by[1] = one[1] - none[1];
 	odd = by[0] & 1 ? 0 : 1;
@@ -246,7 +253,7 @@ frames_in_index(const struct log *log, const char *path)
 	if (size != (ssize_t)sizeof(index) ||
 	    memcmp(index, index + INDEX_SIZE, INDEX_SIZE) != 0)
 		return (0);
-	sum_on(htobe32(1) == 1, index, 40, sums);
+	store_sum_on(htobe32(1) == 1, index, 40, sums);
 	memcpy(&frames, index + 16, sizeof(frames));
 	memcpy(told, index + 40, sizeof(told));
 	if (memcmp(sums, told, sizeof(sums)) != 0 ||

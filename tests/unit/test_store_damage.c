@@ -1011,6 +1011,163 @@ a_copy_of_a_log_and_then_its_file_in_use_crashes_nothing(void **state)
 	while_it_is_in_use(copy_many, 1);
 }
 
+/* ---- a log that changes while it is in use ------------------------------ */
+
+static const char sql_touch[] = "UPDATE thing SET r = r + ?1";
+static const char sql_sum[] =
+    "SELECT CAST(sum(r) AS INTEGER) FROM thing NOT INDEXED";
+
+static void
+change_log_in_use(size_t offset, unsigned char mask)
+{
+	unsigned char byte;
+	int fd = open(name_of(FILE_LOG), O_RDWR);
+
+	assert_int_not_equal(fd, -1);
+	assert_int_equal(pread(fd, &byte, 1, (off_t)offset), 1);
+	byte ^= mask;
+	assert_int_equal(pwrite(fd, &byte, 1, (off_t)offset), 1);
+	/* This test's own: its locks are those of the process. */
+	(void)close(fd);
+}
+
+/* A store whose rows are all in its log, which is kept. */
+static struct store *
+open_with_log(void)
+{
+	struct mr_error err = {0};
+	struct store *st;
+	enum part part;
+
+	for (part = 0; part < PARTS; part++)
+		(void)unlink(name_of(part));
+	if ((st = open_file(&err)) == NULL)
+		fail_msg("%s", err.message);
+	add_rows(st, 0, 20);
+	add_rows(st, 20, 1);
+	add_rows(st, 21, 1);
+	keep(FILE_LOG);
+	return (st);
+}
+
+/*
+ * A checkpoint takes over what is right, or nothing; then nothing is committed
+ * any more, and the next start refuses the log.
+ */
+static void
+checkpoint_changed(size_t offset, unsigned char mask)
+{
+	struct mr_error err = {0};
+	struct store *st = open_with_log();
+	int64_t taken;
+	uint64_t told;
+
+	change_log_in_use(offset, mask);
+	taken = store_run(st, &err, sql_checkpoint);
+	if (taken == -1) {
+		check_reason("a checkpoint", &err);
+		assert_int_equal(store_begin(st, &err), 0);
+		assert_int_not_equal(store_run(st, &err, sql_touch,
+					 store_i64(1)),
+		    -1);
+		assert_int_equal(store_commit(st, &err), -1);
+		check_reason("a commit", &err);
+	}
+	store_close(st);
+	if ((st = open_file(&err)) == NULL) {
+		check_reason("the next start", &err);
+		return;
+	}
+	assert_int_not_equal(taken, -1);
+	assert_int_equal(read_all(st, &told, &err), 0);
+	if (told != kept.told)
+		fail_msg("SEED=%u: byte %zu of the log ^ 0x%02x: other rows",
+		    kept.seed, offset, mask);
+	harmless++;
+	store_close(st);
+}
+
+static void
+a_checkpoint_takes_no_changed_frame_over(void **state)
+{
+	const char *given = getenv("SEED"), *count = getenv("FLIPS");
+	unsigned seed = given != NULL ? (unsigned)strtoul(given, NULL, 10) :
+					(unsigned)time(NULL);
+	int n, many = count != NULL ? atoi(count) : FLIPS;
+	struct mr_error err = {0};
+	struct store *st;
+	size_t end;
+
+	(void)state;
+	found = harmless = 0;
+	kept.seed = seed;
+	store_close(open_with_log());
+	assert_non_null(st = open_file(&err));
+	assert_int_equal(read_all(st, &kept.told, &err), 0);
+	store_close(st);
+	end = log_end();
+	assert_true(end > (size_t)20 * FRAME);
+	for (n = 0; n < 60 + many / 5; n++)
+		checkpoint_changed((size_t)rand_r(&seed) % end,
+		    mask_drawn(&seed));
+	print_message("# SEED=%u: %d found, %d harmless\n", kept.seed, found,
+	    harmless);
+	assert_true(found > 30);
+}
+
+static void
+a_reader_is_told_of_a_changed_frame(void **state)
+{
+	struct mr_error err = {0};
+	struct store *st = open_with_log(), *reader;
+	size_t at, end = log_end();
+	int64_t sum;
+
+	(void)state;
+	found = 0;
+	for (at = 32; at < end; at += FRAME)
+		change_log_in_use(at + FRAME / 2, 1);
+	if ((reader = store_open_reader(path, 0, &err)) != NULL)
+		assert_int_equal(store_find(reader, &err, &sum, sql_sum), -1);
+	check_reason("a reader", &err);
+	store_close(reader);
+	store_close(st);
+}
+
+/* Pages of its own that a transaction writes again have no sums until its
+ * end, and it reads them. */
+static void
+a_transaction_past_the_cache_reads_what_it_wrote(void **state)
+{
+	struct mr_error err = {0};
+	struct store *st = open_with_log();
+	int64_t sum = 0, before = 0;
+	int i, kind;
+
+	(void)state;
+	assert_int_not_equal(store_run(st, &err, sql_small_cache), -1);
+	add_rows(st, 1000, 1000);
+	for (kind = 0; kind < 4; kind++) {
+		assert_int_equal(store_find(st, &err, &before, sql_sum), 1);
+		assert_int_equal(store_begin(st, &err), 0);
+		for (i = 0; i < 5; i++) {
+			if (store_run(st, &err, sql_touch, store_i64(1)) !=
+				1022 ||
+			    store_find(st, &err, &sum, sql_sum) != 1)
+				fail_msg("%s", err.message);
+			assert_int_equal(sum, before + 1022 * (i + 1));
+		}
+		if (kind % 2 == 0) {
+			store_rollback(st);
+			continue;
+		}
+		assert_int_equal(store_commit(st, &err), 0);
+		if (store_run(st, &err, sql_checkpoint) == -1)
+			fail_msg("%s", err.message);
+	}
+	store_close(st);
+}
+
 static void
 a_file_cut_short_is_found(void **state)
 {
@@ -1076,6 +1233,9 @@ main(void)
 	    cmocka_unit_test(a_copy_of_a_file_in_use_and_then_its_log_is_whole),
 	    cmocka_unit_test(
 		a_copy_of_a_log_and_then_its_file_in_use_crashes_nothing),
+	    cmocka_unit_test(a_checkpoint_takes_no_changed_frame_over),
+	    cmocka_unit_test(a_reader_is_told_of_a_changed_frame),
+	    cmocka_unit_test(a_transaction_past_the_cache_reads_what_it_wrote),
 	    cmocka_unit_test(a_file_cut_short_is_found),
 	    cmocka_unit_test(
 		a_file_that_denies_its_sums_is_found_when_it_is_opened),
