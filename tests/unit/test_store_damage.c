@@ -1,6 +1,7 @@
 /*
- * store: a byte that changed in a file at rest is found, and the restore
- * named, or it changes nothing: neither a crash nor another answer.
+ * store: a byte that changed in a file at rest, or in a log in use, is found,
+ * and the restore named, or it changes nothing: neither a crash nor another
+ * answer.  And what copies of a file in use are good for.
  *
  * A small file with all kinds of pages is made once, closed or killed with a
  * log.  Each trial puts it back, changes a byte, opens it, reads all rows and
@@ -661,7 +662,7 @@ a_changed_byte_of_a_log_that_has_no_index_is_found(void **state)
 		if (step == 0 || at < 32 || (at - 32) % FRAME < 24 ||
 		    (size_t)rand_r(&seed) % step == 0)
 			flip_log(at, mask_drawn(&seed), without_last);
-	/* The marks that end transactions, of small files, until there is none. */
+	/* The marks that end transactions, of small files, until none is. */
 	for (at = 32 + 7; at < log_end(); at += FRAME)
 		if ((mark = kept.bytes[FILE_LOG][at]) != 0) {
 			marks++;
