@@ -12,8 +12,6 @@
  * What it has read it also frees: the memory is Kafka's client's, and the loop
  * would wait for locks that this client's threads hold.
  */
-#include <sys/mman.h>
-
 #include <sched.h>
 #include <stdalign.h>
 #include <stdlib.h>
@@ -178,8 +176,9 @@ ahead_init(struct stream *s)
 }
 
 /*
- * All slots, in a mapping of their own, which leaves nothing behind: for three
- * batches and a half in hand, and for what the thread hasn't given back yet.
+ * All slots at once, which malloc maps by themselves, so that they leave nothing
+ * behind: for three batches and a half in hand, and for what the thread hasn't
+ * given back yet.
  */
 static void
 slots_make(struct stream *s)
@@ -194,13 +193,8 @@ slots_make(struct stream *s)
 		count = BYTES_MOST / size;
 	if (count == 0)
 		return;
-	q->slots = mmap(NULL, count * size, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (q->slots == MAP_FAILED) {
-		q->slots = NULL;
+	if ((q->slots = malloc(count * size)) == NULL)
 		return;
-	}
-	q->slots_size = count * size;
 	for (i = 0; i < count; i++)
 		list_add(&q->spare, (void *)(q->slots + i * size));
 	q->slots_count = count;
@@ -210,8 +204,7 @@ static void
 slots_free(struct ahead_queue *q)
 {
 
-	if (q->slots != NULL)
-		(void)munmap(q->slots, q->slots_size);
+	free(q->slots);
 	q->slots = NULL;
 	list_clear(&q->spare);
 }

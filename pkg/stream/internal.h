@@ -184,7 +184,6 @@ struct ahead_queue {
 	struct ahead_list to_tell; /* the thread, in this order */
 	struct ahead_list spare;
 	char *slots; /* NULL: no backlog */
-	size_t slots_size;
 	size_t slots_count;
 	int started;
 	int failed; /* to start: never again */

@@ -2,8 +2,6 @@
  * stream/ahead: a thread reads records ahead of their transaction.  Nobody can
  * tell who read what, but for the time that it takes.
  */
-#include <sys/mman.h>
-
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -39,43 +37,42 @@ static struct {
 	sem_t go;
 } seen;
 
-/* The memory for what is read: ours is anonymous, SQLite's isn't. */
-static atomic_int no_room, rooms, rooms_made;
+/* The memory for what is read is the only large piece. */
+#define LARGE ((size_t)1 << 20)
 
-void *__real_mmap(void *at, size_t size, int protection, int flags, int fd,
-    off_t offset);
-void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd,
-    off_t offset);
-int __real_munmap(void *at, size_t size);
-int __wrap_munmap(void *at, size_t size);
+static atomic_int no_room, rooms, rooms_made;
 static void *_Atomic room;
 
-void *
-__wrap_mmap(void *at, size_t size, int protection, int flags, int fd,
-    off_t offset)
-{
-	void *mapped;
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void __real_free(void *memory);
+void __wrap_free(void *memory);
 
-	if ((flags & MAP_ANONYMOUS) == 0)
-		return (__real_mmap(at, size, protection, flags, fd, offset));
-	if (atomic_load(&no_room)) {
-		errno = ENOMEM;
-		return (MAP_FAILED);
-	}
-	mapped = __real_mmap(at, size, protection, flags, fd, offset);
+void *
+__wrap_malloc(size_t size)
+{
+	void *memory;
+
+	if (size < LARGE)
+		return (__real_malloc(size));
+	if (atomic_load(&no_room))
+		return (NULL);
+	memory = __real_malloc(size);
 	atomic_fetch_add(&rooms, 1);
 	atomic_fetch_add(&rooms_made, 1);
-	atomic_store(&room, mapped);
-	return (mapped);
+	atomic_store(&room, memory);
+	return (memory);
 }
 
-int
-__wrap_munmap(void *at, size_t size)
+void
+__wrap_free(void *memory)
 {
 
-	if (at == atomic_load(&room))
+	if (memory != NULL && memory == atomic_load(&room)) {
+		atomic_store(&room, NULL);
 		atomic_fetch_sub(&rooms, 1);
-	return (__real_munmap(at, size));
+	}
+	__real_free(memory);
 }
 
 #define BLOCK 800 /* among those in hand from the beginning */
