@@ -144,22 +144,29 @@ fail:
 	return (NULL);
 }
 
-/* A partition's state, made if need be; NULL past the limit or without memory. */
+/* A partition's state, made if need be.  NULL with REJECT past the limit, with
+ * FATAL without memory. */
 static struct partition *
-partition_make(struct topic *topic, int number)
+partition_make(struct topic *topic, int number, struct mr_error *err)
 {
 	struct partition *grown;
 	int count;
 
-	if (number < 0 || number >= KAFKA_PARTITIONS_MAX)
+	if (number < 0 || number >= KAFKA_PARTITIONS_MAX) {
+		mr_error_set(err, MR_REJECT,
+		    "can't read %s [%d]: at most %d partitions", topic->name,
+		    number, KAFKA_PARTITIONS_MAX);
 		return (NULL);
+	}
 	if (number >= topic->count) {
 		for (count = 8; count <= number;)
 			count *= 2;
 		grown = reallocarray(topic->partitions, (size_t)count,
 		    sizeof(*grown));
-		if (grown == NULL)
+		if (grown == NULL) {
+			mr_error_set(err, MR_FATAL, "out of memory");
 			return (NULL);
+		}
 		memset(grown + topic->count, 0,
 		    (size_t)(count - topic->count) * sizeof(*grown));
 		topic->partitions = grown;
@@ -241,7 +248,8 @@ list_add(rd_kafka_topic_partition_list_t *list, const char *topic,
 
 /*
  * The positions that handlers are shown, of those in ${list} that we can
- * keep track of.  NULL without memory; sets *count.
+ * keep track of.  NULL, and a fatal error is told, without memory, also for
+ * one of them: the others would be read as if that one were, too.  Sets *count.
  */
 static struct kafka_position *
 positions_new(struct kafka_consumer *consumer,
@@ -250,20 +258,23 @@ positions_new(struct kafka_consumer *consumer,
 	struct kafka_position *positions;
 	struct partition *part;
 	struct topic *topic;
+	struct mr_error why;
 	int i;
 
 	*count = 0;
 	positions = calloc((size_t)list->cnt + 1, sizeof(*positions));
-	for (i = 0; positions != NULL && i < list->cnt; i++) {
+	if (positions == NULL)
+		goto fail;
+	for (i = 0; i < list->cnt; i++) {
 		const rd_kafka_topic_partition_t *entry = &list->elems[i];
 
 		if ((topic = topic_find(consumer, entry->topic)) == NULL)
 			continue;
-		part = partition_make(topic, entry->partition);
+		part = partition_make(topic, entry->partition, &why);
+		if (part == NULL && why.kind == MR_FATAL)
+			goto fail;
 		if (part == NULL) {
-			tell_error(consumer, 0,
-			    "a partition above the number that can be used "
-			    "was assigned: it is not read");
+			tell_error(consumer, 0, why.message);
 			continue;
 		}
 		if (!assigning && !part->assigned)
@@ -277,9 +288,12 @@ positions_new(struct kafka_consumer *consumer,
 		};
 		(*count)++;
 	}
-	if (positions == NULL)
-		tell_error(consumer, 1, "out of memory in a rebalance");
 	return (positions);
+fail:
+	tell_error(consumer, 1, "out of memory in a rebalance");
+	free(positions);
+	*count = 0;
+	return (NULL);
 }
 
 /*
@@ -502,8 +516,6 @@ rebalance(rd_kafka_t *client, rd_kafka_resp_err_t code,
 	int count, lost;
 
 	positions = positions_new(consumer, list, assigning, &count);
-	if (positions == NULL)
-		count = 0;
 	if (assigning) {
 		if (count > 0 && consumer->handlers.on_assign != NULL)
 			consumer->handlers.on_assign(consumer->arg, positions,
@@ -721,11 +733,8 @@ kafka_consumer_assign(struct kafka_consumer *consumer,
 		    positions[i].topic_index, err);
 		if (topic == NULL)
 			return (-1);
-		if (partition_make(topic, positions[i].partition) == NULL)
-			return (mr_error_set(err, MR_REJECT,
-			    "can't read %s [%d]: at most %d partitions",
-			    topic->name, positions[i].partition,
-			    KAFKA_PARTITIONS_MAX));
+		if (partition_make(topic, positions[i].partition, err) == NULL)
+			return (-1);
 	}
 	consumer->is_set = 1;
 	start_fetching(consumer, positions, count);
@@ -1212,8 +1221,10 @@ kafka_consumer_commit(struct kafka_consumer *consumer,
 			continue;
 		entry = &list->elems[list->cnt - 1];
 		entry->metadata = rd_kafka_mem_malloc(consumer->client, length);
-		if (entry->metadata == NULL)
-			continue;
+		if (entry->metadata == NULL) {
+			rd_kafka_topic_partition_list_destroy(list);
+			return (mr_error_set(err, MR_RETRY, "out of memory"));
+		}
 		memcpy(entry->metadata, metadata, length);
 		entry->metadata_size = length;
 	}
