@@ -277,14 +277,18 @@ member_runs(struct reader *reader)
 	return (0);
 }
 
+/* Each in a group of its own: the mock waits for who has left one. */
 static void
 member_lives(void)
 {
+	static int lives;
 	struct reader reader = {.owned = 0};
 	struct mr_error err;
+	char group[24];
 	int status;
 
-	reader.consumer = kafka_consumer_new(&conf, "group", &handlers, &reader,
+	snprintf(group, sizeof(group), "group-%d", ++lives);
+	reader.consumer = kafka_consumer_new(&conf, group, &handlers, &reader,
 	    &err);
 	if (reader.consumer == NULL) {
 		memory_is_why(&err, MR_FATAL);
