@@ -57,19 +57,24 @@ static int
 check_copy(sqlite3 *copy, const char *path, struct mr_error *err)
 {
 	sqlite3_stmt *stmt = NULL;
+	const char *text;
 	int rc;
 
 	if ((rc = sqlite3_prepare_v2(copy, sql_check, -1, &stmt, NULL)) !=
 		SQLITE_OK ||
-	    (rc = sqlite3_step(stmt)) != SQLITE_ROW)
+	    (rc = sqlite3_step(stmt)) != SQLITE_ROW) {
 		rc = backup_fail(path, rc, copy, err);
-	else if (strcmp((const char *)sqlite3_column_text(stmt, 0), "ok") != 0)
+		goto done;
+	}
+	text = (const char *)sqlite3_column_text(stmt, 0);
+	if ((rc = store_check_judge(text)) == SQLITE_NOMEM)
+		rc = backup_fail(path, rc, NULL, err);
+	else if (rc != SQLITE_OK)
 		rc = mr_error_set(err, MR_FATAL,
 		    "back up to %s: the copy is "
 		    "damaged, so is the file: %.60s",
-		    path, (const char *)sqlite3_column_text(stmt, 0));
-	else
-		rc = 0;
+		    path, text);
+done:
 	(void)sqlite3_finalize(stmt);
 	return (rc);
 }

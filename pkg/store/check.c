@@ -283,20 +283,43 @@ store_check_schema(struct store *st, struct mr_error *err)
 static const char sql_quick_check[] = "PRAGMA quick_check(1)";
 
 int
+store_check_judge(const char *text)
+{
+	static const char before[] = "error code=";
+	const char *code;
+	long rc;
+
+	if (text == NULL || text[0] == '\0')
+		return (SQLITE_NOMEM);
+	if (strcmp(text, "ok") == 0)
+		return (SQLITE_OK);
+	code = strstr(text, before);
+	rc = code != NULL ? strtol(code + strlen(before), NULL, 10) : 0;
+	return (rc == SQLITE_NOMEM || rc == SQLITE_IOERR_NOMEM ?
+		SQLITE_NOMEM :
+		SQLITE_CORRUPT);
+}
+
+int
 store_check_damage(struct store *st, struct mr_error *err)
 {
 	struct store_rows *rows;
-	int rc;
+	const char *text;
+	int rc, judged;
 
 	if ((rows = store_query_values(st, err, sql_quick_check, NULL, 0)) ==
 	    NULL)
 		return (-1);
-	if ((rc = store_next(rows, err)) == 1 &&
-	    strcmp(store_get_text(rows, 0), "ok") != 0)
-		rc = mr_error_set(err, MR_FATAL,
-		    "%.100s is damaged (%.60s): put "
-		    "a backup back with millrace state restore",
-		    st->path, store_get_text(rows, 0));
+	if ((rc = store_next(rows, err)) == 1) {
+		text = store_get_text(rows, 0);
+		if ((judged = store_check_judge(text)) == SQLITE_NOMEM)
+			rc = store_fail(st, err, judged, "check");
+		else if (judged != SQLITE_OK)
+			rc = mr_error_set(err, MR_FATAL,
+			    "%.100s is damaged (%.60s): put "
+			    "a backup back with millrace state restore",
+			    st->path, text);
+	}
 	store_rows_done(rows);
 	return (rc == 1 ? 0 : -1);
 }

@@ -134,6 +134,12 @@ int store_check_names(const char *path, struct mr_error *err);
 int store_give(int fd, const char *path);
 int store_check_schema(struct store *st, struct mr_error *err);
 int store_check_damage(struct store *st, struct mr_error *err);
+/*
+ * store_check_judge -- what a row of SQLite's own checks says, or NULL if there
+ * was no memory for it: SQLITE_OK, SQLITE_CORRUPT, or SQLITE_NOMEM, for SQLite
+ * tells of a page that there was no memory for as of a damaged one.
+ */
+int store_check_judge(const char *text);
 /* 1 if a table's SQL has a constraint that is checked at commit only. */
 int store_defers(const char *sql);
 

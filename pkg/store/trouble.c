@@ -96,11 +96,16 @@ keep(struct store *st, struct mr_error *err, const struct mr_error *error)
 	return (-1);
 }
 
-/* SQLite's words, if they are about ${rc} and not about something earlier. */
+/*
+ * SQLite's words, if they are about ${rc} and not about something earlier.
+ * Without memory they may be about what it was wanted for, as if that were at
+ * fault: "unable to open a temporary database file".
+ */
 static const char *
 words_for(struct store *st, int rc)
 {
-	if (st->db != NULL && (sqlite3_errcode(st->db) & 0xff) == (rc & 0xff))
+	if (st->db != NULL && (rc & 0xff) != SQLITE_NOMEM &&
+	    (sqlite3_errcode(st->db) & 0xff) == (rc & 0xff))
 		return (sqlite3_errmsg(st->db));
 	return (sqlite3_errstr(rc));
 }

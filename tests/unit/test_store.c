@@ -182,6 +182,7 @@ void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t size);
 
 static int64_t memory_left = -1; /* allocations; -1: no end */
+static int memory_comes_back; /* only one fails */
 static int memory_failed;
 
 static int
@@ -194,6 +195,8 @@ memory_gone(void)
 		return (0);
 	}
 	memory_failed = 1;
+	if (memory_comes_back)
+		memory_left = -1;
 	return (1);
 }
 
@@ -2957,26 +2960,67 @@ done:
 	return (rc);
 }
 
+static int
+open_and_close(struct mr_error *err)
+{
+	struct store *st = open_as(own_1, err);
+
+	store_close(st);
+	return (st != NULL ? 0 : -1);
+}
+
+/* The copy is checked. */
+static int
+back_up(struct mr_error *err)
+{
+	struct store *reader = store_open_reader(path, 60000, err);
+	int rc;
+
+	if (reader == NULL)
+		return (-1);
+	rc = store_backup(reader, beside(".copy"), err);
+	store_close(reader);
+	(void)unlink(beside(".copy"));
+	return (rc);
+}
+
+/* One whose last writer died: the next one checks it.  It has more pages than
+ * SQLite makes room for at once. */
+static void
+make_unclean_file(void)
+{
+	int count = 2000;
+
+	remove_files();
+	assert_true(WIFSIGNALED(wait_for(child(add_and_die, &count))));
+}
+
 /* With sanitizers, which take ten times as long, every fifth at most. */
 static void
 every_allocation_may_fail(void **state)
 {
+	static const struct {
+		void (*make_file)(void);
+		int (*live)(struct mr_error *err);
+		int comes_back;
+	} cases[] = {{make_old_file, live, 0}, {remove_files, live, 0},
+	    {make_unclean_file, open_and_close, 1},
+	    {make_unclean_file, back_up, 1}};
 	const int64_t step = SANITIZED ? 5 * KILL_STEP : 1;
 	struct mr_error err;
+	size_t i;
 	int64_t n;
-	int fresh, rc;
+	int rc;
 
 	(void)state;
-	for (fresh = 0; fresh < 2; fresh++) {
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		memory_comes_back = cases[i].comes_back;
 		for (n = 0, memory_failed = 1; memory_failed; n += step) {
-			if (fresh)
-				remove_files();
-			else
-				make_old_file();
+			cases[i].make_file();
 			memset(&err, 0, sizeof(err));
 			memory_failed = 0;
 			memory_left = n;
-			rc = live(&err);
+			rc = cases[i].live(&err);
 			memory_left = -1;
 			if (rc != 0 && err.kind != MR_RETRY &&
 			    strstr(err.message, "outcome") == NULL)
@@ -2984,9 +3028,11 @@ every_allocation_may_fail(void **state)
 				    (long long)n, mr_error_kind_name(err.kind),
 				    err.message);
 		}
+		print_message("# %lld allocations\n", (long long)n);
 		assert_int_equal(rc, 0);
 		assert_true(n > 100);
 	}
+	memory_comes_back = 0;
 }
 
 int
