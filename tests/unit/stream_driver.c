@@ -285,12 +285,33 @@ driver_conf(void)
 	});
 }
 
+static void
+driven_keep(struct driven *d)
+{
+	int i;
+
+	for (i = 0; driver.driven[i] != NULL; i++)
+		assert_true(i < DRIVEN_MOST - 1);
+	driver.driven[i] = d;
+}
+
+struct driven *
+driver_take(struct stream *s)
+{
+	struct driven *d = calloc(1, sizeof(*d));
+
+	if (d == NULL)
+		abort();
+	d->s = s;
+	driven_keep(d);
+	return (d);
+}
+
 struct driven *
 driver_open(const struct stream_service *svc, const char *name,
     const struct stream_conf *conf)
 {
 	struct driven *d = calloc(1, sizeof(*d));
-	int i;
 
 	if (d == NULL)
 		abort();
@@ -303,9 +324,7 @@ driver_open(const struct stream_service *svc, const char *name,
 		fail();
 		abort(); /* it doesn't come here */
 	}
-	for (i = 0; driver.driven[i] != NULL; i++)
-		assert_true(i < DRIVEN_MOST - 1);
-	driver.driven[i] = d;
+	driven_keep(d);
 	return (d);
 }
 

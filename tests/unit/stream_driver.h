@@ -43,10 +43,12 @@ struct stream_conf driver_conf(void);
 /*
  * driver_open, driver_begin -- make a stream, and run it in a thread.
  * driver_run does both.  ${conf} is copied; NULL: driver_conf.  ${name} is
- * the instance's, and a literal.
+ * the instance's, and a literal.  driver_take -- the same as driver_open, of a
+ * stream that the test has made.
  */
 struct driven *driver_open(const struct stream_service *svc, const char *name,
     const struct stream_conf *conf);
+struct driven *driver_take(struct stream *s);
 void driver_begin(struct driven *d);
 struct driven *driver_run(const struct stream_service *svc, const char *name,
     const struct stream_conf *conf);

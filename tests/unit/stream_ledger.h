@@ -141,15 +141,38 @@ ledger_do(struct stream *s, const char *text, struct mr_error *err)
 	return (0);
 }
 
+struct ledger_record {
+	char text[256];
+};
+
+static int
+ledger_decode(const struct stream_record *record, void *decoded,
+    struct mr_error *err)
+{
+	struct ledger_record *entry = decoded;
+
+	(void)err;
+	snprintf(entry->text, sizeof(entry->text), "%.*s",
+	    (int)record->value_size,
+	    record->value == NULL ? "" : (const char *)record->value);
+	return (0);
+}
+
 static int
 ledger_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err)
 {
-	char text[256];
+	struct ledger_record own;
+	const struct ledger_record *entry = record->decoded;
+	const char *text;
 
 	atomic_fetch_add(&ledger.applied, 1);
-	snprintf(text, sizeof(text), "%.*s", (int)record->value_size,
-	    record->value == NULL ? "" : (const char *)record->value);
+	if (entry == NULL) {
+		if (ledger_decode(record, &own, err) == -1)
+			return (-1);
+		entry = &own;
+	}
+	text = entry->text;
 	if (store_run(stream_store(s), err, sql_entry,
 		store_text(stream_settings(s)->instance),
 		store_i64(record->partition), store_i64(record->offset),
@@ -216,6 +239,18 @@ static const struct stream_service ledger_service = {
     .inputs = ledger_inputs,
     .outputs = ledger_outputs,
     .migrations = ledger_migrations,
+    .apply = ledger_apply,
+    .command = ledger_command,
+};
+
+/* The same, and records are decoded before they are applied. */
+static const struct stream_service ledger_decoding = {
+    .name = GROUP,
+    .inputs = ledger_inputs,
+    .outputs = ledger_outputs,
+    .migrations = ledger_migrations,
+    .decode = ledger_decode,
+    .decoded_size = sizeof(struct ledger_record),
     .apply = ledger_apply,
     .command = ledger_command,
 };

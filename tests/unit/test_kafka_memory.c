@@ -131,6 +131,7 @@ fail_each(void (*life)(void), int64_t least)
 {
 	int64_t n = 0, left;
 
+	alive = 0; /* a test that failed may have left some */
 	do {
 		to_go = ++n;
 		life();

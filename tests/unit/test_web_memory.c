@@ -28,10 +28,12 @@
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t size);
+void *__real_reallocarray(void *p, size_t n, size_t size);
 char *__real_strdup(const char *text);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t size);
+void *__wrap_reallocarray(void *p, size_t n, size_t size);
 char *__wrap_strdup(const char *text);
 
 static _Atomic int64_t to_go; /* until the one that fails; 0: none does */
@@ -60,6 +62,12 @@ void *
 __wrap_realloc(void *p, size_t size)
 {
 	return (gone() ? NULL : __real_realloc(p, size));
+}
+
+void *
+__wrap_reallocarray(void *p, size_t n, size_t size)
+{
+	return (gone() ? NULL : __real_reallocarray(p, n, size));
 }
 
 char *
