@@ -12,6 +12,7 @@
 #include <sys/types.h>
 #include <sys/wait.h>
 
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,6 +28,60 @@
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define WAIT_MS 30000
 
+/* ---- memory that runs out once ------------------------------------------ */
+
+/* The linker's names.  NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl*) */
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t size);
+void *__real_reallocarray(void *p, size_t n, size_t size);
+char *__real_strdup(const char *text);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t size);
+void *__wrap_reallocarray(void *p, size_t n, size_t size);
+char *__wrap_strdup(const char *text);
+
+/* Until the one that fails; 0: none does.  Threads are in children alone. */
+static int64_t to_go;
+
+static int
+gone(void)
+{
+	return (to_go > 0 && --to_go == 0);
+}
+
+void *
+__wrap_malloc(size_t size)
+{
+	return (gone() ? NULL : __real_malloc(size));
+}
+
+void *
+__wrap_calloc(size_t n, size_t size)
+{
+	return (gone() ? NULL : __real_calloc(n, size));
+}
+
+void *
+__wrap_realloc(void *p, size_t size)
+{
+	return (gone() ? NULL : __real_realloc(p, size));
+}
+
+void *
+__wrap_reallocarray(void *p, size_t n, size_t size)
+{
+	return (gone() ? NULL : __real_reallocarray(p, n, size));
+}
+
+char *
+__wrap_strdup(const char *text)
+{
+	return (gone() ? NULL : __real_strdup(text));
+}
+/* NOLINTEND(bugprone-reserved-identifier,cert-dcl*) */
+
 /* ---- in place of the stream --------------------------------------------- */
 
 static struct stream_call got;
@@ -36,8 +91,7 @@ static struct {
 	int status, replayed, refused;
 	const char *body, *location;
 } planned;
-static int got_input;
-static int defers, resumes;
+static int defers, resumes, submits;
 static int frees;
 
 int __wrap_stream_submit(struct stream *s, const struct stream_call *call,
@@ -64,10 +118,11 @@ __wrap_stream_submit(struct stream *s, const struct stream_call *call,
 	struct mr_error failure = {.kind = MR_OK};
 
 	(void)s;
+	submits++;
 	got = *call;
 	snprintf(got_scope, sizeof(got_scope), "%s", call->scope);
 	got.scope = got_scope;
-	got_input = *(const int *)call->input;
+	assert_int_equal(*(const int *)call->input, 37);
 	if (planned.refused)
 		return (mr_error_set(err, MR_RETRY, "planned"));
 	if (planned.kind != MR_OK) {
@@ -80,6 +135,9 @@ __wrap_stream_submit(struct stream *s, const struct stream_call *call,
 		snprintf(answer->location, sizeof(answer->location), "%s",
 		    planned.location != NULL ? planned.location : "");
 	}
+	/* As the stream does with an answer that it had no memory for. */
+	if (answer->body.failed)
+		mr_error_set(&failure, MR_RETRY, "out of memory");
 	done(arg, failure.kind == MR_OK ? NULL : &failure);
 	return (0);
 }
@@ -186,7 +244,6 @@ command(struct web_response *res, const char *key)
 	*res = (struct web_response){.status = 200,
 	    .content_type = "application/json"};
 	service_command(&req, res, 5, &(int){37}, sizeof(int));
-	assert_int_equal(got_input, 37);
 	assert_int_equal(resumes, defers);
 }
 
@@ -270,6 +327,66 @@ test_answers_and_errors_become_responses(void **state)
 	assert_int_equal(res.status, 503);
 	assert_int_equal(res.retry_after_s, 1);
 	buffer_free(&res.body);
+}
+
+/* A POST whose ${n}th allocation fails; 0 if it has fewer.  What has failed in
+ * its body the server answers by 503 (test_web_memory). */
+static int
+command_without(int64_t n, int expected)
+{
+	struct web_response res;
+	int failed, submitted = submits;
+
+	defers = resumes = 0;
+	to_go = n;
+	command(&res, "k");
+	failed = to_go == 0;
+	to_go = 0;
+	submitted = submits - submitted;
+	/* The first is for the command: without it nobody hears of it. */
+	assert_int_equal(submitted, n > 1);
+	assert_int_equal(resumes, submitted);
+	if (failed && !res.body.failed) {
+		assert_int_equal(res.status, 503);
+		assert_int_equal(res.retry_after_s, 1);
+		assert_non_null(
+		    strstr(buffer_text(&res.body), "out of memory"));
+	} else if (!failed) {
+		assert_int_equal(res.body.failed, 0);
+		assert_int_equal(res.status, expected);
+	}
+	buffer_free(&res.body);
+	return (failed);
+}
+
+static void
+test_any_allocation_of_a_post_may_fail(void **state)
+{
+	static const struct {
+		enum mr_error_kind kind;
+		int refused, expected;
+		int64_t least;
+	} cases[] = {
+	    {MR_OK, 0, 201, 2},
+	    {MR_REJECT, 0, 422, 2},
+	    {MR_FATAL, 0, 500, 2},
+	    {MR_RETRY, 1, 503, 2},
+	};
+	size_t bytes = mallinfo2().uordblks, i;
+	int64_t n;
+
+	(void)state;
+	for (i = 0; i < COUNT(cases); i++) {
+		memset(&planned, 0, sizeof(planned));
+		planned.kind = cases[i].kind;
+		planned.refused = cases[i].refused;
+		planned.status = 201;
+		planned.body = "{\"id\":1}";
+		for (n = 1; command_without(n, cases[i].expected); n++)
+			;
+		assert_true(n - 1 >= cases[i].least);
+	}
+	assert_int_equal(mallinfo2().uordblks, bytes);
 }
 
 /* ---- main --------------------------------------------------------------- */
@@ -377,6 +494,7 @@ main(void)
 	    cmocka_unit_test(
 		test_a_command_carries_its_key_scope_body_and_deadline),
 	    cmocka_unit_test(test_answers_and_errors_become_responses),
+	    cmocka_unit_test(test_any_allocation_of_a_post_may_fail),
 	    cmocka_unit_test(test_main_serves_until_a_signal_and_then_exits_0),
 	    cmocka_unit_test(test_main_exits_1_when_it_can_not_start),
 	};
