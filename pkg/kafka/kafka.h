@@ -247,7 +247,8 @@ struct kafka_position {
  * gets partitions that are being taken away (lost is 1 if they may already
  * be somebody else's), with the offset that poll would have gone on at.
  * on_error is told in words what went wrong: not reachable, not allowed, no
- * such topic; fatal is 1, once, when this consumer is of no more use.  It
+ * such topic; fatal is 1, once, when this consumer is of no more use, as one is
+ * that has no memory for what it is assigned: none of that is read then.  It
  * may be called without anything having changed, and repeats itself.
  */
 struct kafka_group_handlers {

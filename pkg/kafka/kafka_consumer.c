@@ -258,7 +258,7 @@ positions_new(struct kafka_consumer *consumer,
 	struct kafka_position *positions;
 	struct partition *part;
 	struct topic *topic;
-	struct mr_error why;
+	struct mr_error why = {.kind = MR_OK};
 	int i;
 
 	*count = 0;
