@@ -234,8 +234,8 @@ hand_over(struct ahead_queue *q, int stop)
 
 	pthread_mutex_lock(&q->lock);
 	list_join(&q->told, &q->to_tell);
-	list_join(&q->back,
-	    &q->spare); /* those in the processor's cache first */
+	/* Those first that are in the processor's cache. */
+	list_join(&q->back, &q->spare);
 	list_join(&q->spare, &q->back);
 	q->stop = stop;
 	if (q->told.count > 0 || stop)
