@@ -104,6 +104,7 @@ struct partition {
 	size_t held_first;
 	size_t held_count;
 	size_t held_capacity;
+	int64_t held_bytes; /* of keys and values */
 
 	/* Within a transaction, and void outside it. */
 	size_t taken; /* of held, from the first */
@@ -148,6 +149,7 @@ void partition_wait(struct stream *s, struct partition *p);
 int64_t partition_service(struct stream *s);
 /* Records in hand that a batch could take now. */
 int64_t partition_ready(const struct stream *s);
+int64_t partition_ready_bytes(const struct stream *s);
 /* Free what is in hand, which must not outlive the consumer. */
 void partition_drop_all(struct stream *s);
 void partition_free_all(struct stream *s);

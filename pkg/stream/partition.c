@@ -46,10 +46,18 @@ partition_at(struct partition *p, size_t index)
 	return (&p->held[(p->held_first + index) % p->held_capacity]);
 }
 
+static int64_t
+size_of(const struct kafka_record *record)
+{
+
+	return ((int64_t)(record->key_size + record->value_size));
+}
+
 void
 partition_drop(struct stream *s, struct partition *p, size_t count)
 {
 	for (; count > 0; count--) {
+		p->held_bytes -= size_of(&p->held[p->held_first].record);
 		ahead_free(s, &p->held[p->held_first]);
 		p->held_first = (p->held_first + 1) % p->held_capacity;
 		p->held_count--;
@@ -193,6 +201,7 @@ partition_hold(struct stream *s, struct kafka_record *record)
 	h->assignment = p->assignment;
 	h->before = record->fetch_offset;
 	p->held_count++;
+	p->held_bytes += size_of(record);
 	p->fetch_next = record->end_of_partition ? record->offset :
 						   record->offset + 1;
 	p->fetch_epoch = record->leader_epoch;
@@ -806,6 +815,18 @@ partition_ready(const struct stream *s)
 	for (i = 0; i < s->partition_count; i++)
 		if (s->partitions[i]->state == PARTITION_READING)
 			ready += (int64_t)s->partitions[i]->held_count;
+	return (ready);
+}
+
+int64_t
+partition_ready_bytes(const struct stream *s)
+{
+	int64_t ready = 0;
+	int i;
+
+	for (i = 0; i < s->partition_count; i++)
+		if (s->partitions[i]->state == PARTITION_READING)
+			ready += s->partitions[i]->held_bytes;
 	return (ready);
 }
 

@@ -19,6 +19,7 @@
 #define SETTLE_DELAY_US 400000
 #define PEEK_EVERY_US 2000000
 #define POLLED_MOST 256
+#define IN_HAND_BYTES ((int64_t)8 * 1024 * 1024)
 
 /* ---- settings -------------------------------------------------------------- */
 
@@ -641,6 +642,18 @@ loop_ceiling(struct stream *s)
 	}
 }
 
+/*
+ * Whether a batch has all that it can use: of large records fewer than it may
+ * take, since what is in hand takes memory.
+ */
+static int
+in_hand_suffices(const struct stream *s, int64_t records)
+{
+
+	return (partition_ready(s) >= records ||
+	    partition_ready_bytes(s) >= IN_HAND_BYTES);
+}
+
 /* Two batches and a half, so that the thread which reads ahead may wait for a
  * processor while one and a half are applied. */
 static int64_t
@@ -664,7 +677,7 @@ loop_take(struct stream *s)
 		for (i = 0; i < got; i++)
 			partition_hold(s, &records[i]);
 	} while (got == POLLED_MOST &&
-	    partition_ready(s) < in_hand_least(s) + s->conf->batch_records);
+	    !in_hand_suffices(s, in_hand_least(s) + s->conf->batch_records));
 	ahead_go(s);
 }
 
@@ -710,7 +723,7 @@ loop_work(struct stream *s, struct mr_error *err)
 	do {
 		loop_news(s);
 		/* Paused, little comes, but the group must hear of us. */
-		if (partition_ready(s) < in_hand_least(s) || s->holding ||
+		if (!in_hand_suffices(s, in_hand_least(s)) || s->holding ||
 		    s->store_backoff_ms > 0)
 			loop_take(s);
 		if ((more = batch_run(s, err)) == -1 || loop_peek(s, err) == -1)

@@ -113,6 +113,7 @@ struct kafka_consumer {
 	int frozen;
 	int64_t allowed; /* -1: any number */
 	int64_t in_hand; /* records that weren't freed yet */
+	int64_t in_hand_most;
 	int64_t polls;
 	int64_t looks;
 	int committing;
@@ -1092,6 +1093,17 @@ fake_polls(const char *group, int member)
 }
 
 int64_t
+fake_in_hand_most(const char *group, int member)
+{
+	int64_t n;
+
+	enter();
+	n = member_need(group, member)->in_hand_most;
+	leave();
+	return (n);
+}
+
+int64_t
 fake_looks(const char *group, int member)
 {
 	int64_t n;
@@ -1595,6 +1607,8 @@ take(struct kafka_consumer *c, struct reading *r, struct kafka_record *record)
 		e = entry_copy(e);
 		e->holder = c;
 		c->in_hand++;
+		if (c->in_hand > c->in_hand_most)
+			c->in_hand_most = c->in_hand;
 		if (c->allowed > 0)
 			c->allowed--;
 		record->opaque = e;

@@ -110,6 +110,8 @@ void fake_upset(const char *group, int member, const char *what, int fatal);
 /* How often it polled, and asked for its descriptor: is a loop spinning? */
 int64_t fake_polls(const char *group, int member);
 int64_t fake_looks(const char *group, int member);
+/* How many records it had at once that it hadn't freed. */
+int64_t fake_in_hand_most(const char *group, int member);
 
 /* fake_mute_commits -- 1: what is committed is noted, but not answered. */
 void fake_mute_commits(int mute);

@@ -59,6 +59,31 @@ applies_emits_relays_and_settles(void **state)
 }
 
 /* A heartbeat isn't to wait behind what a group is slow to note. */
+/* Of small ones as many as batches can use; of large ones eight megabytes, and
+ * what comes with the last of them, and as many that are being freed. */
+static void
+large_records_in_hand_are_fewer(void **state)
+{
+	static char large[65536];
+	struct driven *d;
+	int i;
+
+	(void)state;
+	for (i = 0; i < 1200; i++)
+		fake_put(INPUT, 0, "small");
+	d = driver_run(&ledger_service, "one", NULL);
+	WAIT(entries() == 1200);
+	assert_true(fake_in_hand_most(GROUP, 0) >= 1000);
+	driver_stop(d);
+	memset(large, 'l', sizeof(large) - 1);
+	for (i = 0; i < 1200; i++)
+		fake_put(INPUT, 0, large);
+	d = driver_run(&ledger_service, "one", NULL);
+	WAIT(entries() == 2400);
+	assert_in_range(fake_in_hand_most(GROUP, 1), 256, 2 * (128 + 256));
+	driver_stop(d);
+}
+
 static void
 a_group_that_hasnt_answered_is_told_no_more(void **state)
 {
@@ -664,6 +689,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    LEDGER_TEST(applies_emits_relays_and_settles),
+	    LEDGER_TEST(large_records_in_hand_are_fewer),
 	    LEDGER_TEST(a_group_that_hasnt_answered_is_told_no_more),
 	    LEDGER_TEST(each_record_names_the_one_before_it_in_its_partition),
 	    LEDGER_TEST(records_without_a_key_take_partitions_in_turn),
