@@ -211,6 +211,10 @@ topic_unread(struct look *look, struct store *st, const char *service,
 		kafka_silent(look, &silence);
 		return (0);
 	}
+	if (state.id[0] == '\0' && state.partitions > 0) {
+		look->unknown = 1; /* an old broker tells no ids */
+		return (0);
+	}
 	for (k = 0; k < state.partitions; k++) {
 		if ((found = store_find(st, err, &one, sql_has_position,
 			 store_text(state.id), store_i64(k))) == -1)

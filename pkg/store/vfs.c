@@ -156,9 +156,12 @@ watch_sums(struct held *h, const unsigned char *bytes, int size,
 		if (ends_transaction(bytes) &&
 		    memcmp(bytes + 8, no_salt, sizeof(no_salt)) != 0)
 			h->unsure_from = 0;
-	} else if (size == PAGE_SIZE && h->header_at != offset - FRAME_HEADER &&
-	    (h->unsure_from == 0 || offset < h->unsure_from))
-		h->unsure_from = offset;
+	} else if (size == PAGE_SIZE) {
+		if (h->header_at != offset - FRAME_HEADER &&
+		    (h->unsure_from == 0 || offset < h->unsure_from))
+			h->unsure_from = offset;
+		h->header_at = 0; /* it has its page: another is over that */
+	}
 }
 
 /* Of headers that SQLite reads and writes again, any may be the last. */

@@ -71,6 +71,8 @@ identity_read(const struct kafka_record *record, struct identity *id)
 	id->source[0] = id->type[0] = id->cause_topic[0] = '\0';
 	id->seq = -1;
 	id->predecessor = 0;
+	id->cause_partition = 0;
+	id->cause_offset = 0;
 	for (i = 0; kafka_record_header_at(record, i, &h); i++) {
 		if (strncmp(h.name, "ce_", 3) != 0)
 			continue;

@@ -19,7 +19,7 @@
 #define SETTLE_DELAY_US 400000
 #define PEEK_EVERY_US 2000000
 #define POLLED_MOST 256
-#define IN_HAND_BYTES ((int64_t)8 * 1024 * 1024)
+#define IN_HAND_BYTES ((int64_t)8 * 1024 * 1024) /* at which polling ends */
 
 /* ---- settings -------------------------------------------------------------- */
 
@@ -474,12 +474,21 @@ stream_free(struct stream *s)
 	free(s);
 }
 
+/* Unless it ends already, since it can't go on. */
+static void
+stop_orderly(struct stream *s)
+{
+	int goes_on = 0;
+
+	(void)atomic_compare_exchange_strong(&s->stopping, &goes_on, 1);
+}
+
 void
 stream_stop(struct stream *s)
 {
 	uint64_t one = 1;
 
-	atomic_store(&s->stopping, 1);
+	stop_orderly(s);
 	(void)!write(s->relay.news_fd, &one, sizeof(one));
 }
 
@@ -544,7 +553,7 @@ loop_sleep(struct stream *s, int signal_fd, int timeout_ms)
 		if (fds[1].revents & POLLIN)
 			fd_drain(s->relay.news_fd);
 		if ((fds[2].revents & POLLIN) && signals_take(signal_fd))
-			atomic_store(&s->stopping, 1);
+			stop_orderly(s);
 	}
 	atomic_store(&s->heartbeat_us, clock_mono_us());
 	return (atomic_load(&s->stopping));

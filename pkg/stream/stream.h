@@ -109,7 +109,7 @@ struct stream_service {
 	 * the record alone, and nothing else is touched: it is called by
 	 * another thread while records before it are applied, for records that
 	 * may never be, and again.  A few hundred bytes are the most that is
-	 * worth it: 2 MiB are decoded ahead.
+	 * worth it: 4 MiB are for what is decoded ahead.
 	 */
 	int (*decode)(const struct stream_record *record, void *decoded,
 	    struct mr_error *err);

@@ -1015,6 +1015,12 @@ a_copy_of_a_log_and_then_its_file_in_use_crashes_nothing(void **state)
 /* ---- a log that changes while it is in use ------------------------------ */
 
 static const char sql_touch[] = "UPDATE thing SET r = r + ?1";
+static const char sql_touch_one[] = "UPDATE thing SET r = r + 1 WHERE id = ?1";
+static const char sql_names[] = "SELECT sum(length(name)) FROM item";
+static const char sql_one[] = "INSERT INTO core (id) VALUES (0)";
+static const char sql_no_cache[] = "PRAGMA cache_size = 1";
+static const char sql_one_more[] = "UPDATE core SET id = id + 1";
+static const char sql_ones[] = "SELECT id FROM core";
 static const char sql_sum[] =
     "SELECT CAST(sum(r) AS INTEGER) FROM thing NOT INDEXED";
 
@@ -1169,6 +1175,121 @@ a_transaction_past_the_cache_reads_what_it_wrote(void **state)
 	store_close(st);
 }
 
+/*
+ * A page that leaves the cache twice, with no other written in between, is in
+ * one frame, whose header was the last one that was written.
+ */
+static void
+a_page_written_over_its_own_frame_is_read(void **state)
+{
+	struct mr_error err = {0};
+	struct store *st = open_with_log();
+	int64_t sum, ones = 0, expected = 0;
+	int i, kind;
+
+	(void)state;
+	add_rows(st, 1000, 1000);
+	assert_int_equal(store_begin(st, &err), 0);
+	assert_int_equal(store_run(st, &err, sql_one), 1);
+	assert_int_equal(store_commit(st, &err), 0);
+	assert_int_not_equal(store_run(st, &err, sql_no_cache), -1);
+	for (kind = 0; kind < 4; kind++) {
+		assert_int_equal(store_begin(st, &err), 0);
+		for (i = 1; i <= 4; i++) {
+			if (store_run(st, &err, sql_one_more) != 1 ||
+			    store_find(st, &err, &sum, sql_sum) != 1 ||
+			    store_find(st, &err, &ones, sql_ones) != 1)
+				fail_msg("%s", err.message);
+			assert_int_equal(ones, expected + i);
+		}
+		if (kind % 2 == 0) {
+			store_rollback(st);
+			continue;
+		}
+		expected = ones;
+		assert_int_equal(store_commit(st, &err), 0);
+		if (store_run(st, &err, sql_checkpoint) == -1)
+			fail_msg("%s", err.message);
+	}
+	store_close(st);
+}
+
+/* One step of a transaction, and what it adds to the sum. */
+static int64_t
+do_anything(struct store *st, unsigned *seed)
+{
+	struct mr_error err = {0};
+	int64_t sum, row = 1 + rand_r(seed) % 1000;
+
+	switch (rand_r(seed) % 4) {
+	case 0:
+		demand(store_run(st, &err, sql_touch_one, store_i64(row)) == 1);
+		return (1);
+	case 1:
+		demand(store_run(st, &err, sql_touch, store_i64(1)) == 1022);
+		return (1022);
+	case 2:
+		demand(store_find(st, &err, &sum, sql_sum) == 1);
+		return (0);
+	default:
+		demand(store_find(st, &err, &sum, sql_names) == 1);
+		return (0);
+	}
+}
+
+/* Whatever is written over, rolled back and taken into the file: what is sound
+ * is never taken for damaged, and is what was written. */
+static void
+what_transactions_of_any_kind_leave_is_sound(void **state)
+{
+	const char *given = getenv("SEED");
+	unsigned seed = given != NULL ? (unsigned)strtoul(given, NULL, 10) :
+					(unsigned)time(NULL);
+	struct mr_error err = {0};
+	struct store *st = open_with_log();
+	int64_t sum, expected = 0, now, saved;
+	int i, steps;
+
+	(void)state;
+	print_message("# SEED=%u\n", seed);
+	add_rows(st, 1000, 1000);
+	demand(store_find(st, &err, &expected, sql_sum) == 1);
+	for (i = 0; i < 150; i++) {
+		demand(store_run(st, &err,
+			   rand_r(&seed) % 2 ? sql_no_cache :
+					       sql_small_cache) != -1);
+		demand(store_begin(st, &err) == 0);
+		now = expected;
+		for (steps = rand_r(&seed) % 6; steps > 0; steps--) {
+			saved = now;
+			if (rand_r(&seed) % 2) {
+				now += do_anything(st, &seed);
+				continue;
+			}
+			demand(store_save(st, &err) == 0);
+			now += do_anything(st, &seed);
+			now += do_anything(st, &seed);
+			if (rand_r(&seed) % 2) {
+				demand(store_restore(st, &err) == 0);
+				now = saved;
+			} else {
+				demand(store_release(st, &err) == 0);
+			}
+		}
+		if (rand_r(&seed) % 3 == 0) {
+			store_rollback(st);
+		} else {
+			demand(store_commit(st, &err) == 0);
+			expected = now;
+		}
+		if (rand_r(&seed) % 10 == 0)
+			demand(store_run(st, &err, sql_checkpoint) != -1);
+		demand(store_find(st, &err, &sum, sql_sum) == 1);
+		assert_int_equal(sum, expected);
+	}
+	store_close(st);
+}
+
 static void
 a_file_cut_short_is_found(void **state)
 {
@@ -1237,6 +1358,8 @@ main(void)
 	    cmocka_unit_test(a_checkpoint_takes_no_changed_frame_over),
 	    cmocka_unit_test(a_reader_is_told_of_a_changed_frame),
 	    cmocka_unit_test(a_transaction_past_the_cache_reads_what_it_wrote),
+	    cmocka_unit_test(a_page_written_over_its_own_frame_is_read),
+	    cmocka_unit_test(what_transactions_of_any_kind_leave_is_sound),
 	    cmocka_unit_test(a_file_cut_short_is_found),
 	    cmocka_unit_test(
 		a_file_that_denies_its_sums_is_found_when_it_is_opened),
