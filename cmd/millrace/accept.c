@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 
+#include "copy_facts.h"
 #include "known.h"
 #include "millrace.h"
 #include "plan.h"
@@ -15,16 +16,12 @@
 #define SILENCE_MS 10000
 #define IDS_MOST 64
 #define TOPICS_MOST 32
-#define READS_SIZE 4096
 
 static const char sql_service[] = "SELECT service FROM store_identity";
 static const char sql_topics[] = "SELECT DISTINCT topic FROM positions";
 static const char sql_reads[] =
     "SELECT group_concat(topic, ' ') FROM (SELECT DISTINCT topic"
     " FROM positions)";
-static const char sql_has_declared[] =
-    "SELECT count(*) FROM sqlite_schema WHERE name = 'declared'";
-static const char sql_declared[] = "SELECT inputs FROM declared";
 static const char sql_cluster[] = "SELECT cluster_id FROM cluster";
 static const char sql_known[] =
     "SELECT 1 FROM database_ids WHERE database_id = ?1";
@@ -386,25 +383,24 @@ gap_cluster_check(struct accept *a, struct mr_error *err)
 static int
 gap_topic_check(struct accept *a, struct mr_error *err)
 {
-	char reads[READS_SIZE] = "", words[READS_SIZE], *rest = words, *topic;
-	int64_t has = 0;
-	int found;
+	struct copy_facts facts = {.declared = 0};
+	char words[sizeof(facts.inputs)], *rest = words, *topic;
 
-	if (store_find_values(a->st, err, &has, sql_has_declared, NULL, 0) ==
-		-1 ||
-	    (found = store_find_text(a->st, err, reads, sizeof(reads),
-		 has != 0 ? sql_declared : sql_reads)) == -1)
+	if (copy_facts_declared(a->st, &facts, err) == -1 ||
+	    (!facts.declared &&
+		store_find_text(a->st, err, facts.inputs, sizeof(facts.inputs),
+		    sql_reads) == -1))
 		return (-1);
-	memcpy(words, reads, sizeof(words));
+	memcpy(words, facts.inputs, sizeof(words));
 	while ((topic = strsep(&rest, " ")) != NULL)
 		if (strcmp(topic, a->topic) == 0)
 			return (0);
 	/* Never started, or nothing is known of it: then nothing halts it. */
-	if (found == 0 || (has == 0 && reads[0] == '\0'))
+	if (!facts.declared && facts.inputs[0] == '\0')
 		return (0);
 	return (mr_error_set(err, MR_REJECT,
 	    "the service of %.100s doesn't read %s: it reads %.80s", a->db,
-	    a->topic, reads[0] != '\0' ? reads : "no topic"));
+	    a->topic, facts.inputs[0] != '\0' ? facts.inputs : "no topic"));
 }
 
 static int

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "store/store.h"
 
 #define TOPICS_SIZE 4096
 

@@ -279,6 +279,7 @@ record_step(struct stream *s, struct partition *p, struct held *h,
 {
 	const struct kafka_record *r = &h->record;
 	const struct identity *id;
+	/* Half a kilobyte, which hardly any record needs. */
 	__attribute__((uninitialized)) struct identity own;
 	const void *decoded;
 	struct mark *mark = NULL;

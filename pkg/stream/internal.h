@@ -201,8 +201,8 @@ struct ahead_queue {
 };
 
 void ahead_init(struct stream *s);
-/* Have a record that isn't next read; ahead_go hands over what was asked for,
- * and starts the thread.  NULL: it won't be. */
+/* Have a record that isn't next read; ahead_go hands over what was asked for
+ * or is to be freed, and starts the thread.  NULL: it won't be. */
 struct ahead *ahead_ask(struct stream *s, const struct kafka_record *record);
 void ahead_go(struct stream *s);
 /* A record's identity, and what was decoded of it, or NULL: that wasn't, or

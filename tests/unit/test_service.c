@@ -30,57 +30,7 @@
 
 /* ---- memory that runs out once ------------------------------------------ */
 
-/* The linker's names.  NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl*) */
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__real_reallocarray(void *p, size_t n, size_t size);
-char *__real_strdup(const char *text);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-void *__wrap_reallocarray(void *p, size_t n, size_t size);
-char *__wrap_strdup(const char *text);
-
-/* Until the one that fails; 0: none does.  Threads are in children alone. */
-static int64_t to_go;
-
-static int
-gone(void)
-{
-	return (to_go > 0 && --to_go == 0);
-}
-
-void *
-__wrap_malloc(size_t size)
-{
-	return (gone() ? NULL : __real_malloc(size));
-}
-
-void *
-__wrap_calloc(size_t n, size_t size)
-{
-	return (gone() ? NULL : __real_calloc(n, size));
-}
-
-void *
-__wrap_realloc(void *p, size_t size)
-{
-	return (gone() ? NULL : __real_realloc(p, size));
-}
-
-void *
-__wrap_reallocarray(void *p, size_t n, size_t size)
-{
-	return (gone() ? NULL : __real_reallocarray(p, n, size));
-}
-
-char *
-__wrap_strdup(const char *text)
-{
-	return (gone() ? NULL : __real_strdup(text));
-}
-/* NOLINTEND(bugprone-reserved-identifier,cert-dcl*) */
+#include "failing_memory.c" /* NOLINT(bugprone-suspicious-include) */
 
 /* ---- in place of the stream --------------------------------------------- */
 

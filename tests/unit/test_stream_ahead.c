@@ -226,16 +226,26 @@ assert_all(int64_t refused)
 	assert_int_equal(atomic_load(&seen.mistaken), 0);
 }
 
+/* A backlog that another thread decodes much of. */
+static struct driven *
+work_off(void)
+{
+	struct driven *d;
+
+	put(1, MANY);
+	atomic_store(&seen.least_ahead, 500);
+	d = driver_run(&service, "one", NULL);
+	assert_all(3);
+	return (d);
+}
+
 static void
 a_backlog_is_decoded_by_another_thread(void **state)
 {
 	struct driven *d;
 
 	(void)state;
-	put(1, MANY);
-	atomic_store(&seen.least_ahead, 500);
-	d = driver_run(&service, "one", NULL);
-	assert_all(3);
+	d = work_off();
 	assert_true(atomic_load(&seen.ahead) >= 500);
 	driver_stop(d);
 }
@@ -246,10 +256,7 @@ what_a_backlog_takes_is_given_back_behind_it(void **state)
 	struct driven *d;
 
 	(void)state;
-	put(1, MANY);
-	atomic_store(&seen.least_ahead, 500);
-	d = driver_run(&service, "one", NULL);
-	assert_all(3);
+	d = work_off();
 	assert_true(atomic_load(&rooms_made) > 0);
 	driver_pass_ms(1000); /* the loop looks */
 	WAIT(atomic_load(&rooms) == 0);
