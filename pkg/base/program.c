@@ -1,11 +1,8 @@
 #include <fcntl.h>
 #include <malloc.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdint.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifdef __GLIBC__
@@ -13,6 +10,7 @@
 #endif
 
 #include "base/program.h"
+#include "base/thread.h"
 
 /*
  * Were 2 free, the next file opened would be written over by log lines.
@@ -31,33 +29,6 @@ take_standard_descriptors(void)
 		close(fd);
 }
 
-#define SLICE_NS UINT64_C(100000)
-#define RESET_ON_FORK UINT64_C(1) /* SCHED_FLAG_RESET_ON_FORK: and threads */
-
-/*
- * The first thread is a program's loop, for which everybody waits, and it
- * sleeps at every sync: with a short slice it gets a processor as soon as it
- * wakes, instead of when somebody else's slice is over.  Its share stays what
- * it was.  sched_setattr(2); Linux takes the slice from 6.12 on, and those
- * before ignore it.
- */
-static void
-wake_soon(void)
-{
-	struct {
-		uint32_t size, policy;
-		uint64_t flags;
-		int32_t nice;
-		uint32_t priority;
-		uint64_t runtime, deadline, period;
-	} attr = {.size = sizeof(attr),
-	    .policy = SCHED_OTHER,
-	    .flags = RESET_ON_FORK,
-	    .runtime = SLICE_NS};
-
-	(void)syscall(SYS_sched_setattr, 0, &attr, 0U);
-}
-
 void
 program_start(void)
 {
@@ -73,7 +44,7 @@ program_start(void)
 	/* Each thread's own cache has the small ones; these would be gathered
 	 * up again whenever something large is freed. */
 	(void)mallopt(M_MXFAST, 0);
-	wake_soon();
+	thread_hurry();
 	umask(007);
 	sigemptyset(&ignore.sa_mask);
 	sigaction(SIGPIPE, &ignore, NULL);

@@ -136,7 +136,7 @@ rules_of_an_argument(scmp_filter_ctx filter)
 	    {SCMP_SYS(kill), 0, ALL, self},
 	    {SCMP_SYS(tgkill), 0, ALL, self},
 	    {SCMP_SYS(prlimit64), 0, ALL, 0},
-	    {SCMP_SYS(sched_setscheduler), 0, ALL, 0},
+	    {SCMP_SYS(sched_setattr), 0, ALL, 0},
 	    /* The stopped holder of a pen is killed by it. */
 	    {SCMP_SYS(pidfd_send_signal), 1, ALL, SIGKILL},
 	    {SCMP_SYS(prctl), 0, ALL, PR_SET_NAME},

@@ -1,9 +1,14 @@
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/thread.h"
 
@@ -59,4 +64,51 @@ thread_start(pthread_t *thread, const char *name, size_t stack_bytes,
 	if (e != 0)
 		free(start);
 	return (e);
+}
+
+/* ---- whose turn it is ---------------------------------------------------- */
+
+#define RESET_ON_FORK UINT64_C(1) /* SCHED_FLAG_RESET_ON_FORK: and threads */
+#define NICE_MOST 19
+#define SLICE_LEAST_NS UINT64_C(100000) /* Linux takes no less */
+
+/*
+ * With ten more than the program's first, sched(7), a thread weighs a tenth.  What it asks for then
+ * counts ten times, so it asks for a tenth of the usual 3 ms.
+ */
+#define GIVE_WAY_NICE 10
+#define GIVE_WAY_SLICE_NS UINT64_C(300000)
+
+static void
+schedule(int nicer, uint64_t slice_ns, uint64_t flags)
+{
+	struct {
+		uint32_t size, policy;
+		uint64_t flags;
+		int32_t nice;
+		uint32_t priority;
+		uint64_t runtime, deadline, period;
+	} attr = {.size = sizeof(attr),
+	    .policy = SCHED_OTHER,
+	    .flags = flags,
+	    .nice = getpriority(PRIO_PROCESS, (id_t)getpid()) + nicer,
+	    .runtime = slice_ns};
+
+	if (attr.nice > NICE_MOST)
+		attr.nice = NICE_MOST;
+	(void)syscall(SYS_sched_setattr, 0, &attr, 0U);
+}
+
+void
+thread_hurry(void)
+{
+
+	schedule(0, SLICE_LEAST_NS, RESET_ON_FORK);
+}
+
+void
+thread_give_way(void)
+{
+
+	schedule(GIVE_WAY_NICE, GIVE_WAY_SLICE_NS, 0);
 }

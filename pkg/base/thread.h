@@ -28,4 +28,20 @@ void thread_name(const char *name);
 int thread_start(pthread_t *thread, const char *name, size_t stack_bytes,
     void *(*run)(void *arg), void *arg);
 
+/*
+ * thread_hurry -- the calling thread is one that everybody waits for, and which
+ * sleeps at every sync: it gets a processor as soon as it wakes, instead of when
+ * somebody else's slice is over.  Its share stays what it was.  The threads that
+ * it starts are as others are.
+ *
+ * thread_give_way -- the calling thread works ahead of such a one, or behind it,
+ * and has time: where they want the same processor it takes a tenth of the
+ * other's share.  So do the threads that it starts.  It waits no longer for its
+ * turn than it did, beside other programs' threads as well.
+ *
+ * Both are requests, by sched_setattr(2): Linux before 6.12 knows no slices.
+ */
+void thread_hurry(void);
+void thread_give_way(void);
+
 #endif

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "kafka/kafka_internal.h"
 
 #define PROPERTIES_MAX 65536 /* a properties file's bytes */
@@ -458,6 +459,32 @@ kafka_reads(const struct kafka_conf *conf,
 	return (0);
 }
 
+static rd_kafka_resp_err_t
+on_thread_start(rd_kafka_t *client, rd_kafka_thread_type_t type,
+    const char *name, void *arg)
+{
+
+	(void)client;
+	(void)type;
+	(void)name;
+	(void)arg;
+	thread_give_way();
+	return (RD_KAFKA_RESP_ERR_NO_ERROR);
+}
+
+static rd_kafka_resp_err_t
+on_new(rd_kafka_t *client, const rd_kafka_conf_t *settings, void *arg,
+    char *why, size_t why_size)
+{
+
+	(void)settings;
+	(void)arg;
+	(void)why;
+	(void)why_size;
+	return (rd_kafka_interceptor_add_on_thread_start(client, "threads",
+	    on_thread_start, NULL));
+}
+
 rd_kafka_t *
 client_new(rd_kafka_type_t type, rd_kafka_conf_t *settings,
     struct mr_error *err)
@@ -465,6 +492,9 @@ client_new(rd_kafka_type_t type, rd_kafka_conf_t *settings,
 	rd_kafka_t *client;
 	char why[200];
 
+	/* Its threads fetch and send by the batch, and have time. */
+	(void)rd_kafka_conf_interceptor_add_on_new(settings, "threads", on_new,
+	    NULL);
 	if ((client = rd_kafka_new(type, settings, why, sizeof(why))) == NULL) {
 		rd_kafka_conf_destroy(settings);
 		mr_error_set(err, MR_REJECT, "can't make a Kafka client: %s",

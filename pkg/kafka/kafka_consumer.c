@@ -65,14 +65,16 @@ struct kafka_consumer {
  * bytes, worked off at 300,000 a second, took 13 MiB of memory at the most;
  * librdkafka's own limits took 65, and were 1.3 times as fast only when the
  * reader did nothing with the records (1.0 million a second).
- * fetch.max.bytes can't be below message.max.bytes.
+ * fetch.max.bytes can't be below message.max.bytes.  While the queue is full
+ * librdkafka looks every fetch.queue.backoff.ms whether it still is, and what is
+ * in it lasts longer than five.
  */
 static const struct setting defaults[] = {
     {"queued.max.messages.kbytes", "2048"},
     {"queued.min.messages", "5000"},
     {"fetch.message.max.bytes", "524288"},
     {"fetch.max.bytes", "1048576"},
-    {"fetch.queue.backoff.ms", "1"},
+    {"fetch.queue.backoff.ms", "5"},
     {"session.timeout.ms", "10000"},
     {"heartbeat.interval.ms", "1000"},
     {"max.poll.interval.ms", "300000"},

@@ -12,7 +12,6 @@
  * What it has read it also frees: the memory is Kafka's client's, and the loop
  * would wait for locks that this client's threads hold.
  */
-#include <sched.h>
 #include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,8 +137,7 @@ thread_main(void *arg)
 	struct ahead_list mine, back;
 	struct ahead *a;
 
-	/* It has time, and shall not interrupt the loop, which wakes it. */
-	(void)sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
+	thread_give_way();
 	list_clear(&mine);
 	list_clear(&back);
 	pthread_mutex_lock(&q->lock);

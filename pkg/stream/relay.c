@@ -823,6 +823,7 @@ relay_main(void *arg)
 {
 	struct sender *x = arg;
 
+	thread_give_way();
 	while (!atomic_load(&x->relay->stop)) {
 		sender_work(x);
 		watch(x);

@@ -15,6 +15,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -27,7 +28,6 @@
 #include <linux/netlink.h>
 #include <netdb.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -293,8 +293,9 @@ static int
 try_schedule_another(void)
 {
 
-	return (sched_setscheduler(getppid(), SCHED_BATCH,
-	    &(struct sched_param){0}));
+	unsigned int attr[12] = {sizeof(attr)};
+
+	return ((int)syscall(SYS_sched_setattr, getppid(), attr, 0U));
 }
 
 static int
@@ -877,11 +878,23 @@ say_name(void *arg)
 	return (arg);
 }
 
+static void *
+give_way(void *arg)
+{
+	int *nice = arg;
+
+	thread_give_way();
+	thread_give_way(); /* as much as once */
+	*nice = getpriority(PRIO_PROCESS, (id_t)gettid());
+	return (NULL);
+}
+
 static int
 use_threads(void)
 {
 	pthread_t thread;
 	char name[THREAD_NAME_SIZE] = "", comm[THREAD_NAME_SIZE] = "";
+	int nice = 0;
 	FILE *f;
 
 	if ((errno = thread_start(&thread, "much-too-long-a-name", 64 * 1024,
@@ -890,7 +903,10 @@ use_threads(void)
 	    strcmp(name, "much-too-long-a") != 0)
 		return (-1);
 	thread_name("main");
-	if (sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0}) != 0)
+	if ((errno = thread_start(&thread, "behind", 64 * 1024, give_way,
+		 &nice)) != 0 ||
+	    (errno = pthread_join(thread, NULL)) != 0 ||
+	    nice != getpriority(PRIO_PROCESS, 0) + 10)
 		return (-1);
 	if ((f = fopen("/proc/thread-self/comm", "r")) == NULL ||
 	    fgets(comm, sizeof(comm), f) == NULL || fclose(f) != 0)

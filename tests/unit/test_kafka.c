@@ -1,6 +1,7 @@
 /*
  * pkg/kafka against librdkafka's mock cluster, in this process.
  */
+#include <dirent.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -752,6 +753,43 @@ a_transactional_producer_leaves_connections_that_are_idle(void **state)
 	assert_false(all_are_there(ports, count));
 	commit_one(producer, 1);
 	assert_int_equal(reports.ok, 2);
+	kafka_producer_free(producer);
+}
+
+/* Threads of this process that weigh less than the calling one. */
+static int
+threads_behind(void)
+{
+	const int own = getpriority(PRIO_PROCESS, 0);
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *entry;
+	int behind = 0;
+
+	assert_non_null(tasks);
+	while ((entry = readdir(tasks)) != NULL)
+		behind += entry->d_name[0] != '.' &&
+		    getpriority(PRIO_PROCESS,
+			(id_t)strtoul(entry->d_name, NULL, 10)) == own + 10;
+	closedir(tasks);
+	return (behind);
+}
+
+static void
+the_threads_of_a_client_give_way(void **state)
+{
+	struct kafka_producer *producer;
+	int64_t until_us = clock_mono_us() + DEADLINE_US;
+
+	(void)state;
+	assert_int_equal(threads_behind(), 0);
+	producer = kafka_producer_new(&conf, KAFKA_EXACTLY_ONCE, NULL, NULL,
+	    NULL);
+	assert_non_null(producer);
+	/* librdkafka's main one, and one for each broker that it knows. */
+	while (threads_behind() < 2) {
+		assert_true(clock_mono_us() < until_us);
+		kafka_producer_poll(producer, 10);
+	}
 	kafka_producer_free(producer);
 }
 
@@ -1559,6 +1597,7 @@ main(void)
 	    cmocka_unit_test(batches_are_made_as_the_program_says),
 	    cmocka_unit_test(
 		a_transactional_producer_leaves_connections_that_are_idle),
+	    cmocka_unit_test(the_threads_of_a_client_give_way),
 	    cmocka_unit_test(an_unreachable_broker_is_waited_for),
 	    cmocka_unit_test(topics_are_described_and_ids_tell_a_remade_one),
 	    cmocka_unit_test(records_arrive_whole),
