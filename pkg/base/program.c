@@ -38,8 +38,12 @@ program_start(void)
 #ifdef __GLIBC__
 	(void)__nss_configure_lookup("hosts", "files dns");
 #endif
-	/* An arena a thread would hold memory that others could use. */
-	(void)mallopt(M_ARENA_MAX, 4);
+	/*
+	 * One for each thread that takes memory all the time: in an arena that
+	 * it shared with another, the loop waited for its lock 4,000 times a
+	 * second.  More would hold memory that others could use.
+	 */
+	(void)mallopt(M_ARENA_MAX, 16);
 	(void)mallopt(M_TRIM_THRESHOLD, 256 * 1024);
 	/* Each thread's own cache has the small ones; these would be gathered
 	 * up again whenever something large is freed. */

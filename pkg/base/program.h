@@ -3,7 +3,7 @@
  *
  * program_start pins name resolution to "files dns" (a static glibc would
  * load the host's shared NSS modules otherwise, and can crash in them), sees
- * to it that descriptors 0 to 2 are open, keeps malloc to four arenas, sets
+ * to it that descriptors 0 to 2 are open, keeps malloc to sixteen arenas, sets
  * umask 007, ignores SIGPIPE, has the calling thread hurry (thread.h), and seeds
  * nothing.  Call it first in main.
  */

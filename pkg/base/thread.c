@@ -4,10 +4,10 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/thread.h"
@@ -15,7 +15,8 @@
 struct start {
 	void *(*run)(void *arg);
 	void *arg;
-	char name[THREAD_NAME_SIZE];
+	const char *name;
+	sem_t taken;
 };
 
 void
@@ -27,42 +28,43 @@ thread_name(const char *name)
 	(void)prctl(PR_SET_NAME, cut, 0L, 0L, 0L);
 }
 
+/*
+ * Without malloc: a thread's first call to it, free too, gives it an arena for
+ * good, and those that never call it would have all that there are.
+ */
 static void *
 run_named(void *arg)
 {
-	const struct start start = *(struct start *)arg;
+	struct start *start = arg;
+	void *(*run)(void *) = start->run;
 
-	free(arg);
-	thread_name(start.name);
-	return (start.run(start.arg));
+	thread_name(start->name);
+	arg = start->arg;
+	sem_post(&start->taken);
+	return (run(arg));
 }
 
 int
 thread_start(pthread_t *thread, const char *name, size_t stack_bytes,
     void *(*run)(void *arg), void *arg)
 {
-	struct start *start;
+	struct start start = {.run = run, .arg = arg, .name = name};
 	pthread_attr_t attr;
 	sigset_t all, before;
 	int e;
 
-	if ((start = malloc(sizeof(*start))) == NULL)
-		return (ENOMEM);
-	start->run = run;
-	start->arg = arg;
-	snprintf(start->name, sizeof(start->name), "%s", name);
-	if ((e = pthread_attr_init(&attr)) != 0) {
-		free(start);
+	if ((e = pthread_attr_init(&attr)) != 0)
 		return (e);
-	}
+	(void)sem_init(&start.taken, 0, 0);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	if ((e = pthread_attr_setstacksize(&attr, stack_bytes)) == 0)
-		e = pthread_create(thread, &attr, run_named, start);
+		e = pthread_create(thread, &attr, run_named, &start);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&attr);
-	if (e != 0)
-		free(start);
+	while (e == 0 && sem_wait(&start.taken) == -1)
+		; /* a signal */
+	(void)sem_destroy(&start.taken);
 	return (e);
 }
 
