@@ -39,8 +39,8 @@ program_start(void)
 	(void)__nss_configure_lookup("hosts", "files dns");
 #endif
 	/*
-	 * One for each thread that takes memory all the time: in an arena that
-	 * it shared with another, the loop waited for its lock 4,000 times a
+	 * With one broker, one for each thread that takes memory all the time:
+	 * in an arena that it shared with another, the loop waited for its lock 4,000 times a
 	 * second.  More would hold memory that others could use.
 	 */
 	(void)mallopt(M_ARENA_MAX, 16);

@@ -36,7 +36,7 @@ int thread_start(pthread_t *thread, const char *name, size_t stack_bytes,
  *
  * thread_give_way -- the calling thread works ahead of such a one, or behind it,
  * and has time: where they want the same processor it takes a tenth of the
- * other's share.  So do the threads that it starts.  It waits no longer for its
+ * other's share, and beside any other thread.  So do the threads that it starts.  It waits no longer for its
  * turn than it did, beside other programs' threads as well.
  *
  * Both are requests, by sched_setattr(2): Linux before 6.12 knows no slices.

@@ -12,6 +12,7 @@
 #include "base/thread.h"
 #include "kafka/kafka_internal.h"
 
+#define STACK_BYTES ((size_t)512 * 1024)
 #define PROPERTIES_MAX 65536 /* a properties file's bytes */
 
 /*
@@ -459,48 +460,43 @@ kafka_reads(const struct kafka_conf *conf,
 	return (0);
 }
 
-static rd_kafka_resp_err_t
-on_thread_start(rd_kafka_t *client, rd_kafka_thread_type_t type,
-    const char *name, void *arg)
-{
+struct making {
+	rd_kafka_type_t type;
+	rd_kafka_conf_t *settings;
+	rd_kafka_t *client;
+	char why[200];
+};
 
-	(void)client;
-	(void)type;
-	(void)name;
-	(void)arg;
+/* A client's threads are started by this one, or by each other. */
+static void *
+make(void *arg)
+{
+	struct making *m = arg;
+
 	thread_give_way();
-	return (RD_KAFKA_RESP_ERR_NO_ERROR);
+	m->client = rd_kafka_new(m->type, m->settings, m->why, sizeof(m->why));
+	return (NULL);
 }
 
-static rd_kafka_resp_err_t
-on_new(rd_kafka_t *client, const rd_kafka_conf_t *settings, void *arg,
-    char *why, size_t why_size)
-{
-
-	(void)settings;
-	(void)arg;
-	(void)why;
-	(void)why_size;
-	return (rd_kafka_interceptor_add_on_thread_start(client, "threads",
-	    on_thread_start, NULL));
-}
-
+/* Its threads fetch and send by the batch, so they have time. */
 rd_kafka_t *
 client_new(rd_kafka_type_t type, rd_kafka_conf_t *settings,
     struct mr_error *err)
 {
-	rd_kafka_t *client;
-	char why[200];
+	struct making m = {.type = type, .settings = settings};
+	pthread_t thread;
+	int e;
 
-	/* Its threads fetch and send by the batch, and have time. */
-	(void)rd_kafka_conf_interceptor_add_on_new(settings, "threads", on_new,
-	    NULL);
-	if ((client = rd_kafka_new(type, settings, why, sizeof(why))) == NULL) {
+	if ((e = thread_start(&thread, "client", STACK_BYTES, make, &m)) != 0)
+		snprintf(m.why, sizeof(m.why), "a thread: %s", strerror(e));
+	else
+		pthread_join(thread, NULL);
+	if (m.client == NULL) {
 		rd_kafka_conf_destroy(settings);
-		mr_error_set(err, MR_REJECT, "can't make a Kafka client: %s",
-		    why);
+		mr_error_set(err, e != 0 ? MR_RETRY : MR_REJECT,
+		    "can't make a Kafka client: %s", m.why);
 	}
-	return (client);
+	return (m.client);
 }
 
 enum mr_error_kind

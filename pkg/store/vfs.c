@@ -233,11 +233,11 @@ read_logged(sqlite3_file *file, void *page, int size, sqlite3_int64 offset)
 	header = bytes + (frame - at);
 	rc = plain_of(file)->xRead(file, bytes, (int)(frame - at) + FRAME_SIZE,
 	    at);
-	if (rc == SQLITE_IOERR_SHORT_READ) /* as its page's does */
-		return (plain_of(file)->xRead(file, page, size, offset));
-	if (rc != SQLITE_OK)
+	if (rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ)
 		return (rc);
 	memcpy(page, header + FRAME_HEADER, PAGE_SIZE);
+	if (rc != SQLITE_OK)
+		return (rc); /* what isn't there is zeros */
 	return (goes_on(bytes, header, page) ? SQLITE_OK : SQLITE_CORRUPT);
 }
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/param.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -769,7 +770,8 @@ threads_behind(void)
 	while ((entry = readdir(tasks)) != NULL)
 		behind += entry->d_name[0] != '.' &&
 		    getpriority(PRIO_PROCESS,
-			(id_t)strtoul(entry->d_name, NULL, 10)) == own + 10;
+			(id_t)strtoul(entry->d_name, NULL, 10)) ==
+			MIN(own + 10, 19);
 	closedir(tasks);
 	return (behind);
 }
@@ -781,6 +783,8 @@ the_threads_of_a_client_give_way(void **state)
 	int64_t until_us = clock_mono_us() + DEADLINE_US;
 
 	(void)state;
+	if (getpriority(PRIO_PROCESS, 0) == 19)
+		skip(); /* nothing weighs less */
 	assert_int_equal(threads_behind(), 0);
 	producer = kafka_producer_new(&conf, KAFKA_EXACTLY_ONCE, NULL, NULL,
 	    NULL);
