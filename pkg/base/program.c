@@ -40,8 +40,8 @@ program_start(void)
 #endif
 	/*
 	 * With one broker, one for each thread that takes memory all the time:
-	 * in an arena that it shared with another, the loop waited for its lock 4,000 times a
-	 * second.  More would hold memory that others could use.
+	 * in an arena that it shared with another, the loop waited for its lock
+	 * 4,000 times a second.  More would hold memory that others could use.
 	 */
 	(void)mallopt(M_ARENA_MAX, 16);
 	(void)mallopt(M_TRIM_THRESHOLD, 256 * 1024);

@@ -75,9 +75,9 @@ thread_start(pthread_t *thread, const char *name, size_t stack_bytes,
 #define SLICE_LEAST_NS UINT64_C(100000) /* Linux takes no less */
 
 /*
- * With ten more than the program's first, sched(7), a thread weighs a tenth.  What it asks for then
- * counts ten times, so it asks for a tenth of what is usual: 1.4 ms on two or
- * three processors, at most 2.8.
+ * With ten more than the program's first, sched(7), a thread weighs a tenth.
+ * What it asks for then counts ten times, so it asks for a tenth of what is
+ * usual: 1.4 ms on two or three processors, at most 2.8.
  */
 #define GIVE_WAY_NICE 10
 #define GIVE_WAY_SLICE_NS UINT64_C(140000)

@@ -35,7 +35,10 @@ rd_kafka_conf_t *client_conf_new(const struct kafka_conf *conf,
 int client_conf_set(rd_kafka_conf_t *settings, const struct setting *table,
     struct mr_error *err);
 
-/* client_new -- a handle; takes ${settings}, also when it fails. */
+/*
+ * client_new -- a handle, whose threads give way (thread.h); takes ${settings},
+ * also when it fails.  NULL: REJECT, or RETRY where no thread could be started.
+ */
 rd_kafka_t *client_new(rd_kafka_type_t type, rd_kafka_conf_t *settings,
     struct mr_error *err);
 

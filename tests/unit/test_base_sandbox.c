@@ -293,7 +293,6 @@ try_signal_another(void)
 static int
 try_schedule_another(void)
 {
-
 	unsigned int attr[12] = {sizeof(attr)};
 
 	return ((int)syscall(SYS_sched_setattr, getppid(), attr, 0U));
