@@ -69,18 +69,28 @@ fail:
 	return (-1);
 }
 
+char *
+buffer_extend(struct buffer *buf, size_t length)
+{
+	char *added;
+
+	if (buf->failed)
+		return (NULL);
+	if (length >= buf->capacity - buf->length && grow(buf, length))
+		return (NULL);
+	added = buf->data + buf->length;
+	added[length] = '\0';
+	buf->length += length;
+	return (added);
+}
+
 void
 buffer_add(struct buffer *buf, const void *bytes, size_t length)
 {
+	char *added = buffer_extend(buf, length);
 
-	if (buf->failed)
-		return;
-	if (length >= buf->capacity - buf->length && grow(buf, length))
-		return;
-	if (length > 0)
-		memcpy(buf->data + buf->length, bytes, length);
-	buf->length += length;
-	buf->data[buf->length] = '\0';
+	if (added != NULL && length > 0)
+		memcpy(added, bytes, length);
 }
 
 void

@@ -27,6 +27,9 @@ void buffer_clear(struct buffer *buf);
 /* buffer_free -- give the memory back; the buffer can be used again. */
 void buffer_free(struct buffer *buf);
 void buffer_add(struct buffer *buf, const void *bytes, size_t length);
+/* buffer_extend -- ${length} bytes more, which the caller sets: where they are
+ * until the next call, or NULL after a failure. */
+char *buffer_extend(struct buffer *buf, size_t length);
 void buffer_add_text(struct buffer *buf, const char *text);
 void buffer_add_i64(struct buffer *buf, int64_t n);
 /* int64_text -- a number in decimal, with a NUL; its length. */

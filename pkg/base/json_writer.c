@@ -129,17 +129,63 @@ add_escape(struct buffer *buf, unsigned char c)
 	}
 }
 
-/* Quoted text: runs that need no escape are copied whole. */
+static int
+is_plain(unsigned char c)
+{
+
+	return (c >= 0x20 && c < 0x80 && c != '"' && c != '\\');
+}
+
+/*
+ * Whether ${text} has nothing but ASCII that stands for itself.  Eight bytes
+ * at a time, by "Determine if a word has a byte less than n" and "has a zero
+ * byte" of Sean Anderson's Bit Twiddling Hacks.
+ */
+static int
+all_plain(const char *text, size_t length)
+{
+	const uint64_t each = UINT64_C(0x0101010101010101);
+	const uint64_t highs = UINT64_C(0x8080808080808080);
+	uint64_t word, quotes, slashes, found = 0;
+
+	for (; length >= sizeof(word); length -= sizeof(word)) {
+		memcpy(&word, text, sizeof(word));
+		text += sizeof(word);
+		quotes = word ^ each * '"';
+		slashes = word ^ each * '\\';
+		found |= word | ((word - each * 0x20) & ~word) |
+		    ((quotes - each) & ~quotes) | ((slashes - each) & ~slashes);
+	}
+	for (; length > 0; length--)
+		if (!is_plain((unsigned char)*text++))
+			return (0);
+	return ((found & highs) == 0);
+}
+
+/* Quoted text, and ${end} behind it: runs that need no escape are copied
+ * whole. */
 static void
-add_quoted(struct buffer *buf, const char *text, size_t length)
+add_quoted(struct buffer *buf, const char *text, size_t length, const char *end)
 {
 	size_t run = 0, at = 0, n;
 	unsigned char c;
+	char *added;
 
+	if (all_plain(text, length)) {
+		n = strlen(end);
+		if ((added = buffer_extend(buf, length + n + 2)) == NULL)
+			return;
+		*added = '"';
+		if (length > 0)
+			memcpy(added + 1, text, length);
+		added[length + 1] = '"';
+		memcpy(added + length + 2, end, n);
+		return;
+	}
 	buffer_add(buf, "\"", 1);
 	while (at < length) {
 		c = (unsigned char)text[at];
-		if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
+		if (is_plain(c)) {
 			at++;
 			continue;
 		}
@@ -159,6 +205,7 @@ add_quoted(struct buffer *buf, const char *text, size_t length)
 	if (at > run)
 		buffer_add(buf, text + run, at - run);
 	buffer_add(buf, "\"", 1);
+	buffer_add_text(buf, end);
 }
 
 void
@@ -167,8 +214,7 @@ json_key(struct json_writer *w, const char *key)
 
 	assert(w->depth > 0 && !w->after_key && (w->is_object & level_bit(w)));
 	separate(w);
-	add_quoted(w->buf, key, strlen(key));
-	buffer_add(w->buf, ":", 1);
+	add_quoted(w->buf, key, strlen(key), ":");
 	w->after_key = 1;
 }
 
@@ -187,7 +233,7 @@ json_text_n(struct json_writer *w, const char *text, size_t length)
 {
 
 	value_begin(w);
-	add_quoted(w->buf, text, length);
+	add_quoted(w->buf, text, length, "");
 }
 
 void

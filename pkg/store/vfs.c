@@ -220,7 +220,9 @@ static int
 read_logged(sqlite3_file *file, void *page, int size, sqlite3_int64 offset)
 {
 	const struct held *h = &extra_of(file)->held;
-	unsigned char bytes[8 + FRAME_SIZE + FRAME_SIZE], *header;
+	unsigned char bytes[8 + FRAME_SIZE + FRAME_SIZE]
+	    __attribute__((uninitialized));
+	unsigned char *header;
 	sqlite3_int64 frame = offset - FRAME_HEADER, at;
 	int rc;
 

@@ -532,6 +532,7 @@ struct stream {
 	int64_t tick_every_ms[2];
 	int64_t resume_at_us; /* the store was in trouble: not before */
 	int64_t store_backoff_ms;
+	int64_t look_round_us; /* with work at hand, not sooner */
 	int64_t tell_at_us;
 	int64_t
 	    settle_at_us; /* delete acknowledged rows, renew the lease; 0: no need */

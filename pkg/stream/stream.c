@@ -15,6 +15,7 @@
 #include "stream/internal.h"
 
 #define SLEEP_MOST_MS 10000
+#define LOOK_ROUND_US INT64_C(10000)
 #define CONNECT_EVERY_MS 250
 #define SETTLE_DELAY_US 400000
 #define PEEK_EVERY_US 2000000
@@ -534,13 +535,23 @@ timeout_of(struct stream *s, int64_t partition_us)
 	return (timeout_ms);
 }
 
-/* Sleep until something is ready; 1 if we were told to drain. */
+/*
+ * Sleep until something is ready; 1 if we were told to drain.  With work at
+ * hand already, a look at what isn't part of it is worth its calls only so
+ * often.
+ */
 static int
 loop_sleep(struct stream *s, int signal_fd, int timeout_ms)
 {
 	struct pollfd fds[4];
 	nfds_t count = 0;
+	int64_t now = clock_mono_us();
 
+	if (timeout_ms == 0 && now < s->look_round_us) {
+		atomic_store(&s->heartbeat_us, now);
+		return (atomic_load(&s->stopping));
+	}
+	s->look_round_us = now + LOOK_ROUND_US;
 	fds[count++] = (struct pollfd){s->commands.wake_fd, POLLIN, 0};
 	fds[count++] = (struct pollfd){s->relay.news_fd, POLLIN, 0};
 	fds[count++] = (struct pollfd){signal_fd, POLLIN, 0};
@@ -563,8 +574,11 @@ loop_sleep(struct stream *s, int signal_fd, int timeout_ms)
 static void
 loop_news(struct stream *s)
 {
-	struct kafka_topic_state states[TOPICS_MOST];
-	struct group_others others[TOPICS_MOST];
+	/* These and loop_take's are 40 KB, which the compiler would set to zero
+	 * in each turn. */
+	struct kafka_topic_state states[TOPICS_MOST]
+	    __attribute__((uninitialized));
+	struct group_others others[TOPICS_MOST] __attribute__((uninitialized));
 	int i, count = 0;
 
 	if (atomic_exchange(&s->relay.news, 0) == 0)
@@ -676,7 +690,7 @@ in_hand_least(const struct stream *s)
 static void
 loop_take(struct stream *s)
 {
-	struct kafka_record records[POLLED_MOST];
+	struct kafka_record records[POLLED_MOST] __attribute__((uninitialized));
 	int got, i;
 
 	if (s->consumer == NULL)

@@ -314,6 +314,41 @@ escapes_text_and_mends_what_is_not_utf8(void **state)
 	buffer_free(&buf);
 }
 
+/* Long text is looked at by eight bytes, short text byte by byte. */
+static void
+a_byte_is_written_alike_wherever_it_stands(void **state)
+{
+	struct buffer buf = {0}, alone = {0};
+	struct json_writer w;
+	char text[18], expected[40];
+	int byte, length, place;
+
+	(void)state;
+	for (byte = 0; byte < 256; byte++) {
+		buffer_clear(&alone);
+		json_init(&w, &alone);
+		text[0] = (char)byte;
+		json_text_n(&w, text, 1);
+		for (length = 1; length < 18; length++) {
+			for (place = 0; place < length; place++) {
+				memset(text, 'x', sizeof(text));
+				text[place] = (char)byte;
+				snprintf(expected, sizeof(expected),
+				    "\"%.*s%.*s%.*s\"", place,
+				    "xxxxxxxxxxxxxxxxx", (int)alone.length - 2,
+				    alone.data + 1, length - 1 - place,
+				    "xxxxxxxxxxxxxxxxx");
+				buffer_clear(&buf);
+				json_init(&w, &buf);
+				json_text_n(&w, text, (size_t)length);
+				assert_string_equal(buf.data, expected);
+			}
+		}
+	}
+	buffer_free(&alone);
+	buffer_free(&buf);
+}
+
 static void
 every_pair_of_bytes_makes_json_that_parses(void **state)
 {
@@ -396,6 +431,7 @@ main(void)
 	    cmocka_unit_test(puts_commas_and_colons_where_they_belong),
 	    cmocka_unit_test(nests_sixty_two_levels),
 	    cmocka_unit_test(escapes_text_and_mends_what_is_not_utf8),
+	    cmocka_unit_test(a_byte_is_written_alike_wherever_it_stands),
 	    cmocka_unit_test(every_pair_of_bytes_makes_json_that_parses),
 	    cmocka_unit_test(knows_well_formed_utf8),
 	};
