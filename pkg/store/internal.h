@@ -251,6 +251,9 @@ enum store_own {
 	STORE_OWN_COUNT
 };
 int store_prepare_own(struct store *st, struct mr_error *err);
+/* store_begin_held looks no more often than this whether the file is still
+ * where it was. */
+#define STORE_LOOK_EVERY_US INT64_C(10000)
 /* store_begin_held, store_commit_held -- with the pen in hand, keeping it. */
 int store_begin_held(struct store *st, struct mr_error *err);
 int store_commit_held(struct store *st, struct mr_error *err);
@@ -263,6 +266,7 @@ struct store {
 	char *path;
 	struct pen *pen; /* NULL: a reader */
 	int64_t version; /* user_version, as opened or migrated */
+	int64_t look_due_us; /* whether the file was moved */
 	int64_t deadline_ms; /* readers: a statement's longest time */
 	int64_t deadline_us; /* of the statement that runs */
 	int begun;

@@ -1745,6 +1745,7 @@ what_happens_to_the_file_underneath_is_found(void **state)
 			assert_int_not_equal(fd, -1);
 			(void)close(fd);
 		}
+		assert_int_equal(usleep(STORE_LOOK_EVERY_US), 0);
 		memset(&err, 0, sizeof(err));
 		if (store_begin(st, &err) != -1 || err.kind != MR_FATAL ||
 		    strstr(err.message, cases[i].says) == NULL)
