@@ -277,6 +277,8 @@ struct output {
 /* Tails are kept in memory within a transaction, and written at its end. */
 void output_forget_tails(struct stream *s);
 int output_write_tails(struct stream *s, struct mr_error *err);
+/* The last number that a row of the outbox was given; 0: none yet. */
+int output_issued(struct store *st, int64_t *seq, struct mr_error *err);
 /* Undo what a savepoint's emits did to the tails in memory. */
 void output_undo_tails(struct stream *s);
 int output_dead_letter(struct stream *s, const struct partition *p,
@@ -496,6 +498,8 @@ struct stream {
 	const struct stream_record *applying;
 	void *decoded; /* what the loop itself decodes */
 	int64_t note; /* the service's; see stream_note */
+	int64_t issued; /* the last row's number; -1: not read */
+	int64_t issued_in_file; /* as this transaction found it */
 	int64_t emitted;
 	int64_t emitted_at_save;
 	int together; /* the savepoint is a whole turn's */

@@ -31,8 +31,6 @@ static const char sql_acked_first[] =
     "INSERT INTO output_tails (topic, partition, seq, acked_offset)"
     " VALUES (?1, ?2, 0, ?3)"
     " ON CONFLICT DO UPDATE SET acked_offset = excluded.acked_offset";
-static const char sql_issued[] =
-    "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'";
 
 struct look {
 	struct kafka_consumer *consumer;
@@ -224,7 +222,7 @@ look_judge(struct stream *s, struct mr_error *err)
 	int64_t highest = s->look->highest, issued = 0;
 
 	look_free(s);
-	if (store_find(s->st, err, &issued, sql_issued) == -1)
+	if (output_issued(s->st, &issued, err) == -1)
 		return (-1);
 	if (highest <= issued)
 		return (1);

@@ -12,10 +12,16 @@ static const char sql_tail[] =
 static const char sql_tail_write[] =
     "INSERT INTO output_tails (topic, partition, seq) VALUES (?1, ?2, ?3)"
     " ON CONFLICT DO UPDATE SET seq = excluded.seq";
+static const char sql_issued[] =
+    "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'";
+static const char sql_issued_write[] =
+    "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'outbox'";
+static const char sql_issued_first[] =
+    "INSERT INTO sqlite_sequence (name, seq) VALUES ('outbox', ?1)";
 static const char sql_emit[] =
-    "INSERT INTO outbox (database, topic, partition, type, key, value, ts_ms,"
-    " predecessor, cause_topic, cause_partition, cause_offset, headers)"
-    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+    "INSERT INTO outbox (seq, database, topic, partition, type, key, value,"
+    " ts_ms, predecessor, cause_topic, cause_partition, cause_offset, headers)"
+    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 static const char sql_settle_offset[] =
     "INSERT INTO output_tails (topic, partition, seq, acked_offset)"
     " VALUES (?1, ?2, 0, ?3)"
@@ -56,6 +62,7 @@ output_forget_tails(struct stream *s)
 		o->turn_changed = 0;
 		o->dirty = 0;
 	}
+	s->issued = s->issued_in_file = -1;
 	s->tail_change_count = 0;
 	if (s->placement_noted)
 		placement_forget(s);
@@ -122,11 +129,48 @@ tail_write(struct stream *s, const char *topic, int partition, int64_t tail,
 }
 
 int
+output_issued(struct store *st, int64_t *seq, struct mr_error *err)
+{
+
+	*seq = 0;
+	return (store_find(st, err, seq, sql_issued) == -1 ? -1 : 0);
+}
+
+/* Likewise read once, and written once. */
+static int
+issued_read(struct stream *s, struct mr_error *err)
+{
+
+	if (s->issued != -1)
+		return (0);
+	if (output_issued(s->st, &s->issued_in_file, err) == -1)
+		return (-1);
+	s->issued = s->issued_in_file;
+	return (0);
+}
+
+static int
+issued_write(struct stream *s, struct mr_error *err)
+{
+	int64_t changed;
+
+	if (s->issued == s->issued_in_file)
+		return (0);
+	changed = store_run(s->st, err, sql_issued_write, store_i64(s->issued));
+	if (changed == 0)
+		changed = store_run(s->st, err, sql_issued_first,
+		    store_i64(s->issued));
+	return (changed == -1 ? -1 : 0);
+}
+
+int
 output_write_tails(struct stream *s, struct mr_error *err)
 {
 	struct output *o;
 	int i, k;
 
+	if (issued_write(s, err) == -1)
+		return (-1);
 	for (i = 0; i < s->output_count; i++) {
 		o = &s->outputs[i];
 		if (!o->dirty)
@@ -186,9 +230,13 @@ emit(struct stream *s, struct output *o, const struct stream_output *out,
 		return (-1);
 	tail = &o->tails[partition];
 	if (tail_read(s, o->topic, partition, tail, err) == -1 ||
-	    store_run(s->st, err, sql_emit, store_i64(s->database),
-		store_text(o->topic), store_i64(partition),
-		store_text(out->type), optional_blob(out->key, out->key_size),
+	    issued_read(s, err) == -1)
+		return (-1);
+	seq = s->issued + 1;
+	if (store_run(s->st, err, sql_emit, store_i64(seq),
+		store_i64(s->database), store_text(o->topic),
+		store_i64(partition), store_text(out->type),
+		optional_blob(out->key, out->key_size),
 		optional_blob(out->value, out->value_size),
 		store_i64(out->ts_ms), store_i64(*tail),
 		store_text(cause == NULL ? NULL : cause->topic),
@@ -199,7 +247,8 @@ emit(struct stream *s, struct output *o, const struct stream_output *out,
 		    store_blob(headers->data, headers->length)) == -1)
 		return (-1);
 	s->emitted++;
-	seq = store_last_id(s->st);
+	if (tail_move(s, &s->issued, seq, err) == -1)
+		return (-1);
 	if (out->key != NULL &&
 	    placement_note(s, o, out->partitioner == NULL, seq, err) == -1)
 		return (-1);

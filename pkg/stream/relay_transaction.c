@@ -24,9 +24,6 @@
 #define AGAIN_MS 50
 #define LEAVE_MS 2000
 
-static const char sql_issued[] =
-    "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'";
-
 void
 relay_id(const char *service, const char *database_id, char id[RELAY_ID_SIZE])
 {
@@ -92,7 +89,7 @@ relay_cursor_compare(struct stream *s, struct store *st, int64_t cursor,
 	int64_t issued = 0;
 
 	/* Read after the cursor: another instance may be sending. */
-	if (store_find(st, err, &issued, sql_issued) == -1)
+	if (output_issued(st, &issued, err) == -1)
 		return (-1);
 	if (cursor <= issued)
 		return (1);

@@ -32,10 +32,12 @@ enum bare_statement {
 	BARE_POSITION_WRITE,
 	BARE_COMMIT,
 	BARE_TAIL,
+	BARE_ISSUED,
 	BARE_EMIT,
 	BARE_SETTLE,
 	BARE_ENDS,
 	BARE_LEASE,
+	BARE_ISSUED_WRITE,
 	BARE_TAIL_WRITE,
 	BARE_OWN
 };
@@ -61,14 +63,17 @@ static const char *const bare_core[BARE_OWN] = {
     [BARE_COMMIT] = "COMMIT",
     [BARE_TAIL] = "SELECT seq FROM output_tails"
 		  " WHERE topic = ?1 AND partition = ?2",
-    [BARE_EMIT] = "INSERT INTO outbox (database, topic, partition, type, key,"
-		  " value, ts_ms, predecessor, cause_topic, cause_partition,"
-		  " cause_offset, headers)"
-		  " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    [BARE_ISSUED] = "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'",
+    [BARE_EMIT] = "INSERT INTO outbox (seq, database, topic, partition, type,"
+		  " key, value, ts_ms, predecessor, cause_topic,"
+		  " cause_partition, cause_offset, headers) VALUES"
+		  " (?13, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     [BARE_SETTLE] = "DELETE FROM outbox WHERE seq <= ?1",
     [BARE_ENDS] = "SELECT (SELECT min(seq) FROM outbox),"
 		  " (SELECT max(seq) FROM outbox)",
     [BARE_LEASE] = "SELECT owner, epoch, boot_id, renewed_boot_ms FROM relay",
+    [BARE_ISSUED_WRITE] = "UPDATE sqlite_sequence SET seq = ?1"
+			  " WHERE name = 'outbox'",
     [BARE_TAIL_WRITE] = "INSERT INTO output_tails (topic, partition, seq)"
 			" VALUES (?1, ?2, ?3)"
 			" ON CONFLICT DO UPDATE SET seq = excluded.seq",
@@ -157,7 +162,8 @@ bare_open(const char *path, const char *service,
 		"PRAGMA journal_size_limit = 67108864;"
 		"PRAGMA wal_autocheckpoint = 4000;"
 		"INSERT INTO database_ids (number, database_id, drawn_at_ms) VALUES"
-		" (1, '00000000000000000000000000000b1d', 0);",
+		" (1, '00000000000000000000000000000b1d', 0);"
+		"INSERT INTO sqlite_sequence (name, seq) VALUES ('outbox', 0);",
 		NULL, NULL, NULL) != SQLITE_OK ||
 	    sqlite3_exec(bare_db, first, NULL, NULL, NULL) != SQLITE_OK)
 		bare_die(path);
@@ -232,6 +238,7 @@ bare_begin_output(struct bare_output *output)
 		bare_number(BARE_TAIL, 2, i);
 		bare_run(BARE_TAIL);
 	}
+	bare_run(BARE_ISSUED);
 }
 
 /* A record in the outbox; its cause is the next one of ${topic}'s ${from}. */
@@ -254,8 +261,9 @@ bare_emit(struct bare_output *output, const char *type, const char *key,
 	bare_text(BARE_EMIT, 9, topic);
 	bare_number(BARE_EMIT, 10, from);
 	bare_number(BARE_EMIT, 11, bare_nexts[from]);
+	bare_number(BARE_EMIT, 13, ++output->last);
 	bare_run(BARE_EMIT);
-	output->last = output->tails[to] = sqlite3_last_insert_rowid(bare_db);
+	output->tails[to] = output->last;
 }
 
 /* And what it writes after one: the batch before is acknowledged by now. */
@@ -268,6 +276,8 @@ bare_end_output(const struct bare_output *output)
 	bare_run(BARE_SETTLE);
 	bare_run(BARE_ENDS);
 	bare_run(BARE_LEASE);
+	bare_number(BARE_ISSUED_WRITE, 1, output->last);
+	bare_run(BARE_ISSUED_WRITE);
 	for (i = 0; i < output->partitions; i++) {
 		bare_text(BARE_TAIL_WRITE, 1, output->topic);
 		bare_number(BARE_TAIL_WRITE, 2, i);

@@ -545,6 +545,10 @@ def make_older(system, service):
         own.execute("ALTER TABLE database_ids DROP COLUMN file")
         own.execute("DROP TABLE dead_letters_gone")
         own.execute("DROP TABLE placements")
+        outbox, = own.execute("SELECT sql FROM sqlite_schema WHERE name ="
+                              " 'outbox'").fetchone()
+        own.execute("DROP TABLE outbox")  # all of it was sent
+        own.execute(outbox.replace("PRIMARY KEY", "PRIMARY KEY AUTOINCREMENT"))
         later = own.execute("DELETE FROM schema_versions WHERE component ="
                             " 'core' AND version > 2").rowcount
         own.execute("PRAGMA user_version = %d" % (version - later))

@@ -132,7 +132,8 @@ static const struct {
 	    " value, ts_ms, predecessor) VALUES (5, 1, 'order-events', 0,"
 	    " 'order.created', CAST('Laptop' AS BLOB), CAST('" ORDER(D,
 		"Laptop", "1") "' AS BLOB), 1000, 4)",
-	    TAIL("order-events", "5"), PLACED("order-events", "1", "1"),
+	    ISSUED("5"), TAIL("order-events", "5"),
+	    PLACED("order-events", "1", "1"),
 	    "INSERT INTO orders VALUES"
 	    " ('" A "', 'Laptop', 2, 'CONFIRMED', NULL, 1, 1),"
 	    " ('" B "', 'Laptop', 5000, 'REJECTED', 'stock', 1, 1),"

@@ -3,6 +3,8 @@
  * savepoint undoes of them, and what leaves the outbox.  On a real file, in
  * transactions of the test's own.
  */
+#include "migrations.h"
+
 #include "fake_kafka.c" /* NOLINT(bugprone-suspicious-include) */
 #include "stream_driver.c" /* NOLINT(bugprone-suspicious-include) */
 #include "stream_ledger.h"
@@ -148,7 +150,7 @@ rolled_back_transaction_leaves_no_tail(void **state)
 	emit_one(OUTPUT, "a", "4");
 	emit_one(OTHER_OUTPUT, NULL, "5");
 	commit();
-	/* AUTOINCREMENT went back as well. */
+	/* What was given out went back as well. */
 	assert_string_equal(chain(), "1<0 2<1 3<0");
 	assert_int_equal(driver_number("SELECT partition FROM outbox"
 				       " WHERE topic = '" OTHER_OUTPUT "'"),
@@ -384,6 +386,54 @@ sequence_numbers_are_not_used_again(void **state)
 	assert_string_equal(chain(), "2<1");
 }
 
+/* The outbox as version 5 of the core had it, and seven given out. */
+static void
+make_older(void)
+{
+	const char *begins = strstr(migrations_core[0].sql,
+	    "CREATE TABLE outbox");
+	const char *ends = strstr(begins, ") STRICT;");
+	char sql[2048];
+
+	driver_exec("ALTER TABLE outbox RENAME TO newer");
+	snprintf(sql, sizeof(sql), "%.*s) STRICT", (int)(ends - begins),
+	    begins);
+	driver_exec(sql);
+	driver_exec("INSERT INTO outbox SELECT * FROM newer");
+	driver_exec("DROP TABLE newer");
+	driver_exec("DELETE FROM sqlite_sequence WHERE name = 'newer'");
+	driver_exec("UPDATE sqlite_sequence SET seq = 7 WHERE name = 'outbox'");
+	driver_exec("DELETE FROM schema_versions WHERE component = 'core'"
+		    " AND version > 5");
+	snprintf(sql, sizeof(sql), "PRAGMA user_version = %lld",
+	    (long long)driver_number("PRAGMA user_version") - 1);
+	driver_exec(sql);
+}
+
+static void
+numbers_of_an_older_file_go_on(void **state)
+{
+	(void)state;
+	begin();
+	emit_one(OUTPUT, "a", "1");
+	emit_one(OUTPUT, "a", "2");
+	commit();
+	atomic_store(&s->relay.acked, 1);
+	settle(1);
+	driver_stop(driven);
+	make_older();
+	driven = driver_open(&ledger_service, "two", NULL);
+	s = driver_stream(driven);
+	count_outputs(2);
+	begin();
+	emit_one(OUTPUT, "a", "3");
+	commit();
+	assert_string_equal(chain(), "2<1 8<2");
+	assert_int_equal(driver_number("SELECT seq FROM sqlite_sequence"
+				       " WHERE name = 'outbox'"),
+	    8);
+}
+
 /* "topic@from=partitions" of each row, in the order that they were written. */
 static const char *
 placements(void)
@@ -555,6 +605,7 @@ main(void)
 	    TEST(settling_deletes_the_acknowledged_prefix_and_no_more),
 	    TEST(what_was_settled_in_vain_is_settled_again),
 	    TEST(sequence_numbers_are_not_used_again),
+	    TEST(numbers_of_an_older_file_go_on),
 	    TEST(counts_are_kept_with_the_first_record_that_they_are_of),
 	    TEST(counts_that_were_undone_are_kept_again),
 	    TEST(partitioner_is_told_of_and_promises_nothing_until_a_start),
