@@ -84,8 +84,8 @@ emit(struct stream *s, enum order_event_type type, const struct order *order,
 	    .ts_ms = ts_ms};
 	struct buffer value = {0};
 
-	snprintf(event.order_id, sizeof(event.order_id), "%s", order->id);
-	snprintf(event.item, sizeof(event.item), "%s", order->item);
+	memcpy(event.order_id, order->id, sizeof(event.order_id));
+	memcpy(event.item, order->item, sizeof(event.item));
 	order_event_encode(&event, &value);
 	return (stream_emit_buffer(s, "order-events",
 	    order_event_type_text(type), order->item, &value, ts_ms, err));
@@ -125,8 +125,8 @@ place(struct stream *s, const struct stream_command *command,
 	    .status = "PENDING",
 	    .created_at_ms = command->now_ms};
 
-	snprintf(order.id, sizeof(order.id), "%s", command->id);
-	snprintf(order.item, sizeof(order.item), "%s", input->item);
+	memcpy(order.id, command->id, sizeof(order.id));
+	memcpy(order.item, input->item, sizeof(order.item));
 	if (revise(s, &order.revision, err) != 0 ||
 	    store_run(st, err, sql_insert, store_text(order.id),
 		store_text(order.item), store_i64(order.quantity),
