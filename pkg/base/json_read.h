@@ -1,5 +1,6 @@
 /*
- * json_read -- jansson's parser, with a lack of memory told apart.
+ * json_read -- jansson's parser, with a lack of memory told apart, and a short
+ * way for plain documents.
  *
  * jansson reports some failed allocations as broken input ("invalid token"),
  * and after others goes on with a text cut short; but good input must not be
