@@ -205,7 +205,8 @@ json_read(const void *bytes, size_t size, size_t flags, json_error_t *why,
 	json_t *root = NULL;
 
 	memory_failed = 0;
-	if ((flags & ~(size_t)(JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL)) == 0)
+	if (size > 0 &&
+	    (flags & ~(size_t)(JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL)) == 0)
 		root = read_plain(bytes, size);
 	if (root == NULL && !memory_failed)
 		root = json_loadb(bytes, size, flags, why);

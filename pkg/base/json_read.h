@@ -19,7 +19,8 @@
  * json_read -- as json_loadb does, with its flags and its errors.
  *
  * NULL if it can't be parsed, and, with *out_of_memory set, if there wasn't
- * the memory to tell.  json_decref lets go of what it returns.
+ * the memory to tell; only if it can't be parsed does ${why} say why.
+ * json_decref lets go of what it returns.
  */
 json_t *json_read(const void *bytes, size_t size, size_t flags,
     json_error_t *why, int *out_of_memory);

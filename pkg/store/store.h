@@ -243,9 +243,10 @@ int store_find_text(struct store *st, struct mr_error *err, char *text,
  * patience_ms it names the holder in the log and, if that is this very
  * program, stopped (state T) and in this pid namespace, kills it.  While it
  * waits SIGRTMIN+5 is used.  Then BEGIN IMMEDIATE, then checks that the
- * version is still the one that was opened and that the path still names the
- * open file (FATAL if not: somebody migrated or replaced it).  Returns 0 or
- * -1, with the pen put down again; RETRY if a program without the pen writes.
+ * version is still the one that was opened and, every 10 ms at most, that the
+ * path still names the open file (FATAL if not: somebody migrated or replaced
+ * it).  Returns 0 or -1, with the pen put down again; RETRY if a program
+ * without the pen writes.
  */
 int store_begin(struct store *st, struct mr_error *err);
 

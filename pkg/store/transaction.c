@@ -119,7 +119,6 @@ check_path(struct store *st, struct mr_error *err)
 
 	if (now_us < st->look_due_us)
 		return (0);
-	st->look_due_us = now_us + STORE_LOOK_EVERY_US;
 	(void)sqlite3_file_control(st->db, NULL, SQLITE_FCNTL_HAS_MOVED,
 	    &moved);
 	if (moved)
@@ -132,6 +131,7 @@ check_path(struct store *st, struct mr_error *err)
 		    "%s.writer was moved, "
 		    "removed or replaced while it was open: start again",
 		    st->path));
+	st->look_due_us = now_us + STORE_LOOK_EVERY_US;
 	return (0);
 }
 

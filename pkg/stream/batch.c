@@ -3,7 +3,8 @@
  *
  * The order, which tests/model explores:
  *
- *	1  take the pen, BEGIN IMMEDIATE, check that the file is the one opened
+ *	1  take the pen, BEGIN IMMEDIATE, check that the file is the one opened,
+ *	   by its version each time and by its path every 10 ms
  *	2  commands and ticks, each undone alone if it fails
  *	3  records, each undone alone if it can't be applied; leave out what
  *	   is done already

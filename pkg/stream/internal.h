@@ -274,7 +274,8 @@ struct output {
 	int64_t placing_number; /* of the row that says so; 0: none */
 };
 
-/* Tails are kept in memory within a transaction, and written at its end. */
+/* Tails, and the last number given out, are kept in memory within a
+ * transaction, and written at its end. */
 void output_forget_tails(struct stream *s);
 int output_write_tails(struct stream *s, struct mr_error *err);
 /* The last number that a row of the outbox was given; 0: none yet. */

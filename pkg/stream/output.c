@@ -13,7 +13,8 @@ static const char sql_tail_write[] =
     "INSERT INTO output_tails (topic, partition, seq) VALUES (?1, ?2, ?3)"
     " ON CONFLICT DO UPDATE SET seq = excluded.seq";
 static const char sql_issued[] =
-    "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'";
+    "SELECT max(seq) FROM (SELECT seq FROM sqlite_sequence WHERE name ="
+    " 'outbox' UNION ALL SELECT max(seq) FROM outbox)";
 static const char sql_issued_write[] =
     "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'outbox'";
 static const char sql_issued_first[] =
@@ -154,7 +155,7 @@ issued_write(struct stream *s, struct mr_error *err)
 {
 	int64_t changed;
 
-	if (s->issued == s->issued_in_file)
+	if (s->issued == -1 || s->issued == s->issued_in_file)
 		return (0);
 	changed = store_run(s->st, err, sql_issued_write, store_i64(s->issued));
 	if (changed == 0)
@@ -233,6 +234,9 @@ emit(struct stream *s, struct output *o, const struct stream_output *out,
 	    issued_read(s, err) == -1)
 		return (-1);
 	seq = s->issued + 1;
+	/* Before the row is there: a row without its number would be damage. */
+	if (tail_move(s, &s->issued, seq, err) == -1)
+		return (-1);
 	if (store_run(s->st, err, sql_emit, store_i64(seq),
 		store_i64(s->database), store_text(o->topic),
 		store_i64(partition), store_text(out->type),
@@ -247,8 +251,6 @@ emit(struct stream *s, struct output *o, const struct stream_output *out,
 		    store_blob(headers->data, headers->length)) == -1)
 		return (-1);
 	s->emitted++;
-	if (tail_move(s, &s->issued, seq, err) == -1)
-		return (-1);
 	if (out->key != NULL &&
 	    placement_note(s, o, out->partitioner == NULL, seq, err) == -1)
 		return (-1);

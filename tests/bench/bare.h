@@ -64,7 +64,9 @@ static const char *const bare_core[BARE_OWN] = {
     [BARE_COMMIT] = "COMMIT",
     [BARE_TAIL] = "SELECT seq FROM output_tails"
 		  " WHERE topic = ?1 AND partition = ?2",
-    [BARE_ISSUED] = "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'",
+    [BARE_ISSUED] = "SELECT max(seq) FROM (SELECT seq FROM sqlite_sequence"
+		    " WHERE name = 'outbox'"
+		    " UNION ALL SELECT max(seq) FROM outbox)",
     [BARE_EMIT] = "INSERT INTO outbox (seq, database, topic, partition, type,"
 		  " key, value, ts_ms, predecessor, cause_topic,"
 		  " cause_partition, cause_offset, headers) VALUES"

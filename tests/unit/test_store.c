@@ -1751,6 +1751,7 @@ what_happens_to_the_file_underneath_is_found(void **state)
 		    strstr(err.message, cases[i].says) == NULL)
 			fail_msg("case %zu: %s", i, err.message);
 		assert_int_equal(store_in_transaction(st), 0);
+		assert_int_equal(store_begin(st, NULL), -1); /* nor again */
 		store_close(st);
 	}
 }
