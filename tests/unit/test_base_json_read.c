@@ -115,7 +115,7 @@ changed_bytes_are_read_as_there(void **state)
 	static const char likely[] =
 	    "\"\\{}[]:,-+.eE0123 \t\n\r\0atfnul\x7f\x80\xff";
 	struct id_rng rng;
-	char bytes[256];
+	char bytes[256], *at;
 	size_t i, k, n, size;
 
 	(void)state;
@@ -126,12 +126,12 @@ changed_bytes_are_read_as_there(void **state)
 		if (size == 0)
 			continue;
 		memcpy(bytes, documents[i], size);
-		for (k = id_rng_next(&rng) % 3 + 1; k > 0; k--)
-			bytes[id_rng_next(&rng) % size] = id_rng_next(&rng) %
-				    8 ==
-				0 ?
-			    (char)id_rng_next(&rng) :
-			    likely[id_rng_next(&rng) % (sizeof(likely) - 1)];
+		for (k = id_rng_next(&rng) % 3 + 1; k > 0; k--) {
+			at = &bytes[id_rng_next(&rng) % size];
+			*at = likely[id_rng_next(&rng) % (sizeof(likely) - 1)];
+			if (id_rng_next(&rng) % 8 == 0)
+				*at = (char)id_rng_next(&rng);
+		}
 		(void)compare(bytes, size, flags[n % COUNT(flags)]);
 	}
 }
