@@ -421,10 +421,10 @@ test-long:
 	@deploy/local/packages build run test
 	@$(MAKE) all tests
 	@$(MAKE) FAILPOINTS=1 BUILD=$(FAILPOINTS_BUILD) all
-	@$(if $(ONLY),,ALLOCATIONS=all FLIPS=all $(UNDER) tests/run-unit -t 7200 \
-	    $(LONG_TESTS))
-	@$(BUILDS) tests/scenario/run --broker embedded --long \
-	    $(ONLY:%=--only %)
+	@NO_SKIPS=1 $(BUILDS) tests/run $(if $(ONLY),,'unit=ALLOCATIONS=all \
+	    FLIPS=all $(UNDER) tests/run-unit -t 7200 $(LONG_TESTS)') \
+	    'scenario=tests/scenario/run --broker embedded --long \
+	    $(ONLY:%=--only %)'
 
 test-kafka:
 	@deploy/local/packages build run kafka test

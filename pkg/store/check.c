@@ -63,12 +63,12 @@ check_folder(const char *folder, const char *path, struct mr_error *err)
 
 	if (access(folder, F_OK) != 0)
 		return (mr_error_set(err, MR_FATAL,
-		    "open %s: its folder: %s; "
-		    "make it with mkdir -p %s",
+		    "open %.60s: its folder: %s; "
+		    "make it with mkdir -p %.100s",
 		    path, strerror(errno), folder));
 	if (access(folder, W_OK | X_OK) != 0)
 		return (mr_error_set(err, MR_FATAL,
-		    "open %s: cannot write in the folder %s: %s%s", path,
+		    "open %.50s: cannot write in the folder %.50s: %s%s", path,
 		    folder, strerror(errno), store_place_advice(errno)));
 	if (statfs(folder, &fs) != 0)
 		return (mr_error_set(err, MR_FATAL, "open %s: statfs: %s", path,
@@ -76,7 +76,7 @@ check_folder(const char *folder, const char *path, struct mr_error *err)
 	name = store_refused_filesystem((unsigned long)fs.f_type);
 	if (name != NULL)
 		return (mr_error_set(err, MR_FATAL,
-		    "open %s: its folder is on "
+		    "open %.100s: its folder is on "
 		    "%s, where SQLite's locks don't hold: use a local disk",
 		    path, name));
 	return (0);
@@ -252,7 +252,7 @@ check_deferred(struct store *st, struct mr_error *err)
 			continue;
 		bad = 1;
 		rc = mr_error_set(err, MR_FATAL,
-		    "%s: table %.64s has a "
+		    "%.60s: table %.64s has a "
 		    "constraint INITIALLY DEFERRED: make it immediate, so that "
 		    "a commit can't fail for it",
 		    st->path, store_get_text(rows, 0));
@@ -273,7 +273,7 @@ store_check_schema(struct store *st, struct mr_error *err)
 		return (-1);
 	if ((rc = store_next(rows, err)) == 1)
 		rc = mr_error_set(err, MR_FATAL,
-		    "%s: table %.64s has no NOT "
+		    "%.80s: table %.64s has no NOT "
 		    "NULL primary key: declare one",
 		    st->path, store_get_text(rows, 0));
 	store_rows_done(rows);

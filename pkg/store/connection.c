@@ -237,10 +237,10 @@ check_has_log(struct store *st, int64_t application, int has_log,
 		return (1);
 	}
 	return (mr_error_set(err, MR_FATAL,
-	    "%.60s was copied while it was open, or has lost its log, "
-	    "%.60s-wal, with its last transactions: bring that, or put a "
-	    "backup back with millrace state restore",
-	    st->path, st->path));
+	    "%.80s was copied while it was open, or its log (-wal) is lost, "
+	    "with its last transactions: bring that, or put a backup back "
+	    "with millrace state restore",
+	    st->path));
 }
 
 /*
@@ -272,7 +272,7 @@ to_wal(struct store *st, struct mr_error *err)
 	if ((rc = store_next(rows, err)) == 1 &&
 	    strcmp(store_get_text(rows, 0), "wal") != 0)
 		rc = mr_error_set(err, MR_FATAL,
-		    "open %s: no write-ahead log "
+		    "open %.80s: no write-ahead log "
 		    "on this file system (journal mode %.20s): use a local "
 		    "disk",
 		    st->path, store_get_text(rows, 0));
@@ -342,7 +342,7 @@ check_whole(struct store *st, struct mr_error *err)
 	if (!summed || size_of(st->path, "") % STORE_PAGE_SIZE == 0)
 		return (0);
 	return (mr_error_set(err, MR_FATAL,
-	    "%s is cut short: put a backup back with millrace state restore",
+	    "%.100s is cut short: put a backup back with millrace state restore",
 	    st->path));
 }
 
@@ -464,8 +464,8 @@ store_refuse_company(const char *path, const struct pen *pen,
 	pid_t pid = pen_other(pen);
 
 	return (mr_error_set(err, MR_RETRY,
-	    "%s is open in another process%s%s: stop the service first", path,
-	    pid > 0 ? ", pid " : "", pid > 0 ? log_i64(pid) : ""));
+	    "%.150s is open in another process%s%s: stop the service first",
+	    path, pid > 0 ? ", pid " : "", pid > 0 ? log_i64(pid) : ""));
 }
 
 struct store *
@@ -519,8 +519,8 @@ open_reader(struct store *st, struct mr_error *err)
 
 	if (stat(st->path, &file) != 0)
 		return (mr_error_set(err, errno == ENOENT ? MR_RETRY : MR_FATAL,
-		    "open %s for reading: %s; its service makes it", st->path,
-		    strerror(errno)));
+		    "open %.100s for reading: %s; its service makes it",
+		    st->path, strerror(errno)));
 	/* A FIFO would be waited for. */
 	if (!S_ISREG(file.st_mode))
 		return (mr_error_set(err, MR_FATAL,

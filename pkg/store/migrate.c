@@ -144,7 +144,7 @@ is_new(struct store *st, struct mr_error *err)
 	if (application == 0 && count == 0)
 		return (1);
 	return (mr_error_set(err, MR_FATAL,
-	    "%s is another application's "
+	    "%.100s is another application's "
 	    "database (application_id %lld): name another file",
 	    st->path, (long long)application));
 }
@@ -159,13 +159,13 @@ check_service(struct store *st, const char *service, struct mr_error *err)
 		return (-1);
 	if ((rc = store_next(rows, err)) == 0)
 		rc = mr_error_set(err, MR_FATAL,
-		    "%s has lost its name "
+		    "%.100s has lost its name "
 		    "(store_identity): put a backup back with millrace state "
 		    "restore",
 		    st->path);
 	else if (rc == 1 && strcmp(store_get_text(rows, 0), service) != 0)
 		rc = mr_error_set(err, MR_FATAL,
-		    "%s belongs to the service "
+		    "%.80s belongs to the service "
 		    "%.40s, not to %.40s: name another file",
 		    st->path, store_get_text(rows, 0), service);
 	store_rows_done(rows);
@@ -211,7 +211,7 @@ applied_version(struct store *st, const char *component,
 	}
 	if (*version > known)
 		rc = mr_error_set(err, MR_FATAL,
-		    "%s has %s schema %lld, this "
+		    "%.80s has %s schema %lld, this "
 		    "is %s and knows %d: run %.20s or newer",
 		    st->path, component, (long long)*version, config_version(),
 		    known, store_get_text(rows, 1));
@@ -239,7 +239,7 @@ check_sum(struct store *st, int64_t sum, struct mr_error *err)
 		return (-1);
 	if (st->version != sum)
 		return (mr_error_set(err, MR_FATAL,
-		    "%s: user_version is %lld, "
+		    "%.80s: user_version is %lld, "
 		    "its schema_versions say %lld: another program changed it; "
 		    "put a backup back with millrace state restore",
 		    st->path, (long long)st->version, (long long)sum));

@@ -47,7 +47,7 @@ store_check_replaced(const char *path, struct mr_error *err)
 	if (access(name, F_OK) != 0)
 		return (0);
 	return (mr_error_set(err, MR_FATAL,
-	    "open %.150s: putting another file in its place was cut short: do "
+	    "open %.100s: putting another file in its place was cut short: do "
 	    "it again with millrace state restore",
 	    path));
 }

@@ -154,7 +154,7 @@ store_bug(struct store *st, struct mr_error *err, const char *what,
 {
 	struct mr_error error = {0};
 
-	mr_error_set(&error, MR_FATAL, "%s: %s: %.90s", st->path, what,
+	mr_error_set(&error, MR_FATAL, "%.80s: %s: %.60s", st->path, what,
 	    sql != NULL ? sql : "");
 	return (keep(st, err, &error));
 }

@@ -79,7 +79,10 @@ def accept(system, service, topic, partition=0):
 
 
 def rebind(system, db, *words):
-    out, _ = state(system, "rebind", "--db", db, *words, "--yes")
+    words = ("rebind", "--db", db, *words)
+    expect(plan_unasked(system, *words) == plan_unasked(system, *words),
+           "rebind changed %s before it was told to", db)
+    out, _ = state(system, *words, "--yes")
     expect("Done" in out, "rebind: %s", out)
     return out
 
@@ -517,6 +520,10 @@ def two_files_in_one_group(context):
     system.start("notifications-7", db=other)
     halted(system, "notifications-7", "inventory-events", 0,
            "two files in one group", "millrace state rebind")
+    for command in ("rebind", "accept-cursor"):
+        _, err = state(system, command, "--db", other, "--yes", status=2)
+        expect("stop the service first" in err, "%s while it runs: %s",
+               command, err)
     system.stop("notifications", "notifications-7")
     expect(told_by(other) == set(), "the second notified")
     rebind(system, other, "--topic", "inventory-events")

@@ -12,7 +12,7 @@ import verify
 from kills import SESSION_MS, failpoints_named, watch_plans
 from scenario import scenario
 from system import expect
-from tools import backup, database_id, state
+from tools import backup, database_id, plan_unasked, state
 
 TOPICS = {"orders": "order-events", "inventory": "inventory-events",
           "price-producer": "stock-prices"}
@@ -182,8 +182,10 @@ def lives_seen(system, service):
 
 
 def accepted(system, *words):
-    told = json.loads(state(system, *words, "--db", system.db_of("orders"),
-                            "--yes", "-o", "json")[0])
+    words += ("--db", system.db_of("orders"))
+    expect(plan_unasked(system, *words) == plan_unasked(system, *words),
+           "%s changed the file before it was told to", words[0])
+    told = json.loads(state(system, *words, "--yes", "-o", "json")[0])
     expect(told["done"], "%s: %r", words[0], told)
 
 

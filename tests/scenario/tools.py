@@ -1,6 +1,7 @@
 """tools -- what operators do with millrace state, while the system is at work."""
 
 import base64
+import datetime
 import glob
 import json
 import os
@@ -50,6 +51,19 @@ def backup(system, *services):
     return {row["service"]: row["backup"] for row in rows}
 
 
+def backup_by_table(system, service):
+    """The path of a new backup, which its table has to name."""
+    folder = os.path.join(system.copies, "tabled")
+    before = glob.glob(folder + "/*")
+    table, _ = state(system, "backup", "--data", system.data, "--to", folder,
+                     "--service", service, brokers=False)
+    path, = set(glob.glob(folder + "/*")) - set(before)
+    heads, row = [line.split() for line in table.splitlines()]
+    expect(heads[0] == "SERVICE" and row[0] == service and path in row,
+           "backup: %s", table)
+    return path
+
+
 def restore(system, service, path):
     told = json.loads(state(
         system, "restore", "--db", system.db_of(service), "--from", path,
@@ -58,9 +72,9 @@ def restore(system, service, path):
     return told["says"]
 
 
-def plan_unasked(system, *words):
+def plan_unasked(system, *words, brokers=True):
     """What a command would do, of its JSON, without doing it."""
-    out, err = state(system, *words, "-o", "json", status=1)
+    out, err = state(system, *words, "-o", "json", status=1, brokers=brokers)
     told = json.loads(out)
     expect(not told["done"] and told["says"] == "not agreed" and
            told["plan"] in err, "unasked: %s%s", out, err)
@@ -424,6 +438,99 @@ def damaged_file_restored(context):
     expect(found == [("inventory",)], "it is of %r", found)
 
 
+def spoil(path, offset, spoilt):
+    with open(path, "r+b") as f:
+        f.seek(offset)
+        f.write(spoilt)
+
+
+def spoil_byte(path):
+    """A byte of a page that no transaction writes any more."""
+    with sqlite3.connect("file:%s?mode=ro" % path, uri=True) as own:
+        root, = own.execute("SELECT rootpage FROM sqlite_schema WHERE name ="
+                            " 'store_identity'").fetchone()
+        size, = own.execute("PRAGMA page_size").fetchone()
+    own.close()
+    at = (root - 1) * size + size // 2
+    with open(path, "rb") as f:
+        f.seek(at)
+        byte, = f.read(1)
+    spoil(path, at, bytes([byte ^ 4]))
+
+
+def bytes_of(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def refused(system, instance, reason):
+    """It doesn't start on its file, says why and what helps, serves nobody,
+    and changes nothing."""
+    path = system.db_of(instance)
+    before = bytes_of(path)
+    done = clients.run_to_end(
+        [os.path.join(system.settings.bin, instance), "--brokers",
+         system.brokers, "--db", path, "--instance", instance, "--fcgi",
+         "unix:" + system.socket_of(instance)], 30 * system.settings.patience)
+    told = done.stdout + done.stderr
+    expect(done.returncode > 0 and path in told and reason in told and
+           "millrace state restore" in told, "%s: status %d: %s", reason,
+           done.returncode, told)
+    expect(not system.readiness(instance)[0], "it serves")
+    expect(bytes_of(path) == before, "%s: the file was changed", reason)
+
+
+@scenario(small=False)
+def damaged_file_is_refused(context):
+    """A service doesn't start on a file that was spoilt while it was down:
+    it names the command that puts a backup back, which helps, every time."""
+    system = context.system
+    path = system.db_of("inventory")
+    copied = os.path.join(system.copies, "copied.db")
+    with work_of(context) as work:
+        def text():
+            spoil(path, 0, b"This was a shopping list.\n" * 40)
+
+        def changed_byte():
+            spoil_byte(path)
+
+        def cut_short():
+            os.truncate(path, os.path.getsize(path) // 8192 * 4096)
+
+        def left_its_log():
+            os.unlink(path)  # as rsync would put it there
+            shutil.copy(copied, path)
+        for spoiling, killed, reason in (
+                (text, False, "not a database"),
+                (changed_byte, True, "damaged"),
+                (cut_short, False, "malformed"),
+                (left_its_log, False, "was copied while it was open")):
+            more_orders(context, work, 20)
+            copy = backup_by_table(system, "inventory")
+            shutil.copy(path, copied)
+            more_orders(context, work, 20)
+            if killed:
+                system.stop("inventory")
+                system.start("inventory")
+                system.ready("inventory")
+                more_orders(context, work, 20)  # it has written, too
+                system.kill("inventory", restart=False)
+            else:
+                system.stop("inventory")
+            spoiling()
+            refused(system, "inventory", reason)
+            out, _ = state(system, "restore", "--db", path, "--from", copy,
+                           "--yes", brokers=False)
+            expect("Done" in out, "restore: %s", out)
+            system.start("inventory")
+            system.ready("inventory")
+    adds_up_by_files(context)
+    system.start_all()
+
+
+damaged_file_is_refused.spoils = True  # topics have records of lost lives
+
+
 def at_terminal(system, types, *words, piped=False):
     """Run millrace state ... for somebody at a terminal, who types when asked:
     its status, what the terminal shows, and what else it wrote to a pipe."""
@@ -707,6 +814,36 @@ SHOWN = r"header na\x1b[31mme\xc2\x9b  \x07" "\u00e9" r"\xc2\x9b31m\x7f"
 CONTROLS = "[\x00-\x09\x0b-\x1f\x7f-\x9f]"
 
 
+def at_ms(ts_ms):
+    whole = datetime.datetime.fromtimestamp(ts_ms // 1000,
+                                            datetime.timezone.utc)
+    return whole.strftime("%Y-%m-%dT%H:%M:%S") + ".%03dZ" % (ts_ms % 1000)
+
+
+def letter_shown(system, letter, offset):
+    """All that is kept of the record {} at ${offset}, as JSON and as text."""
+    words = ("dead-letters", "show", "--data", system.data, "notifications",
+             str(letter))
+    told = json.loads(state(system, *words, "-o", "json", brokers=False)[0])
+    row, = system.select("notifications", "SELECT topic_id, ts_ms, put_at_ms,"
+                         " reason FROM dead_letters WHERE id = ?", letter)
+    shown = {field["what"]: field["is"] for field in told}
+    wanted = {"topic": "inventory-events", "topic id": row[0], "partition": "0",
+              "offset": str(offset), "time": at_ms(row[1]),
+              "put away": at_ms(row[2]), "reason": row[3],
+              SHOWN[:SHOWN.index("  ")]: SHOWN[SHOWN.index("  ") + 2:],
+              "header ce_type": "inventory.reserved", "key": "x", "value": "{}"}
+    expect(len(told) == len(wanted) and shown == wanted, "shown: %r, not %r",
+           told, wanted)
+    out, _ = state(system, *words, brokers=False)
+    for what, value in wanted.items():
+        expect([line for line in out.splitlines() if line.split() ==
+                ("%s %s" % (what, value)).split()], "%s isn't shown: %s",
+               what, out)
+    expect(SHOWN in out.splitlines() and not re.search(CONTROLS, out),
+           "what a terminal would obey: %r", out)
+
+
 @scenario(small=False)
 def dead_letters_again(context):
     """A dead letter is applied once more by its service, or dropped; nginx
@@ -729,9 +866,9 @@ def dead_letters_again(context):
     system.wait_for("it is a dead letter", lambda: system.value(
         "notifications", count) == before + 1)
     kafka = system.kafka()
-    for value in (b"{}", b"[]"):
-        kafka.send("inventory-events", 0, value, b"x", "inventory.reserved",
-                   COLOURED)
+    offsets = [kafka.send("inventory-events", 0, value, b"x",
+                          "inventory.reserved", COLOURED)
+               for value in (b"{}", b"[]")]
     kafka.close()
     system.wait_for("they are dead letters", lambda: system.value(
         "notifications", count) == before + 3)
@@ -743,10 +880,15 @@ def dead_letters_again(context):
         return state(system, "dead-letters", verb, *where, "--yes", "-o",
                      "json", "notifications", *words, status=status,
                      brokers=False)
-    out, _ = state(system, "dead-letters", "show", "--data", system.data,
-                   "notifications", str(ids[1]), brokers=False)
-    expect(SHOWN in out.splitlines() and not re.search(CONTROLS, out),
-           "what a terminal would obey: %r", out)
+    letter_shown(system, ids[1], offsets[0])
+    for verb, will in (("replay", "1 dead letter will be applied once more"),
+                       ("drop", "1 dead letter will be dropped for good, by")):
+        plan = plan_unasked(system, "dead-letters", verb, *where,
+                            "notifications", str(ids[0]), brokers=False)
+        expect(plan.startswith(will), "the plan of %s: %s", verb, plan)
+    _, err = letters("drop", "--fcgi", "unix:/nowhere.sock", str(ids[0]),
+                     status=2)
+    expect("stop the service first" in err, "behind its back: %s", err)
     out, err = state(system, "dead-letters", "show", "--data", system.data,
                      "notifications", "999999", status=2, brokers=False)
     expect(out == "" and "has no dead letter 999999" in err,
@@ -775,7 +917,13 @@ def dead_letters_again(context):
     _, err = letters("replay", str(ids[0]), status=2)
     expect("has no dead letter" in err, "twice: %s", err)
     adds_up(context)
-    letters("drop", str(ids[1]))
+    table, _ = state(system, "dead-letters", "drop", *where, "--yes",
+                     "notifications", str(ids[1]), brokers=False)
+    heads, row = [line.split() for line in table.splitlines()[-2:]]
+    expect(heads == "SERVICE ID TOPIC PARTITION OFFSET REASON OUTCOME".split()
+           and row[:5] == ["notifications", str(ids[1]), "inventory-events",
+                           "0", str(offsets[0])] and row[-1] == "dropped",
+           "a table of what was dropped: %s", table)
     adds_up(context)
     for path in ("/admin/dead-letters/%d/replay" % ids[2],
                  "/services/notifications/admin/dead-letters/%d/replay" %

@@ -41,7 +41,7 @@
 
 /* ---- what takes JSON ---------------------------------------------------- */
 
-enum kind { TEXT, WHOLE, PRICE, DURATION };
+enum kind { TEXT, TEXT_IF_THERE, WHOLE, PRICE, DURATION, DECIMAL };
 
 struct subject {
 	const char *name; /* the event's type */
@@ -125,6 +125,30 @@ take_call(const struct subject *s, const void *value, size_t size,
 	(void)s;
 	return (
 	    refusal(call_event_decode(value, size, &event, &err), &err, why));
+}
+
+static int
+take_log(const struct subject *s, const void *value, size_t size,
+    char why[MR_ERROR_SIZE])
+{
+	struct mr_error err = {MR_OK, ""};
+	struct log_event event;
+
+	(void)s;
+	return (
+	    refusal(log_event_decode(value, size, &event, &err), &err, why));
+}
+
+static int
+take_metric(const struct subject *s, const void *value, size_t size,
+    char why[MR_ERROR_SIZE])
+{
+	struct mr_error err = {MR_OK, ""};
+	struct metric_event event;
+
+	(void)s;
+	return (
+	    refusal(metric_event_decode(value, size, &event, &err), &err, why));
 }
 
 /* The problem document that a refusal is; what it says of the fields. */
@@ -211,6 +235,15 @@ static const struct subject subjects[] = {
 	    {"callee", TEXT, "\"agent-3\""},
 	    {"started_ms", WHOLE, "1795226820123"},
 	    {"duration_s", DURATION, "12.345"}}},
+    {"log", take_log,
+	{{"service", TEXT, "\"orders\""}, {"level", TEXT, "\"error\""},
+	    {"message", TEXT, "\"disk full\""},
+	    {"host", TEXT_IF_THERE, "\"web-1\""},
+	    {"request_id", TEXT_IF_THERE, "\"r-1\""},
+	    {"stack", TEXT_IF_THERE, "\"main:7\""}, TS}},
+    {"metric", take_metric,
+	{{"host", TEXT, "\"web-1\""}, {"metric", TEXT, "\"cpu_percent\""},
+	    {"value", DECIMAL, "97.25"}, TS}},
     {"body", take_body, {ITEM, QUANTITY}},
 };
 
@@ -286,8 +319,9 @@ expect_field_refused(const struct subject *s, int field, const char *value)
 }
 
 /* Every field of every subject once, with those of ${kinds} (bits). */
-#define NUMBERS (1 << WHOLE | 1 << PRICE | 1 << DURATION)
-#define ALL_FIELDS (1 << TEXT | NUMBERS)
+#define TEXTS (1 << TEXT | 1 << TEXT_IF_THERE)
+#define NUMBERS (1 << WHOLE | 1 << PRICE | 1 << DURATION | 1 << DECIMAL)
+#define ALL_FIELDS (TEXTS | NUMBERS)
 
 static void
 for_fields(int kinds,
@@ -353,7 +387,7 @@ a_missing_field_is_named(void **state)
 {
 
 	(void)state;
-	for_fields(ALL_FIELDS, leave_out, NULL);
+	for_fields(ALL_FIELDS & ~(1 << TEXT_IF_THERE), leave_out, NULL);
 }
 
 static void
@@ -378,11 +412,11 @@ a_field_of_another_type_is_named(void **state)
 	    {ALL_FIELDS, "[1]"},
 	    {ALL_FIELDS, "[\"Laptop\"]"},
 	    {ALL_FIELDS, "{\"value\":1}"},
-	    {1 << TEXT, "0"},
-	    {1 << TEXT, "1.5"},
-	    {1 << TEXT, "\"\""},
-	    {1 << TEXT, "\"a\\u001fb\""},
-	    {1 << TEXT, "\"a\\u0085b\""},
+	    {TEXTS, "0"},
+	    {TEXTS, "1.5"},
+	    {TEXTS, "\"\""},
+	    {TEXTS, "\"a\\u001fb\""},
+	    {TEXTS, "\"a\\u0085b\""},
 	    {NUMBERS, "\"1\""},
 	    {NUMBERS, "\"\""},
 	    {1 << WHOLE, "1.5"},
@@ -434,7 +468,7 @@ numbers_that_do_not_fit_are_refused(void **state)
 	    BYTES("1e999999999999999999999"),
 	    {digits, sizeof(digits)},
 	};
-	/* A call may be that short. */
+	/* A call may be that short, and a metric that small. */
 	static const struct bytes nearly_zero = BYTES(
 	    "1e-999999999999999999999");
 	size_t i;
@@ -443,7 +477,7 @@ numbers_that_do_not_fit_are_refused(void **state)
 	memset(digits, '9', sizeof(digits));
 	for (i = 0; i < COUNT(cases); i++)
 		for_fields(NUMBERS, replace_bytes, &cases[i]);
-	for_fields(NUMBERS & ~(1 << DURATION), replace_bytes, &nearly_zero);
+	for_fields(1 << WHOLE | 1 << PRICE, replace_bytes, &nearly_zero);
 }
 
 static void
