@@ -437,7 +437,7 @@ test-kafka-built: all tests
 	    deploy/local/kafka libs
 	@$(JAVA_SOON) $(RUN_SUITES) 2 $(KAFKA_SUITES)
 
-# Two commands on a minimal Debian; make test-fresh DEBIAN=13, or '12 13'.
+# README's commands on a minimal Debian; DEBIAN=13, or '12 13'; FRESH_TESTS=1.
 test-fresh:
 	@deploy/local/packages fresh
 	@tests/fresh/run $(DEBIAN)
@@ -669,7 +669,8 @@ help:
 #:                       ONLY=broker-power-cuts: one scenario
 #:   make unit           the C unit tests only
 #:   make test-fresh     lay a minimal Debian and follow the README in it;
-#:                       DEBIAN=13, or DEBIAN='12 13'
+#:                       DEBIAN=13, or DEBIAN='12 13'; FRESH_TESTS=1: make
+#:                       test as well
 #:   make test-compose   docker compose for real, on an engine of its own
 #:   make soak           an hour of load and random faults: does anything
 #:                       creep?  SOAK_S=600: ten minutes
