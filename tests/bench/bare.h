@@ -82,6 +82,7 @@ static const char *const bare_core[BARE_OWN] = {
 			" ON CONFLICT DO UPDATE SET seq = excluded.seq",
 };
 
+#ifndef BARE_WITH_READER
 /*
  * As a program on these libraries reads JSON, and as what we compare with did
  * when its targets were set: it doesn't get faster with Millrace's own way.
@@ -95,6 +96,7 @@ json_read(const void *bytes, size_t size, size_t flags, json_error_t *why,
 	*out_of_memory = 0;
 	return (json_loadb(bytes, size, flags, why));
 }
+#endif
 
 static const char bare_topic_id[] = "AAAAAAAAAAAAAAAAAAAAAA";
 static sqlite3 *bare_db;

@@ -47,11 +47,12 @@ def work_off(b, program, topic, *flags):
                    0.25 if done < 0.9 * b.args.records else 0.02)
     result = {"start_ms": 1000 * (first - began), "all_s": last - began,
               "rate": (done - at_first) / (last - first),
-              "cpu_us": (process.cpu_s() - cpu) * 1e6 / (done - at_first)}
-    result["memory"] = memory
+              "cpu_us": (process.cpu_s() - cpu) * 1e6 / (done - at_first),
+              "memory": memory}
     wait_for("the outbox is empty", lambda: rig.select(
         program, "SELECT count(*) FROM outbox")[0][0] == 0, 120)
     result["relayed_s"] = time.monotonic() - last
+    result["life_cpu_us"] = process.cpu_s() * 1e6 / b.args.records
     result["after"] = process.memory_kib()
     say("%s: %d/s, CPU %.1f us each, KiB resident on the way: %s" % (
         program, result["rate"], result["cpu_us"],
