@@ -203,10 +203,15 @@ def broker_away(context):
         placed = work.placed - placed
         system.kafka_start()
         began = time.monotonic()
-        system.ready("orders", seconds=60)
+
+        def is_ready():
+            memory.look()
+            return system.readiness("orders")[0]
+        system.wait_for("orders is ready", is_ready, 60)
         context.say("%d accepted meanwhile, ready again %.1f s after Kafka" % (
             placed, time.monotonic() - began))
         more_orders(context, work, 50)
+        memory.look()
     memory.judge(context)
     system.stop("orders")
     system.start("orders")
