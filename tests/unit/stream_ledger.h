@@ -424,6 +424,25 @@ accepted_outputs(const char *topic, int partitions)
 	return (accepted);
 }
 
+/* The group of the file's cursor, and the cursor. */
+static inline const char *
+relay_group(void)
+{
+	static char id[RELAY_ID_SIZE];
+
+	relay_id(GROUP,
+	    driver_text("SELECT database_id FROM database_ids"
+			" ORDER BY number DESC LIMIT 1"),
+	    id);
+	return (id);
+}
+
+static inline int64_t
+relay_cursor(void)
+{
+	return (fake_committed(relay_group(), OUTPUT, 0, NULL, 0));
+}
+
 static inline int64_t
 entries(void)
 {

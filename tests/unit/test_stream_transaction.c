@@ -71,24 +71,6 @@ emit_some(int count)
 				     "emit::z");
 }
 
-static const char *
-relay_group(void)
-{
-	static char id[RELAY_ID_SIZE];
-
-	relay_id(GROUP,
-	    driver_text("SELECT database_id FROM database_ids"
-			" ORDER BY number DESC LIMIT 1"),
-	    id);
-	return (id);
-}
-
-static int64_t
-cursor(void)
-{
-	return (fake_committed(relay_group(), OUTPUT, 0, NULL, 0));
-}
-
 /* Running, with ${count} records sent. */
 static struct driven *
 run_and_send(int count)
@@ -110,7 +92,7 @@ cursor_rides_with_the_records(void **state)
 	char metadata[80], expected[80];
 
 	(void)state;
-	assert_int_equal(cursor(), 9);
+	assert_int_equal(relay_cursor(), 9);
 	(void)fake_committed(relay_group(), OUTPUT, 0, metadata,
 	    sizeof(metadata));
 	snprintf(expected, sizeof(expected), "%s 9",
@@ -161,7 +143,7 @@ aborted_lot_is_sent_again_from_the_cursor(void **state)
 	WAIT(plain_outputs() == 23);
 	WAIT(outbox() == 0);
 	assert_true(fake_begun() >= fake_ended() + 2);
-	assert_int_equal(cursor(), 23);
+	assert_int_equal(relay_cursor(), 23);
 	driver_stop(d);
 }
 
@@ -301,7 +283,7 @@ whatever_fails_a_plain_reader_gets_each_record_once(void **state)
 	d = run_it();
 	WAIT(outbox() == 0);
 	assert_int_equal(plain_outputs(), total);
-	assert_int_equal(cursor(), total);
+	assert_int_equal(relay_cursor(), total);
 	driver_stop(d);
 }
 
@@ -410,7 +392,7 @@ cursor_is_written_again_before_it_expires(void **state)
 	NEVER(fake_ended() != ended, 100);
 	driver_pass_ms(RELAY_REFRESH_MS + 3000);
 	WAIT(fake_ended() == ended + 1);
-	assert_int_equal(cursor(), 3);
+	assert_int_equal(relay_cursor(), 3);
 	driver_stop(d);
 	/* Each start does it, too, though there is nothing to send. */
 	d = run_it();
