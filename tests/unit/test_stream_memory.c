@@ -309,7 +309,7 @@ end_turn(struct driven **d, int64_t turns, int64_t n, int64_t *used)
 	return (rest <= 0);
 }
 
-/* ---- turns ----------------------------------------------------------------*/
+/* ---- turns --------------------------------------------------------------- */
 
 /* A turn in which the ${n}th allocation fails, as end_turn says. */
 static int
@@ -398,7 +398,7 @@ any_allocation_of_a_rejection_may_fail(void **state)
 	turns_without_memory();
 }
 
-/* ---- starts ---------------------------------------------------------------*/
+/* ---- starts -------------------------------------------------------------- */
 
 #define LIVES_MOST 16 /* of a cluster: it remembers its members */
 
