@@ -268,7 +268,7 @@ sandbox_init(struct sandbox *sb)
 
 /* ---- privileges --------------------------------------------------------- */
 
-static void
+void
 privileges_give_up(struct sandbox *sb)
 {
 
@@ -283,7 +283,7 @@ privileges_give_up(struct sandbox *sb)
  * matters little, since nothing can be executed.  The ambient set empties
  * with the permitted one.
  */
-static void
+void
 capabilities_give_up(struct sandbox *sb)
 {
 	struct __user_cap_header_struct header = {

@@ -21,6 +21,13 @@
 int sandbox_said(struct sandbox *sb, enum sandbox_layer layer, int in_force,
     const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/*
+ * privileges_give_up, capabilities_give_up -- the first two layers, each by
+ * itself: what sandbox_enter begins with, and what a test looks at alone.
+ */
+void privileges_give_up(struct sandbox *sb);
+void capabilities_give_up(struct sandbox *sb);
+
 /* seccomp_enter -- load the filter, or note why it isn't. */
 void seccomp_enter(struct sandbox *sb);
 

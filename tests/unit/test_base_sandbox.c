@@ -19,6 +19,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -60,6 +61,15 @@ in(const char *folder, const char *name)
 }
 
 static void
+make(const char *path, mode_t mode)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, mode);
+
+	assert_true(fd != -1);
+	assert_int_equal(close(fd), 0);
+}
+
+static void
 enter(struct sandbox *sb)
 {
 
@@ -69,19 +79,47 @@ enter(struct sandbox *sb)
 	sandbox_enter(sb);
 }
 
+static void
+enter_all(void)
+{
+	struct sandbox sb;
+
+	enter(&sb);
+}
+
+/* Single layers, for what the filter would answer first. */
+static void
+enter_privileges(void)
+{
+	struct sandbox sb = {0};
+
+	privileges_give_up(&sb);
+}
+
+static void
+enter_capabilities(void)
+{
+	struct sandbox sb = {0};
+
+	capabilities_give_up(&sb);
+}
+
+static void
+enter_nothing(void)
+{
+}
+
 /* Run ${attempt} in a child that has entered: DONE, KILLED by the filter, or
  * the errno that it failed with. */
 static int
-attempt_in_child(int (*attempt)(void), int sandboxed)
+attempt_in_child(int (*attempt)(void), void (*enter_it)(void))
 {
-	struct sandbox sb;
 	int status;
 	pid_t pid;
 
 	fflush(NULL);
 	if ((pid = fork()) == 0) {
-		if (sandboxed)
-			enter(&sb);
+		enter_it();
 		errno = 0;
 		_exit(attempt() == 0 ? DONE : errno != 0 ? errno : 255);
 	}
@@ -774,7 +812,7 @@ what_is_outside_is_refused(void **state)
 			continue;
 		}
 		done++;
-		if ((got = attempt_in_child(cases[i].attempt, 1)) ==
+		if ((got = attempt_in_child(cases[i].attempt, enter_all)) ==
 		    cases[i].expected)
 			continue;
 		print_error("# %s: %d instead of %d\n", cases[i].name, got,
@@ -806,7 +844,7 @@ what_is_outside_is_there_without_it(void **state)
 
 	(void)state;
 	for (i = 0; i < COUNT(attempts); i++)
-		if (attempt_in_child(attempts[i], 0) != DONE)
+		if (attempt_in_child(attempts[i], enter_nothing) != DONE)
 			fail_msg("attempt %zu fails by itself", i);
 }
 
@@ -838,7 +876,155 @@ privileges_and_capabilities_are_gone(void **state)
 {
 
 	(void)state;
-	assert_int_equal(attempt_in_child(has_capabilities, 1), DONE);
+	assert_int_equal(attempt_in_child(has_capabilities, enter_all), DONE);
+}
+
+/* ---- what root could, and a setuid program ------------------------------ */
+
+enum { NOBODY = 65534 };
+
+static int
+try_read_foreign(void)
+{
+
+	return (opened(open(in(inside, "foreign"), O_RDONLY)));
+}
+
+/* To whose it is already, so that the control changes nothing. */
+static int
+try_chown(void)
+{
+
+	return (chown(in(inside, "foreign"), NOBODY, (gid_t)-1));
+}
+
+static int
+try_setuid(void)
+{
+
+	return (setuid(NOBODY));
+}
+
+static int
+try_chroot(void)
+{
+
+	return (chroot(inside));
+}
+
+/* A file that is nobody's alone. */
+static void
+make_foreign(void)
+{
+
+	make(in(inside, "foreign"), 0600);
+	assert_int_equal(chown(work, NOBODY, (gid_t)-1), 0);
+}
+
+static void
+root_without_capabilities_is_a_user_like_others(void **state)
+{
+	static const struct {
+		const char *name;
+		int (*attempt)(void);
+		int expected;
+	} cases[] = {
+	    {"read another's file", try_read_foreign, EACCES},
+	    {"chown", try_chown, EPERM},
+	    {"setuid", try_setuid, EPERM},
+	    {"chroot", try_chroot, EPERM},
+	};
+	size_t i;
+
+	(void)state;
+	if (geteuid() != 0) {
+		print_message("# not tried: what only root can\n");
+		return;
+	}
+	make_foreign();
+	for (i = 0; i < COUNT(cases); i++) {
+		print_message("# %s\n", cases[i].name);
+		assert_int_equal(attempt_in_child(cases[i].attempt,
+				     enter_nothing),
+		    DONE);
+		assert_int_equal(attempt_in_child(cases[i].attempt,
+				     enter_capabilities),
+		    cases[i].expected);
+	}
+}
+
+static int setuid_fd; /* test(1), root's, setuid */
+
+/* As nobody; the program exits with 0 if / is its effective user's, else with
+ * 1. */
+static int
+try_setuid_program(void)
+{
+	static char name[] = "test", owned[] = "-O", path[] = "/";
+	char *const argv[] = {name, owned, path, NULL}, *const env[] = {NULL};
+
+	if (setuid(NOBODY) == 0)
+		(void)fexecve(setuid_fd, argv, env);
+	return (-1);
+}
+
+/* By a descriptor: nobody else gets into the folder. */
+static void
+make_setuid_copy(const char *program)
+{
+	char buffer[65536];
+	ssize_t got;
+	int from = open(program, O_RDONLY), to;
+
+	to = open(in(inside, "setuid"), O_WRONLY | O_CREAT, 0700);
+	assert_true(from != -1 && to != -1);
+	while ((got = read(from, buffer, sizeof(buffer))) > 0)
+		assert_int_equal(write(to, buffer, (size_t)got), got);
+	assert_int_equal(got, 0);
+	assert_int_equal(fchmod(to, 04755), 0);
+	assert_int_equal(close(to), 0);
+	assert_int_equal(close(from), 0);
+	setuid_fd = open(work, O_RDONLY | O_CLOEXEC);
+	assert_true(setuid_fd != -1);
+}
+
+static void
+setuid_program_gives_no_privilege(void **state)
+{
+	struct statvfs fs;
+
+	(void)state;
+	assert_int_equal(statvfs(inside, &fs), 0);
+	if (geteuid() != 0 || (fs.f_flag & ST_NOSUID) != 0 ||
+	    prctl(PR_GET_NO_NEW_PRIVS, 0L, 0L, 0L, 0L) != 0) {
+		print_message("# not tried: a setuid program\n");
+		return;
+	}
+	make_setuid_copy("/usr/bin/test");
+	assert_int_equal(attempt_in_child(try_setuid_program, enter_nothing),
+	    0);
+	assert_int_equal(attempt_in_child(try_setuid_program, enter_privileges),
+	    1);
+	assert_int_equal(close(setuid_fd), 0);
+}
+
+static void
+tool_opens_any_file_and_executes_none(void **state)
+{
+
+	(void)state;
+	assert_int_equal(attempt_in_child(try_read_outside, sandbox_enter_tool),
+	    DONE);
+	if (!layers.in_force[SANDBOX_SECCOMP]) {
+		print_message("# not tried: execve by a tool\n");
+		return;
+	}
+	assert_int_equal(attempt_in_child(try_execute, sandbox_enter_tool),
+	    KILLED);
+	assert_int_equal(attempt_in_child(try_ptrace, sandbox_enter_tool),
+	    KILLED);
+	assert_int_equal(attempt_in_child(try_fork, sandbox_enter_tool),
+	    ENOSYS);
 }
 
 /* ---- what goes on ------------------------------------------------------- */
@@ -1001,7 +1187,7 @@ what_programs_do_goes_on(void **state)
 
 	(void)state;
 	for (i = 0; i < COUNT(attempts); i++)
-		if ((got = attempt_in_child(attempts[i], 1)) != DONE)
+		if ((got = attempt_in_child(attempts[i], enter_all)) != DONE)
 			fail_msg("attempt %zu: %d", i, got);
 	fflush(NULL);
 	if ((pid = fork()) == 0) {
@@ -1031,7 +1217,8 @@ beside_a_file_is_its_folder_and_that_of_what_it_links_to(void **state)
 {
 
 	(void)state;
-	assert_int_equal(attempt_in_child(use_replaced_file, 0), DONE);
+	assert_int_equal(attempt_in_child(use_replaced_file, enter_nothing),
+	    DONE);
 }
 
 static void
@@ -1050,15 +1237,6 @@ every_layer_says_whether_it_is_in_force(void **state)
 }
 
 /* ---- */
-
-static void
-make(const char *path, mode_t mode)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, mode);
-
-	assert_true(fd != -1);
-	assert_int_equal(close(fd), 0);
-}
 
 /* The layers of this kernel, as a child that enters finds them. */
 static int
@@ -1099,7 +1277,8 @@ static int
 teardown(void **state)
 {
 	static const char *const names[] = {"secret", "target", "program",
-	    "link", "out", "new", "linked", "file", "other", "socket"};
+	    "link", "out", "new", "linked", "file", "other", "socket",
+	    "foreign", "setuid"};
 	size_t i;
 
 	(void)state;
@@ -1121,6 +1300,9 @@ main(void)
 	    cmocka_unit_test(what_is_outside_is_refused),
 	    cmocka_unit_test(what_is_outside_is_there_without_it),
 	    cmocka_unit_test(privileges_and_capabilities_are_gone),
+	    cmocka_unit_test(root_without_capabilities_is_a_user_like_others),
+	    cmocka_unit_test(setuid_program_gives_no_privilege),
+	    cmocka_unit_test(tool_opens_any_file_and_executes_none),
 	    cmocka_unit_test(what_programs_do_goes_on),
 	    cmocka_unit_test(
 		beside_a_file_is_its_folder_and_that_of_what_it_links_to),
