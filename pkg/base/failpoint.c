@@ -3,6 +3,9 @@
 
 #ifdef MR_FAILPOINTS
 
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -14,12 +17,20 @@
 #define SPECS_MOST 16
 #define SLEEP_SECONDS 5
 
-enum action { ACTION_KILL, ACTION_STOP, ACTION_SLEEP, ACTION_ERROR, ACTIONS };
+enum action {
+	ACTION_KILL,
+	ACTION_STOP,
+	ACTION_SLEEP,
+	ACTION_ESCAPE,
+	ACTION_ERROR,
+	ACTIONS
+};
 
 static const char *const action_names[ACTIONS] = {
     [ACTION_KILL] = "kill",
     [ACTION_STOP] = "stop",
     [ACTION_SLEEP] = "sleep",
+    [ACTION_ESCAPE] = "escape",
     [ACTION_ERROR] = "error",
 };
 
@@ -32,6 +43,7 @@ struct spec {
 
 static struct spec specs[SPECS_MOST];
 static int specs_count;
+static const char *outside; /* a folder that isn't the program's */
 static pthread_once_t specs_once = PTHREAD_ONCE_INIT;
 
 /* A test whose failpoint is misspelt must not pass for lack of it. */
@@ -41,7 +53,7 @@ refuse(const char *spec)
 
 	fprintf(stderr,
 	    "MILLRACE_FAILPOINT: \"%s\" is not name=action[@passes], action "
-	    "kill, stop, sleep or error\n",
+	    "kill, stop, sleep, escape (from MILLRACE_OUTSIDE) or error\n",
 	    spec);
 	abort();
 }
@@ -75,6 +87,8 @@ parse_spec(char *text)
 	if (i == ACTIONS)
 		refuse(action);
 	spec->action = (enum action)i;
+	if (spec->action == ACTION_ESCAPE && outside == NULL)
+		refuse(action);
 }
 
 static void
@@ -83,6 +97,7 @@ parse_specs(void)
 	const char *env = getenv("MILLRACE_FAILPOINT");
 	char *copy, *text, *rest;
 
+	outside = getenv("MILLRACE_OUTSIDE");
 	if (env == NULL || *env == '\0')
 		return;
 	if ((copy = strdup(env)) == NULL)
@@ -91,6 +106,20 @@ parse_specs(void)
 	     text = strtok_r(NULL, ",", &rest))
 		parse_spec(text);
 	free(copy);
+}
+
+static void
+try_outside(const char *name, int flags)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", outside, name);
+	fd = open(path, flags | O_CLOEXEC, 0600);
+	log_warn("escape tried", "path", path, "outcome",
+	    fd != -1 ? "opened" : strerror(errno));
+	if (fd != -1)
+		(void)close(fd);
 }
 
 static int
@@ -108,6 +137,10 @@ act(const struct spec *spec)
 		break;
 	case ACTION_SLEEP:
 		sleep(SLEEP_SECONDS);
+		break;
+	case ACTION_ESCAPE:
+		try_outside("read", O_RDONLY);
+		try_outside("made", O_WRONLY | O_CREAT);
 		break;
 	default:
 		return (1);

@@ -90,10 +90,31 @@ kills_and_stops_the_process(void **state)
 }
 
 static void
+escape_makes_a_file_outside(void **state)
+{
+	char folder[] = "/tmp/test_failpoint.XXXXXX", made[64];
+	int status;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	snprintf(made, sizeof(made), "%s/made", folder);
+	setenv("MILLRACE_OUTSIDE", folder, 1);
+	status = run("a=escape@1", 1);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	assert_int_equal(access(made, F_OK), -1);
+	status = run("a=escape@1", 2);
+	unsetenv("MILLRACE_OUTSIDE");
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	assert_int_equal(unlink(made), 0);
+	assert_int_equal(rmdir(folder), 0);
+}
+
+static void
 aborts_for_a_misspelt_spec(void **state)
 {
 	static const char *const bad[] = {"a", "a=", "a=explode", "=kill",
-	    "a=kill@", "a=kill@x", "a=kill@1x", "a=kill@-1", "b=kill,a"};
+	    "a=kill@", "a=kill@x", "a=kill@1x", "a=kill@-1", "b=kill,a",
+	    "a=escape" /* from where? */};
 	size_t i;
 	int status;
 
@@ -110,6 +131,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(acts_once_after_the_passes_let_through),
 	    cmocka_unit_test(kills_and_stops_the_process),
+	    cmocka_unit_test(escape_makes_a_file_outside),
 	    cmocka_unit_test(aborts_for_a_misspelt_spec),
 	};
 
