@@ -11,7 +11,6 @@ import uuid
 
 import clients
 import load
-import rooted
 import tools
 from faults import adds_up, more_orders, state_of, work_of
 from scenario import scenario
@@ -49,35 +48,6 @@ def old_version_stopped_in_a_transaction(context):
                    "inventory-2 doesn't name pid %d", stopped.pid)
             more_orders(context, work, 20)
         system.stop("inventory-2")
-    system.stop("inventory")
-    system.start("inventory")
-    adds_up(context)
-
-
-PRIVILEGES = ("NoNewPrivs", "Seccomp", "Seccomp_filters", "CapPrm", "CapEff",
-              "CapBnd")
-
-
-@scenario(small=False)
-def sandbox_turned_off(context):
-    """--no-sandbox leaves a service the privileges of who starts it; without
-    it they are gone."""
-    system = context.system
-    own = rooted.status_of("self")
-    for flags, env in (((), None), (("--no-sandbox",), None),
-                       ((), {"MILLRACE_SANDBOX": "no"})):
-        system.stop("inventory")
-        system.start("inventory", flags=flags, extra_env=env)
-        system.ready("inventory")
-        pid = system.services["inventory"].pid
-        if not flags and not env:
-            rooted.sandboxed(pid)
-            continue
-        status = rooted.status_of(pid)
-        # In a container they may be less than all, but no less than ours.
-        for name in PRIVILEGES:
-            expect(status.get(name) == own.get(name), "%s %s: %s is %s, not"
-                   " %s", flags, env, name, status.get(name), own.get(name))
     system.stop("inventory")
     system.start("inventory")
     adds_up(context)

@@ -12,6 +12,7 @@ import subprocess
 import time
 
 from programs import all_programs
+from sandboxes import sandboxed, status_of
 from scenario import scenario
 from system import SERVICES, Failure, Process, Skip, expect
 
@@ -82,29 +83,9 @@ class Root:
                        {"PATH": os.environ["PATH"]})
 
 
-def status_of(pid):
-    with open("/proc/%s/status" % pid) as f:
-        return dict(line.rstrip("\n").split(":\t", 1) for line in f
-                    if ":\t" in line)
-
-
-def sandboxed(pid):
-    """That a process has no privilege left, and a filter of its calls."""
-    status = status_of(pid)
-    for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
-        expect(int(status[name], 16) == 0, "%s is %s", name, status[name])
-    expect(status["NoNewPrivs"] == "1", "it may gain privileges")
-    expect(status["Seccomp"] == "2", "it has no filter of system calls")
-    # Its own and, since it listens, that no more is bound; older kernels
-    # don't count them.
-    more = int(status.get("Seccomp_filters", 2)) - \
-        int(status_of("self").get("Seccomp_filters", 0))
-    expect(more == 2, "it has %d filters", more)
-
-
-def unprivileged(pid):
-    """That, and isn't root."""
-    sandboxed(pid)
+def unprivileged(system, name, pid):
+    """That it is sandboxed, and isn't root."""
+    sandboxed(pid, system.log(name))
     expect(status_of(pid)["Uid"].split()[1] != "0" or os.geteuid() != 0,
            "it runs as root")
 
@@ -148,7 +129,7 @@ def broker_start(root):
         "broker", "--listen", "127.0.0.1:%d" % system.kafka_port,
         "--data", "/topics", "--fcgi", "unix:/run/kafka.sock")
     system.kafka_wait()
-    unprivileged(system.kafka_process.pid)
+    unprivileged(system, "broker", system.kafka_process.pid)
 
 
 def others(system):
@@ -195,7 +176,7 @@ def empty_root(context):
             *PRODUCERS.get(name, ()))
     system.ready(*started)
     for name in started:
-        unprivileged(system.services[name].pid)
+        unprivileged(system, name, system.services[name].pid)
     context.say("confirmed after %d ms" % confirmed(system))
     others(system)
     hello(root, brokers)

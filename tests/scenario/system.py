@@ -180,10 +180,12 @@ class System:
             KAFKA_RUN=os.path.join(self.base, "kafka-run"),
             KAFKA_HEAP="256m", **self.kafka_settings)
 
-    def kafka_start(self, wait=True, flags=()):
-        """Flags are the embedded broker's."""
+    def kafka_start(self, wait=True, flags=(), failpoints=False):
+        """Flags and failpoints are the embedded broker's."""
         if self.settings.broker == "embedded":
-            argv = [os.path.join(self.settings.bin, "broker"),
+            bin_from = self.settings.failpoints_bin if failpoints \
+                else self.settings.bin
+            argv = [os.path.join(bin_from, "broker"),
                     "--listen", "127.0.0.1:%d" % self.kafka_port,
                     "--data", self.kafka_data,
                     "--fcgi", "unix:" + self.socket_of("kafka")] + list(flags)
