@@ -3,11 +3,14 @@
 What a service does while one order passes is watched first.  Then it is
 killed at each of these calls, told by its thread's name, the call's, and its
 number since the order came: a sample of those that write, to its file, to
-sockets and to its own threads; with --long all that it makes, but for those
-that only wait (WAITS).  A kill there leaves what one at the thread's next call
-does, for nothing changes in between but memory, which is gone with the
-process; and how often a thread waits is chance.  And an upgrade, likewise, at
-each call by which its file is migrated.
+sockets and to its own threads; with --long all that it makes, but of those
+that only wait (WAITS) one of each kind that a thread makes.  A kill there
+leaves what one at the thread's next call does, for nothing changes in between
+but memory, which is gone with the process; and how often a thread waits is
+chance.  And an upgrade, likewise, at each call by which its file is migrated.
+
+A call that isn't reached is tried again, alone.  In the end only waits may be
+left, and are named.
 """
 
 import collections
@@ -23,16 +26,15 @@ import uuid
 import load
 from scenario import scenario
 from system import Failure, Process, expect
-from traced import (calls_of_main, killed_at, places_in, threads_of, traced,
-                    tracer)
+from traced import (calls_of_main, killed_at, places_in, pool_of, threads_of,
+                    traced, tracer)
 from verify import settle_and_check
 
 SERVICES = ("orders", "inventory", "notifications")
 CALLS = ("pwrite64,write,writev,sendmsg,sendto,fdatasync,fsync,ftruncate,"
-         "unlink,rename,openat")
-# restart_syscall: a wait that the tracer's coming has cut.  A connection that
-# accept4 took is the client's to lose, as at the read that comes next.
-WAITS = "futex,poll,ppoll,epoll_wait,restart_syscall,accept4"
+         "unlink,rename,openat,connect")
+WAITS = ("futex", "poll", "ppoll", "epoll_wait", "accept4")
+TRIES = 10
 SESSION_MS = 1500
 
 
@@ -52,42 +54,62 @@ def notified(system, order_id):
                         " WHERE order_id = ?", order_id) > 0
 
 
+def chosen(places):
+    """All, but of the waits of each kind that threads of a name make the last
+    alone, and none that only the tracer's coming has cut."""
+    waits = {(pool_of(p[0]), p[1]): p
+             for p in sorted(places, key=lambda p: p[2]) if p[1] in WAITS}
+    return [p for p in places if p[1] not in WAITS + (
+        "restart_syscall",)] + list(waits.values())
+
+
 def watch(context):
     """{service: [(thread's name, call, number)]} of one order's life."""
     system = context.system
     names = {s: threads_of(system.services[s].pid) for s in SERVICES}
-    calls = "!" + WAITS if context.options.long else CALLS
+    calls = "all" if context.options.long else CALLS
     with contextlib.ExitStack() as stack:
         paths = {s: stack.enter_context(traced(
-            system, s, ["-e", "trace=" + calls])) for s in SERVICES}
+            system, s, ["-e", "trace=" + calls]))[0] for s in SERVICES}
         order_id = place(context)
         system.wait_for("it is notified of",
                         lambda: notified(system, order_id))
-    return {s: places_in(path, names[s]) for s, path in paths.items()}
+    found = {s: chosen(places_in(path, names[s])) for s, path in paths.items()}
+    # librdkafka opens some connections late, and once: no order's doing.
+    if any(call == "connect" for p in found.values() for _, call, _ in p):
+        return watch(context)
+    return found
 
 
-def kill_at(context, picks):
-    """An order during which each service dies at its pick; returns how many
-    did.  The calls of two lives differ a little: there are more orders."""
+def kill_at(context, picks, orders=20):
+    """An order during which each service dies at its pick, {service: place};
+    returns [(service, place)] of those that didn't.  The calls of two lives
+    differ a little: there may be more orders."""
     system = context.system
-    ends = len(system.ends)
-    orders = 20 if context.options.long else 3
+    system.ready(*SERVICES)
+    before = len(system.ends)
     with contextlib.ExitStack() as stack:
-        for service, place_ in picks.items():
-            stack.enter_context(killed_at(system, service, place_))
+        pids = {s: stack.enter_context(killed_at(system, s, place_))[1]
+                for s, place_ in picks.items()}
+
+        def missed():
+            gone = [pid for _, pid, _ in system.ends[before:]]
+            return [(s, picks[s]) for s in picks if pids[s] not in gone]
+
         for _ in range(orders):
             order_id = place(context)
             system.wait_for("the order is notified of",
                             lambda i=order_id: notified(system, i), 60)
-            if len(system.ends) - ends >= len(picks):
+            if not missed():
                 break
-    return len(system.ends) - ends
+    return missed()
 
 
 @scenario(kind="own", small=False, seconds=30)
 def killed_at_boundaries(context):
     """kill -9 of each service at some of its writes, sends and syncs for one
-    order; with --long at all system calls that do more than wait."""
+    order; with --long at all system calls that do more than wait, and at one
+    wait of each kind."""
     system = context.system
     system.kafka_start()
     system.start_all(SERVICES + ("prices",), session_ms=SESSION_MS)
@@ -97,23 +119,24 @@ def killed_at_boundaries(context):
     for service, picks in found.items():
         expect(len(picks) > 4, "%s: only %r", service, picks)
         context.rng.shuffle(picks)
-    rounds = max(map(len, found.values())) if context.options.long else 4
-    wanted = reached = 0
-    for n in range(rounds):
-        picks = {s: found[s][n] for s in SERVICES if n < len(found[s])}
-        system.ready(*SERVICES)
-        wanted += len(picks)
-        reached += kill_at(context, picks)
+        if not context.options.long:
+            del picks[4:]
+    left = []
+    for n in range(max(map(len, found.values()))):
+        left += kill_at(context, {s: picks[n] for s, picks in found.items()
+                                  if n < len(picks)},
+                        20 if context.options.long else 3)
+    for _ in range(TRIES):
+        left = [pick for pick in left if kill_at(context, dict([pick]))]
     bad = [e for e in system.ends if e[2] != -9]
     expect(not bad, "ended otherwise: %r", bad[:3])
     system.ready(*SERVICES)
     settle_and_check(system, context.ledger)
-    expect(reached >= wanted * (0.95 if context.options.long else 0.6),
-           "%d of %d calls were reached", reached, wanted)
-    context.say("%d calls of %d (%s), %d orders" % (
-        reached, sum(map(len, found.values())), ", ".join(
-            "%s %d" % (s, len(found[s])) for s in SERVICES),
-        len(context.ledger.orders)))
+    context.say("calls: %s; not reached: %s; %d orders" % (
+        ", ".join("%s %d" % (s, len(p)) for s, p in found.items()),
+        left or "none", len(context.ledger.orders)))
+    expect(all(place_[1] in WAITS for _, place_ in left),
+           "calls that aren't waits were never reached")
 
 
 class Upgrade:
@@ -206,7 +229,8 @@ class Upgrade:
         found, counts, opened = [], collections.Counter(), False
         for call, line in calls_of_main(trace):
             counts[call] += 1
-            opened = opened or os.path.basename(self.db) + '"' in line
+            opened = opened or call != "execve" and \
+                os.path.basename(self.db) + '"' in line
             if opened:
                 found.append((call, counts[call]))
             if "version=900" in line:
@@ -220,7 +244,8 @@ class Upgrade:
         with self.running(self.new, tracer(
                 os.devnull, call, "%s:signal=KILL:when=%d" % (
                     call, number))) as (process, log):
-            killed = self.wait_new(process, log) == "killed"
+            killed = self.wait_new(process, log) == "killed" and \
+                not self.says(log, "version=900")
         was, left = self.state()
         expect(left == stock, "the stock was %r, is %r", stock, left)
         with self.running(self.new) as (process, log):
@@ -244,9 +269,12 @@ def migration_killed_at_boundaries(context):
     # The migration itself is at the end.
     picks = found if context.options.long else context.rng.sample(
         found, 12) + context.rng.sample(sum((p[-80:] for p in places), []), 12)
-    seen = [upgrade.kill_at(*pick) for pick in picks]
-    expect(seen.count(None) <= len(seen) / 10, "%d of %d calls weren't reached",
-           seen.count(None), len(seen))
+    seen, left = [], picks
+    for _ in range(TRIES):
+        tried = [(pick, upgrade.kill_at(*pick)) for pick in left]
+        seen += [was for _, was in tried if was]
+        left = [pick for pick, was in tried if not was]
+    expect(not left, "never reached: %s", left)
     if context.options.long:
         expect({"old", "new"} <= set(seen), "only ever %r", set(seen))
     context.say("%d calls of %d: %d times the old file, %d times the new" % (

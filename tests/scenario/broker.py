@@ -210,7 +210,7 @@ def watch(work, operation):
     system = work.system
     work.before(operation)
     names = threads_of(system.kafka_process.pid)
-    with traced(system, "kafka", ["-e", "trace=" + CALLS]) as path:
+    with traced(system, "kafka", ["-e", "trace=" + CALLS]) as (path, _):
         work.run(operation)
     return [(operation,) + place for place in places_in(path, names)]
 

@@ -31,37 +31,60 @@ def tracer(trace, calls, inject=None):
         ["-e", "inject=" + inject] if inject else [])
 
 
+was_on = set()  # what strace was attached to; then that is allowed
+
+
+def attach(system, instance, argv, name):
+    """strace on a process, or on its threads of a name, and its id.  An
+    OSError: there are none, or they have just ended."""
+    pid = system.process_of(instance).pid
+    tids = [tid for tid, other in threads_of(pid).items()
+            if name and pool_of(other) == pool_of(name)]
+    if name and not tids:
+        raise OSError("no thread of %s is called %s" % (instance, name))
+    tids = tids or [pid]
+    tracer = subprocess.Popen(
+        argv + ([] if name else ["-f"]) + ["-p%d" % tid for tid in tids],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True)
+    told = [tracer.stderr.readline().strip() for _ in tids]
+    if not any("attached" in line for line in told):
+        let_go(tracer)
+        if not was_on and "No such process" not in told[0]:
+            raise Skip("not attached: " + told[0])
+        raise OSError("not attached: " + told[0])
+    was_on.add(instance)
+    return tracer, pid
+
+
+def let_go(tracer):
+    """End it; who still lives goes on."""
+    tracer.send_signal(signal.SIGINT)
+    tracer.stderr.read()
+    tracer.wait()
+
+
 @contextlib.contextmanager
-def traced(system, instance, options, threads=()):
-    """Run strace on a service, or the broker ("kafka"), on these threads of
-    it alone if there are any; gives the path of its output."""
+def traced(system, instance, options, name=None):
+    """Run strace on a service, or the broker ("kafka"), or on its threads of
+    a name alone; gives the path of its output and the process's id."""
     if shutil.which("strace") is None:
         raise Skip("no strace")
-    pid = system.process_of(instance).pid
     trace = os.path.join(system.logs, "strace-" + instance)
-    argv = ["strace", "-o", trace] + ([] if threads else ["-f"])
-    for tid in threads or (pid,):
-        argv += ["-p", str(tid)]
-    tracer = subprocess.Popen(
-        argv + options, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True)
+    tracer, pid = system.wait_for(
+        "strace is on " + instance, lambda: attach(
+            system, instance, ["strace", "-o", trace] + options, name), 5)
     try:
-        for _ in threads or (pid,):
-            told = tracer.stderr.readline()
-            if "attached" not in told:
-                raise Skip("strace: " + told.strip())
-        yield trace
+        yield trace, pid
     finally:
-        tracer.send_signal(signal.SIGINT)  # it lets go of who still lives
-        tracer.stderr.read()
-        tracer.wait()
+        let_go(tracer)
 
 
-def injected(system, instance, inject, threads=()):
+def injected(system, instance, inject, name=None):
     """Have system calls of a service fail or kill, as strace says it."""
     return traced(system, instance, [
         "-e", "trace=" + inject.partition(":")[0], "-e", "inject=" + inject],
-        threads)
+        name)
 
 
 def places_in(path, names):
@@ -81,20 +104,11 @@ def pool_of(name):
     return re.sub(r"^http-[0-9]+$", "http", name)
 
 
-@contextlib.contextmanager
 def killed_at(system, instance, place):
-    """kill -9 at a place that places_in() gave; gives whether the thread is
-    there."""
+    """kill -9 at a place that places_in() gave; gives what traced() does."""
     name, call, number = place
-    tids = [tid for tid, other in threads_of(
-        system.process_of(instance).pid).items()
-            if pool_of(other) == pool_of(name)]
-    if not tids:
-        yield False
-        return
-    with injected(system, instance, "%s:signal=KILL:when=%d" % (
-            call, number), tids):
-        yield True
+    return injected(system, instance, "%s:signal=KILL:when=%d" % (
+        call, number), name)
 
 
 def calls_of_main(path):
