@@ -25,7 +25,7 @@ import uuid
 
 import load
 from scenario import scenario
-from system import Failure, Process, expect
+from system import ROOT, Failure, Process, expect
 from traced import (calls_of_main, killed_at, places_in, pool_of, threads_of,
                     traced, tracer)
 from verify import settle_and_check
@@ -169,11 +169,13 @@ class Upgrade:
 
     def make_old(self):
         """Files of the present version: one closed, one left open."""
+        last = max(os.listdir(os.path.join(ROOT, "migrations/inventory")))
+        name_of_last = re.match("[0-9]+_(.*)[.]sql$", last).group(1)
         for name, number in (("closed", signal.SIGTERM),
                              ("killed", signal.SIGKILL)):
             with self.running(self.old) as (process, log):
                 self.system.wait_for("the file is made", lambda: self.says(
-                    log, "name=catalogue"))
+                    log, "name=" + name_of_last))
                 process.signal(number)
                 process.popen.wait()
             os.mkdir(os.path.join(self.system.copies, name))
