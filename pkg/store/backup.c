@@ -194,7 +194,7 @@ back_up(struct store *st, const char *path, int gently, struct mr_error *err)
 	(void)snprintf(partial, size, "%s.partial", path);
 	fd = open(partial, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0660);
 	if (fd == -1) {
-		mr_error_set(err, MR_FATAL, "make %s: %s%s", partial,
+		mr_error_set(err, MR_FATAL, "make %.120s: %s%s", partial,
 		    strerror(errno),
 		    errno == EEXIST ? "; remove it if no other backup runs" :
 				      "");
@@ -316,7 +316,7 @@ store_backup_before_upgrade(struct store *st, int64_t keep,
 		    "backup", copy, "version", log_i64(st->version));
 		copies_trim(st->path, keep);
 	} else {
-		mr_error_wrap(err, "before migrating %s", st->path);
+		mr_error_wrap(err, "before migrating");
 	}
 	free(copy);
 	return (rc);

@@ -63,13 +63,12 @@ check_folder(const char *folder, const char *path, struct mr_error *err)
 
 	if (access(folder, F_OK) != 0)
 		return (mr_error_set(err, MR_FATAL,
-		    "open %.60s: its folder: %s; "
-		    "make it with mkdir -p %.100s",
-		    path, strerror(errno), folder));
+		    "open %.150s: its folder: %s; make it with mkdir -p", path,
+		    strerror(errno)));
 	if (access(folder, W_OK | X_OK) != 0)
 		return (mr_error_set(err, MR_FATAL,
-		    "open %.50s: cannot write in the folder %.50s: %s%s", path,
-		    folder, strerror(errno), store_place_advice(errno)));
+		    "cannot write in the folder %.120s: %s%s", folder,
+		    strerror(errno), store_place_advice(errno)));
 	if (statfs(folder, &fs) != 0)
 		return (mr_error_set(err, MR_FATAL, "open %s: statfs: %s", path,
 		    strerror(errno)));
@@ -252,7 +251,7 @@ check_deferred(struct store *st, struct mr_error *err)
 			continue;
 		bad = 1;
 		rc = mr_error_set(err, MR_FATAL,
-		    "%.60s: table %.64s has a "
+		    "%.40s: table %.64s has a "
 		    "constraint INITIALLY DEFERRED: make it immediate, so that "
 		    "a commit can't fail for it",
 		    st->path, store_get_text(rows, 0));

@@ -405,8 +405,8 @@ open_once(struct pen *pen, struct mr_error *err)
 	pen->fd = open(pen->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
 	    0660);
 	if (pen->fd == -1)
-		return (mr_error_set(err, MR_FATAL, "open %s: %s%s", pen->path,
-		    strerror(errno), store_place_advice(errno)));
+		return (mr_error_set(err, MR_FATAL, "open %.100s: %s%s",
+		    pen->path, strerror(errno), store_place_advice(errno)));
 	if (fstat(pen->fd, &file) != 0 || !S_ISREG(file.st_mode))
 		return (mr_error_set(err, MR_FATAL,
 		    "open %s: not a regular "

@@ -100,7 +100,7 @@ check_version(struct store *st, struct mr_error *err)
 		return (store_fail(st, err, rc, "read the version"));
 	if (version != st->version)
 		return (mr_error_set(err, MR_FATAL,
-		    "%s was migrated by another "
+		    "%.100s was migrated by another "
 		    "program from version %lld to %lld: start again",
 		    st->path, (long long)st->version, (long long)version));
 	return (0);
@@ -123,12 +123,12 @@ check_path(struct store *st, struct mr_error *err)
 	    &moved);
 	if (moved)
 		return (mr_error_set(err, MR_FATAL,
-		    "%s was moved, removed or "
+		    "%.100s was moved, removed or "
 		    "replaced while it was open: put it back, start again",
 		    st->path));
 	if (pen_moved(st->pen))
 		return (mr_error_set(err, MR_FATAL,
-		    "%s.writer was moved, "
+		    "%.100s.writer was moved, "
 		    "removed or replaced while it was open: start again",
 		    st->path));
 	st->look_due_us = now_us + STORE_LOOK_EVERY_US;

@@ -206,7 +206,10 @@ def broker_away(context):
 
         def is_ready():
             memory.look()
-            return system.readiness("orders")[0]
+            ok, why = system.readiness("orders")
+            if not ok:
+                raise OSError(why)
+            return ok
         system.wait_for("orders is ready", is_ready, 60)
         context.say("%d accepted meanwhile, ready again %.1f s after Kafka" % (
             placed, time.monotonic() - began))

@@ -31,7 +31,7 @@ def tracer(trace, calls, inject=None):
         ["-e", "inject=" + inject] if inject else [])
 
 
-was_on = set()  # what strace was attached to; then that is allowed
+attached = []  # instances that strace was on: so that is allowed
 
 
 def attach(system, instance, argv, name):
@@ -43,25 +43,26 @@ def attach(system, instance, argv, name):
     if name and not tids:
         raise OSError("no thread of %s is called %s" % (instance, name))
     tids = tids or [pid]
-    tracer = subprocess.Popen(
+    strace = subprocess.Popen(
         argv + ([] if name else ["-f"]) + ["-p%d" % tid for tid in tids],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, text=True)
-    told = [tracer.stderr.readline().strip() for _ in tids]
+    told = [strace.stderr.readline().strip() for _ in tids]
     if not any("attached" in line for line in told):
-        let_go(tracer)
-        if not was_on and "No such process" not in told[0]:
-            raise Skip("not attached: " + told[0])
-        raise OSError("not attached: " + told[0])
-    was_on.add(instance)
-    return tracer, pid
+        let_go(strace)
+        why = "not attached: " + ", ".join(told)
+        if not attached and not any("No such process" in t for t in told):
+            raise Skip(why)
+        raise OSError(why)
+    attached.append(instance)
+    return strace, pid
 
 
-def let_go(tracer):
+def let_go(strace):
     """End it; who still lives goes on."""
-    tracer.send_signal(signal.SIGINT)
-    tracer.stderr.read()
-    tracer.wait()
+    strace.send_signal(signal.SIGINT)
+    strace.stderr.read()
+    strace.wait()
 
 
 @contextlib.contextmanager
@@ -71,13 +72,13 @@ def traced(system, instance, options, name=None):
     if shutil.which("strace") is None:
         raise Skip("no strace")
     trace = os.path.join(system.logs, "strace-" + instance)
-    tracer, pid = system.wait_for(
+    strace, pid = system.wait_for(
         "strace is on " + instance, lambda: attach(
             system, instance, ["strace", "-o", trace] + options, name), 5)
     try:
         yield trace, pid
     finally:
-        let_go(tracer)
+        let_go(strace)
 
 
 def injected(system, instance, inject, name=None):

@@ -196,6 +196,8 @@ put_records(int64_t turn)
 	fake_append(INPUT, partition, &bad);
 }
 
+static void assert_header(int partition, int64_t offset, const char *name,
+    const char *format, ...) __attribute__((format(printf, 4, 5)));
 static void
 assert_header(int partition, int64_t offset, const char *name,
     const char *format, ...)
@@ -359,7 +361,7 @@ turns_without_memory(void)
 {
 	const int all = all_are_asked_for();
 	struct driven *d;
-	int64_t turns = 0, failed = 0, least, most, n;
+	int64_t turns = 0, failed = 0, more = 0, least, most, n;
 	int pass, fails;
 
 	ends = 0;
@@ -371,10 +373,12 @@ turns_without_memory(void)
 		     all ? pass < PASSES_OF_ALL : pass < PASSES && fails == 0;
 		     pass++)
 			fails += turn(&d, ++turns, n, NULL);
-		failed += fails > 0;
+		*(n <= least ? &failed : &more) += fails > 0;
 	}
-	print_message("# %lld of %lld to %lld allocations failed, %d ends\n",
-	    (long long)failed, (long long)least, (long long)most, ends);
+	print_message("# %lld of %lld allocations failed, and %lld of the %lld "
+		      "that some turns have, %d ends\n",
+	    (long long)failed, (long long)least, (long long)more,
+	    (long long)(most - least), ends);
 	assert_true(least > 10);
 	assert_true(100 * failed >= 95 * least);
 	driver_stop(d);
@@ -400,6 +404,7 @@ any_allocation_of_a_rejection_may_fail(void **state)
 
 /* ---- starts -------------------------------------------------------------- */
 
+#define LIVES_MEASURED 4
 #define LIVES_MOST 16 /* of a cluster: it remembers its members */
 
 /* The file says how rows are relayed: so they are, from the first one on. */
@@ -449,26 +454,32 @@ lives_without_memory(void **state)
 	unsigned seed = given != NULL ? (unsigned)strtoul(given, NULL, 10) :
 					(unsigned)time(NULL);
 	const int all = all_are_asked_for();
-	int64_t turns = 0, used = 0, tries, n, i;
-	int failed = 0;
+	int64_t turns = 0, least = PLENTY, most = 0, used, n, i;
+	int failed = 0, tries = 0;
 
 	ends = 0;
 	ready_cluster();
 	(void)life(++turns, PLENTY, NULL);
-	(void)life(++turns, PLENTY, &used);
+	for (i = 0; i < LIVES_MEASURED; i++) {
+		(void)life(++turns, PLENTY, &used);
+		least = used < least ? used : least;
+		most = used > most ? used : most;
+	}
 	print_message("# SEED=%u\n", seed);
-	tries = all ? used : SAMPLE;
-	for (i = 1; i <= tries; i++) {
+	for (i = 1; i <= (all ? most : SAMPLE); i++) {
 		n = all ?
 		    i :
-		    1 + (int64_t)((unsigned)rand_r(&seed) % (unsigned)used);
+		    1 + (int64_t)((unsigned)rand_r(&seed) % (unsigned)least);
 		new_cluster(&turns, state);
-		failed += life(++turns, n, NULL);
+		used = life(++turns, n, NULL);
+		tries += n <= least;
+		failed += used && n <= least;
 	}
-	print_message("# %d of %lld allocations failed, %d ends, the last: "
-		      "%s\n",
-	    failed, (long long)used, ends, ended.message);
-	assert_true(used > 100);
+	print_message("# %d of %d tries failed, of %lld to %lld allocations, "
+		      "%d ends, the last: %s\n",
+	    failed, tries, (long long)least, (long long)most, ends,
+	    ended.message);
+	assert_true(least > 100);
 	assert_true(100 * failed >= 95 * tries);
 }
 
