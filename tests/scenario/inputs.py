@@ -266,14 +266,18 @@ def slow_clients(context):
     with work_of(context, web=True) as work:
         more_orders(context, work, 20)
         for flag, what, more in SLOW:
-            work.slowest_s, placed = 0.0, work.placed
-            slow = subprocess.run(
-                ["slowhttptest", flag, "-c", "1000", "-r", "500", "-i", "2",
-                 "-l", "8", "-x", "10", "-t", "POST" if flag == "-B" else
-                 "GET", "-u", "http://127.0.0.1:%d/orders" %
-                 system.web_port] + list(more), capture_output=True,
-                text=True, timeout=120, check=False)
-            most = most_connected(slow.stdout)
+            # On a busy machine it may not come to open them in its time.
+            for _ in range(3):
+                work.slowest_s, placed = 0.0, work.placed
+                slow = subprocess.run(
+                    ["slowhttptest", flag, "-c", "1000", "-r", "500", "-i",
+                     "2", "-l", "8", "-x", "10", "-t", "POST" if flag == "-B"
+                     else "GET", "-u", "http://127.0.0.1:%d/orders" %
+                     system.web_port] + list(more), capture_output=True,
+                    text=True, timeout=120, check=False)
+                most = most_connected(slow.stdout)
+                if most >= 900:
+                    break
             expect(most >= 900, "slowhttptest had %d connections: %.300s"
                    "%.300s", most, slow.stdout[-300:], slow.stderr)
             placed = work.placed - placed
