@@ -102,7 +102,9 @@ decode(const struct stream_record *record, void *decoded, struct mr_error *err)
 		atomic_store(&seen.blocked, 1);
 		sem_wait(&seen.go);
 	}
-	if (is_loop && number->n == 100 && atomic_fetch_sub(&seen.upset, 1) > 0)
+	/* Whoever comes to it first: the loop is who then tries again. */
+	if (number->n == 100 && atomic_load(&seen.upset) > 0 &&
+	    (!is_loop || atomic_fetch_sub(&seen.upset, 1) > 0))
 		return (mr_error_set(err, MR_RETRY, "not now"));
 	return (0);
 }
@@ -353,7 +355,7 @@ what_cannot_be_decoded_now_is_tried_again(void **state)
 	d = driver_run(&service, "one", NULL);
 	WAIT(driver_number("SELECT count(*) FROM numbers") == 1);
 	put(100, 102);
-	WAIT(atomic_load(&seen.upset) == 1);
+	WAIT(atomic_load(&seen.upset) < 2); /* it is tried again in 10 ms */
 	driver_pass_ms(60000);
 	WAIT(atomic_load(&seen.upset) == 0);
 	driver_pass_ms(60000);
