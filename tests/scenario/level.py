@@ -36,12 +36,14 @@ class Series:
         self.points.append((at, value))
 
     def half(self):
+        if not self.points:
+            return []
         middle = (self.points[0][0] + self.points[-1][0]) / 2
         return [p for p in self.points if p[0] >= middle]
 
     def judge(self):
         """(median, growth over the second half, what may be, level)."""
-        half = self.half() if self.points else []
+        half = self.half()
         if len(half) < FEWEST:
             return 0, 0, 0, False
         median = statistics.median(p[1] for p in half)
