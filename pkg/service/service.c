@@ -91,12 +91,13 @@ take_answer(struct web_response *res, const struct stream_answer *answer)
 	    detail[0] != '\0' ? detail : "the service refused this");
 }
 
-/* A command under way, and what goes with it. */
+/* A command under way, and what goes with it: in the request's room. */
 struct write {
 	struct web_request *req;
 	struct web_response *res;
 	struct stream_call call;
 	struct stream_answer answer;
+	struct stream_pending pending;
 	char scope[SCOPE_SIZE];
 	max_align_t input[];
 };
@@ -112,7 +113,6 @@ write_done(void *arg, const struct mr_error *err)
 		web_problem_error(w->res, err);
 	else
 		take_answer(w->res, &w->answer);
-	free(w);
 	web_resume(req);
 }
 
@@ -126,7 +126,7 @@ service_command(struct web_request *req, struct web_response *res, int kind,
 
 	_Static_assert(sizeof(w->answer.location) == sizeof(res->location),
 	    "a Location fits");
-	if ((w = malloc(sizeof(*w) + size)) == NULL) {
+	if ((w = web_room(req, sizeof(*w) + size)) == NULL) {
 		mr_error_set(&err, MR_RETRY, "out of memory");
 		web_problem_error(res, &err);
 		return;
@@ -147,8 +147,8 @@ service_command(struct web_request *req, struct web_response *res, int kind,
 	buffer_clear(&res->body);
 	w->answer = (struct stream_answer){.status = 200, .body = res->body};
 	web_defer(req);
-	if (stream_submit(running->stream, &w->call, &w->answer, write_done, w,
-		&err) == -1)
+	if (stream_submit(running->stream, &w->call, &w->answer, &w->pending,
+		write_done, w, &err) == -1)
 		write_done(w, &err);
 }
 

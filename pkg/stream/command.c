@@ -276,31 +276,26 @@ struct submitted {
 static void
 submitted_done(struct command *c, const struct mr_error *err)
 {
-	struct submitted *given = (struct submitted *)c;
+	const struct submitted *given = (struct submitted *)c;
 
 	given->done(given->arg, err);
-	free(given);
 }
 
 int
 stream_submit(struct stream *s, const struct stream_call *call,
-    struct stream_answer *answer,
+    struct stream_answer *answer, struct stream_pending *pending,
     void (*done)(void *arg, const struct mr_error *err), void *arg,
     struct mr_error *err)
 {
-	struct submitted *given;
+	struct submitted *given = (struct submitted *)pending;
 
-	if ((given = calloc(1, sizeof(*given))) == NULL)
-		return (mr_error_set(err, MR_RETRY, "out of memory"));
-	given->c.call = call;
-	given->c.answer = answer;
-	given->c.done = submitted_done;
-	given->done = done;
-	given->arg = arg;
-	if (command_submit(s, &given->c, err) == 0)
-		return (0);
-	free(given);
-	return (-1);
+	_Static_assert(sizeof(*given) <= sizeof(*pending), "it has room");
+	*given = (struct submitted){.c = {.call = call,
+					.answer = answer,
+					.done = submitted_done},
+	    .done = done,
+	    .arg = arg};
+	return (command_submit(s, &given->c, err));
 }
 
 /* ---- and the caller waits --------------------------------------------------- */

@@ -239,6 +239,8 @@ enum {
 	STREAM_DROP_DEAD_LETTER = INT_MIN + 1
 };
 
+#define STREAM_PENDING_BYTES 448
+
 struct stream_call {
 	int kind; /* the service's own, or one of these two */
 	const void *input; /* must stay until there is an answer */
@@ -270,11 +272,14 @@ int stream_call(struct stream *s, const struct stream_call *call,
  * returns, with NULL and *answer filled in, or with what stream_call's error
  * would be.  It is called by a thread of the stream, must not block (all who
  * are answered later wait behind it), and may free what it was called for.
- * *call, what it points to, and *answer must stay until then.  -1 if it wasn't
- * queued, as stream_call; ${done} is not called.
+ * *call, what it points to, *answer and *pending must stay until then.  -1 if it
+ * wasn't queued, as stream_call; ${done} is not called.
  */
+struct stream_pending { /* the stream's own, meanwhile */
+	max_align_t bytes[STREAM_PENDING_BYTES / sizeof(max_align_t)];
+};
 int stream_submit(struct stream *s, const struct stream_call *call,
-    struct stream_answer *answer,
+    struct stream_answer *answer, struct stream_pending *pending,
     void (*done)(void *arg, const struct mr_error *err), void *arg,
     struct mr_error *err);
 

@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -164,6 +165,7 @@ web_exchange_done(struct web_exchange *x)
 	buffer_free(&x->body);
 	buffer_free(&x->head);
 	buffer_free(&x->res.body);
+	free(x->room);
 }
 
 /* ---- finding ------------------------------------------------------------ */
@@ -344,6 +346,19 @@ web_resume(struct web_request *req)
 	struct web_exchange *x = req->internal;
 
 	x->resume(x);
+}
+
+void *
+web_room(struct web_request *req, size_t size)
+{
+	struct web_exchange *x = req->internal;
+
+	if (x->room == NULL || x->room_size < size) {
+		free(x->room);
+		x->room = malloc(size);
+		x->room_size = size;
+	}
+	return (x->room);
 }
 
 void

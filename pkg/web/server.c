@@ -55,6 +55,7 @@ struct visit {
 	struct visit *next; /* idle ones */
 	struct web_server *server;
 	FCGX_Request fcgi;
+	int spent; /* 1: answered, and libfcgi's memory of it isn't freed yet */
 	int fd;
 	int keep; /* 1: the connection is kept, and its thread waits */
 	int64_t began_us;
@@ -108,10 +109,25 @@ visit_new(struct web_server *server)
 	return (v);
 }
 
+/*
+ * Free what libfcgi allocated for a request.  The thread that takes the next
+ * one does, which asks for as much again: its own malloc has it at hand then,
+ * and the thread that answers would take turns with it at a lock.
+ */
+static void
+visit_clean(struct visit *v)
+{
+
+	if (v->spent)
+		FCGX_Free(&v->fcgi, 0);
+	v->spent = 0;
+}
+
 static void
 visit_free(struct visit *v)
 {
 
+	visit_clean(v);
 	web_exchange_done(&v->x);
 	sem_destroy(&v->resumed);
 	free(v);
@@ -173,6 +189,8 @@ visit_give_back(struct visit *v)
 	struct web_server *server = v->server;
 
 	pthread_mutex_lock(&server->lock);
+	if (server->idle_visits >= server->table.conf.threads)
+		visit_clean(v); /* after a burst: hold on to no more */
 	v->next = server->idle;
 	server->idle = v;
 	server->idle_visits++;
@@ -338,19 +356,20 @@ wait_request(const struct web_server *server, int fd, int kept)
 	return (n > 0 && fds[0].revents != 0);
 }
 
-/* Leave the request behind; the connection stays with us.  0, or -1 if it is
- * gone. */
+/* Send what is left of the answer: 0, or -1 if the connection is of no use
+ * any more. */
 static int
 end_request(struct visit *v, enum served served)
 {
+	int failed = 0;
 
-	if (served == DROPPED) {
-		FCGX_Free(&v->fcgi, 0);
-		return (0);
-	}
-	v->fcgi.keepConnection = 1;
-	FCGX_Finish_r(&v->fcgi);
-	return (v->fcgi.ipcFd == -1 ? -1 : 0);
+	v->spent = 1;
+	if (served == DROPPED)
+		return (-1);
+	failed |= FCGX_FClose(v->fcgi.err);
+	failed |= FCGX_FClose(v->fcgi.out);
+	failed |= FCGX_GetError(v->fcgi.in);
+	return (failed != 0 ? -1 : 0);
 }
 
 static void
@@ -364,8 +383,8 @@ visit_resumed(struct web_exchange *x)
 		sem_post(&v->resumed);
 		return;
 	}
-	if (end_request(v, send_answer(v) == -1 ? DROPPED : SERVED) == 0)
-		close(v->fd);
+	(void)end_request(v, send_answer(v) == -1 ? DROPPED : SERVED);
+	close(v->fd);
 	visit_give_back(v);
 }
 
@@ -380,12 +399,14 @@ serve_connection(struct visit *v, struct web_reader *reader, int fd)
 
 	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
 	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv));
+	visit_clean(v);
 	FCGX_InitRequest(&v->fcgi, -1, 0);
 	v->fcgi.ipcFd = v->fd = fd;
 	v->x.reader = reader;
 	do {
 		if (!wait_request(server, fd, keep))
 			break;
+		visit_clean(v);
 		v->fcgi.keepConnection = 1;
 		/* It has closed the connection if this fails. */
 		if (FCGX_Accept_r(&v->fcgi) != 0)
@@ -394,8 +415,8 @@ serve_connection(struct visit *v, struct web_reader *reader, int fd)
 		if ((served = serve_request(v)) == HANDED_OVER)
 			return (-1);
 		if (end_request(v, served) == -1)
-			return (0);
-	} while (served == SERVED && keep && !atomic_load(&server->stopping));
+			break;
+	} while (keep && !atomic_load(&server->stopping));
 	close(fd);
 	return (0);
 }

@@ -181,6 +181,14 @@ int web_ask(const char *listen, const char *method, const char *path,
 void web_defer(struct web_request *req);
 void web_resume(struct web_request *req);
 
+/*
+ * web_room -- ${size} bytes, aligned for anything, that are the handler's until
+ * the response is sent; one such room a request.  It is kept for the next one,
+ * which costs less than to ask for memory on one thread and free it on another.
+ * What is in it is undefined.  NULL without memory.
+ */
+void *web_room(struct web_request *req, size_t size);
+
 /* The {name} part of the path; it is a bug to ask for another (asserts). */
 const char *web_param(const struct web_request *req, const char *name);
 

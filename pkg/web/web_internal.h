@@ -75,6 +75,8 @@ struct web_exchange {
 	struct web_response res;
 	struct buffer body; /* the request's */
 	struct buffer head; /* of the response */
+	void *room; /* the handler's, see web_room */
+	size_t room_size;
 	const struct web_endpoint *endpoint;
 	int decided; /* 1: the response stands, don't look further */
 	int head_only; /* 1: HEAD */

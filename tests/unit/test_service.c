@@ -45,11 +45,12 @@ static int defers, resumes, submits;
 static int frees;
 
 int __wrap_stream_submit(struct stream *s, const struct stream_call *call,
-    struct stream_answer *answer,
+    struct stream_answer *answer, struct stream_pending *pending,
     void (*done)(void *arg, const struct mr_error *err), void *arg,
     struct mr_error *err);
 void __wrap_web_defer(struct web_request *req);
 void __wrap_web_resume(struct web_request *req);
+void *__wrap_web_room(struct web_request *req, size_t size);
 struct stream *__wrap_stream_new(const struct stream_service *svc,
     const struct stream_conf *conf, struct mr_error *err);
 int __wrap_stream_run(struct stream *s, int signal_fd, struct mr_error *err);
@@ -61,13 +62,14 @@ const char *__wrap_stream_db_path(const struct stream *s);
 
 int
 __wrap_stream_submit(struct stream *s, const struct stream_call *call,
-    struct stream_answer *answer,
+    struct stream_answer *answer, struct stream_pending *pending,
     void (*done)(void *arg, const struct mr_error *err), void *arg,
     struct mr_error *err)
 {
 	struct mr_error failure = {.kind = MR_OK};
 
 	(void)s;
+	assert_non_null(pending);
 	submits++;
 	got = *call;
 	snprintf(got_scope, sizeof(got_scope), "%s", call->scope);
@@ -107,6 +109,17 @@ __wrap_web_resume(struct web_request *req)
 	assert_non_null(req);
 	assert_true(defers > resumes);
 	resumes++;
+}
+
+void *
+__wrap_web_room(struct web_request *req, size_t size)
+{
+	static void *room;
+
+	assert_non_null(req);
+	free(room);
+	room = malloc(size);
+	return (room);
 }
 
 struct stream *

@@ -143,6 +143,7 @@ get_gate(struct web_request *req, struct web_response *res)
 static struct {
 	struct web_request *req;
 	struct web_response *res;
+	char *room;
 } later[LATER_MOST];
 static atomic_int later_count;
 
@@ -160,18 +161,21 @@ get_later(struct web_request *req, struct web_response *res)
 	i = atomic_load(&later_count);
 	later[i].req = req;
 	later[i].res = res;
+	/* Of whatever size, and nobody else's until then. */
+	later[i].room = web_room(req, 64 + 100 * (size_t)(i % 7));
+	assert_non_null(later[i].room);
+	snprintf(later[i].room, 64, "\"%s\"", web_param(req, "id"));
 	atomic_store(&later_count, i + 1);
 }
 
-/* Answer them, with what their paths say. */
+/* Answer them, with what their paths said. */
 static void
 resume_all(void)
 {
 	int i, count = atomic_exchange(&later_count, 0);
 
 	for (i = 0; i < count; i++) {
-		buffer_addf(&later[i].res->body, "\"%s\"",
-		    web_param(later[i].req, "id"));
+		buffer_add_text(&later[i].res->body, later[i].room);
 		web_resume(later[i].req);
 	}
 }
