@@ -296,6 +296,13 @@ int store_restore(struct store *st,
  */
 void store_guard(struct store *st, int on);
 
+/*
+ * store_data_version -- a number that every commit to the file changes, whoever
+ * made it: if it is now, in a transaction, what it was after one's own last
+ * commit, nobody has written between the two (SQLITE_FCNTL_DATA_VERSION).
+ */
+int64_t store_data_version(const struct store *st);
+
 /* store_last_id -- the rowid of the last insert. */
 int64_t store_last_id(const struct store *st);
 

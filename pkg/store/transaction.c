@@ -349,6 +349,16 @@ store_guard(struct store *st, int on)
 }
 
 int64_t
+store_data_version(const struct store *st)
+{
+	unsigned int version = 0;
+
+	(void)sqlite3_file_control(st->db, NULL, SQLITE_FCNTL_DATA_VERSION,
+	    &version);
+	return (version);
+}
+
+int64_t
 store_last_id(const struct store *st)
 {
 	return (sqlite3_last_insert_rowid(st->db));

@@ -547,13 +547,29 @@ transaction_reset(struct stream *s)
 		p->loaded = p->refetch = p->waits = p->halts = 0;
 		p->applied = p->skipped = 0;
 	}
-	output_forget_tails(s);
 	s->mark_count = 0;
 	s->note = 0;
 	s->emitted = 0;
 	s->applying = NULL;
 	s->lease_changed = 0;
 	buffer_clear(&s->said);
+}
+
+/*
+ * Most often this instance alone writes to the file: then what it knows of it
+ * since its last commit is so, and isn't asked again.
+ */
+int
+batch_begin(struct stream *s, struct mr_error *err)
+{
+
+	transaction_reset(s);
+	if (store_begin(s->st, err) == -1)
+		return (-1);
+	s->undisturbed = s->version_left == store_data_version(s->st);
+	s->version_left = -1;
+	output_begin(s);
+	return (0);
 }
 
 static int
@@ -580,7 +596,7 @@ transaction_fill(struct stream *s, struct command **commands,
 	int tick;
 
 	s->batch_now_ms = clock_wall_ms();
-	if (database_id_check(s, err) == -1)
+	if (!s->undisturbed && database_id_check(s, err) == -1)
 		return (-1);
 	if (command_run_all(s, commands, err) == -1)
 		return (-1);
@@ -734,8 +750,7 @@ transaction_run(struct stream *s, struct command **commands,
 {
 	int64_t began_us, applied_us;
 
-	transaction_reset(s);
-	if (store_begin(s->st, err) == -1)
+	if (batch_begin(s, err) == -1)
 		return (-1);
 	began_us = clock_mono_us();
 	s->in_batch = 1;
@@ -759,6 +774,7 @@ transaction_run(struct stream *s, struct command **commands,
 		return (-1);
 	}
 	(void)FAILPOINT("commit.after");
+	s->version_left = store_data_version(s->st);
 	metric_observe_us(s->m_apply, applied_us - began_us);
 	transaction_done(s, *commands, applied_us);
 	(void)FAILPOINT("batch.done");
@@ -791,8 +807,7 @@ batch_run(struct stream *s, struct mr_error *err)
 int
 batch_last(struct stream *s, struct mr_error *err)
 {
-	transaction_reset(s);
-	if (store_begin(s->st, err) == -1)
+	if (batch_begin(s, err) == -1)
 		return (-1);
 	if (database_id_check(s, err) == -1 || output_settle(s, err) == -1 ||
 	    relay_release(s, err) == -1) {

@@ -182,14 +182,10 @@ command_queue_close(struct command_queue *q, const char *why)
 }
 
 int
-command_waiting(struct command_queue *q)
+command_waiting(const struct command_queue *q)
 {
-	int count;
 
-	pthread_mutex_lock(&q->lock);
-	count = q->count;
-	pthread_mutex_unlock(&q->lock);
-	return (count);
+	return (atomic_load(&q->count));
 }
 
 struct command *

@@ -136,13 +136,14 @@ outputs_describe(struct stream *s, struct mr_error *err)
 			    states[i].name, states[i].partitions,
 			    KAFKA_PARTITIONS_MAX));
 		s->outputs[i].partitions = states[i].partitions;
-		s->outputs[i].dirty = 1;
+		s->outputs[i].dirty = s->outputs[i].known = 1;
 		for (k = 0; k < KAFKA_PARTITIONS_MAX; k++) {
 			atomic_store(&s->outputs[i].acked_offset[k], -1);
 			s->outputs[i].settled_offset[k] = -1;
 		}
 	}
-	output_forget_tails(s);
+	s->undisturbed = 0;
+	output_begin(s);
 	return (0);
 }
 

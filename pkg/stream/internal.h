@@ -260,9 +260,9 @@ int database_id_known(struct stream *s, const char *id, struct mr_error *err);
 struct output {
 	const char *topic;
 	int partitions;
-	int64_t
-	    tails[KAFKA_PARTITIONS_MAX]; /* of this transaction; -1: not read */
+	int64_t tails[KAFKA_PARTITIONS_MAX]; /* as of now; -1: not read */
 	int64_t turn; /* likewise */
+	int known; /* some of them were */
 	unsigned char changed[KAFKA_PARTITIONS_MAX]; /* tails to write */
 	int turn_changed;
 	/* Shared: the relay's last acknowledged offset, -1 if none; and the
@@ -274,9 +274,10 @@ struct output {
 	int64_t placing_number; /* of the row that says so; 0: none */
 };
 
-/* Tails, and the last number given out, are kept in memory within a
- * transaction, and written at its end. */
-void output_forget_tails(struct stream *s);
+/* Tails, and the last number given out, are kept in memory, and written at the
+ * end of a transaction.  As one begins: forget them, unless nobody else has
+ * written. */
+void output_begin(struct stream *s);
 int output_write_tails(struct stream *s, struct mr_error *err);
 /* The last number that a row of the outbox was given; 0: none yet. */
 int output_issued(struct store *st, int64_t *seq, struct mr_error *err);
@@ -334,7 +335,7 @@ struct command_queue {
 	pthread_mutex_t lock;
 	struct command *first;
 	struct command **last;
-	int count;
+	_Atomic int count; /* changed under the lock */
 	struct command *answered; /* and not told yet */
 	pthread_cond_t news; /* for the thread that answers */
 	pthread_t thread;
@@ -352,7 +353,7 @@ void command_queue_open(struct command_queue *q);
 void command_queue_close(struct command_queue *q, const char *why);
 /* Take up to ${most}, which no deadline cancels any more; NULL for none. */
 struct command *command_take(struct command_queue *q, int most);
-int command_waiting(struct command_queue *q);
+int command_waiting(const struct command_queue *q);
 /* Run all inside the transaction, and with them those that come meanwhile, which
  * are added to ${commands} whatever happens; those that fail are undone, each by
  * itself.  -1: the transaction can't go on. */
@@ -495,6 +496,8 @@ struct stream {
 
 	/* Of the transaction. */
 	int in_batch;
+	int undisturbed; /* nobody has written since our last one */
+	int64_t version_left; /* of the file, by that one; -1: none */
 	int64_t batch_now_ms;
 	const struct stream_record *applying;
 	void *decoded; /* what the loop itself decodes */
@@ -538,6 +541,8 @@ struct stream {
 	int64_t resume_at_us; /* the store was in trouble: not before */
 	int64_t store_backoff_ms;
 	int64_t look_round_us; /* with work at hand, not sooner */
+	int64_t take_at_us; /* records, likewise */
+	int64_t serve_at_us; /* and what partitions wait for */
 	int64_t tell_at_us;
 	int64_t
 	    settle_at_us; /* delete acknowledged rows, renew the lease; 0: no need */
@@ -594,6 +599,9 @@ int batch_run(struct stream *s, struct mr_error *err);
 /* When the next tick is due; INT64_MAX if none is. */
 int64_t batch_next_tick_us(const struct stream *s);
 int batch_schedule_ticks(struct stream *s, struct mr_error *err);
+/* Begin a transaction: what is known of the file is forgotten, unless nobody
+ * has written since our last commit, which left version_left. */
+int batch_begin(struct stream *s, struct mr_error *err);
 /* The last transaction of a drain: settle, and let go of the relay. */
 int batch_last(struct stream *s, struct mr_error *err);
 

@@ -46,24 +46,38 @@ output_find(struct stream *s, const char *topic)
 	return (NULL);
 }
 
+static void
+forget_tails(struct output *o)
+{
+	int k;
+
+	if (!o->known)
+		return;
+	for (k = 0; k < o->partitions; k++)
+		o->tails[k] = -1;
+	o->turn = -1;
+	o->known = 0;
+}
+
 void
-output_forget_tails(struct stream *s)
+output_begin(struct stream *s)
 {
 	struct output *o;
-	int i, k;
+	int i;
 
 	for (i = 0; i < s->output_count; i++) {
 		o = &s->outputs[i];
+		if (!s->undisturbed)
+			forget_tails(o);
 		if (!o->dirty)
 			continue;
-		for (k = 0; k < o->partitions; k++)
-			o->tails[k] = -1;
 		memset(o->changed, 0, (size_t)o->partitions);
-		o->turn = -1;
 		o->turn_changed = 0;
 		o->dirty = 0;
 	}
-	s->issued = s->issued_in_file = -1;
+	if (!s->undisturbed)
+		s->issued = -1;
+	s->issued_in_file = s->issued;
 	s->tail_change_count = 0;
 	if (s->placement_noted)
 		placement_forget(s);
@@ -225,7 +239,7 @@ emit(struct stream *s, struct output *o, const struct stream_output *out,
 	int64_t *tail, seq;
 	int partition;
 
-	o->dirty = 1;
+	o->dirty = o->known = 1;
 	if (placement_read(s, o, err) == -1 ||
 	    partition_choose(s, o, out, &partition, err) == -1)
 		return (-1);
@@ -435,16 +449,32 @@ output_ends(struct stream *s, struct mr_error *err)
 	return (found == -1 ? -1 : 0);
 }
 
+/* Without a look: they are as they were, but for what this transaction has
+ * emitted. */
+static void
+ends_follow(struct stream *s)
+{
+
+	if (s->emitted == 0)
+		return;
+	s->outbox_last = s->issued;
+	if (s->outbox_first == 0)
+		s->outbox_first = s->issued_in_file + 1;
+}
+
 int
 output_settle(struct stream *s, struct mr_error *err)
 {
-	int64_t acked;
+	int64_t acked = atomic_load(&s->relay.acked);
 
-	acked = atomic_load(&s->relay.acked);
-	if (acked > s->acked_deleted &&
-	    (store_run(s->st, err, sql_settle, store_i64(acked)) == -1 ||
-		settle_offsets(s, err) == -1))
-		return (-1);
 	s->deleted_up_to = acked;
+	if (acked > s->acked_deleted) {
+		if (store_run(s->st, err, sql_settle, store_i64(acked)) == -1 ||
+		    settle_offsets(s, err) == -1)
+			return (-1);
+	} else if (s->undisturbed) {
+		ends_follow(s);
+		return (0);
+	}
 	return (output_ends(s, err));
 }

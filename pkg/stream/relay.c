@@ -889,6 +889,12 @@ relay_lease(struct stream *s, struct mr_error *err)
 	s->lease_changed = 0;
 	if (s->outbox_last == 0 && !relay_is_due(s))
 		return (0); /* nothing to relay: whoever has it may keep it */
+	if (s->undisturbed && s->lease_epoch != 0 &&
+	    s->lease_renewed_ms <= now &&
+	    now - s->lease_renewed_ms < RENEW_MS) {
+		s->lease_changed = 1; /* it is ours, and was just now */
+		return (0);
+	}
 	if ((rows = store_query(s->st, err, sql_lease)) == NULL)
 		return (-1);
 	if ((found = store_next(rows, err)) == 1) {
@@ -911,8 +917,10 @@ relay_lease(struct stream *s, struct mr_error *err)
 	if (mine) {
 		s->lease_epoch = epoch;
 		s->lease_changed = 1;
+		s->lease_renewed_ms = renewed;
 		if (now - renewed < RENEW_MS)
 			return (0);
+		s->lease_renewed_ms = now;
 		return (
 		    store_run(s->st, err, sql_lease_renew, store_text(s->owner),
 			store_i64(epoch), store_i64(now)) == -1 ?
@@ -924,6 +932,7 @@ relay_lease(struct stream *s, struct mr_error *err)
 	if (!lapsed)
 		return (0);
 	s->lease_epoch = epoch + 1;
+	s->lease_renewed_ms = now;
 	log_info("taking over the relay", "epoch", log_i64(epoch + 1));
 	return (store_run(s->st, err, sql_lease_take, store_text(s->owner),
 		    store_i64(epoch + 1), store_text(s->boot_id),

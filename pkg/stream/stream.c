@@ -16,6 +16,7 @@
 
 #define SLEEP_MOST_MS 10000
 #define LOOK_ROUND_US INT64_C(10000)
+#define LOOK_IN_US INT64_C(1000) /* for records, while commands wait */
 #define CONNECT_EVERY_MS 250
 #define SETTLE_DELAY_US 400000
 #define PEEK_EVERY_US 2000000
@@ -419,6 +420,7 @@ stream_new(const struct stream_service *svc, const struct stream_conf *conf,
 	s->conf = conf;
 	s->instance = conf->instance != NULL ? conf->instance : svc->name;
 	s->relay.wake_fd = s->relay.news_fd = -1;
+	s->version_left = -1;
 	pthread_mutex_init(&s->status_lock, NULL);
 	ahead_init(s);
 	stream_set_status(s, "starting");
@@ -686,6 +688,15 @@ in_hand_least(const struct stream *s)
 	return (5 * s->conf->batch_records / 2);
 }
 
+/* While commands wait, and no records are in hand: only so often. */
+static int
+look_is_due(const struct stream *s, int64_t at_us)
+{
+
+	return (partition_ready(s) > 0 || command_waiting(&s->commands) == 0 ||
+	    clock_mono_us() >= at_us);
+}
+
 /* Take what has arrived, up to what batches can use. */
 static void
 loop_take(struct stream *s)
@@ -693,8 +704,9 @@ loop_take(struct stream *s)
 	struct kafka_record records[POLLED_MOST] __attribute__((uninitialized));
 	int got, i;
 
-	if (s->consumer == NULL)
+	if (s->consumer == NULL || !look_is_due(s, s->take_at_us))
 		return;
+	s->take_at_us = clock_mono_us() + LOOK_IN_US;
 	do {
 		got = kafka_consumer_poll(s->consumer, records, POLLED_MOST, 0);
 		for (i = 0; i < got; i++)
@@ -827,6 +839,19 @@ turn_away(struct stream *s)
 	    &(struct mr_error){MR_RETRY, "the service is stopping"});
 }
 
+/* Until when the partitions can be left alone, in microseconds; -1: any time. */
+static int64_t
+loop_serve(struct stream *s)
+{
+
+	if (!s->connected)
+		return (-1);
+	if (!look_is_due(s, s->serve_at_us))
+		return (LOOK_IN_US);
+	s->serve_at_us = clock_mono_us() + LOOK_IN_US;
+	return (partition_service(s));
+}
+
 int
 stream_run(struct stream *s, int signal_fd, struct mr_error *err)
 {
@@ -835,7 +860,7 @@ stream_run(struct stream *s, int signal_fd, struct mr_error *err)
 	s->wait_limit.per_second = 1;
 	s->wait_limit.burst = 1;
 	for (;;) {
-		partition_us = s->connected ? partition_service(s) : -1;
+		partition_us = loop_serve(s);
 		if (s->connected)
 			status_refresh(s);
 		if (loop_sleep(s, signal_fd, timeout_of(s, partition_us)))

@@ -564,6 +564,50 @@ fifty_callers_with_one_key_have_one_effect(void **state)
 	driver_stop(fifty_driven);
 }
 
+static struct driven *stream_of_calls;
+static _Atomic int calls_enough;
+
+static void *
+call_on(void *arg)
+{
+	char text[32];
+	int i;
+
+	for (i = 0; !atomic_load(&calls_enough); i++) {
+		snprintf(text, sizeof(text), "%lld-%d",
+		    (long long)(intptr_t)arg, i);
+		assert_int_equal(call_now(stream_of_calls, LEDGER_WRITE, text),
+		    201);
+	}
+	return (NULL);
+}
+
+static void
+records_are_applied_while_commands_never_end(void **state)
+{
+	pthread_t threads[8];
+	char text[16];
+	int i;
+
+	(void)state;
+	stream_of_calls = driver_run(&ledger_service, "one", NULL);
+	atomic_store(&calls_enough, 0);
+	WAIT(driver_ready(stream_of_calls));
+	for (i = 0; i < 8; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, call_on,
+				     (void *)(intptr_t)i),
+		    0);
+	for (i = 0; i < 30; i++) {
+		snprintf(text, sizeof(text), "record-%d", i);
+		fake_put(INPUT, i % 2, text);
+		WAIT(entries() == i + 1);
+	}
+	atomic_store(&calls_enough, 1);
+	for (i = 0; i < 8; i++)
+		pthread_join(threads[i], NULL);
+	driver_stop(stream_of_calls);
+}
+
 static void
 callers_are_refused_before_the_start_and_after_the_end(void **state)
 {
@@ -608,6 +652,7 @@ main(void)
 	    LEDGER_TEST(old_keys_go_as_fast_as_they_came),
 	    LEDGER_TEST(what_did_not_happen_is_not_stored_under_its_key),
 	    LEDGER_TEST(fifty_callers_with_one_key_have_one_effect),
+	    LEDGER_TEST(records_are_applied_while_commands_never_end),
 	    LEDGER_TEST(callers_are_refused_before_the_start_and_after_the_end),
 	};
 

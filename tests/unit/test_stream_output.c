@@ -22,13 +22,14 @@ count_outputs(int partitions)
 	assert_int_equal(placement_count(s, &err), 0);
 	for (i = 0; i < s->output_count; i++) {
 		s->outputs[i].partitions = i == 0 ? partitions : 3;
-		s->outputs[i].dirty = 1;
+		s->outputs[i].dirty = s->outputs[i].known = 1;
 		memset(s->outputs[i].settled_offset, 0xff,
 		    sizeof(s->outputs[i].settled_offset));
 		memset(s->outputs[i].acked_offset, 0xff,
 		    sizeof(s->outputs[i].acked_offset));
 	}
-	output_forget_tails(s);
+	s->undisturbed = 0;
+	output_begin(s);
 }
 
 static int
@@ -53,8 +54,7 @@ begin(void)
 {
 	struct mr_error err;
 
-	output_forget_tails(s);
-	assert_int_equal(store_begin(s->st, &err), 0);
+	assert_int_equal(batch_begin(s, &err), 0);
 	assert_int_equal(database_id_check(s, &err), 0);
 	s->in_batch = 1;
 }
@@ -67,6 +67,7 @@ commit(void)
 	assert_int_equal(output_write_tails(s, &err), 0);
 	s->in_batch = 0;
 	assert_int_equal(store_commit(s->st, &err), 0);
+	s->version_left = store_data_version(s->st);
 }
 
 static void
@@ -181,6 +182,73 @@ undone_savepoint_moves_tails_back(void **state)
 	assert_int_equal(driver_number("SELECT partition FROM outbox"
 				       " WHERE topic = '" OTHER_OUTPUT "'"),
 	    0);
+}
+
+/* Tails, number, turn and the outbox's ends are asked for again. */
+static void
+what_another_instance_wrote_is_gone_on_from(void **state)
+{
+	struct mr_error err;
+
+	(void)state;
+	begin();
+	emit_one(OUTPUT, "a", "1");
+	emit_one(OTHER_OUTPUT, NULL, "2");
+	assert_int_equal(output_settle(s, &err), 0);
+	commit();
+	driver_exec("INSERT INTO outbox SELECT 10, database, topic, partition,"
+		    " type, key, value, ts_ms, 1, NULL, NULL, NULL, NULL"
+		    " FROM outbox WHERE seq = 1;"
+		    "UPDATE sqlite_sequence SET seq = 10"
+		    " WHERE name = 'outbox';"
+		    "UPDATE output_tails SET seq = 10 WHERE seq = 1"
+		    " AND partition >= 0;"
+		    "UPDATE output_tails SET seq = 2 WHERE partition = -1;"
+		    "DELETE FROM outbox WHERE seq = 1");
+	begin();
+	assert_false(s->undisturbed);
+	emit_one(OUTPUT, "a", "11");
+	emit_one(OTHER_OUTPUT, NULL, "12");
+	assert_int_equal(output_settle(s, &err), 0);
+	assert_int_equal(s->outbox_first, 2);
+	assert_int_equal(s->outbox_last, 12);
+	commit();
+	assert_string_equal(chain(), "2<0 10<1 11<10 12<0");
+	assert_int_equal(driver_number("SELECT partition FROM outbox"
+				       " WHERE seq = 12"),
+	    2);
+}
+
+/* Without another look they are known as well as by one. */
+static void
+alone_an_instance_knows_what_it_wrote(void **state)
+{
+	struct mr_error err;
+	int64_t first, last;
+	int i;
+
+	(void)state;
+	for (i = 0; i < 4; i++) {
+		begin();
+		assert_int_equal(s->undisturbed, i > 0);
+		if (i == 1) {
+			emit_one(OUTPUT, "a", "1");
+			assert_int_equal(batch_save(s, &err), 0);
+			emit_one(OUTPUT, "b", "undone");
+			assert_int_equal(batch_undo(s, &err), 0);
+			emit_one(OUTPUT, "c", "2");
+		} else if (i == 2) {
+			emit_one(OTHER_OUTPUT, NULL, "3");
+		}
+		assert_int_equal(output_settle(s, &err), 0);
+		first = s->outbox_first;
+		last = s->outbox_last;
+		assert_int_equal(output_ends(s, &err), 0);
+		assert_int_equal(s->outbox_first, first);
+		assert_int_equal(s->outbox_last, last);
+		assert_int_equal(last, i == 0 ? 0 : i == 1 ? 2 : 3);
+		commit();
+	}
 }
 
 static void
@@ -329,14 +397,15 @@ static const char sql_acked_offsets[] =
 static void
 settling_deletes_the_acknowledged_prefix_and_no_more(void **state)
 {
+	struct mr_error err;
 	int i;
 
 	(void)state;
 	begin();
 	for (i = 0; i < 6; i++)
 		emit_one(OUTPUT, NULL, "x");
+	assert_int_equal(output_settle(s, &err), 0);
 	commit();
-	settle(1);
 	assert_int_equal(s->outbox_first, 1);
 	assert_int_equal(s->outbox_last, 6);
 	atomic_store(&s->relay.acked, 4);
@@ -598,6 +667,8 @@ main(void)
 	    TEST(chains_run_by_topic_and_partition),
 	    TEST(rolled_back_transaction_leaves_no_tail),
 	    TEST(undone_savepoint_moves_tails_back),
+	    TEST(what_another_instance_wrote_is_gone_on_from),
+	    TEST(alone_an_instance_knows_what_it_wrote),
 	    TEST(nulls_and_empty_texts_stay_apart),
 	    TEST(cause_rides_along_while_a_record_is_applied),
 	    TEST(emitting_outside_of_a_transaction_is_a_bug),
