@@ -162,24 +162,21 @@ all_plain(const char *text, size_t length)
 	return ((found & highs) == 0);
 }
 
-/* Quoted text, and ${end} behind it: runs that need no escape are copied
- * whole. */
+/* Quoted text: runs that need no escape are copied whole. */
 static void
-add_quoted(struct buffer *buf, const char *text, size_t length, const char *end)
+add_quoted(struct buffer *buf, const char *text, size_t length)
 {
 	size_t run = 0, at = 0, n;
 	unsigned char c;
 	char *added;
 
 	if (all_plain(text, length)) {
-		n = strlen(end);
-		if ((added = buffer_extend(buf, length + n + 2)) == NULL)
+		if ((added = buffer_extend(buf, length + 2)) == NULL)
 			return;
 		*added = '"';
 		if (length > 0)
 			memcpy(added + 1, text, length);
 		added[length + 1] = '"';
-		memcpy(added + length + 2, end, n);
 		return;
 	}
 	buffer_add(buf, "\"", 1);
@@ -205,17 +202,40 @@ add_quoted(struct buffer *buf, const char *text, size_t length, const char *end)
 	if (at > run)
 		buffer_add(buf, text + run, at - run);
 	buffer_add(buf, "\"", 1);
-	buffer_add_text(buf, end);
+}
+
+/* A key that needs no escape, at once: half of what is written are keys. */
+static void
+add_plain_key(struct json_writer *w, const char *key, size_t length, int comma)
+{
+	char *added = buffer_extend(w->buf, (size_t)comma + length + 3);
+
+	if (added == NULL)
+		return;
+	if (comma)
+		*added++ = ',';
+	*added++ = '"';
+	memcpy(added, key, length);
+	added[length] = '"';
+	added[length + 1] = ':';
 }
 
 void
 json_key(struct json_writer *w, const char *key)
 {
+	const size_t length = strlen(key);
+	const int comma = (w->has_members & level_bit(w)) != 0;
 
 	assert(w->depth > 0 && !w->after_key && (w->is_object & level_bit(w)));
-	separate(w);
-	add_quoted(w->buf, key, strlen(key), ":");
 	w->after_key = 1;
+	w->has_members |= level_bit(w);
+	if (all_plain(key, length)) {
+		add_plain_key(w, key, length, comma);
+		return;
+	}
+	buffer_add(w->buf, ",", (size_t)comma);
+	add_quoted(w->buf, key, length);
+	buffer_add(w->buf, ":", 1);
 }
 
 void
@@ -233,7 +253,7 @@ json_text_n(struct json_writer *w, const char *text, size_t length)
 {
 
 	value_begin(w);
-	add_quoted(w->buf, text, length, "");
+	add_quoted(w->buf, text, length);
 }
 
 void

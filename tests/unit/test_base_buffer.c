@@ -250,6 +250,33 @@ puts_commas_and_colons_where_they_belong(void **state)
 }
 
 static void
+keys_are_escaped_like_values(void **state)
+{
+	struct buffer buf = {0};
+	struct json_writer w;
+
+	(void)state;
+	json_init(&w, &buf);
+	json_object_open(&w);
+	json_member_i64(&w, "a\"b", 1);
+	json_member_i64(&w, "", 2);
+	json_member_i64(&w, "\xC3\xA9\n", 3);
+	json_member_i64(&w, "plain", 4);
+	json_object_close(&w);
+	assert_string_equal(buffer_text(&buf),
+	    "{\"a\\\"b\":1,\"\":2,\"\xC3\xA9\\n\":3,\"plain\":4}");
+	/* No room for the second key: that fails the whole. */
+	buffer_free(&buf);
+	buffer_init(&buf, 9);
+	json_init(&w, &buf);
+	json_object_open(&w);
+	json_member_i64(&w, "a", 1);
+	json_member_i64(&w, "b", 2);
+	assert_int_equal(buf.failed, 1);
+	buffer_free(&buf);
+}
+
+static void
 nests_sixty_two_levels(void **state)
 {
 	struct buffer buf = {0};
@@ -429,6 +456,7 @@ main(void)
 	    cmocka_unit_test(writes_decimals_with_a_fixed_point),
 	    cmocka_unit_test(writes_reals_that_read_back_the_same),
 	    cmocka_unit_test(puts_commas_and_colons_where_they_belong),
+	    cmocka_unit_test(keys_are_escaped_like_values),
 	    cmocka_unit_test(nests_sixty_two_levels),
 	    cmocka_unit_test(escapes_text_and_mends_what_is_not_utf8),
 	    cmocka_unit_test(a_byte_is_written_alike_wherever_it_stands),
