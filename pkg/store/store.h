@@ -298,8 +298,9 @@ void store_guard(struct store *st, int on);
 
 /*
  * store_data_version -- a number that every commit to the file changes, whoever
- * made it: if it is now, in a transaction, what it was after one's own last
- * commit, nobody has written between the two (SQLITE_FCNTL_DATA_VERSION).
+ * made it; -1: not known.  If in a transaction it is what it was right after
+ * this connection's last commit, nobody has written between the two
+ * (SQLITE_FCNTL_DATA_VERSION).  Outside of one it doesn't look at the file.
  */
 int64_t store_data_version(const struct store *st);
 

@@ -353,8 +353,9 @@ store_data_version(const struct store *st)
 {
 	unsigned int version = 0;
 
-	(void)sqlite3_file_control(st->db, NULL, SQLITE_FCNTL_DATA_VERSION,
-	    &version);
+	if (sqlite3_file_control(st->db, NULL, SQLITE_FCNTL_DATA_VERSION,
+		&version) != SQLITE_OK)
+		return (-1);
 	return (version);
 }
 

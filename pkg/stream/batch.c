@@ -566,8 +566,11 @@ batch_begin(struct stream *s, struct mr_error *err)
 	transaction_reset(s);
 	if (store_begin(s->st, err) == -1)
 		return (-1);
-	s->undisturbed = s->version_left == store_data_version(s->st);
+	s->undisturbed = s->version_left != -1 &&
+	    s->version_left == store_data_version(s->st);
 	s->version_left = -1;
+	if (!s->undisturbed)
+		s->lease_renewed_ms = INT64_MAX; /* not known */
 	output_begin(s);
 	return (0);
 }

@@ -480,7 +480,7 @@ struct stream {
 	struct output outputs[TOPICS_MOST];
 	int output_count;
 	char dead_letter_topic[KAFKA_TOPIC_MAX + 1];
-	int64_t placements; /* the file's last row, as of this transaction */
+	int64_t placements; /* the file's last row, as of the last look */
 	int64_t placements_counted; /* and when the outputs were counted */
 
 	struct partition **partitions;
@@ -532,7 +532,7 @@ struct stream {
 	int64_t outbox_head; /* the first row when last looked at */
 	int64_t outbox_head_since_us;
 	int64_t acked_deleted;
-	int64_t lease_renewed_ms;
+	int64_t lease_renewed_ms; /* as the file has it; INT64_MAX: not known */
 
 	int64_t next_tick_us[2];
 	int64_t tick_expected[2];

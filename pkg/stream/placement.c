@@ -3,9 +3,9 @@
  *
  * Whoever checks a topic can't know by how many partitions a record was placed
  * when there are more of them by now.  So with the first record that is placed
- * otherwise than those before it a row is written, and nothing otherwise: a
- * transaction learns from the query that reads the database id whether another
- * instance has written one.
+ * otherwise than those before it a row is written, and nothing otherwise: the
+ * query that reads the database id, once somebody else has written, tells
+ * whether another instance has written one.
  *
  * An instance counts the partitions at its start.  One that started later, and
  * counted others, has said so in the file: the rest follow it, or a key would

@@ -889,8 +889,7 @@ relay_lease(struct stream *s, struct mr_error *err)
 	s->lease_changed = 0;
 	if (s->outbox_last == 0 && !relay_is_due(s))
 		return (0); /* nothing to relay: whoever has it may keep it */
-	if (s->undisturbed && s->lease_epoch != 0 &&
-	    s->lease_renewed_ms <= now &&
+	if (s->lease_epoch != 0 && s->lease_renewed_ms <= now &&
 	    now - s->lease_renewed_ms < RENEW_MS) {
 		s->lease_changed = 1; /* it is ours, and was just now */
 		return (0);

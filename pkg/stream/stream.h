@@ -239,8 +239,6 @@ enum {
 	STREAM_DROP_DEAD_LETTER = INT_MIN + 1
 };
 
-#define STREAM_PENDING_BYTES 448
-
 struct stream_call {
 	int kind; /* the service's own, or one of these two */
 	const void *input; /* must stay until there is an answer */
@@ -264,6 +262,12 @@ struct stream_call {
 int stream_call(struct stream *s, const struct stream_call *call,
     struct stream_answer *answer, struct mr_error *err);
 
+/* Room for what the stream keeps of a submitted command; its own meanwhile. */
+#define STREAM_PENDING_BYTES 448
+struct stream_pending {
+	max_align_t bytes[STREAM_PENDING_BYTES / sizeof(max_align_t)];
+};
+
 /*
  * stream_submit -- the same without the wait, for callers who have no thread
  * to spare for it.
@@ -275,9 +279,6 @@ int stream_call(struct stream *s, const struct stream_call *call,
  * *call, what it points to, *answer and *pending must stay until then.  -1 if it
  * wasn't queued, as stream_call; ${done} is not called.
  */
-struct stream_pending { /* the stream's own, meanwhile */
-	max_align_t bytes[STREAM_PENDING_BYTES / sizeof(max_align_t)];
-};
 int stream_submit(struct stream *s, const struct stream_call *call,
     struct stream_answer *answer, struct stream_pending *pending,
     void (*done)(void *arg, const struct mr_error *err), void *arg,

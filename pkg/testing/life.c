@@ -191,7 +191,8 @@ nudge(struct life *l)
 }
 
 /* The second one begins after everything that the first one set off in the
- * loop: the next tick is scheduled, partitions whose time has come read. */
+ * loop: the next tick is scheduled, partitions whose time has come read, since
+ * time has passed since the loop last looked for them. */
 static int
 nudge_twice(struct life *l)
 {

@@ -49,6 +49,7 @@
 /* What is read and thrown away behind a body that wasn't wanted. */
 #define LEFTOVER_MOST ((size_t)1024 * 1024)
 #define DEFERRED_MOST 256 /* and as many visits as threads beside them */
+#define SPENT_MOST 64 /* idle ones that keep 18 KiB each for their next use */
 
 struct visit {
 	struct web_exchange x; /* first: web_resume gets back to the visit */
@@ -78,7 +79,9 @@ struct web_server {
 	pthread_cond_t ended;
 	pthread_cond_t returned; /* a visit, when there was none left */
 	struct visit *idle; /* these under the lock */
-	int64_t visits, idle_visits;
+	struct visit
+	    *spent; /* idle, and not cleaned yet: they are taken first */
+	int64_t visits, idle_visits, spent_visits;
 	int64_t running; /* threads */
 	int64_t started;
 	struct web_worker {
@@ -133,6 +136,24 @@ visit_free(struct visit *v)
 	free(v);
 }
 
+/* Under the lock: an idle one, or NULL. */
+static struct visit *
+visit_pop(struct web_server *server)
+{
+	struct visit *v;
+
+	if ((v = server->spent) != NULL) {
+		server->spent = v->next;
+		server->spent_visits--;
+	} else if ((v = server->idle) != NULL) {
+		server->idle = v->next;
+	} else {
+		return (NULL);
+	}
+	server->idle_visits--;
+	return (v);
+}
+
 /* One for a thread whose own has gone: an idle one, a new one, or the next
  * that comes back. */
 static struct visit *
@@ -142,11 +163,8 @@ visit_take(struct web_server *server)
 
 	pthread_mutex_lock(&server->lock);
 	for (;;) {
-		if ((v = server->idle) != NULL) {
-			server->idle = v->next;
-			server->idle_visits--;
+		if ((v = visit_pop(server)) != NULL)
 			break;
-		}
 		if (server->visits <
 			server->table.conf.threads + DEFERRED_MOST &&
 		    (v = visit_new(server)) != NULL) {
@@ -187,12 +205,18 @@ static void
 visit_give_back(struct visit *v)
 {
 	struct web_server *server = v->server;
+	struct visit **list;
 
 	pthread_mutex_lock(&server->lock);
-	if (server->idle_visits >= server->table.conf.threads)
-		visit_clean(v); /* after a burst: hold on to no more */
-	v->next = server->idle;
-	server->idle = v;
+	if (server->spent_visits >= SPENT_MOST) {
+		pthread_mutex_unlock(&server->lock);
+		visit_clean(v);
+		pthread_mutex_lock(&server->lock);
+	}
+	list = v->spent ? &server->spent : &server->idle;
+	server->spent_visits += v->spent;
+	v->next = *list;
+	*list = v;
 	server->idle_visits++;
 	/* Each for one thread: who was signalled may not have come yet. */
 	pthread_cond_signal(&server->returned);
@@ -628,10 +652,8 @@ web_stop(struct web_server *server, int64_t drain_ms)
 		close(server->listen_fd);
 	if (server->stop_fd != -1)
 		close(server->stop_fd);
-	while ((v = server->idle) != NULL) {
-		server->idle = v->next;
+	while ((v = visit_pop(server)) != NULL)
 		visit_free(v);
-	}
 	pthread_cond_destroy(&server->returned);
 	pthread_cond_destroy(&server->ended);
 	pthread_mutex_destroy(&server->lock);

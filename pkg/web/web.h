@@ -183,9 +183,10 @@ void web_resume(struct web_request *req);
 
 /*
  * web_room -- ${size} bytes, aligned for anything, that are the handler's until
- * the response is sent; one such room a request.  It is kept for the next one,
- * which costs less than to ask for memory on one thread and free it on another.
- * What is in it is undefined.  NULL without memory.
+ * the response is sent.  A request has one: a second call ends what the first
+ * one gave.  It is kept for the next request, which costs less than to ask for
+ * memory on one thread and free it on another.  What is in it is undefined.
+ * From the handler only.  NULL without memory.
  */
 void *web_room(struct web_request *req, size_t size);
 

@@ -26,18 +26,14 @@
 /* The core's; a loop's own are numbered from BARE_OWN on. */
 enum bare_statement {
 	BARE_BEGIN,
-	BARE_DATABASE,
 	BARE_POSITION,
 	BARE_MARK,
 	BARE_MARK_WRITE,
 	BARE_POSITION_WRITE,
 	BARE_COMMIT,
-	BARE_TAIL,
-	BARE_ISSUED,
 	BARE_EMIT,
 	BARE_SETTLE,
 	BARE_ENDS,
-	BARE_LEASE,
 	BARE_ISSUED_WRITE,
 	BARE_TAIL_WRITE,
 	BARE_OWN
@@ -45,9 +41,6 @@ enum bare_statement {
 
 static const char *const bare_core[BARE_OWN] = {
     [BARE_BEGIN] = "BEGIN IMMEDIATE",
-    [BARE_DATABASE] = "SELECT number, database_id,"
-		      " (SELECT max(number) FROM placements)"
-		      " FROM database_ids ORDER BY number DESC LIMIT 1",
     [BARE_POSITION] = "SELECT next_offset, leader_epoch FROM positions"
 		      " WHERE topic_id = ?1 AND partition = ?2",
     [BARE_MARK] = "SELECT seq FROM marks"
@@ -62,11 +55,6 @@ static const char *const bare_core[BARE_OWN] = {
 			    " ON CONFLICT DO UPDATE"
 			    " SET next_offset = excluded.next_offset",
     [BARE_COMMIT] = "COMMIT",
-    [BARE_TAIL] = "SELECT seq FROM output_tails"
-		  " WHERE topic = ?1 AND partition = ?2",
-    [BARE_ISSUED] = "SELECT max(seq) FROM (SELECT seq FROM sqlite_sequence"
-		    " WHERE name = 'outbox'"
-		    " UNION ALL SELECT max(seq) FROM outbox)",
     [BARE_EMIT] = "INSERT INTO outbox (seq, database, topic, partition, type,"
 		  " key, value, ts_ms, predecessor, cause_topic,"
 		  " cause_partition, cause_offset, headers) VALUES"
@@ -74,7 +62,6 @@ static const char *const bare_core[BARE_OWN] = {
     [BARE_SETTLE] = "DELETE FROM outbox WHERE seq <= ?1",
     [BARE_ENDS] = "SELECT (SELECT min(seq) FROM outbox),"
 		  " (SELECT max(seq) FROM outbox)",
-    [BARE_LEASE] = "SELECT owner, epoch, boot_id, renewed_boot_ms FROM relay",
     [BARE_ISSUED_WRITE] = "UPDATE sqlite_sequence SET seq = ?1"
 			  " WHERE name = 'outbox'",
     [BARE_TAIL_WRITE] = "INSERT INTO output_tails (topic, partition, seq)"
@@ -202,7 +189,6 @@ bare_begin(const char *source, int partitions)
 	int i;
 
 	bare_run(BARE_BEGIN);
-	bare_run(BARE_DATABASE);
 	for (i = 0; i < partitions; i++) {
 		bare_text(BARE_POSITION, 1, bare_topic_id);
 		bare_number(BARE_POSITION, 2, i);
@@ -245,19 +231,11 @@ struct bare_output {
 	int64_t last;
 };
 
-/* What the core reads of an output before a batch. */
+/* The core knows by itself what it wrote of an output before. */
 static inline void
 bare_begin_output(struct bare_output *output)
 {
-	int i;
-
 	output->settled = output->last;
-	for (i = 0; i < output->partitions; i++) {
-		bare_text(BARE_TAIL, 1, output->topic);
-		bare_number(BARE_TAIL, 2, i);
-		bare_run(BARE_TAIL);
-	}
-	bare_run(BARE_ISSUED);
 }
 
 /* A record in the outbox; its cause is the next one of ${topic}'s ${from}. */
@@ -294,7 +272,6 @@ bare_end_output(const struct bare_output *output)
 	bare_number(BARE_SETTLE, 1, output->settled);
 	bare_run(BARE_SETTLE);
 	bare_run(BARE_ENDS);
-	bare_run(BARE_LEASE);
 	bare_number(BARE_ISSUED_WRITE, 1, output->last);
 	bare_run(BARE_ISSUED_WRITE);
 	for (i = 0; i < output->partitions; i++) {

@@ -4,7 +4,7 @@
  *	loop DB RECORDS BATCH
  *
  * The schema, the settings and the statements of the service and its core
- * (reservation, stock, outbox in and out, tails, lease, marks, positions), on
+ * (reservation, stock, outbox in and out, tails, marks, positions), on
  * SQLite directly.  Decodes each order and encodes what follows from it, like
  * the service; no Kafka, no savepoints, no checks, no HTTP.  The events are
  * made outside of the time that is measured.
