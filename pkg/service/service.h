@@ -100,9 +100,10 @@ int64_t service_poll_ms(void);
  * when the outcome is durable, or the command was cancelled because
  * --command-deadline-ms had passed in the queue (503, and it never runs).
  * ${input} is copied (${size} bytes; NULL for none) into the request's room
- * (web_room), so it can't be there; what it points to must stay on its own.  An answer's body is JSON; one with a status of 400 or more
- * may also be a plain text, the detail of a problem document, or empty.  To be
- * called from a handler of service_main's server.
+ * (web_room), so it can't be there; what it points to must stay on its own.
+ * An answer's body is JSON; one with a status of 400 or more may also be a
+ * plain text, the detail of a problem document, or empty.  To be called from a
+ * handler of service_main's server.
  */
 void service_command(struct web_request *req, struct web_response *res,
     int kind, const void *input, size_t size);

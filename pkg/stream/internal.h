@@ -541,8 +541,8 @@ struct stream {
 	int64_t resume_at_us; /* the store was in trouble: not before */
 	int64_t store_backoff_ms;
 	int64_t look_round_us; /* with work at hand, not sooner */
-	int64_t take_at_us; /* records, likewise */
-	int64_t serve_at_us; /* and what partitions wait for */
+	int64_t take_at_us; /* look for records, while commands wait */
+	int64_t serve_at_us; /* and after partitions */
 	int64_t tell_at_us;
 	int64_t
 	    settle_at_us; /* delete acknowledged rows, renew the lease; 0: no need */

@@ -839,7 +839,8 @@ turn_away(struct stream *s)
 	    &(struct mr_error){MR_RETRY, "the service is stopping"});
 }
 
-/* Until when the partitions can be left alone, in microseconds; -1: any time. */
+/* For how long the partitions can be left alone, in microseconds; -1: for any
+ * time. */
 static int64_t
 loop_serve(struct stream *s)
 {
