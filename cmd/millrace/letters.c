@@ -18,6 +18,8 @@
 #define COMMAND_MS 20000
 
 static const char sql_service[] = "SELECT service FROM store_identity";
+static const char sql_database[] =
+    "SELECT database_id FROM database_ids ORDER BY number DESC";
 static const char sql_all[] = "SELECT id FROM dead_letters ORDER BY id";
 static const char sql_letter[] =
     "SELECT topic, partition, record_offset, reason FROM dead_letters"
@@ -36,6 +38,7 @@ struct letters {
 	char path[4096];
 	char listen[4096];
 	int is_running;
+	char database[40]; /* the file's id: ids are of this file */
 	int64_t *ids;
 	int count;
 	int failed; /* of count */
@@ -165,6 +168,8 @@ letters_find(struct letters *l, struct mr_error *err)
 	if ((st = store_open_reader(l->path, 0, err)) == NULL)
 		return (-1);
 	if (service_check(l, st, err) == -1 ||
+	    store_find_text(st, err, l->database, sizeof(l->database),
+		sql_database) == -1 ||
 	    (l->all && ids_read(l, st, err) == -1))
 		goto done;
 	/* All of them, before anything is done. */
@@ -197,11 +202,11 @@ static int
 letter_ask(const struct letters *l, int64_t id, char *says, size_t size,
     struct mr_error *err)
 {
-	char path[80], body[2048];
+	char path[120], body[2048];
 	int status;
 
-	snprintf(path, sizeof(path), "/admin/dead-letters/%lld%s",
-	    (long long)id, l->replays ? "/replay" : "");
+	snprintf(path, sizeof(path), "/admin/dead-letters/%s/%lld%s",
+	    l->database, (long long)id, l->replays ? "/replay" : "");
 	if ((status = web_ask(l->listen, l->replays ? "POST" : "DELETE", path,
 		 COMMAND_MS, body, sizeof(body), err)) == -1)
 		return (-1);
@@ -297,9 +302,10 @@ letters_change(struct letters *l, struct mr_error *err)
 		    l->count, l->count == 1 ? "" : "s", l->listen);
 	else
 		snprintf(says, sizeof(says),
-		    "%d dead letter%s will be dropped for good%s", l->count,
+		    "%d dead letter%s will be dropped for good%s%s", l->count,
 		    l->count == 1 ? "" : "s",
-		    l->is_running ? ", by the service" : "");
+		    l->is_running ? ", by the service at " : "",
+		    l->is_running ? l->listen : "");
 	if (!agree(&l->asks, says))
 		return (agree_tell(&l->asks, 0, ""));
 	if (letters_run(l, err) == -1) {
@@ -332,7 +338,8 @@ static const char replay_epilogue[] =
     "  millrace state dead-letters replay inventory 3 4\n"
     "  millrace state dead-letters replay inventory --all --yes -o json\n";
 static const char drop_epilogue[] =
-    "A running service does it when asked over its FastCGI socket; while none\n"
+    "A running service does it when asked over its FastCGI socket, and refuses\n"
+    "if it works with another file than the one at --data or --db; while none\n"
     "runs, it is done in the file.  The copy on the dead-letter topic stays.\n"
     "\n"
     "Exit status: 0 all were dropped, 1 some were not, 2 it couldn't be done.\n"

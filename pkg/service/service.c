@@ -278,15 +278,17 @@ static void
 dead_letter(struct web_request *req, struct web_response *res, int kind)
 {
 	const char *text = web_param(req, "id");
-	int64_t id;
+	struct stream_dead_letter letter = {.id = 0};
 	char *end;
 
+	snprintf(letter.database_id, sizeof(letter.database_id), "%s",
+	    web_param(req, "database"));
 	errno = 0;
-	id = strtoll(text, &end, 10);
-	if (errno != 0 || *end != '\0' || id < 1)
+	letter.id = strtoll(text, &end, 10);
+	if (errno != 0 || *end != '\0' || letter.id < 1)
 		web_problem(res, 404, "%.40s is no dead letter's id", text);
 	else
-		service_command(req, res, kind, &id, sizeof(id));
+		service_command(req, res, kind, &letter, sizeof(letter));
 }
 
 static void
@@ -304,8 +306,8 @@ delete_dead_letter(struct web_request *req, struct web_response *res)
 }
 
 static const struct web_route frame_routes[] = {
-    {"POST", "/admin/dead-letters/{id}/replay", post_replay},
-    {"DELETE", "/admin/dead-letters/{id}", delete_dead_letter},
+    {"POST", "/admin/dead-letters/{database}/{id}/replay", post_replay},
+    {"DELETE", "/admin/dead-letters/{database}/{id}", delete_dead_letter},
     {NULL, NULL, NULL},
 };
 

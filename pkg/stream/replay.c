@@ -102,6 +102,21 @@ refuse_unknown(const struct stream *s, int64_t id, struct stream_answer *answer)
 	    (long long)id);
 }
 
+static int
+file_is_meant(const struct stream *s, const struct stream_dead_letter *letter,
+    struct stream_answer *answer)
+{
+
+	if (strcmp(letter->database_id, s->database_id) == 0)
+		return (1);
+	answer->status = 409;
+	buffer_clear(&answer->body);
+	buffer_addf(&answer->body,
+	    "%s works with another file, whose database id is %s", s->svc->name,
+	    s->database_id);
+	return (0);
+}
+
 /* The row's record, its bytes borrowed. */
 static void
 record_read(struct store_rows *row, struct kafka_record *r)
@@ -209,23 +224,27 @@ int
 replay_command(struct stream *s, const struct stream_command *command,
     struct stream_answer *answer, struct mr_error *err)
 {
-	const int64_t *id = command->input;
+	const struct stream_dead_letter *letter = command->input;
 	struct json_writer w;
 	int again = command->kind == STREAM_REPLAY_DEAD_LETTER;
 	const char *outcome = again ? "applied" : "dropped";
-	int done = again ? letter_apply(s, *id, answer, err) : 1;
+	int done = 1;
 
+	if (!file_is_meant(s, letter, answer))
+		return (0);
+	if (again)
+		done = letter_apply(s, letter->id, answer, err);
 	if (done != 1)
 		return (done);
-	if ((done = letter_gone(s->st, *id, outcome, s->batch_now_ms, err)) ==
-	    0)
-		refuse_unknown(s, *id, answer);
+	if ((done = letter_gone(s->st, letter->id, outcome, s->batch_now_ms,
+		 err)) == 0)
+		refuse_unknown(s, letter->id, answer);
 	if (done != 1)
 		return (done);
 	buffer_clear(&answer->body);
 	json_init(&w, &answer->body);
 	json_object_open(&w);
-	json_member_i64(&w, "id", *id);
+	json_member_i64(&w, "id", letter->id);
 	json_member_text(&w, "outcome", outcome);
 	json_object_close(&w);
 	return (0);

@@ -224,19 +224,25 @@ void stream_say(struct stream *s, const char *message, ...)
 /* ---- for any thread ----------------------------------------------------- */
 
 /*
- * Two commands of the core's own, for any service; their input is an int64_t,
- * the id of a row of dead_letters.  Replaying applies the record once more, in
+ * Two commands of the core's own, for any service; their input names a row of
+ * dead_letters.  Replaying applies the record once more, in
  * this transaction: what it does is kept and the row is gone, or it is
  * refused as it was before (422, with the reason) and the row stays.  It is
  * applied out of its partition's order, and moves neither position nor mark.
  * That a row went on purpose is kept for as long as the row would have been,
  * for who checks the file against the dead-letter topic.
- * Both answer 404 where there is no such row; replaying 409 if the service
- * doesn't read that topic.
+ * Both answer 404 where there is no such row, and 409 if the service works with
+ * another file than the one that is meant: rows are numbered from 1 in each.
+ * Replaying answers 409 as well if the service doesn't read that topic.
  */
 enum {
 	STREAM_REPLAY_DEAD_LETTER = INT_MIN,
 	STREAM_DROP_DEAD_LETTER = INT_MIN + 1
+};
+
+struct stream_dead_letter {
+	char database_id[33]; /* of the file, as stream_database_id has it */
+	int64_t id; /* of the row */
 };
 
 struct stream_call {

@@ -29,15 +29,18 @@ gone(void)
 
 /* The status that HTTP would see; what was said goes to ${says}. */
 static int
-replay(struct driven *d, int kind, int64_t id, char *says, size_t size)
+replay_of(struct driven *d, const char *meant, int kind, int64_t id, char *says,
+    size_t size)
 {
+	struct stream_dead_letter letter = {.id = id};
 	struct stream_call call = {.kind = kind,
-	    .input = &id,
+	    .input = &letter,
 	    .deadline_ms = 10000};
 	struct stream_answer answer = {.status = 0};
 	struct mr_error err = {0};
 	int status;
 
+	snprintf(letter.database_id, sizeof(letter.database_id), "%s", meant);
 	status = stream_call(driver_stream(d), &call, &answer, &err);
 	snprintf(says, size, "%s",
 	    status == 0 ? buffer_text(&answer.body) : err.message);
@@ -45,6 +48,14 @@ replay(struct driven *d, int kind, int64_t id, char *says, size_t size)
 	if (status == 0)
 		return (answer.status);
 	return (err.kind == MR_REJECT ? 422 : err.kind == MR_RETRY ? 503 : 500);
+}
+
+static int
+replay(struct driven *d, int kind, int64_t id, char *says, size_t size)
+{
+
+	return (replay_of(d, stream_database_id(driver_stream(d)), kind, id,
+	    says, size));
 }
 
 static struct driven *
@@ -176,6 +187,33 @@ topic_that_is_no_longer_read_is_a_conflict(void **state)
 	driver_stop(d);
 }
 
+/* Ids begin with 1 in every file: who means another one's means another row. */
+static void
+letter_of_another_file_is_a_conflict(void **state)
+{
+	static const int kinds[] = {STREAM_REPLAY_DEAD_LETTER,
+	    STREAM_DROP_DEAD_LETTER};
+	static const char *const others[] = {"",
+	    "00112233445566778899aabbccddeeff"};
+	struct driven *d = run_with_a_dead_letter(&ledger_service);
+	char says[256], wanted[256];
+	size_t i;
+
+	(void)state;
+	snprintf(wanted, sizeof(wanted),
+	    GROUP " works with another file, whose database id is %s",
+	    stream_database_id(driver_stream(d)));
+	for (i = 0; i < 4; i++) {
+		assert_int_equal(replay_of(d, others[i / 2], kinds[i % 2], 1,
+				     says, sizeof(says)),
+		    409);
+		assert_string_equal(says, wanted);
+	}
+	assert_int_equal(letters(), 1);
+	assert_string_equal(gone(), "");
+	driver_stop(d);
+}
+
 static void
 damaged_headers_end_where_they_are_damaged(void **state)
 {
@@ -282,6 +320,7 @@ main(void)
 	    LEDGER_TEST(dead_letter_is_applied_as_the_record_that_it_was),
 	    LEDGER_TEST(what_is_refused_again_stays_and_leaves_nothing),
 	    LEDGER_TEST(topic_that_is_no_longer_read_is_a_conflict),
+	    LEDGER_TEST(letter_of_another_file_is_a_conflict),
 	    LEDGER_TEST(damaged_headers_end_where_they_are_damaged),
 	    LEDGER_TEST(dropped_letter_is_gone_and_not_applied),
 	    LEDGER_TEST(
