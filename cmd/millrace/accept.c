@@ -483,15 +483,23 @@ topic_add(struct binding *b, const char *topic)
 		    "%s", topic);
 }
 
-/* What the service reads: what it has positions of, and what was said. */
+/* What the service reads: what it says so of itself, what it has positions of,
+ * and what was said. */
 static int
 topics_find(struct accept *a, struct binding *b, struct mr_error *err)
 {
+	struct copy_facts facts = {.declared = 0};
+	char *rest = facts.inputs, *topic;
 	struct store_rows *rows;
 	int i, more;
 
 	for (i = 0; i < a->topics.count; i++)
 		topic_add(b, a->topics.items[i]);
+	if (copy_facts_declared(a->st, &facts, err) == -1)
+		return (-1);
+	while ((topic = strsep(&rest, " ")) != NULL)
+		if (topic[0] != '\0')
+			topic_add(b, topic);
 	if ((rows = store_query_values(a->st, err, sql_topics, NULL, 0)) ==
 	    NULL)
 		return (-1);
@@ -603,8 +611,8 @@ state_rebind(const struct command *command, int argc, char **argv)
 	    {.name = "topic",
 		.kind = CONFIG_LIST,
 		.target = &a.topics,
-		.help = "a topic that the service reads, if it has never read "
-			"of it; may be repeated"},
+		.help = "a topic that the service reads, if the file doesn't "
+			"say so yet; may be repeated"},
 	    {.name = NULL},
 	};
 	const struct config_option *const tables[] = {agree_options(&a.asks,
