@@ -2,6 +2,8 @@
 #ifndef MILLRACE_LOOK_H
 #define MILLRACE_LOOK_H
 
+#include <stdint.h>
+
 #include "kafka/kafka.h"
 #include "store/store.h"
 
@@ -24,13 +26,15 @@ struct look {
 	look_file *each;
 	int unknown; /* something couldn't be found out */
 	int looked_at; /* files */
+	uint64_t met; /* of services, by their place: a file of it is there */
 	struct table table;
 };
 
 /*
  * files_look -- have ${each} look into each wanted file, through a reader, and
- * print the table.  What fails or is no service's is said, and the rest goes
- * on.  Returns the exit status.
+ * print the table.  What fails or is no service's is said, and so is a service
+ * that was asked for and has no file; the rest goes on.  Returns the exit
+ * status.
  */
 int files_look(struct look *look, look_file *each);
 

@@ -34,14 +34,39 @@ static const char sql_dead_letter[] =
 /* ---- files -------------------------------------------------------------------- */
 
 static int
-is_wanted(const struct look *look, const char *service)
+is_wanted(struct look *look, const char *service)
 {
-	int i;
+	int i, wanted = look->services.count == 0;
 
 	for (i = 0; i < look->services.count; i++)
-		if (strcmp(look->services.items[i], service) == 0)
-			return (1);
-	return (look->services.count == 0);
+		if (strcmp(look->services.items[i], service) == 0) {
+			look->met |= UINT64_C(1) << i;
+			wanted = 1;
+		}
+	return (wanted);
+}
+
+/* Of a service that was asked for by name, and misspelt perhaps, silence would
+ * be taken for success. */
+static void
+missing_say(struct look *look)
+{
+	struct mr_error err;
+	int i;
+
+	_Static_assert(sizeof(look->services.items) /
+		    sizeof(look->services.items[0]) <=
+		64,
+	    "met has a bit for each");
+	for (i = 0; i < look->services.count; i++) {
+		if ((look->met >> i & 1) != 0)
+			continue;
+		mr_error_set(&err, MR_REJECT,
+		    "%.100s has no file of the service %.60s", look->data,
+		    look->services.items[i]);
+		command_fail(look->command, &err);
+		look->unknown = 1;
+	}
 }
 
 /* Look into one file, if its service is wanted. */
@@ -96,8 +121,9 @@ files_look(struct look *look, look_file *each)
 	buffer_free(&foreign);
 	if (status == -1)
 		return (command_fail(look->command, &err));
+	missing_say(look);
 	if (look->looked_at == 0 && !look->unknown) {
-		mr_error_set(&err, MR_REJECT, "%s has no such service's file",
+		mr_error_set(&err, MR_REJECT, "%s has no service's file",
 		    look->data);
 		return (command_fail(look->command, &err));
 	}
@@ -247,10 +273,52 @@ inputs_unread(struct look *look, struct store *st, const char *service,
 	return (0);
 }
 
+/* What goes by the name of a topic now: its partitions, none if Kafka has none
+ * or doesn't tell. */
+static void
+topic_now(struct look *look, const char *topic, struct kafka_topic_state *now)
+{
+	struct mr_error err = {0};
+
+	if (strcmp(now->name, topic) == 0)
+		return;
+	memset(now, 0, sizeof(*now));
+	snprintf(now->name, sizeof(now->name), "%s", topic);
+	if (look->admin != NULL &&
+	    kafka_admin_describe(look->admin, now, 1, ASK_MS, &err) == -1)
+		kafka_silent(look, &err);
+}
+
+/*
+ * The end of a row's partition: of the topic that was read, and not of another
+ * one which has its name by now.
+ */
+static void
+position_end(struct look *look, const struct kafka_topic_state *now,
+    const char *id, int partition, int64_t position)
+{
+	struct mr_error err;
+
+	if (look->admin == NULL ||
+	    (partition < now->partitions &&
+		(now->id[0] == '\0' || strcmp(now->id, id) == 0))) {
+		table_end(look, now->name, partition, position);
+		return;
+	}
+	look->unknown = 1;
+	mr_error_set(&err, MR_REJECT,
+	    "partition %d of %.80s with the id %.40s isn't there any more",
+	    partition, now->name, id);
+	command_fail(look->command, &err);
+	table_missing(&look->table);
+	table_missing(&look->table);
+}
+
 static int
 positions_of(struct look *look, struct store *st, const char *service,
     struct mr_error *err)
 {
+	struct kafka_topic_state now = {.partitions = 0};
 	struct table *t = &look->table;
 	struct store_rows *rows;
 	int more;
@@ -259,12 +327,13 @@ positions_of(struct look *look, struct store *st, const char *service,
 	    NULL)
 		return (-1);
 	while ((more = store_next(rows, err)) == 1) {
+		topic_now(look, store_get_text(rows, 0), &now);
 		table_text(t, service);
-		table_text(t, store_get_text(rows, 0));
+		table_text(t, now.name);
 		table_text(t, store_get_text(rows, 1));
 		table_i64(t, store_get_i64(rows, 2));
 		table_i64(t, store_get_i64(rows, 3));
-		table_end(look, store_get_text(rows, 0),
+		position_end(look, &now, store_get_text(rows, 1),
 		    (int)store_get_i64(rows, 2), store_get_i64(rows, 3));
 	}
 	store_rows_done(rows);
