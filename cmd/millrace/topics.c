@@ -60,6 +60,14 @@ alter_options(struct topics *t)
 	return (options);
 }
 
+/* Of the programs that read: what they can't apply goes there.  A scenario
+ * compares them with what each program says of itself. */
+static const char *const dead_letters[] = {"alerts.dead-letter",
+    "analytics.dead-letter", "calls.dead-letter", "inventory.dead-letter",
+    "logs.dead-letter", "notifications.dead-letter", "orders.dead-letter",
+    "prices.dead-letter", "rollups.dead-letter"};
+#define DEAD_LETTERS ((int)(sizeof(dead_letters) / sizeof(dead_letters[0])))
+
 /* The names that were given, each a declared one, or all. */
 static int
 names_take(struct topics *t, int argc, char **argv, struct mr_error *err)
@@ -68,11 +76,15 @@ names_take(struct topics *t, int argc, char **argv, struct mr_error *err)
 	int i, count;
 
 	all = kafka_topic_list(&count);
-	t->count = argc > 0 ? argc : count;
+	t->count = argc > 0 ? argc : count + DEAD_LETTERS;
 	if ((t->names = calloc((size_t)t->count, sizeof(*t->names))) == NULL)
 		return (mr_error_set(err, MR_FATAL, "out of memory"));
 	for (i = 0; i < t->count; i++) {
-		t->names[i] = argc > 0 ? argv[i] : all[i].name;
+		if (argc > 0)
+			t->names[i] = argv[i];
+		else
+			t->names[i] = i < count ? all[i].name :
+						  dead_letters[i - count];
 		if (kafka_topic_find(t->names[i]) == NULL)
 			return (mr_error_set(err, MR_REJECT,
 			    "topic %.80s is not among the declared ones",
@@ -114,6 +126,14 @@ is_partitions(const struct kafka_difference *d)
 	return (strcmp(d->name, "partitions") == 0);
 }
 
+/* Of a topic that isn't there. */
+static int
+is_missing(const struct kafka_difference *d)
+{
+
+	return (!d->can_be_altered && strcmp(d->actual, "0") == 0);
+}
+
 /* The command that mends a difference. */
 static void
 table_mend(struct topics *t, const char *topic,
@@ -123,7 +143,7 @@ table_mend(struct topics *t, const char *topic,
 
 	if (d->can_be_altered)
 		buffer_addf(&mend, "millrace topics ensure --alter %s", topic);
-	else if (strcmp(d->actual, "0") == 0)
+	else if (is_missing(d))
 		buffer_addf(&mend, "millrace topics ensure %s", topic);
 	else
 		buffer_add_text(&mend, "none: Kafka takes no partitions away");
@@ -177,48 +197,72 @@ difference_say(struct buffer *says, const char *topic,
     const struct kafka_difference *d)
 {
 
-	buffer_addf(says, "%s%s of %s will be %s and not %s",
-	    says->length > 0 ? "; " : "", d->name, topic, d->declared,
-	    d->actual);
+	if (says->length > 0)
+		buffer_add_text(says, "; ");
+	if (is_missing(d)) {
+		buffer_addf(says, "%s will be made", topic);
+		return;
+	}
+	buffer_addf(says, "%s of %s will be %s and not %s", d->name, topic,
+	    d->declared, d->actual);
 	if (is_partitions(d))
 		buffer_add_text(says,
 		    " (its keys may go to other partitions from then on)");
 }
 
-/* What altering would do; nothing if nothing differs. */
+/* What would be done; how many of these alter a topic, or -1. */
 static int
 alterations_say(struct topics *t, struct buffer *says, struct mr_error *err)
 {
 	struct kafka_difference list[KAFKA_DIFFERENCES_MAX];
-	int i, k, count;
+	int i, k, count, altered = 0;
 
 	for (i = 0; i < t->count; i++) {
 		if ((count = kafka_admin_compare(t->admin,
 			 kafka_topic_find(t->names[i]), list, ASK_MS, err)) ==
 		    -1)
 			return (-1);
-		for (k = 0; k < count; k++)
-			if (list[k].can_be_altered)
+		for (k = 0; k < count; k++) {
+			if (list[k].can_be_altered || is_missing(&list[k]))
 				difference_say(says, t->names[i], &list[k]);
+			altered += list[k].can_be_altered;
+		}
 	}
 	if (says->failed)
 		return (mr_error_set(err, MR_FATAL, "out of memory"));
-	return (0);
+	return (altered);
 }
 
+/* Whether topics are to be altered, as was agreed: 1, else 0; or -1.  Sets
+ * *refused if it wasn't. */
 static int
-alter(struct topics *t, struct mr_error *err)
+alter_agree(struct topics *t, int *refused, struct mr_error *err)
 {
 	struct buffer says = {0};
-	int i, status;
+	int altered = alterations_say(t, &says, err);
 
-	status = alterations_say(t, &says, err);
-	if (status == 0 && says.length > 0 &&
-	    agree(&t->asks, buffer_text(&says)))
-		for (i = 0; i < t->count && status == 0; i++)
-			status = kafka_admin_alter(t->admin,
-			    kafka_topic_find(t->names[i]), ASK_MS, err);
+	if (altered > 0 && !agree(&t->asks, buffer_text(&says))) {
+		*refused = 1;
+		altered = 0;
+	}
 	buffer_free(&says);
+	return (altered > 0 ? 1 : altered);
+}
+
+/* Nothing is done before all of it was agreed to. */
+static int
+ensure(struct topics *t, struct mr_error *err)
+{
+	int i, status, alters = 0, refused = 0;
+
+	if (t->alters && (alters = alter_agree(t, &refused, err)) == -1)
+		return (-1);
+	if (refused)
+		return (0);
+	status = kafka_admin_ensure(t->admin, t->names, t->count, ASK_MS, err);
+	for (i = 0; alters && status == 0 && i < t->count; i++)
+		status = kafka_admin_alter(t->admin,
+		    kafka_topic_find(t->names[i]), ASK_MS, err);
 	return (status);
 }
 
@@ -267,9 +311,7 @@ topics_ensure(const struct command *command, int argc, char **argv)
 		"differ.",
 		alter_options(&t)) == -1)
 		return (topics_end(&t, EXIT_UNKNOWN));
-	if (kafka_admin_ensure(t.admin, t.names, t.count, ASK_MS, &err) != 0 ||
-	    (t.alters && alter(&t, &err) != 0) ||
-	    differences_find(&t, &err) == -1) {
+	if (ensure(&t, &err) != 0 || differences_find(&t, &err) == -1) {
 		buffer_free(&t.table.cells);
 		return (topics_end(&t, command_fail(command, &err)));
 	}
