@@ -746,27 +746,25 @@ loop_connect(struct stream *s, struct mr_error *err)
 	return (0);
 }
 
+/* One batch: a backlog is no reason not to hear of signals, or of a partition
+ * that is to be looked at. */
 static int
 loop_work(struct stream *s, struct mr_error *err)
 {
-	int more;
 
 	if (loop_connect(s, err) == -1)
 		return (-1);
 	if (!s->connected)
 		return (0);
-	do {
-		loop_news(s);
-		/* Paused, little comes, but the group must hear of us. */
-		if (!in_hand_suffices(s, in_hand_least(s)) || s->holding ||
-		    s->store_backoff_ms > 0)
-			loop_take(s);
-		if ((more = batch_run(s, err)) == -1 || loop_peek(s, err) == -1)
-			return (-1);
-		loop_measure(s);
-		loop_ceiling(s);
-	} while (more && !atomic_load(&s->stopping) &&
-	    partition_ready(s) >= s->conf->batch_records);
+	loop_news(s);
+	/* Paused, little comes, but the group must hear of us. */
+	if (!in_hand_suffices(s, in_hand_least(s)) || s->holding ||
+	    s->store_backoff_ms > 0)
+		loop_take(s);
+	if (batch_run(s, err) == -1 || loop_peek(s, err) == -1)
+		return (-1);
+	loop_measure(s);
+	loop_ceiling(s);
 	if (s->consumer != NULL && clock_mono_us() >= s->tell_at_us)
 		partition_tell_group(s, 0);
 	return (0);

@@ -132,6 +132,41 @@ marks_go_back_with_an_undone_turn(void **state)
 	driver_stop(d);
 }
 
+#define BACKLOG 20000
+
+/* A partition with much to do keeps nobody waiting: not another one that is to
+ * be tried again, and not who asks whether the loop comes round. */
+static void
+backlog_is_no_reason_to_look_at_nothing_else(void **state)
+{
+	struct driven *d;
+	char why[256];
+	int i;
+
+	(void)state;
+	for (i = 0; i < BACKLOG; i++)
+		fake_put(INPUT, 0,
+		    i == 2000 || i == BACKLOG - 2000 ? "gate" : "one of many");
+	fake_put(INPUT, 1, "retry");
+	atomic_store(&ledger.retrying, 1);
+	atomic_store(&ledger.gate, 1);
+	d = driver_run(&ledger_service, "one", NULL);
+	WAIT(atomic_load(&ledger.at_gate) == 1);
+	atomic_store(&ledger.retrying, 0);
+	driver_pass_ms(31000);
+	assert_false(stream_alive(driver_stream(d), why, sizeof(why)));
+	atomic_store(&ledger.passes, 1);
+	WAIT(atomic_load(&ledger.applied) > BACKLOG / 2);
+	WAIT(atomic_load(&ledger.at_gate) == 1);
+	assert_true(stream_alive(driver_stream(d), why, sizeof(why)));
+	assert_int_equal(driver_number("SELECT count(*) FROM entries"
+				       " WHERE partition = 1"),
+	    1);
+	atomic_store(&ledger.gate, 0);
+	WAIT(entries() == BACKLOG + 1);
+	driver_stop(d);
+}
+
 int
 main(void)
 {
@@ -140,6 +175,7 @@ main(void)
 	    LEDGER_TEST(rejected_first_record_costs_nobody_a_second_try),
 	    LEDGER_TEST(record_that_waits_keeps_what_came_before_it),
 	    LEDGER_TEST(marks_go_back_with_an_undone_turn),
+	    LEDGER_TEST(backlog_is_no_reason_to_look_at_nothing_else),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
