@@ -604,7 +604,7 @@ transaction_fill(struct stream *s, struct command **commands,
 	if (command_run_all(s, commands, err) == -1)
 		return (-1);
 	for (tick = 0; tick < TICKS; tick++)
-		if (tick_due(s, tick) &&
+		if (s->ticks[tick] &&
 		    tick_run(s, tick, s->batch_now_ms, err) == -1)
 			return (-1);
 	if (batch_records(s, until_us, err) == -1)
@@ -788,12 +788,13 @@ int
 batch_run(struct stream *s, struct mr_error *err)
 {
 	struct command *commands;
-	int tick, ticks[TICKS];
+	int tick;
 
 	if (clock_mono_us() < s->resume_at_us || !batch_worth(s))
 		return (0);
+	/* One that falls due meanwhile is the next batch's, which schedules it. */
 	for (tick = 0; tick < TICKS; tick++)
-		ticks[tick] = tick_due(s, tick);
+		s->ticks[tick] = tick_due(s, tick);
 	s->settle_at_us = 0;
 	commands = command_take(&s->commands, COMMANDS_A_BATCH);
 	if (transaction_run(s, &commands, err) == -1) {
@@ -802,7 +803,7 @@ batch_run(struct stream *s, struct mr_error *err)
 		return (err->kind == MR_FATAL ? -1 : 0);
 	}
 	for (tick = 0; tick < TICKS; tick++)
-		if (ticks[tick] && tick_schedule(s, tick, err) == -1)
+		if (s->ticks[tick] && tick_schedule(s, tick, err) == -1)
 			return (err->kind == MR_FATAL ? -1 : 1);
 	return (1);
 }

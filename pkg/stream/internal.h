@@ -537,6 +537,7 @@ struct stream {
 	int64_t next_tick_us[2];
 	int64_t tick_expected[2];
 	int tick_isnt_done[2]; /* the last one said so */
+	int ticks[2]; /* due when the batch began */
 	int64_t tick_every_ms[2];
 	int64_t resume_at_us; /* the store was in trouble: not before */
 	int64_t store_backoff_ms;

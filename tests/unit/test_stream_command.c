@@ -504,6 +504,40 @@ old_keys_go_as_fast_as_they_came(void **state)
 	driver_stop(d);
 }
 
+/* The tick falls due when the transaction has begun. */
+static void
+old_keys_go_on_going_beside_commands(void **state)
+{
+	struct driven *d = driver_run(&ledger_service, "one", NULL);
+	struct called call;
+	int64_t until_us;
+
+	(void)state;
+	WAIT(driver_ready(d));
+	driver_exec("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL"
+		    " SELECT i + 1 FROM n WHERE i < 5000) INSERT INTO"
+		    " idempotency_keys (scope, key, request, status, body,"
+		    " location, answered_at_ms)"
+		    " SELECT 'old', i, x'', 200, x'', '', 0 FROM n");
+	driver_pass_ms(59000);
+	atomic_store(&ledger.gate, 1);
+	call_start(&call, d, LEDGER_GATE, "a", 600000);
+	WAIT(atomic_load(&ledger.at_gate) == 1);
+	driver_pass_ms(2000);
+	atomic_store(&ledger.gate, 0);
+	assert_int_equal(call_wait(&call), 0);
+	WAIT(driver_number("SELECT count(*) FROM idempotency_keys") == 3000);
+	/* Soon, and not when the next tick is due. */
+	until_us = driver_moment(10000);
+	driver_pass_ms(100);
+	while (driver_number("SELECT count(*) FROM idempotency_keys") != 1000)
+		assert_false(driver_late(until_us));
+	driver_pass_ms(100);
+	while (driver_number("SELECT count(*) FROM idempotency_keys") != 0)
+		assert_false(driver_late(until_us));
+	driver_stop(d);
+}
+
 static void
 what_did_not_happen_is_not_stored_under_its_key(void **state)
 {
@@ -681,6 +715,7 @@ main(void)
 	    LEDGER_TEST(silent_command_is_nobodys_success),
 	    LEDGER_TEST(same_key_and_body_get_the_stored_answer),
 	    LEDGER_TEST(old_keys_go_as_fast_as_they_came),
+	    LEDGER_TEST(old_keys_go_on_going_beside_commands),
 	    LEDGER_TEST(what_did_not_happen_is_not_stored_under_its_key),
 	    LEDGER_TEST(fifty_callers_with_one_key_have_one_effect),
 	    LEDGER_TEST(records_are_applied_while_commands_never_end),
