@@ -38,6 +38,8 @@ struct look {
 	int64_t *ends; /* as of the start; -1: reached */
 	int count;
 	int left; /* partitions whose end was not reached */
+	int anew; /* what was to be read has gone meanwhile */
+	int unread; /* something can't be read */
 	int64_t read;
 	int64_t highest;
 };
@@ -102,16 +104,25 @@ look_list(struct stream *s, struct look *look, struct mr_error *err)
 	return (0);
 }
 
+/* Of all outputs. */
+static size_t
+partitions_out(const struct stream *s)
+{
+	size_t count = 0;
+	int i;
+
+	for (i = 0; i < s->output_count; i++)
+		count += (size_t)s->outputs[i].partitions;
+	return (count);
+}
+
 static int
 look_start(struct stream *s, struct mr_error *err)
 {
 	struct kafka_group_handlers none = {0};
+	size_t most = partitions_out(s);
 	struct look *look;
-	size_t most = 0;
-	int i;
 
-	for (i = 0; i < s->output_count; i++)
-		most += (size_t)s->outputs[i].partitions;
 	if ((look = calloc(1, sizeof(*look))) == NULL)
 		return (mr_error_set(err, MR_RETRY, "out of memory"));
 	s->look = look;
@@ -137,11 +148,23 @@ fail:
 }
 
 /*
- * Is the end that the partition had at the start reached?  Its end now may
- * move for as long as another instance sends.
+ * Whether this is the end that the partition had at the start, or lies behind
+ * it.  An end before it is a stranger's open transaction, behind which records
+ * of ours may lie.  Our own transactions hold back only what the relay's cursor
+ * tells.
  */
+static int
+is_end(const struct stream *s, const struct kafka_record *r, int64_t end)
+{
+
+	if (r->end_of_partition)
+		return (r->offset >= end || s->transactional);
+	return (r->out_of_range || r->offset + 1 >= end);
+}
+
+/* The end now may move for as long as another instance sends. */
 static void
-look_end(struct look *look, const struct kafka_record *r)
+look_end(struct stream *s, struct look *look, const struct kafka_record *r)
 {
 	int i;
 
@@ -150,12 +173,23 @@ look_end(struct look *look, const struct kafka_record *r)
 		    look->positions[i].partition != r->partition ||
 		    strcmp(look->positions[i].topic, r->topic) != 0)
 			continue;
-		if (r->end_of_partition || r->out_of_range ||
-		    r->offset + 1 >= look->ends[i]) {
+		if (is_end(s, r, look->ends[i])) {
 			look->ends[i] = -1;
 			look->left--;
 		}
 	}
+}
+
+/* Retention, or a truncated log, was faster: from where it begins now.  Who
+ * can't read a batch never will, and can't say what was in it. */
+static void
+look_lose(struct look *look, const struct kafka_record *r)
+{
+
+	if (r->out_of_range == 2)
+		look->unread = 1;
+	else
+		look->anew = 1;
 }
 
 static void
@@ -163,7 +197,9 @@ look_at(struct stream *s, struct look *look, const struct kafka_record *r)
 {
 	struct identity id;
 
-	look_end(look, r);
+	look_end(s, look, r);
+	if (r->out_of_range)
+		look_lose(look, r);
 	if (r->end_of_partition || r->out_of_range)
 		return;
 	look->read++;
@@ -180,7 +216,7 @@ look_slice(struct stream *s, struct look *look)
 	int64_t until_us = clock_mono_us() + 1000 * (int64_t)SLICE_MS;
 	int got, i;
 
-	while (look->left > 0 && clock_mono_us() < until_us) {
+	while (look->left > 0 && !look->anew && clock_mono_us() < until_us) {
 		got = kafka_consumer_poll(look->consumer, records, POLLED_MOST,
 		    50);
 		for (i = 0; i < got; i++) {
@@ -195,24 +231,42 @@ look_slice(struct stream *s, struct look *look)
  * somebody else's: note where they end, for the next start to look from.
  */
 static int
-ends_note(struct stream *s, struct mr_error *err)
+ends_write(struct stream *s, const int64_t *ends, struct mr_error *err)
 {
-	int64_t first, next;
 	int i, k;
 
 	if (store_begin(s->st, err) == -1)
 		return (-1);
 	for (i = 0; i < s->output_count; i++)
 		for (k = 0; k < s->outputs[i].partitions; k++)
-			if (kafka_admin_offsets(s->admin, s->outputs[i].topic,
-				k, &first, &next, ASK_MS, err) == -1 ||
-			    store_run(s->st, err, sql_acked_first,
+			if (store_run(s->st, err, sql_acked_first,
 				store_text(s->outputs[i].topic), store_i64(k),
-				store_i64(next - 1)) == -1) {
+				store_i64(*ends++ - 1)) == -1) {
 				store_rollback(s->st);
 				return (-1);
 			}
 	return (store_commit(s->st, err));
+}
+
+/* Kafka is asked before the pen is taken, for which other instances wait. */
+static int
+ends_note(struct stream *s, struct mr_error *err)
+{
+	int64_t *ends, first;
+	size_t count = 0;
+	int i, k, status = 0;
+
+	if ((ends = calloc(partitions_out(s) + 1, sizeof(*ends))) == NULL)
+		return (mr_error_set(err, MR_RETRY, "out of memory"));
+	for (i = 0; i < s->output_count; i++)
+		for (k = 0; status == 0 && k < s->outputs[i].partitions; k++)
+			status = kafka_admin_offsets(s->admin,
+			    s->outputs[i].topic, k, &first, &ends[count++],
+			    ASK_MS, err);
+	if (status == 0)
+		status = ends_write(s, ends, err);
+	free(ends);
+	return (status);
 }
 
 /* All of it was read: compare with what the file has issued by now. */
@@ -220,17 +274,20 @@ static int
 look_judge(struct stream *s, struct mr_error *err)
 {
 	int64_t highest = s->look->highest, issued = 0;
+	int unread = s->look->unread && !s->transactional;
 
 	look_free(s);
 	if (output_issued(s->st, &issued, err) == -1)
 		return (-1);
-	if (highest <= issued)
+	if (highest <= issued && !unread)
 		return (1);
 	/* Rows of its outbox may have been sent: the cursor knows. */
 	if (s->transactional)
 		return (relay_cursor_compare(s, s->st, highest, err));
-	log_warn("this file is older than what it sent: drawing a new "
-		 "database id",
+	log_warn(unread ? "not all of what this file's life sent can be read: "
+			  "drawing a new database id" :
+			  "this file is older than what it sent: drawing a new "
+			  "database id",
 	    "path", s->db_path, "seq_in_kafka", log_i64(highest), "seq_in_file",
 	    log_i64(issued), "database", s->database_id);
 	if (database_id_redraw(s, err) == -1 || ends_note(s, err) == -1)
@@ -249,6 +306,12 @@ look_back(struct stream *s, struct mr_error *err)
 		return (-1);
 	assert(s->look != NULL);
 	look_slice(s, s->look);
+	if (s->look->anew) {
+		look_free(s);
+		mr_error_set(err, MR_RETRY,
+		    "our own last records went while they were looked for");
+		return (0);
+	}
 	if (s->look->left == 0)
 		return (look_judge(s, err));
 	mr_error_set(err, MR_RETRY,

@@ -57,6 +57,7 @@ struct log {
 	size_t capacity;
 	int64_t first;
 	int64_t next;
+	int64_t open; /* one above where a transaction is open; 0: none is */
 	int32_t leader_epoch; /* goes up whenever the log is cut */
 };
 
@@ -648,6 +649,14 @@ reading_was_cut(const struct reading *r, const struct log *l)
 /* What a poll would give of it. */
 enum gives { GIVES_NOTHING, GIVES_RECORD, GIVES_END, GIVES_LOSS };
 
+/* The last stable offset: what lies behind it isn't shown yet. */
+static int64_t
+log_stable(const struct log *l)
+{
+
+	return (l->open == 0 ? l->next : l->open - 1);
+}
+
 static enum gives
 reading_gives(const struct kafka_consumer *c, const struct reading *r,
     struct entry **found)
@@ -662,12 +671,14 @@ reading_gives(const struct kafka_consumer *c, const struct reading *r,
 		return (GIVES_LOSS);
 	while ((e = log_at(l, at)) != NULL && e->nothing)
 		at = e->offset + 1;
+	if (e != NULL && e->offset >= log_stable(l))
+		e = NULL;
 	*found = e;
 	if (e != NULL && e->damaged)
 		return (GIVES_LOSS);
 	if (e != NULL)
 		return (c->allowed == 0 ? GIVES_NOTHING : GIVES_RECORD);
-	return (r->end_told == l->next ? GIVES_NOTHING : GIVES_END);
+	return (r->end_told == log_stable(l) ? GIVES_NOTHING : GIVES_END);
 }
 
 /* ---- wake-ups ------------------------------------------------------------ */
@@ -875,6 +886,16 @@ fake_put_damaged(const char *topic, int partition)
 
 	e->damaged = 1;
 	return (append(topic, partition, e));
+}
+
+void
+fake_hold(const char *topic, int partition, int64_t offset)
+{
+
+	enter();
+	log_need(topic, partition)->open = offset + 1;
+	wake_all();
+	leave();
 }
 
 void
@@ -1600,9 +1621,9 @@ take(struct kafka_consumer *c, struct reading *r, struct kafka_record *record)
 		r->ended = 1;
 	} else if (gives == GIVES_END) {
 		record->end_of_partition = 1;
-		if (r->next != l->next)
+		if (r->next != log_stable(l))
 			r->leader_epoch = -1;
-		record->offset = r->next = r->end_told = l->next;
+		record->offset = r->next = r->end_told = log_stable(l);
 	} else {
 		e = entry_copy(e);
 		e->holder = c;

@@ -63,6 +63,10 @@ int64_t fake_put_nothing(const char *topic, int partition);
 /* A record that can't be read. */
 int64_t fake_put_damaged(const char *topic, int partition);
 
+/* A stranger's transaction is open from ${offset} on, and what lies behind it
+ * isn't shown; -1: it has ended. */
+void fake_hold(const char *topic, int partition, int64_t offset);
+
 /* Retention: the log begins at ${first} now. */
 void fake_cut_front(const char *topic, int partition, int64_t first);
 /* Truncation: the log ends before ${next} now. */

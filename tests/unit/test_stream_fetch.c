@@ -673,6 +673,54 @@ file_put_back_that_lost_nothing_keeps_its_id(void **state)
 	driver_stop(d);
 }
 
+/*
+ * The later life's records lie behind a stranger's open transaction, so that
+ * the partition seems to end before them; or retention moves the log's start
+ * while they are looked for; or there is something that can't be read.
+ */
+static void
+later_life_is_found_behind_what_hides_it(void **state)
+{
+	enum { HELD, CUT, DAMAGED } how;
+	struct driven *d;
+	int partition = kafka_partition_of("k", 1, 2), i;
+	int64_t end;
+
+	(void)state;
+	for (how = HELD; how <= DAMAGED; how++) {
+		d = driver_run(&ledger_service, "one", NULL);
+		WAIT(driver_ready(d));
+		assert_int_equal(call_now(d, LEDGER_WRITE, "k"), 201);
+		WAIT(driver_number("SELECT count(*) FROM outbox") == 0);
+		driver_stop(d);
+		driver_save();
+		end = fake_next(OUTPUT, partition);
+		(void)fake_put(OUTPUT, partition, "a stranger's");
+		if (how == DAMAGED)
+			(void)fake_put_damaged(OUTPUT, partition);
+		d = driver_run(&ledger_service, "one", NULL);
+		WAIT(driver_ready(d));
+		for (i = 0; i < 5; i++)
+			assert_int_equal(call_now(d, LEDGER_WRITE, "k"), 201);
+		WAIT(driver_number("SELECT count(*) FROM outbox") == 0);
+		driver_stop(d);
+		driver_restore();
+		if (how != DAMAGED)
+			fake_hold(OUTPUT, partition, end);
+		d = driver_run(&ledger_service, "one", NULL);
+		if (how != DAMAGED)
+			WAIT(driver_says(d, "looking for our own last"));
+		if (how == CUT)
+			fake_cut_front(OUTPUT, partition, end + 1);
+		fake_hold(OUTPUT, partition, -1);
+		WAIT(driver_ready(d));
+		assert_int_equal(driver_number("SELECT count(*)"
+					       " FROM database_ids"),
+		    how + 2);
+		driver_stop(d);
+	}
+}
+
 static void
 copy_of_a_file_draws_an_id_of_its_own_once(void **state)
 {
@@ -744,6 +792,7 @@ main(void)
 	    LEDGER_TEST(seek_that_fails_is_tried_again),
 	    LEDGER_TEST(file_put_back_draws_an_id_before_it_emits),
 	    LEDGER_TEST(file_put_back_that_lost_nothing_keeps_its_id),
+	    LEDGER_TEST(later_life_is_found_behind_what_hides_it),
 	    LEDGER_TEST(copy_of_a_file_draws_an_id_of_its_own_once),
 	};
 
