@@ -998,13 +998,16 @@ relay_mode_settle(struct stream *s, struct mr_error *err)
 	if (store_begin(s->st, err) == -1)
 		return (err->kind == MR_FATAL ? -1 : 0);
 	if ((changed = store_run(s->st, err, sql_mode_change, store_i64(wanted),
-		 store_text(s->owner), store_i64(epoch))) != 1 ||
-	    store_run(s->st, err, sql_mode_clear, store_i64(above)) == -1) {
+		 store_text(s->owner), store_i64(epoch))) == 1 &&
+	    store_run(s->st, err, sql_mode_clear, store_i64(above)) == -1)
+		changed = -1;
+	if (changed != 1)
 		store_rollback(s->st);
+	else if (store_commit(s->st, err) == -1)
+		changed = -1;
+	/* Not now, then: the relay will propose it again. */
+	if (changed != 1)
 		return (changed == -1 && err->kind == MR_FATAL ? -1 : 0);
-	}
-	if (store_commit(s->st, err) == -1)
-		return (-1);
 	s->transactional = wanted;
 	metric_set(s->m_relay_transactional, wanted);
 	log_info("the relay's way changed", "relay",

@@ -59,6 +59,28 @@ plain_outputs(void)
 	return (count);
 }
 
+/* The commits that change the way: so many more fail, as for want of room. */
+static _Atomic int refuses, refused;
+
+int __real_store_commit(struct store *st, struct mr_error *err);
+int __wrap_store_commit(struct store *st, struct mr_error *err);
+
+int
+__wrap_store_commit(struct store *st, struct mr_error *err)
+{
+	int64_t way = 0;
+
+	if (atomic_load(&refuses) == 0 ||
+	    store_find(st, NULL, &way, "SELECT transactional FROM relay") !=
+		1 ||
+	    way != 1)
+		return (__real_store_commit(st, err));
+	atomic_fetch_sub(&refuses, 1);
+	atomic_fetch_add(&refused, 1);
+	store_rollback(st);
+	return (mr_error_set(err, MR_RETRY, "no room"));
+}
+
 static void
 emit_some(int count)
 {
@@ -383,6 +405,21 @@ way_changes_only_once_what_was_sent_is_acknowledged(void **state)
 }
 
 static void
+way_that_cannot_be_written_down_yet_is_changed_later(void **state)
+{
+	struct driven *d;
+
+	(void)state;
+	driver_stop(driver_run(&ledger_service, "one", NULL));
+	atomic_store(&refused, 0);
+	atomic_store(&refuses, 2);
+	d = run_it();
+	WAIT(mode() == 1);
+	assert_int_equal(atomic_load(&refused), 2);
+	driver_stop(d);
+}
+
+static void
 cursor_is_written_again_before_it_expires(void **state)
 {
 	struct driven *d = run_and_send(3);
@@ -435,6 +472,7 @@ main(void)
 	    LEDGER_TEST(cursor_that_somebody_wrote_halts),
 	    LEDGER_TEST(file_older_than_its_cursor_emits_nothing),
 	    LEDGER_TEST(way_changes_only_once_what_was_sent_is_acknowledged),
+	    LEDGER_TEST(way_that_cannot_be_written_down_yet_is_changed_later),
 	    LEDGER_TEST(cursor_is_written_again_before_it_expires),
 	    LEDGER_TEST(next_instance_goes_on_from_the_cursor),
 	};
