@@ -109,9 +109,9 @@ struct kafka_topic_state {
 };
 
 /*
- * An admin client: asks and waits, at most ${timeout_ms}, so it is used at
- * start, by tools, and by a thread that may wait.  RETRY when the broker
- * doesn't answer.
+ * An admin client: asks and waits, at most ${timeout_ms}, so it is used where
+ * that may be: at start, by tools, by the relay, and by the loop for partitions
+ * that it can't read yet.  RETRY when the broker doesn't answer.
  */
 struct kafka_admin;
 struct kafka_admin *kafka_admin_new(const struct kafka_conf *conf,

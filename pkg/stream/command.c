@@ -194,7 +194,7 @@ command_take(struct command_queue *q, int most)
 	struct command *first, *c;
 
 	pthread_mutex_lock(&q->lock);
-	first = q->first;
+	first = most > 0 ? q->first : NULL;
 	if (first != NULL) {
 		for (c = first; --most > 0 && c->next != NULL; c = c->next)
 			q->count--;

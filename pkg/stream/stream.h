@@ -260,10 +260,12 @@ struct stream_call {
  * stream_call -- run a command, and wait for its durable outcome.
  *
  * With a key, a call that was answered before gets the stored answer
- * (replayed set), and one with another body 422.  Returns 0 with *answer
- * filled in, after the commit; -1 RETRY when it did not run and never will
- * (not ready, outbox full, queue full, deadline passed, shutting down, disk full), -1 FATAL when
- * the process is ending and the outcome is unknown to it.
+ * (replayed set), and one with another body REJECT.  Returns 0 with *answer
+ * filled in, after the commit; -1 with whatever kind the command failed by
+ * itself, which was undone; -1 RETRY when it did not run and never will (not
+ * ready, outbox full, queue full, deadline passed, shutting down, disk full).
+ * Where the outcome of a commit is unknown, the process ends at once, and
+ * nobody is answered.
  */
 int stream_call(struct stream *s, const struct stream_call *call,
     struct stream_answer *answer, struct mr_error *err);
