@@ -52,6 +52,13 @@ static const struct copy {
     {NULL, 1, "tii", "SELECT topic, partition, record_offset FROM dead_letters",
 	"INSERT INTO dead_rows (service, topic, partition, offset, gone)"
 	" VALUES (?1, ?2, ?3, ?4, 0)"},
+    {NULL, 2, "t", /* what it says that it reads, with blanks between */
+	"WITH RECURSIVE w (topic, rest) AS (SELECT '', inputs || ' '"
+	" FROM declared UNION ALL SELECT substr(rest, 1, instr(rest, ' ') - 1),"
+	" substr(rest, instr(rest, ' ') + 1) FROM w WHERE rest <> '')"
+	" SELECT topic FROM w WHERE topic <> ''",
+	"INSERT INTO inputs (service, topic) VALUES (?1, ?2)"
+	" ON CONFLICT DO NOTHING"},
     {NULL, 5, "tii",
 	"SELECT topic, partition, record_offset FROM dead_letters_gone",
 	"INSERT INTO dead_rows (service, topic, partition, offset, gone)"

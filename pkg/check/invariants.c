@@ -154,7 +154,8 @@ static const char sql_schema_told[] =
     " symbol TEXT NOT NULL PRIMARY KEY,"
     " seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
 
-/* What the shipped services read, what an event becomes, and what is derived. */
+/* What services read (of those whose files say it, it is taken from there), what
+ * an event becomes, and what is derived. */
 static const char sql_schema_derived[] =
     "CREATE TABLE inputs ("
     " service TEXT NOT NULL,"

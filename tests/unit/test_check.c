@@ -1357,6 +1357,9 @@ test_nothing_may_be_under_way_once_settled(void **state)
 	    {"UPDATE positions SET next_offset = 2", "UPDATE marks SET seq = 2",
 		"UPDATE prices_cursor SET seq = 2",
 		"UPDATE symbols SET seq = 2"};
+	static const char *const reads[] = {
+	    "INSERT INTO declared VALUES (1, 'stock-prices order-events', '',"
+	    " 0)"};
 	static const char *const done[] = {OUTBOX_WITHOUT_D,
 	    "DELETE FROM orders WHERE id = '" D "'",
 	    "UPDATE sqlite_sequence SET seq = 4 WHERE name = 'outbox'",
@@ -1373,6 +1376,14 @@ test_nothing_may_be_under_way_once_settled(void **state)
 	doctor("prices", behind, 4);
 	assert_int_equal(judge(), 0);
 	assert_listed(world.failed, "drained", "behind");
+	assert_null(strstr(world.text, "price-producer is at"));
+	/* Whoever says that it reads a topic is to have read it. */
+	doctor("price-producer", reads, 1);
+	assert_int_equal(judge(), 0);
+	assert_non_null(strstr(world.text,
+	    "price-producer is at no position of 3 in stock-prices/0"));
+	assert_non_null(strstr(world.text,
+	    "price-producer is at no position of 7 in order-events/0"));
 }
 
 static void
