@@ -192,6 +192,17 @@ def folder_with_other_files(context):
                    status=2, brokers=False)
     expect("say another folder" in err, "backup among the files: %s", err)
     expect(sorted(os.listdir(system.data)) == before, "it left something")
+    # One of those that were asked for isn't there: the others are copied.
+    asked = os.path.join(system.copies, "asked-for")
+    out, err = state(system, "backup", *here, "--to", asked, "--service",
+                     "orders", "--service", "inventroy", "-o", "json",
+                     status=2, brokers=False)
+    expect("has no file of the service inventroy" in err and
+           "orders" not in err, "one without a file: %s", err)
+    row, = json.loads(out)
+    expect(row["service"] == "orders" and
+           os.listdir(asked) == [os.path.basename(row["backup"])],
+           "the other one: %s, %r", out, os.listdir(asked))
     second = os.path.join(system.data, "orders-2.db")
     shutil.copy(copies["orders"], second)
     _, err = state(system, "verify", *here, status=2)
@@ -870,6 +881,23 @@ def letter_shown(system, letter, offset):
            "what a terminal would obey: %r", out)
 
 
+def refused_for_a_copy(system, letter):
+    """A copy's rows have the same numbers: the live service is asked, and
+    drops none of its own."""
+    folder = os.path.join(system.copies, "copied")
+    os.mkdir(folder)
+    state(system, "restore", "--db", os.path.join(folder, "notifications.db"),
+          "--from", backup(system, "notifications")["notifications"], "--yes",
+          brokers=False)
+    words = ("dead-letters", "drop", "--data", folder, "--run", system.run,
+             "--yes", "-o", "json", "notifications", str(letter))
+    row, = json.loads(state(system, *words, status=1, brokers=False)[0])
+    expect(row["outcome"].startswith("notifications works with another file"),
+           "dropped by the copy's folder: %r", row)
+    expect(system.value("notifications", "SELECT count(*) FROM dead_letters"
+                        " WHERE id = ?", letter) == 1, "it is gone")
+
+
 @scenario(small=False)
 def dead_letters_again(context):
     """A dead letter is applied once more by its service, or dropped; nginx
@@ -908,7 +936,9 @@ def dead_letters_again(context):
                      brokers=False)
     letter_shown(system, ids[1], offsets[0])
     for verb, will in (("replay", "1 dead letter will be applied once more"),
-                       ("drop", "1 dead letter will be dropped for good, by")):
+                       ("drop", "1 dead letter will be dropped for good, by the"
+                        " service at unix:%s" % system.socket_of(
+                            "notifications"))):
         plan = plan_unasked(system, "dead-letters", verb, *where,
                             "notifications", str(ids[0]), brokers=False)
         expect(plan.startswith(will), "the plan of %s: %s", verb, plan)
@@ -919,6 +949,7 @@ def dead_letters_again(context):
                      "notifications", "999999", status=2, brokers=False)
     expect(out == "" and "has no dead letter 999999" in err,
            "one that isn't there: %r %s", out, err)
+    refused_for_a_copy(system, ids[2])
     # The service ends under the second of three.
     stub = os.path.join(system.copies, "stub")
     with clients.fcgi_stub(stub, (b"{}", b'{"outcome":"applied"}', None)):
@@ -951,12 +982,13 @@ def dead_letters_again(context):
                            "0", str(offsets[0])] and row[-1] == "dropped",
            "a table of what was dropped: %s", table)
     adds_up(context)
-    for path in ("/admin/dead-letters/%d/replay" % ids[2],
-                 "/services/notifications/admin/dead-letters/%d/replay" %
-                 ids[2], "/notifications/admin/dead-letters/%d/replay" %
-                 ids[2]):
-        answer = system.web("POST", path)
-        expect(answer.status in (404, 405), "%s: %r", path, answer)
+    route = "/admin/dead-letters/%s/%d" % (
+        database_id(system, "notifications"), ids[2])
+    for method, path in (("POST", route + "/replay"), ("DELETE", route)):
+        for prefix in ("", "/services/notifications", "/notifications"):
+            answer = system.web(method, prefix + path)
+            expect(answer.status in (404, 405), "%s %s%s: %r", method, prefix,
+                   path, answer)
     system.stop("notifications")
     _, err = letters("replay", str(ids[2]), status=2)
     expect("start it" in err, "while it is down: %s", err)
