@@ -23,7 +23,7 @@ from broker import about_embedded
 from faults import adds_up, more_orders, work_of
 from kafka_wire import RETRIABLE, KafkaError
 from scenario import scenario
-from system import SERVICES, expect
+from system import ROOT, SERVICES, expect
 from tools import adds_up_by_files, plan_unasked, state
 
 ORDERING = ("orders", "inventory", "notifications")
@@ -85,6 +85,17 @@ def rebind(system, db, *words):
     out, _ = state(system, *words, "--yes")
     expect("Done" in out, "rebind: %s", out)
     return out
+
+
+def millrace_topics(system, *words, status=0):
+    """Run millrace topics ...; what it said on stdout."""
+    done = subprocess.run(
+        [os.path.join(system.settings.bin, "millrace"), "topics", *words,
+         "--brokers", system.brokers], capture_output=True, text=True,
+        stdin=subprocess.DEVNULL, timeout=60 * system.settings.patience)
+    expect(done.returncode == status, "topics %s: status %d, not %d: %s%s",
+           " ".join(words), done.returncode, status, done.stdout, done.stderr)
+    return done.stdout
 
 
 def reservations_of(system):
@@ -485,6 +496,25 @@ def make_anew(system, *topics):
     kafka.close()
 
 
+def positions_of_the_old(system, service, topic):
+    """What was read of a topic that is gone has no end, and no lag behind the
+    one that has its name."""
+    old = {row[0] for row in system.select(
+        service, "SELECT topic_id FROM positions WHERE topic = ?", topic)}
+    out, err = state(system, "positions", "--data", system.data, "--service",
+                     service, "-o", "json", status=2)
+    rows = [row for row in json.loads(out) if row["topic"] == topic]
+    gone = [row for row in rows if row["topic_id"] in old]
+    expect(gone and all(row["position"] > 0 and row["end"] is None and
+                        row["lag"] is None for row in gone),
+           "positions of what is gone: %s", out)
+    for row in gone:
+        expect("partition %d of %s with the id %s isn't there any more" % (
+            row["partition"], topic, row["topic_id"]) in err, "said: %s", err)
+    expect(all(row["lag"] >= 0 for row in rows if row not in gone),
+           "lags: %s", out)
+
+
 @scenario(spoils="topics", about_broker=True)
 def topic_made_anew(context):
     """Topics are deleted and made again, under a reader that runs and one
@@ -504,6 +534,8 @@ def topic_made_anew(context):
     # Seen as gone by who asked in between.
     halted(system, "prices", "stock-prices", 0, "millrace state accept-gap")
     system.stop("inventory", "prices")
+    positions_of_the_old(system, "inventory", "order-events")
+    positions_of_the_old(system, "prices", "stock-prices")
     accept(system, "inventory", "order-events")
     accept(system, "prices", "stock-prices")
     before = system.value("prices", "SELECT seq FROM prices_cursor")
@@ -534,7 +566,7 @@ def two_files_in_one_group(context):
                command, err)
     system.stop("notifications", "notifications-7")
     expect(told_by(other) == set(), "the second notified")
-    rebind(system, other, "--topic", "inventory-events")
+    rebind(system, other)  # which has read nothing, and knows what it reads
     system.start("notifications-7", db=other)
     system.ready("notifications-7")
     (second,), = rows_of(other, "SELECT database_id FROM database_ids"
@@ -754,11 +786,7 @@ def made_anew_with_fewer_partitions(context):
           "notifications", "--to", os.path.join(system.base, "copies"),
           brokers=False)
     state(system, "rebuild", "--db", db, "--yes")
-    done = subprocess.run(
-        [os.path.join(context.settings.bin, "millrace"), "topics", "ensure",
-         "--alter", "--yes", "--brokers", system.brokers, "inventory-events"],
-        capture_output=True, text=True)
-    expect(done.returncode == 0, "%s%s", done.stdout, done.stderr)
+    millrace_topics(system, "ensure", "--alter", "--yes", "inventory-events")
     relayed(system, "inventory")
     system.ready("inventory")
     kafka.close()
@@ -789,11 +817,7 @@ def another_cluster_with_fewer_partitions(context):
             "the relay is halted", "of topic order-events, which has only 1",
             "millrace topics ensure --alter")))
     expect(system.metric("orders", "millrace_relay_halted"), "by the metric")
-    done = subprocess.run(
-        [os.path.join(context.settings.bin, "millrace"), "topics", "ensure",
-         "--alter", "--yes", "--brokers", system.brokers, "order-events"],
-        capture_output=True, text=True)
-    expect(done.returncode == 0, "%s%s", done.stdout, done.stderr)
+    millrace_topics(system, "ensure", "--alter", "--yes", "order-events")
     relayed(system)
     system.ready("orders")
     # Those of a lot that was begun may have been sent before it halted.
@@ -801,3 +825,55 @@ def another_cluster_with_fewer_partitions(context):
     ids = {r.headers["ce_id"] for r in topics["order-events"]}
     expect(len(ids) == 2 * len(ITEM_OF), "%d of them came", len(ids))
     expect(not system.metric("orders", "millrace_relay_halted"), "still")
+
+
+def says_of_topics(settings):
+    """All topics that the programs of `make run` say that they work with."""
+    with open(os.path.join(ROOT, "deploy/local/services")) as f:
+        names = [line.split()[0] for line in f if not line.startswith("#")]
+    found = set()
+    for name in names:
+        said = subprocess.run(
+            [os.path.join(settings.bin, name), "--topics"],
+            capture_output=True, text=True, check=True).stdout.split()
+        expect(said, "%s says nothing", name)
+        found.update(said)
+    return found
+
+
+@scenario(kind="own", about_broker=True)
+def topics_before_services(context):
+    """Topics are made for services that may not make any: all that their
+    programs say that they need.  Where one has to be altered, nothing is made
+    either before somebody has agreed."""
+    system = context.system
+    system.kafka_start()
+    kafka = system.kafka()
+    kafka.create_topic("order-events", 1)
+    two = ("ensure", "--alter", "order-events", "inventory-events")
+    plan = "partitions of order-events will be 3 and not 1"
+    out = millrace_topics(system, *two, status=1)
+    expect(plan in out and "inventory-events will be made" in out and
+           "Nothing was changed" in out, "unasked: %s", out)
+    expect(kafka.topics() == {"order-events"} and
+           kafka.partitions("order-events") == 1, "it changed something: %r",
+           kafka.topics())
+    out = millrace_topics(system, *two, "--yes")
+    expect(plan in out and "inventory-events will be made" in out and
+           "2 topics are as declared" in out, "agreed to: %s", out)
+    expect({t: kafka.partitions(t) for t in kafka.topics()} == {
+        "order-events": 3, "inventory-events": 3}, "not both: %r",
+        kafka.topics())
+
+    wanted = says_of_topics(context.settings)
+    out = millrace_topics(system, "ensure")
+    there = kafka.topics()
+    kafka.close()
+    expect(wanted <= there, "not made: %r", wanted - there)
+    unused = {t for t in there - wanted if t.endswith(".dead-letter")}
+    expect(not unused, "made for nobody: %r", unused)
+    all_are = "%d topics are as declared.\n" % len(there)
+    expect(out == all_are and
+           millrace_topics(system, "diff") == all_are,
+           "%d are there: %s", len(there), out)
+    context.say("%d topics" % len(there))

@@ -215,6 +215,24 @@ class Kafka:
         self._send(api, version, body)
         return self._answer()
 
+    def topics(self):
+        """The names of all, but for the broker's own."""
+        r = self._ask(METADATA, 1, struct.pack(">i", -1))
+        for _ in range(r.take("i")):
+            r.take("i"), r.string(), r.take("i"), r.string()
+        r.take("i")
+        found = set()
+        for _ in range(r.take("i")):
+            r.take("h")
+            name, internal = r.string(), r.take("b")
+            if not internal:
+                found.add(name)
+            for _ in range(r.take("i")):
+                r.raw(10)
+                for _ in range(2):  # replicas, and those in sync
+                    r.raw(4 * r.take("i"))
+        return found
+
     def partitions(self, topic):
         """How many partitions the topic has; 0 if it isn't there."""
         r = self._ask(METADATA, 1, struct.pack(">i", 1) + _string(topic))
