@@ -192,8 +192,7 @@ back_up(struct store *st, const char *path, int gently, struct mr_error *err)
 	if ((partial = malloc(size)) == NULL)
 		return (mr_error_set(err, MR_RETRY, "out of memory"));
 	(void)snprintf(partial, size, "%s.partial", path);
-	fd = open(partial, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0660);
-	if (fd == -1) {
+	if ((fd = unfinished_make(partial, 0660)) == -1) {
 		mr_error_set(err, MR_FATAL, "make %.120s: %s%s", partial,
 		    strerror(errno),
 		    errno == EEXIST ? "; remove it if no other backup runs" :
@@ -205,6 +204,7 @@ back_up(struct store *st, const char *path, int gently, struct mr_error *err)
 	if (rc == 0)
 		rc = give_name(partial, path, err);
 	(void)unlink(partial);
+	unfinished_drop();
 done:
 	free(partial);
 	return (rc);

@@ -186,6 +186,19 @@ int store_backup_before_upgrade(struct store *st, int64_t keep,
 /* Have a file, or a folder's names, on disk. */
 int store_make_durable(const char *path, int flags, struct mr_error *err);
 
+/* ---- unfinished.c: what store_abandon removes --------------------------- */
+
+/*
+ * unfinished_add -- a file is about to be made at ${path}, by nobody else.
+ * Borrows it until unfinished_drop, which is called once the file is gone, has
+ * got its name or has to stay, and drops what was added last.
+ */
+void unfinished_add(const char *path);
+void unfinished_drop(void);
+/* unfinished_make -- make a file that isn't there, and add it: a descriptor, or
+ * -1 with errno, and nothing is added. */
+int unfinished_make(const char *path, mode_t mode);
+
 /* ---- replace.c ---------------------------------------------------------- */
 
 /* Refuse (FATAL) what was cut short in being replaced. */

@@ -88,7 +88,9 @@ static int
 clear(const char *path, struct mr_error *err)
 {
 	static const char *const left[] = {MAKING, MAKING "-wal", MAKING "-shm",
-	    MAKING "-journal", MAKING ".writer", MAKING ".partial"};
+	    MAKING "-journal", MAKING ".writer", MAKING ".partial",
+	    MAKING ".partial-wal", MAKING ".partial-shm",
+	    MAKING ".partial-journal"};
 	size_t i;
 
 	for (i = 0; i < sizeof(left) / sizeof(left[0]); i++)
@@ -117,46 +119,94 @@ give(const char *path, const char *making, struct mr_error *err)
 	return (rc);
 }
 
-/* All of it in one file, on disk, under the name that is the mark. */
+/* All of it in one file, on disk. */
 static int
-make_new(const char *path, store_make *make, void *arg, struct mr_error *err)
+make_whole(const char *path, const char *making, store_make *make, void *arg,
+    struct mr_error *err)
 {
-	char making[4096], waiting[4096], log[4096];
+	char log[4096];
 	struct stat file;
 
-	if (name_of(making, path, MAKING, err) != 0 ||
-	    name_of(waiting, path, WAITING, err) != 0 ||
-	    name_of(log, path, MAKING "-wal", err) != 0 ||
-	    clear(path, err) != 0 || make(arg, making, err) != 0)
+	if (name_of(log, making, "-wal", err) != 0 ||
+	    make(arg, making, err) != 0)
 		return (-1);
 	if (stat(log, &file) == 0 && file.st_size > 0)
 		return (mr_error_set(err, MR_FATAL,
 		    "%s wasn't closed: it has a log", making));
-	if (give(path, making, err) != 0 ||
-	    store_make_durable(making, O_RDWR, err) != 0)
+	if (give(path, making, err) != 0)
 		return (-1);
-	if (rename(making, waiting) != 0)
-		return (fail("rename", making, err));
-	return (clear(path, err) != 0 ? -1 : sync_folder(path, err));
+	return (store_make_durable(making, O_RDWR, err));
+}
+
+/* It gets the name that is the mark, or nothing is left of it. */
+static int
+make_new(const char *path, const char *waiting, store_make *make, void *arg,
+    struct mr_error *err)
+{
+	char making[4096];
+	struct mr_error other;
+	int rc;
+
+	if (name_of(making, path, MAKING, err) != 0 || clear(path, err) != 0)
+		return (-1);
+	unfinished_add(making);
+	rc = make_whole(path, making, make, arg, err);
+	if (rc == 0 && rename(making, waiting) != 0)
+		rc = fail("rename", making, err);
+	/* The first error is the one to tell. */
+	if (clear(path, rc == 0 ? err : &other) != 0)
+		rc = -1;
+	unfinished_drop();
+	return (rc != 0 ? -1 : sync_folder(path, err));
 }
 
 /* The old file and its log get another name as well; 1 if there was one. */
 static int
 keep_old(const char *path, const char *kept, struct mr_error *err)
 {
-	char from[4096], to[4096];
-	int i, found = 0;
+	char from[4096], to[PARTS_KEPT][4096];
+	int i, rc = 0, linked[PARTS_KEPT] = {0};
 
-	for (i = 0; i < PARTS_KEPT; i++) {
+	for (i = 0; rc == 0 && i < PARTS_KEPT; i++) {
 		if (name_of(from, path, parts[i], err) != 0 ||
-		    name_of(to, kept, parts[i], err) != 0)
-			return (-1);
-		if (link(from, to) == 0)
-			found = 1;
+		    name_of(to[i], kept, parts[i], err) != 0)
+			rc = -1;
+		else if (link(from, to[i]) == 0)
+			linked[i] = 1;
 		else if (errno != ENOENT)
-			return (fail("keep", from, err));
+			rc = fail("keep", from, err);
 	}
-	return (sync_folder(path, err) != 0 ? -1 : found);
+	if (rc == 0 && (rc = sync_folder(path, err)) == 0)
+		return (linked[0] || linked[1] || linked[2]);
+	/* A file of two names would be refused. */
+	for (i = 0; i < PARTS_KEPT; i++)
+		if (linked[i])
+			(void)unlink(to[i]);
+	return (rc);
+}
+
+/*
+ * The new one and the old one's other name: 1 if there was one.  Until then the
+ * old one is as it was, and stays so without the mark; unless there was a mark
+ * before: who was cut short may have taken its log.
+ */
+static int
+prepare(const char *path, const char *waiting, const char *aside,
+    store_make *make, void *arg, struct mr_error *err)
+{
+	int found = -1, marked = access(waiting, F_OK) == 0;
+
+	if (!marked)
+		unfinished_add(waiting);
+	unfinished_add(aside);
+	if (make_new(path, waiting, make, arg, err) == 0)
+		found = keep_old(path, aside, err);
+	if (found == -1 && !marked)
+		(void)unlink(waiting);
+	unfinished_drop();
+	if (!marked)
+		unfinished_drop();
+	return (found);
 }
 
 /* With nobody else about. */
@@ -173,9 +223,7 @@ replace_alone(const char *path, store_make *make, void *arg, char *kept,
 		return (
 		    mr_error_set(err, MR_FATAL, "%.60s...: too long", path));
 	if (name_of(waiting, path, WAITING, err) != 0 ||
-	    make_new(path, make, arg, err) != 0)
-		return (-1);
-	if ((found = keep_old(path, aside, err)) == -1)
+	    (found = prepare(path, waiting, aside, make, arg, err)) == -1)
 		return (-1);
 	for (i = 1; i < PARTS; i++)
 		if (remove_if_there(path, parts[i], err) != 0)

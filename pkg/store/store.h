@@ -327,14 +327,24 @@ int store_backup(struct store *st, const char *path, struct mr_error *err);
  * when that is durable is the old one, if there is one, moved aside with its
  * log, to "<path>.replaced-<time>", which ${kept} tells ("": there was none).
  * Cut short at any moment, either the old file is there or the new one, or
- * opening is refused and says to do this again.  Where ${path} is a symbolic
- * link, it is what that leads to which is replaced.  The new file has the old
- * one's mode and, if root asks, its owner, or the folder's if there was none.
- * 0 or -1.
+ * opening is refused and says to do this again.  If it fails before the old
+ * one is taken away, nothing of the new one is left.  Where ${path} is a
+ * symbolic link, it is what that leads to which is replaced.  The new file has
+ * the old one's mode and, if root asks, its owner, or the folder's if there was
+ * none.  0 or -1.
  */
 typedef int store_make(void *arg, const char *path, struct mr_error *err);
 int store_replace(const char *path, store_make *make, void *arg, char *kept,
     size_t kept_size, struct mr_error *err);
+
+/*
+ * store_abandon -- remove what store_backup and store_replace are making and
+ * what hasn't got its name yet; what has it, stays.
+ *
+ * For the handler of a signal that ends the process then: async-signal-safe.
+ * In a process that calls it one thread at a time backs up or replaces.
+ */
+void store_abandon(void);
 
 /*
  * store_list -- the services' files of a folder: *.db, in the order of their

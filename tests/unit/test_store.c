@@ -38,7 +38,9 @@
 
 /* ---- trouble from below ------------------------------------------------- */
 
-enum fault { FAULT_NONE, FAULT_ERROR, FAULT_KILL, FAULT_TEAR };
+enum fault { FAULT_NONE, FAULT_ERROR, FAULT_KILL, FAULT_TEAR, FAULT_ABANDON };
+
+#define ABANDONED 98 /* the exit status of who gave up */
 
 static enum fault fault;
 static int fault_errno;
@@ -66,8 +68,21 @@ struck(void)
 		return (0);
 	if (fault == FAULT_KILL)
 		(void)raise(SIGKILL);
+	if (fault == FAULT_ABANDON) {
+		fault = FAULT_NONE;
+		store_abandon(); /* as a signal's handler would */
+		_exit(ABANDONED);
+	}
 	errno = fault_errno;
 	return (fault == FAULT_ERROR);
+}
+
+/* Then all that changes something counts, and not just what may fail. */
+static int
+ends_the_process(void)
+{
+
+	return (fault == FAULT_KILL || fault == FAULT_ABANDON);
 }
 
 #define PIECE 2048
@@ -97,12 +112,13 @@ fault_pwrite(int fd, const void *bytes, size_t size, off_t offset)
 static int
 fault_ftruncate(int fd, off_t size)
 {
-	if (fault == FAULT_KILL && struck())
+	if (ends_the_process() && struck())
 		return (-1);
 	return (ftruncate(fd, size));
 }
 
 /* Names are changed by SQLite and by the store itself. */
+static int fault_names; /* whether new ones count and fail as well */
 int __real_unlink(const char *name);
 int __wrap_unlink(const char *name);
 int __real_link(const char *from, const char *to);
@@ -113,7 +129,7 @@ int __wrap_rename(const char *from, const char *to);
 int
 __wrap_unlink(const char *name)
 {
-	if (fault == FAULT_KILL && struck())
+	if (ends_the_process() && struck())
 		return (-1);
 	return (__real_unlink(name));
 }
@@ -121,7 +137,7 @@ __wrap_unlink(const char *name)
 int
 __wrap_link(const char *from, const char *to)
 {
-	if (fault == FAULT_KILL && struck())
+	if ((fault_names || ends_the_process()) && struck())
 		return (-1);
 	return (__real_link(from, to));
 }
@@ -129,7 +145,7 @@ __wrap_link(const char *from, const char *to)
 int
 __wrap_rename(const char *from, const char *to)
 {
-	if (fault == FAULT_KILL && struck())
+	if ((fault_names || ends_the_process()) && struck())
 		return (-1);
 	return (__real_rename(from, to));
 }
@@ -142,7 +158,7 @@ int
 __wrap_fdatasync(int fd)
 {
 	(void)fd;
-	if ((fault_syncs || fault == FAULT_KILL) && struck())
+	if ((fault_syncs || ends_the_process()) && struck())
 		return (-1);
 	return (0); /* this test's power doesn't fail */
 }
@@ -2922,6 +2938,237 @@ kill_at_any_change_of_a_replacing_leaves_old_new_or_a_refusal(void **state)
 	remove_copies(".replaced-");
 }
 
+/* What a restore does: the copy of a copy is opened, and is changed. */
+static int
+make_copy(void *arg, const char *where, struct mr_error *err)
+{
+	struct store *st;
+	int rc;
+
+	if ((st = store_open_reader(arg, 0, err)) == NULL)
+		return (-1);
+	rc = store_backup(st, where, err);
+	store_close(st);
+	if (rc != 0 || (st = store_open_alone(where, err)) == NULL)
+		return (-1);
+	if ((rc = store_begin(st, err)) == 0) {
+		if (store_run(st, err,
+			"UPDATE item SET quantity = quantity + 1") != -1)
+			rc = store_commit(st, err);
+		else {
+			store_rollback(st);
+			rc = -1;
+		}
+	}
+	store_close(st);
+	return (rc);
+}
+
+/* An old file, with a log that has all of its rows, and a new one's source. */
+static char *
+make_old_and_source(void)
+{
+	static char b[] = "b", source[PATH_MAX + 64];
+	struct mr_error err = {0};
+	int count = 3;
+
+	remove_files();
+	remove_copies(".making");
+	remove_copies(".restoring");
+	remove_copies(".replaced-");
+	assert_true(WIFSIGNALED(wait_for(child(add_and_die, &count))));
+	(void)snprintf(source, sizeof(source), "%s", beside(".source"));
+	if (access(source, F_OK) != 0)
+		must(make_other(b, source, &err));
+	return (source);
+}
+
+static void
+remove_source(void)
+{
+
+	(void)unlink(beside(".source"));
+	(void)unlink(beside(".source.writer"));
+}
+
+static void
+check_none(const char *mark, int64_t at)
+{
+	char name[PATH_MAX + 300];
+
+	if (copies_of(mark, name, sizeof(name)) > 0)
+		fail_msg("at %lld: %s is left", (long long)at, name);
+}
+
+/* Only what can't be undone any more is refused. */
+static int
+replace_with_trouble(int64_t at, int sticky)
+{
+	char *source = make_old_and_source();
+	char kept[PATH_MAX + 300];
+	struct mr_error err = {0};
+	int rc, left;
+
+	fault_syncs = fault_names = 1;
+	plant(FAULT_ERROR, ENOSPC, at, sticky);
+	rc = store_replace(path, make_copy, source, kept, sizeof(kept), &err);
+	left = fault_calls < at ? 0 : access(beside("-wal"), F_OK) == 0 ? 1 : 2;
+	plant(FAULT_NONE, 0, 0, 0);
+	fault_syncs = fault_names = 0;
+	check_none(".making", at);
+	if (left == 1 && rc == -1) {
+		check_none(".restoring", at);
+		check_none(".replaced-", at);
+	}
+	if (left == 0)
+		must(rc);
+	else if (rc == -1)
+		assert_true(err.message[0] != '\0');
+	return (left == 0 ? 0 : what_is_left());
+}
+
+static void
+replacing_that_fails_leaves_nothing_behind(void **state)
+{
+	int64_t at;
+	int left, sticky, seen[128] = {0};
+
+	(void)state;
+	for (sticky = 0; sticky < 2; sticky++)
+		for (at = 1; (left = replace_with_trouble(at, sticky)) != 0;
+		     at += KILL_STEP)
+			seen[left]++;
+	assert_int_equal(seen['?'], 0);
+	assert_true(seen['o'] > 20 / KILL_STEP);
+	remove_source();
+	remove_copies(".replaced-");
+}
+
+static void
+replacing_that_was_cut_short_stays_so_when_it_fails_again(void **state)
+{
+	char *source = make_old_and_source();
+	char kept[PATH_MAX + 300];
+	struct mr_error err = {0};
+	FILE *left;
+
+	(void)state;
+	assert_non_null(left = fopen(beside(".restoring"), "w"));
+	assert_int_equal(fclose(left), 0);
+	fault_names = 1;
+	plant(FAULT_ERROR, ENOSPC, 1, 1);
+	assert_int_equal(store_replace(path, make_copy, source, kept,
+			     sizeof(kept), &err),
+	    -1);
+	plant(FAULT_NONE, 0, 0, 0);
+	fault_names = 0;
+	assert_int_equal(what_is_left(), 'r');
+	must(store_replace(path, make_copy, source, kept, sizeof(kept), &err));
+	assert_int_equal(what_is_left(), 'n');
+	remove_source();
+	remove_copies(".replaced-");
+}
+
+static void
+replace_and_give_up(void *arg)
+{
+	const struct trial *trial = arg;
+	struct mr_error err = {0};
+	char kept[PATH_MAX + 300], source[PATH_MAX + 64];
+
+	(void)snprintf(source, sizeof(source), "%s", beside(".source"));
+	plant(FAULT_ABANDON, 0, trial->at, 0);
+	demand(store_replace(path, make_copy, source, kept, sizeof(kept),
+		   &err) == 0,
+	    &err);
+	store_abandon(); /* of nothing */
+}
+
+static void
+back_up_and_give_up(void *arg)
+{
+	const struct trial *trial = arg;
+	struct mr_error err = {0};
+	struct store *st = store_open_reader(path, 0, &err);
+
+	demand(st != NULL, &err);
+	plant(FAULT_ABANDON, 0, trial->at, 0);
+	demand(store_backup(st, beside(".copy"), &err) == 0, &err);
+	store_abandon();
+}
+
+static void
+giving_up_a_replacing_leaves_nothing_without_its_name(void **state)
+{
+	struct trial trial = {.at = 1};
+	int status, left, seen[128] = {0};
+
+	(void)state;
+	for (;; trial.at += KILL_STEP) {
+		(void)make_old_and_source();
+		status = wait_for(child(replace_and_give_up, &trial));
+		check_none(".making", trial.at);
+		left = what_is_left();
+		seen[left]++;
+		if (left != 'r')
+			check_none(".restoring", trial.at);
+		if (left != 'o')
+			check_old_is_kept();
+		else
+			check_none(".replaced-", trial.at);
+		if (status == 0)
+			break;
+		assert_int_equal(WEXITSTATUS(status), ABANDONED);
+	}
+	assert_int_equal(left, 'n');
+	assert_int_equal(seen['?'], 0);
+	assert_true(seen['o'] > 20 / KILL_STEP);
+	remove_source();
+	remove_copies(".replaced-");
+}
+
+static void
+giving_up_a_backup_leaves_it_whole_or_nothing(void **state)
+{
+	struct trial trial = {.at = 1};
+	struct mr_error err = {0};
+	struct store *copy;
+	int status, count = 3, none = 0;
+	FILE *other;
+
+	(void)state;
+	for (;; trial.at += KILL_STEP) {
+		remove_files();
+		assert_true(WIFSIGNALED(wait_for(child(add_and_die, &count))));
+		status = wait_for(child(back_up_and_give_up, &trial));
+		check_none(".partial", trial.at);
+		if (access(beside(".copy"), F_OK) != 0) {
+			none++;
+		} else {
+			copy = store_open_reader(beside(".copy"), 0, &err);
+			assert_non_null(copy);
+			assert_int_equal(whose_rows(copy), 'o');
+			store_close(copy);
+		}
+		if (status == 0)
+			break;
+		assert_int_equal(WEXITSTATUS(status), ABANDONED);
+	}
+	assert_int_equal(access(beside(".copy"), F_OK), 0);
+	assert_true(none > 5 / KILL_STEP);
+
+	/* What another one makes isn't ours to remove. */
+	remove_files();
+	copy = must_open(own_1);
+	assert_non_null(other = fopen(beside(".copy.partial"), "w"));
+	assert_int_equal(fclose(other), 0);
+	assert_int_equal(store_backup(copy, beside(".copy"), &err), -1);
+	assert_non_null(strstr(err.message, "if no other backup runs"));
+	store_abandon();
+	assert_int_equal(access(beside(".copy.partial"), F_OK), 0);
+	store_close(copy);
+}
+
 /* ---- memory that runs out ----------------------------------------------- */
 
 /* A service's life; 0 if it came through. */
@@ -3100,6 +3347,10 @@ main(void)
 	    TEST(link_is_left_when_its_file_is_replaced),
 	    TEST(file_whose_replacing_was_cut_short_is_not_opened),
 	    TEST(kill_at_any_change_of_a_replacing_leaves_old_new_or_a_refusal),
+	    TEST(replacing_that_fails_leaves_nothing_behind),
+	    TEST(replacing_that_was_cut_short_stays_so_when_it_fails_again),
+	    TEST(giving_up_a_replacing_leaves_nothing_without_its_name),
+	    TEST(giving_up_a_backup_leaves_it_whole_or_nothing),
 	    TEST(every_allocation_may_fail),
 	};
 	const char *tmp = getenv("TMPDIR");
