@@ -145,6 +145,7 @@ state_backup(const struct command *command, int argc, char **argv)
 		    strerror(errno));
 		return (command_fail(command, &err));
 	}
+	command_abandon(store_abandon);
 	return (files_look(&look, backup_of));
 }
 
@@ -209,6 +210,7 @@ change_do(struct change *c, store_make *make, struct mr_error *err)
 	}
 	if (!agree(&c->asks, buffer_text(&c->says)))
 		return (agree_tell(&c->asks, 0, ""));
+	command_abandon(store_abandon);
 	if (store_replace(c->db, make, c, kept, sizeof(kept), err) == -1)
 		return (EXIT_UNKNOWN);
 	snprintf(done, sizeof(done), "Done%s%s; start the service again",

@@ -2,9 +2,11 @@
  * millrace -- look into what the services and Kafka hold, and set it right.
  */
 #include <assert.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/program.h"
@@ -152,6 +154,30 @@ command_left_out(const struct command *command, const char *files)
 		fprintf(stderr,
 		    "millrace %s: left out, as no service's file: %s\n",
 		    command->words, files);
+}
+
+static void (*abandoned)(void);
+
+static void
+give_up(int signo)
+{
+	abandoned();
+	_exit(128 + signo);
+}
+
+void
+command_abandon(void (*abandon)(void))
+{
+	static const int signals[] = {SIGHUP, SIGINT, SIGTERM};
+	struct sigaction action = {.sa_handler = give_up}, before;
+	size_t i;
+
+	abandoned = abandon;
+	sigemptyset(&action.sa_mask);
+	for (i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		if (sigaction(signals[i], NULL, &before) == 0 &&
+		    before.sa_handler != SIG_IGN)
+			(void)sigaction(signals[i], &action, NULL);
 }
 
 int

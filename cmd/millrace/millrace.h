@@ -69,6 +69,13 @@ int command_fail(const struct command *command, const struct mr_error *err);
 /* Warn on stderr of ${files} that are no services'; "" for none. */
 void command_left_out(const struct command *command, const char *files);
 
+/*
+ * command_abandon -- from now on SIGHUP, SIGINT and SIGTERM have ${abandon}
+ * called, which has to be async-signal-safe, and end the process with 128 and
+ * the signal's number as its status.  What is ignored stays ignored (nohup).
+ */
+void command_abandon(void (*abandon)(void));
+
 /* Write to stdout; returns ${status}, or EXIT_UNKNOWN if it can't. */
 int command_print(struct buffer *out, int status);
 

@@ -1,8 +1,6 @@
 /* verify -- millrace state verify: do files and topics add up? */
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "check/check.h"
@@ -177,23 +175,9 @@ json_unread(struct verify *v, const struct check *c)
 static struct check *checking;
 
 static void
-give_up(int signo)
+give_up(void)
 {
 	check_abandon(checking);
-	_exit(128 + signo);
-}
-
-static void
-leave_nothing_behind(struct check *c)
-{
-	static const int signals[] = {SIGHUP, SIGINT, SIGTERM};
-	struct sigaction action = {.sa_handler = give_up};
-	size_t i;
-
-	checking = c;
-	sigemptyset(&action.sa_mask);
-	for (i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
-		(void)sigaction(signals[i], &action, NULL);
 }
 
 /* ---- the command ------------------------------------------------------------- */
@@ -349,7 +333,8 @@ state_verify(const struct command *command, int argc, char **argv)
 		return (list(&v));
 	if ((c = check_new(NULL, &err)) == NULL)
 		return (command_fail(command, &err));
-	leave_nothing_behind(c);
+	checking = c;
+	command_abandon(give_up);
 	if (check_gather(c, &v.run, &err) == 0) {
 		partial = is_partial(command, c);
 		holds = judge(&v, c, partial, &err);

@@ -9,6 +9,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import sqlite3
 import subprocess
 import uuid
@@ -658,6 +659,75 @@ def orders_restored(context):
     verify.check_notifications(system, reservations)
     context.say("%d kept, %d lost, %d after" % (
         len(kept), len(lost), len(wanted - kept)))
+
+
+def interrupted(system, number, making, *words, within=()):
+    """Run millrace state ..., which gets the signal in the midst of it, once
+    there is something of a file of that name; its status."""
+    process = subprocess.Popen(
+        [*within, os.path.join(system.settings.bin, "millrace"), "state",
+         *words],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=plain_env(),
+        start_new_session=True)
+    try:
+        def begun():
+            expect(process.poll() is None, "%s was faster", words[0])
+            return [p for p in glob.glob(making) if os.path.getsize(p)]
+        system.wait_for("there is some of %s" % making, begun, every=0.001)
+        process.send_signal(number)
+        return process.wait(20 * system.settings.patience)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@scenario(small=False)
+def interrupted_in_copying(context):
+    """Who is interrupted in copying a file, or in putting one back, leaves
+    nothing of what isn't whole; what a kill leaves of the latter, the next one
+    removes."""
+    system = context.system
+    folder, to = (os.path.join(system.copies, n) for n in ("large", "to"))
+    os.mkdir(folder)
+    os.mkdir(to)
+    db = os.path.join(folder, "orders.db")
+    shutil.copy(backup(system, "orders")["orders"], db)
+    with sqlite3.connect(db) as own:
+        own.executemany(
+            "INSERT INTO dead_letters (topic_id, topic, partition,"
+            " record_offset, ts_ms, value, headers, reason, put_at_ms)"
+            " VALUES ('x', 'x', 0, ?, 0, zeroblob(1000000), x'', 'large', 0)",
+            [(i,) for i in range(64)])
+    own.execute("VACUUM")
+    own.close()
+    copying = ("backup", "--data", folder, "--to", to)
+    large = json.loads(state(system, *copying, "-o", "json", brokers=False)[0])
+    large = large[0]["backup"]
+    restoring = ("restore", "--db", db, "--from", large, "--yes")
+    state(system, *restoring, brokers=False)
+
+    def there():
+        # A reader that ends in the midst leaves the file its log, empty.
+        return sorted(p for f in (folder, to) for p in glob.glob(f + "/*")
+                      if p not in (db + "-wal", db + "-shm"))
+    before = there()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for making, words in ((to + "/*.partial", copying),
+                              (db + ".making*", restoring)):
+            status = interrupted(system, number, making, *words)
+            expect(status == 128 + number, "%s: status %d", words[0], status)
+            expect(there() == before, "%s: %r, and not %r", words[0], there(),
+                   before)
+    status = interrupted(system, signal.SIGKILL, db + ".making*", *restoring)
+    expect(status == -signal.SIGKILL and glob.glob(db + ".making*"),
+           "killed: %d", status)
+    state(system, *restoring, brokers=False)
+    left = set(there()) - set(before)
+    expect(left and all(p.startswith(db + ".replaced-") for p in left),
+           "left: %r", left)
+    status = interrupted(system, signal.SIGHUP, to + "/*.partial", *copying,
+                         within=("nohup",))
+    expect(status == 0, "under nohup: status %d", status)
 
 
 def make_older(system, service):
