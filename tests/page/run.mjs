@@ -994,10 +994,15 @@ check("logs: new lines come to the top, older ones on demand", async ({ page, st
 	await until("50 errors", async () => (await lines(page)).length === 50);
 	stub.logs.fill(5, 1795658820000);
 	await until("one more", async () => (await lines(page)).length === 51 && /no 255/.test((await lines(page))[0]));
+	/* More than one answer holds: the newest are shown, and not the first. */
+	stub.logs.fill(745, 1795658820000);
+	await until("the newest", async () => /no 1000/.test((await lines(page))[0]));
+	assert.equal((await lines(page)).length, 100);
 	await page.uncheck("#tail");
 	stub.logs.fill(5, 1795658820000);
 	await page.waitForTimeout(3 * POLL_MS);
-	assert.equal((await lines(page)).length, 51);
+	assert.equal((await lines(page)).length, 100);
+	assert.match((await lines(page))[0], /no 1000/);
 	await page.selectOption("#level", "");
 	await until("a page", async () => (await lines(page)).length === 100);
 	await page.click("#older");

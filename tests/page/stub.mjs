@@ -173,8 +173,11 @@ class Logs {
 		});
 		const cursor = this.entries.length;
 
-		if (query.has("since"))
-			return { entries: found.filter((e) => e.id > Number(query.get("since"))).slice(0, limit), cursor, poll_ms: pollMs };
+		if (query.has("since")) {
+			const entries = found.filter((e) => e.id > Number(query.get("since"))).slice(0, limit);
+
+			return { entries, cursor: entries.length === limit ? entries.at(-1).id : cursor, poll_ms: pollMs };
+		}
 		const page = found.filter((e) => e.id < Number(query.get("after") ?? Infinity)).reverse().slice(0, limit);
 
 		return { entries: page, next_after: page.length === limit ? page.at(-1).id : null, cursor, poll_ms: pollMs };

@@ -87,6 +87,13 @@ function takeAnswer(body) {
 	const nodes = entriesOf(body).map(showEntry);
 
 	setMessage(byId("q-error"), null);
+	/* More came than one answer holds, and what it holds came first: the tail
+	 * is to show now, not to fall behind answer by answer. */
+	if (cursor !== null && nodes.length >= LINES_A_PAGE) {
+		cursor = null;
+		feed.restart();
+		return;
+	}
 	if (cursor === null) {
 		list.replaceChildren(...nodes);
 		nextAfter = body.next_after ?? null;
