@@ -6,8 +6,10 @@
 
 #include "alerts.h"
 
+/* Of all that an answer tells; each of these only rises. */
 static const char sql_revision[] =
-    "SELECT seq + acknowledged + expired FROM alerts_state";
+    "SELECT seq + acknowledged + expired + (SELECT coalesce(sum(records), 0)"
+    " FROM progress) FROM alerts_state";
 
 /*
  * Alerts before ?1, the newest first.  Which index is looked in depends on

@@ -629,6 +629,12 @@ alerts_are_found_and_acknowledged(void **state)
 	    "\"started_ms\":1800000010000,\"fired_ms\":1800000010000,"
 	    "\"resolved_ms\":1800000020000,\"acknowledged_ms\":null},"
 	    "{\"id\":1,\"rule\":\"cpu\"");
+	/* What breaks no rule is another answer, too: it says how many came. */
+	answer = testing_request(t, "GET", "/alerts", NULL);
+	snprintf(etag, sizeof(etag), "%s", answer->etag);
+	feed_metric(t, "h1", "cpu", "1", 70000);
+	answer = testing_request(t, "GET", "/alerts", NULL);
+	assert_string_not_equal(etag, answer->etag);
 	expect(t, "GET", "/alerts?limit=1", 200, "\"next_after\":2");
 	expect(t, "GET", "/alerts?after=2", 200, "{\"alerts\":[{\"id\":1,");
 	expect(t, "GET", "/alerts?rule=cpu", 200, "{\"alerts\":[{\"id\":1,");
