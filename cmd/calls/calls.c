@@ -43,8 +43,9 @@ static const char sql_expire_minutes[] =
     "  LIMIT ?2)";
 static const char sql_expire_long[] =
     "DELETE FROM long_calls WHERE seq IN"
-    " (SELECT seq FROM long_calls, long_call_log"
-    "  WHERE seq <= logged AND started_ms < ?1 ORDER BY seq LIMIT ?2)";
+    " (SELECT seq FROM long_calls INDEXED BY long_calls_by_start"
+    "  WHERE started_ms < ?1 AND seq <= (SELECT logged FROM long_call_log)"
+    "  ORDER BY started_ms LIMIT ?2)";
 
 /* ---- a record ------------------------------------------------------------ */
 
