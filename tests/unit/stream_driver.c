@@ -22,6 +22,7 @@
 #define WAIT_S 60
 
 struct driven {
+	int signals;
 	struct stream *s;
 	struct stream_conf conf;
 	pthread_t thread;
@@ -328,12 +329,20 @@ driver_open(const struct stream_service *svc, const char *name,
 	return (d);
 }
 
+static int signals = -1;
+
+void
+driver_signals(int fd)
+{
+	signals = fd;
+}
+
 static void *
 driven_main(void *arg)
 {
 	struct driven *d = arg;
 
-	d->status = stream_run(d->s, -1, &d->err);
+	d->status = stream_run(d->s, d->signals, &d->err);
 	atomic_store(&d->over, 1);
 	return (NULL);
 }
@@ -341,6 +350,7 @@ driven_main(void *arg)
 void
 driver_begin(struct driven *d)
 {
+	d->signals = signals;
 	assert_int_equal(pthread_create(&d->thread, NULL, driven_main, d), 0);
 	d->begun = 1;
 }

@@ -53,6 +53,9 @@ void driver_begin(struct driven *d);
 struct driven *driver_run(const struct stream_service *svc, const char *name,
     const struct stream_conf *conf);
 struct stream *driver_stream(struct driven *d);
+/* driver_signals -- the descriptor of signals_open for those that run from now
+ * on; -1: none. */
+void driver_signals(int fd);
 /* driver_ask -- have it drain.  driver_over -- 1 once stream_run returned. */
 void driver_ask(struct driven *d);
 int driver_over(struct driven *d);

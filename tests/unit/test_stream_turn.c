@@ -6,6 +6,11 @@
 #include "stream_driver.c" /* NOLINT(bugprone-suspicious-include) */
 #include "stream_ledger.h"
 
+#include <signal.h>
+#include <unistd.h>
+
+#include "base/signals.h"
+
 static int64_t
 header_number(int64_t offset, const char *name)
 {
@@ -167,6 +172,32 @@ backlog_is_no_reason_to_look_at_nothing_else(void **state)
 	driver_stop(d);
 }
 
+static void
+backlog_is_left_when_told_to_end(void **state)
+{
+	struct mr_error err = {0};
+	struct driven *d;
+	int i, fd;
+
+	(void)state;
+	assert_true((fd = signals_open(&err)) != -1);
+	driver_signals(fd);
+	for (i = 0; i < BACKLOG; i++)
+		fake_put(INPUT, 0,
+		    i == 2000 || i == BACKLOG - 2000 ? "gate" : "one of many");
+	atomic_store(&ledger.gate, 1);
+	d = driver_run(&ledger_service, "one", NULL);
+	driver_signals(-1);
+	WAIT(atomic_load(&ledger.at_gate) == 1);
+	assert_int_equal(pthread_kill(d->thread, SIGTERM), 0);
+	atomic_store(&ledger.passes, 1);
+	WAIT(driver_over(d) || atomic_load(&ledger.applied) > BACKLOG / 2);
+	assert_true(driver_over(d));
+	assert_true(entries() < BACKLOG / 2);
+	driver_stop(d);
+	close(fd);
+}
+
 int
 main(void)
 {
@@ -176,6 +207,7 @@ main(void)
 	    LEDGER_TEST(record_that_waits_keeps_what_came_before_it),
 	    LEDGER_TEST(marks_go_back_with_an_undone_turn),
 	    LEDGER_TEST(backlog_is_no_reason_to_look_at_nothing_else),
+	    LEDGER_TEST(backlog_is_left_when_told_to_end),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
