@@ -581,6 +581,8 @@ finish_tidy(struct worker_job *job, void *arg)
 	if (job->err.kind != MR_OK)
 		log_warn("a log could not be tidied", "topic", p->topic->name,
 		    "partition", log_i64(p->index), "error", job->err.message);
+	if (job->err.kind == MR_FATAL)
+		broker_fail(b, &job->err);
 	if (did.segments_deleted > 0 || did.segments_compacted > 0)
 		log_info("log tidied", "topic", p->topic->name, "partition",
 		    log_i64(p->index), "segments_deleted",

@@ -458,6 +458,53 @@ what_cannot_be_compacted_is_said(void **state)
 	client_close(&c);
 }
 
+static _Atomic int moves_fail;
+
+int __real_renameat(int from_fd, const char *from, int to_fd, const char *to);
+int __wrap_renameat(int from_fd, const char *from, int to_fd, const char *to);
+
+/* The second of two that belong together. */
+int
+__wrap_renameat(int from_fd, const char *from, int to_fd, const char *to)
+{
+
+	if (moves_fail && strstr(from, ".log.cleaned") != NULL) {
+		errno = EIO;
+		return (-1);
+	}
+	return (__real_renameat(from_fd, from, to_fd, to));
+}
+
+/* A new index with the old log: what is open isn't what the names say any more,
+ * and only a start sets that right. */
+static void
+half_put_in_place_ends_the_broker(void **state)
+{
+	const struct timespec pause = {0, 20000000};
+	struct client c = client_connect();
+	int64_t until = now_ms + (int64_t)PATIENCE_S * 1000;
+	int i;
+
+	(void)state;
+	assert_int_equal(make_topic(&c, "t", 1, NULL), WIRE_NONE);
+	compact_from_now_on(&c, "t");
+	moves_fail = 1;
+	for (i = 0; !is_logged("msg=\"a log could not be tidied\""); i++) {
+		assert_true(clock_wall_ms() < until);
+		if (i < 5)
+			(void)produce_one(&c, "t", "k", 1, now_ms);
+		(void)nanosleep(&pause, NULL);
+	}
+	client_close(&c);
+	assert_int_equal(broker_down(), -1);
+	assert_non_null(strstr(served.err.message, "a compacted segment"));
+	moves_fail = 0;
+	broker_up();
+	c = client_connect();
+	assert_int_equal(produce_one(&c, "t", "k", 1, now_ms), i < 5 ? i : 5);
+	client_close(&c);
+}
+
 /* Records that are old, each in a segment of its own. */
 static void
 fill_old(struct client *c, const char *topic, int records)
@@ -651,6 +698,8 @@ main(void)
 	    cmocka_unit_test_setup_teardown(log_sizes_are_told, begin, end),
 	    cmocka_unit_test_setup_teardown(producers_are_described, begin,
 		end),
+	    cmocka_unit_test_setup_teardown(half_put_in_place_ends_the_broker,
+		begin_tidying, end_tidying),
 	    cmocka_unit_test_setup_teardown(what_cannot_be_compacted_is_said,
 		begin_tidying, end_tidying),
 	    cmocka_unit_test_setup_teardown(a_round_takes_all_that_is_old,
