@@ -159,6 +159,9 @@ struct plog {
 	int checkpoint_old; /* the last couldn't be written */
 	int64_t cleaned_to;
 	int tidying;
+	int64_t
+	    *undeleted; /* bases of segments that are out, and still there */
+	int undeleted_count;
 	struct plog_sync sync;
 };
 

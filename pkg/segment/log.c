@@ -81,6 +81,7 @@ plog_abandon(struct plog *log)
 	segments_drop(log, 0, log->count);
 	free(log->segments);
 	free(log->epochs);
+	free(log->undeleted);
 	producers_free(&log->producers);
 	buffer_free(&log->sync.checkpoint);
 	if (log->folder_fd != -1)

@@ -190,6 +190,36 @@ shorten(struct plog *log, struct plog_tidy *tidy)
 	tidy->did.more = tidy->unlink_count == TIDY_UNLINK_MOST;
 }
 
+/* What couldn't be deleted is in no segment of the log any more: the next round
+ * begins with it. */
+static void
+undeleted_take(struct plog *log, struct plog_tidy *tidy)
+{
+
+	if (log->undeleted_count == 0)
+		return;
+	tidy->unlink_count = log->undeleted_count;
+	memcpy(tidy->unlink, log->undeleted,
+	    (size_t)log->undeleted_count * sizeof(*tidy->unlink));
+	log->undeleted_count = 0;
+}
+
+/* Without memory the next start finds them. */
+static void
+undeleted_keep(struct plog *log, const struct plog_tidy *tidy)
+{
+
+	if (tidy->unlink_count == 0)
+		return;
+	if (log->undeleted == NULL &&
+	    (log->undeleted = calloc(TIDY_UNLINK_MOST,
+		 sizeof(*log->undeleted))) == NULL)
+		return;
+	memcpy(log->undeleted, tidy->unlink,
+	    (size_t)tidy->unlink_count * sizeof(*tidy->unlink));
+	log->undeleted_count = tidy->unlink_count;
+}
+
 struct plog_tidy *
 plog_tidy_begin(struct plog *log, int what, int64_t now_ms)
 {
@@ -202,6 +232,7 @@ plog_tidy_begin(struct plog *log, int what, int64_t now_ms)
 	tidy->folder_fd = log->folder_fd;
 	tidy->now_ms = now_ms;
 	atomic_init(&tidy->stop, 0);
+	undeleted_take(log, tidy);
 	if ((what & PLOG_DELETE) != 0)
 		shorten(log, tidy);
 	segments_close_idle(log, PLOG_ACTIVE_FDS);
@@ -219,13 +250,18 @@ plog_tidy_begin(struct plog *log, int what, int64_t now_ms)
 int
 plog_tidy_run(struct plog_tidy *tidy, struct mr_error *err)
 {
-	int i;
+	int i, left = 0, error = 0;
 
 	for (i = 0; i < tidy->unlink_count; i++)
-		if (segment_unlink(tidy->folder_fd, tidy->unlink[i]) == -1)
-			return (mr_error_set(err, MR_RETRY,
-			    "can't delete a segment of %s: %s", tidy->path,
-			    strerror(errno)));
+		if (segment_unlink(tidy->folder_fd, tidy->unlink[i]) == -1) {
+			error = errno;
+			tidy->unlink[left++] = tidy->unlink[i];
+		}
+	tidy->unlink_count = left;
+	if (left > 0)
+		return (mr_error_set(err, MR_RETRY,
+		    "can't delete %d segments of %s: %s", left, tidy->path,
+		    strerror(error)));
 	return (tidy->count > 0 ? tidy_compact(tidy, err) : 0);
 }
 
@@ -271,6 +307,7 @@ plog_tidy_finish(struct plog *log, struct plog_tidy *tidy,
 		log->checkpoint_due = 1;
 	}
 	note_clean(log, tidy->now_ms);
+	undeleted_keep(log, tidy);
 	if (did != NULL)
 		*did = tidy->did;
 	log->tidying = 0;

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -425,6 +426,56 @@ a_full_disk_refuses_appends_serves_reads_and_heals(void **state)
 	assert_int_equal(plog_close(log, &err), 0);
 }
 
+/* Segments that there are in the folder. */
+static int
+segments_on_disk(void)
+{
+	struct dirent *entry;
+	const char *end;
+	DIR *folder = opendir(log_path());
+	int count = 0;
+
+	assert_non_null(folder);
+	while ((entry = readdir(folder)) != NULL) {
+		end = strrchr(entry->d_name, '.');
+		count += end != NULL && strcmp(end, ".log") == 0;
+	}
+	closedir(folder);
+	return (count);
+}
+
+/* It is out of the log by then, and nobody would look at it again. */
+static void
+what_could_not_be_deleted_goes_the_next_time(void **state)
+{
+	struct plog *log;
+	struct mr_error err;
+	int i, before;
+
+	(void)state;
+	conf.retention_bytes = 800;
+	log = plog_open(log_path(), &conf, 0, NULL, &err);
+	assert_non_null(log);
+	for (i = 0; i < 30; i++)
+		assert_int_equal(append_one(log, "k", 200, 1, NULL), PLOG_OK);
+	assert_int_equal(flush(log), 0);
+	before = segments_on_disk();
+	assert_true(before > 5);
+	fault = FAULT_ERROR;
+	countdown = 0;
+	assert_int_equal(tidy(log, 3000), 0);
+	assert_true(plog_start(log) > 0);
+	assert_int_equal(segments_on_disk(), before);
+	/* From the second on; the rest of them with it. */
+	countdown = 2;
+	assert_int_equal(tidy(log, 3000), 0);
+	assert_int_equal(segments_on_disk(), before - 1);
+	fault = FAULT_NONE;
+	assert_int_equal(tidy(log, 3000), 0);
+	assert_true(segments_on_disk() < 5);
+	assert_int_equal(plog_close(log, &err), 0);
+}
+
 /* Half a batch that couldn't be cut off then is in no segment that was left. */
 static void
 what_a_full_disk_left_behind_is_cut_before_a_roll(void **state)
@@ -610,6 +661,7 @@ main(void)
 	    TEST(death_in_the_middle_of_any_write_loses_nothing_acknowledged),
 	    TEST(a_disk_full_at_any_call_loses_nothing_acknowledged),
 	    TEST(a_full_disk_refuses_appends_serves_reads_and_heals),
+	    TEST(what_could_not_be_deleted_goes_the_next_time),
 	    TEST(what_a_full_disk_left_behind_is_cut_before_a_roll),
 	    TEST(a_flush_that_claims_to_have_worked_on_a_disk_given_up_fails),
 	    TEST(a_topic_dies_whole_at_any_call),
