@@ -22,7 +22,11 @@
 #define BACKOFF_MOST_MS 60000
 #define NOTE_DEADLINE_MS 5000
 #define READ_DEADLINE_MS 5000
-#define HOLD_MS INT64_C(2592000000) /* Alertmanager: until it is resolved */
+/* Alertmanager: how often it is told what fires, how many alerts at a time,
+ * and how long it is to believe it; four times in a row may fail. */
+#define REPEAT_MS 60000
+#define REPEAT_MOST 100
+#define HOLD_MS 300000
 
 const char *deliver_urls[DELIVER_TARGETS];
 int64_t deliver_timeout_ms;
@@ -37,13 +41,19 @@ static const char sql_begin[] =
     " WHERE TRUE ON CONFLICT (target) DO NOTHING";
 static const char sql_forget[] = "DELETE FROM deliveries WHERE target = ?1";
 static const char sql_state[] =
-    "SELECT seq, retry_ms FROM deliveries WHERE target = ?1";
-static const char sql_next[] =
-    "SELECT " TRANSITION_COLUMNS ", t.seq FROM transitions AS t"
-    " JOIN alerts AS a ON a.id = t.alert WHERE t.seq > ?1"
-    " AND t.state <> 'pending' AND a.fired_ms IS NOT NULL"
-    " ORDER BY t.seq LIMIT 1";
+    "SELECT seq, retry_ms, attempts FROM deliveries WHERE target = ?1";
+#define TO_DELIVER                                                       \
+	" FROM transitions AS t"                                         \
+	" JOIN alerts AS a ON a.id = t.alert WHERE t.state <> 'pending'" \
+	" AND a.fired_ms IS NOT NULL AND t.seq > "
+static const char sql_next[] = "SELECT " TRANSITION_COLUMNS ", t.seq" TO_DELIVER
+			       "?1 ORDER BY t.seq LIMIT 1";
 #define SEQ_COLUMN 18
+/* Not one that has yet to be said to fire. */
+static const char sql_firing[] =
+    "SELECT " TRANSITION_COLUMNS " FROM alerts AS a JOIN transitions AS t"
+    " ON t.seq = a.last_seq WHERE a.state = 'firing' AND a.id > ?1"
+    " AND a.last_seq <= ?2 ORDER BY a.id LIMIT ?3";
 static const char sql_delivered[] =
     "UPDATE deliveries SET seq = ?2, delivered = delivered + 1, attempts = 0,"
     " retry_ms = 0, error = '' WHERE target = ?1 AND seq < ?2";
@@ -51,6 +61,13 @@ static const char sql_failed[] =
     "UPDATE deliveries SET failed = failed + 1, attempts = attempts + 1,"
     " retry_ms = ?3 + min(?4 << min(attempts, 16), ?5), error = ?6"
     " WHERE target = ?1 AND seq < ?2";
+/* What is wrong with a transition that is due isn't over by that. */
+static const char sql_repeated[] =
+    "UPDATE deliveries SET attempts = 0, error = '' WHERE target = ?1"
+    " AND NOT EXISTS (SELECT 1" TO_DELIVER "deliveries.seq)";
+static const char sql_not_repeated[] =
+    "UPDATE deliveries SET failed = failed + 1, attempts = attempts + 1,"
+    " error = ?2 WHERE target = ?1";
 
 /* A target's thread and what it alone uses. */
 struct sender {
@@ -62,6 +79,14 @@ struct sender {
 	struct store *reader; /* NULL: not open yet */
 	int turn_fd; /* of "<db>.deliver"; -1: not open yet */
 	int turn; /* 1: it is this instance that delivers */
+	/* Alertmanager: when what fires is next repeated, by the machine's
+	 * time, and which alerts have been, up to this id */
+	int64_t repeat_ms, repeated;
+};
+
+/* How far a target is, as in the file. */
+struct progress {
+	int64_t seq, retry_ms, attempts;
 };
 
 static struct sender senders[DELIVER_TARGETS];
@@ -97,30 +122,36 @@ write_labels(struct json_writer *w, const struct alert_event *event)
 	json_object_close(w);
 }
 
+/* While it fires its end is what it lapses at, unless it is repeated; not
+ * before its start, which is by the records' time, that may be ahead. */
+static int64_t
+end_of(const struct alert_event *event, int64_t now_ms)
+{
+
+	if (event->resolved_ms != 0)
+		return (event->resolved_ms);
+	return (
+	    HOLD_MS + (event->fired_ms > now_ms ? event->fired_ms : now_ms));
+}
+
 static void
-encode_for_alertmanager(const struct alert_event *event, int64_t now_ms,
-    struct buffer *out)
+write_for_alertmanager(struct json_writer *w, const struct alert_event *event,
+    int64_t now_ms)
 {
 	struct buffer value = {0};
-	struct json_writer w;
 
 	buffer_add_f64(&value, event->value);
-	json_init(&w, out);
-	json_array_open(&w);
-	json_object_open(&w);
-	write_labels(&w, event);
-	json_key(&w, "annotations");
-	json_object_open(&w);
-	json_member_text(&w, "summary", event->summary);
-	json_member_text(&w, "value", buffer_text(&value));
-	json_member_text(&w, "fingerprint", event->fingerprint);
-	json_object_close(&w);
-	member_rfc3339(&w, "startsAt", event->fired_ms);
-	/* Without an end it would take it for resolved in five minutes. */
-	member_rfc3339(&w, "endsAt",
-	    event->resolved_ms != 0 ? event->resolved_ms : now_ms + HOLD_MS);
-	json_object_close(&w);
-	json_array_close(&w);
+	json_object_open(w);
+	write_labels(w, event);
+	json_key(w, "annotations");
+	json_object_open(w);
+	json_member_text(w, "summary", event->summary);
+	json_member_text(w, "value", buffer_text(&value));
+	json_member_text(w, "fingerprint", event->fingerprint);
+	json_object_close(w);
+	member_rfc3339(w, "startsAt", event->fired_ms);
+	member_rfc3339(w, "endsAt", end_of(event, now_ms));
+	json_object_close(w);
 	buffer_free(&value);
 }
 
@@ -166,14 +197,11 @@ take_turn(struct sender *d, struct mr_error *err)
 	return (d->turn);
 }
 
-/* What is next: 1 with it, 0 if there is nothing to do now, -1. */
+/* 1, 0 if the target isn't in the file yet, -1. */
 static int
-find_next(struct sender *d, struct alert_event *event, int64_t *seq,
-    struct mr_error *err)
+find_progress(struct sender *d, struct progress *progress, struct mr_error *err)
 {
-	const int64_t now_ms = clock_wall_ms();
 	struct store_rows *rows;
-	int64_t done = 0, wait_ms = 0;
 	int found;
 
 	if (d->reader == NULL &&
@@ -183,16 +211,36 @@ find_next(struct sender *d, struct alert_event *event, int64_t *seq,
 	if ((rows = store_query(d->reader, err, sql_state,
 		 store_text(targets[d->target]))) == NULL)
 		return (-1);
-	if ((found = store_next(rows, err)) == 1) {
-		done = store_get_i64(rows, 0);
-		wait_ms = store_get_i64(rows, 1) - now_ms;
-	}
+	if ((found = store_next(rows, err)) == 1)
+		*progress = (struct progress){store_get_i64(rows, 0),
+		    store_get_i64(rows, 1), store_get_i64(rows, 2)};
 	store_rows_done(rows);
-	/* No longer than it was ever meant to be: clocks are set back. */
-	if (found != 1 || (wait_ms > 0 && wait_ms <= BACKOFF_MOST_MS))
+	return (found);
+}
+
+/* Whether a time is yet to come; no further ahead than it was ever meant to
+ * be, since clocks are set back. */
+static int
+is_ahead(int64_t at_ms, int64_t most_ms)
+{
+	const int64_t wait_ms = at_ms - clock_wall_ms();
+
+	return (wait_ms > 0 && wait_ms <= most_ms);
+}
+
+/* What is next: 1 with it, 0 if there is nothing to do now, -1. */
+static int
+find_next(struct sender *d, struct alert_event *event, int64_t *seq,
+    struct mr_error *err)
+{
+	struct progress progress;
+	struct store_rows *rows;
+	int found = find_progress(d, &progress, err);
+
+	if (found != 1 || is_ahead(progress.retry_ms, BACKOFF_MOST_MS))
 		return (found == -1 ? -1 : 0);
-	if ((rows = store_query(d->reader, err, sql_next, store_i64(done))) ==
-	    NULL)
+	if ((rows = store_query(d->reader, err, sql_next,
+		 store_i64(progress.seq))) == NULL)
 		return (-1);
 	if ((found = store_next(rows, err)) == 1) {
 		transition_read(rows, event);
@@ -202,27 +250,70 @@ find_next(struct sender *d, struct alert_event *event, int64_t *seq,
 	return (found);
 }
 
-static void
-post(struct sender *d, const struct alert_event *event,
+/* The next alerts of those that fire, after d->repeated, as Alertmanager takes
+ * them: how many there are, or -1. */
+static int
+find_firing(struct sender *d, int64_t seq, struct buffer *body,
+    struct mr_error *err)
+{
+	const int64_t now_ms = clock_wall_ms();
+	struct alert_event event;
+	struct store_rows *rows;
+	struct json_writer w;
+	int count = 0, more;
+
+	if ((rows = store_query(d->reader, err, sql_firing,
+		 store_i64(d->repeated), store_i64(seq),
+		 store_i64(REPEAT_MOST))) == NULL)
+		return (-1);
+	json_init(&w, body);
+	json_array_open(&w);
+	for (; (more = store_next(rows, err)) == 1; count++) {
+		transition_read(rows, &event);
+		write_for_alertmanager(&w, &event, now_ms);
+		d->repeated = event.alert_id;
+	}
+	store_rows_done(rows);
+	json_array_close(&w);
+	return (more == -1 ? -1 : count);
+}
+
+/* The status, or 0 if there was none. */
+static int
+post(struct sender *d, const char *key, const struct buffer *body,
     struct deliver_outcome *outcome)
 {
-	struct buffer body = {0};
 	struct mr_error err = {0};
 	int status = 0;
 
-	if (d->target == DELIVER_ALERTMANAGER)
-		encode_for_alertmanager(event, clock_wall_ms(), &body);
-	else
-		alert_event_encode(event, &body);
-	if (body.failed)
+	if (body->failed)
 		mr_error_set(&err, MR_RETRY, "out of memory");
-	else if (http_post(&d->url, event->fingerprint, body.data, body.length,
+	else if (http_post(&d->url, key, body->data, body->length,
 		     deliver_timeout_ms, stop_fd, &status, &err) == 0)
 		mr_error_set(&err, MR_RETRY, "%s port %s answered %d",
 		    d->url.host, d->url.port, status);
-	buffer_free(&body);
 	outcome->delivered = status >= 200 && status <= 299;
 	snprintf(outcome->error, sizeof(outcome->error), "%s", err.message);
+	return (status);
+}
+
+static void
+post_transition(struct sender *d, const struct alert_event *event,
+    struct deliver_outcome *outcome)
+{
+	struct buffer body = {0};
+	struct json_writer w;
+
+	if (d->target == DELIVER_ALERTMANAGER) {
+		json_init(&w, &body);
+		json_array_open(&w);
+		write_for_alertmanager(&w, event, clock_wall_ms());
+		json_array_close(&w);
+	} else {
+		alert_event_encode(event, &body);
+	}
+	post(d, event->fingerprint, &body, outcome);
+	buffer_free(&body);
 }
 
 /* Have it noted, however long the writer is busy: 0, or -1 if it is to end. */
@@ -247,6 +338,57 @@ note(struct sender *d, const struct deliver_outcome *outcome)
 	}
 }
 
+/* Repeat some alerts that fire; 0, or -1 if it is to end. */
+static int
+post_firing(struct sender *d, const struct progress *progress, int count,
+    const struct buffer *body)
+{
+	struct deliver_outcome outcome = {.target = d->target, .repeated = 1};
+	const int status = post(d, NULL, body, &outcome);
+
+	/* Who doesn't answer is asked again in a while, from the start. */
+	if (status == 0)
+		d->repeated = 0;
+	if (outcome.delivered)
+		return (progress->attempts == 0 ? 0 : note(d, &outcome));
+	/* What was cut short to stop is no failure. */
+	if (pause_for(0))
+		return (-1);
+	log_warn("alerts that fire weren't repeated", "to", targets[d->target],
+	    "alerts", log_i64(count), "error", outcome.error);
+	return (note(d, &outcome));
+}
+
+/*
+ * Alertmanager has alerts in memory, and each until its end alone: if it is
+ * time to, tell it again of those that fire, the next of them.  0, or -1 if
+ * it is to end.
+ */
+static int
+repeat(struct sender *d)
+{
+	struct progress progress;
+	struct buffer body = {0};
+	struct mr_error err;
+	int found, count = 0, result = 0;
+
+	if (d->target != DELIVER_ALERTMANAGER ||
+	    is_ahead(d->repeat_ms, REPEAT_MS))
+		return (0);
+	if ((found = find_progress(d, &progress, &err)) == 1 &&
+	    (count = find_firing(d, progress.seq, &body, &err)) > 0)
+		result = post_firing(d, &progress, count, &body);
+	buffer_free(&body);
+	if (found == -1 || count == -1)
+		log_warn("alerts that fire can't be repeated", "to",
+		    targets[d->target], "error", err.message);
+	if (count < REPEAT_MOST)
+		d->repeated = 0;
+	if (found != 0 && d->repeated == 0)
+		d->repeat_ms = clock_wall_ms() + REPEAT_MS;
+	return (result);
+}
+
 /* Deliver what is next: how long to wait, or -1 if it is to end. */
 static int64_t
 work(struct sender *d)
@@ -258,6 +400,8 @@ work(struct sender *d)
 
 	if ((found = take_turn(d, &err)) == 0)
 		return (TURN_MS);
+	if (found == 1 && repeat(d) == -1)
+		return (-1);
 	if (found == 1)
 		found = find_next(d, &event, &outcome.seq, &err);
 	if (found == -1) {
@@ -267,7 +411,7 @@ work(struct sender *d)
 	}
 	if (found == 0)
 		return (IDLE_MS);
-	post(d, &event, &outcome);
+	post_transition(d, &event, &outcome);
 	/* What was cut short to stop is no failure. */
 	if (!outcome.delivered && pause_for(0))
 		return (-1);
@@ -372,15 +516,23 @@ deliver_note(struct store *st, const struct deliver_outcome *outcome,
     int64_t now_ms, struct mr_error *err)
 {
 	const struct store_value target = store_text(targets[outcome->target]),
-				 seq = store_i64(outcome->seq);
+				 seq = store_i64(outcome->seq),
+				 error = store_text(outcome->error);
 
+	if (outcome->repeated)
+		return ((outcome->delivered ?
+				store_run(st, err, sql_repeated, target) :
+				store_run(st, err, sql_not_repeated, target,
+				    error)) == -1 ?
+			-1 :
+			0);
 	if (outcome->delivered)
 		return (store_run(st, err, sql_delivered, target, seq) == -1 ?
 			-1 :
 			0);
 	return (store_run(st, err, sql_failed, target, seq, store_i64(now_ms),
 		    store_i64(BACKOFF_MS), store_i64(BACKOFF_MOST_MS),
-		    store_text(outcome->error)) == -1 ?
+		    error) == -1 ?
 		-1 :
 		0);
 }

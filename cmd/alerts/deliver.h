@@ -11,8 +11,15 @@
  * Idempotency-Key.  Of several instances of the service one delivers: whose
  * thread has the target's byte of the file "<db>.deliver" locked.
  *
+ * Alertmanager forgets: it has alerts in memory, each until its end.  So it is
+ * told each minute, and at the start, of all alerts that fire, which end five
+ * minutes ahead; the same labels make them the same alerts.  That goes out a
+ * hundred in a POST, between those of transitions, and is no delivery of one:
+ * it is noted only where it failed, and when it no longer does.
+ *
  * Transitions from before a target was first configured aren't delivered, nor
- * those of its absence: a target that isn't configured is forgotten.
+ * those of its absence: a target that isn't configured is forgotten.  But
+ * what fires still is repeated, from whenever it is.
  */
 #ifndef MR_DELIVER_H
 #define MR_DELIVER_H
@@ -25,6 +32,7 @@ enum deliver_target { DELIVER_WEBHOOK, DELIVER_ALERTMANAGER, DELIVER_TARGETS };
 struct deliver_outcome {
 	enum deliver_target target;
 	int64_t seq; /* of the transition */
+	int repeated; /* 1: no transition, but alerts that fire */
 	int delivered; /* 0: an error, to be tried again */
 	char error[MR_ERROR_SIZE];
 };

@@ -46,7 +46,7 @@ static const struct config_option options[] = {
 	.kind = CONFIG_TEXT,
 	.target = &deliver_urls[DELIVER_ALERTMANAGER],
 	.help = "an Alertmanager that is to know of them, as "
-		"http://host:port"},
+		"http://host:port; it is told each minute what fires still"},
     {.name = "deliver-timeout-ms",
 	.kind = CONFIG_DURATION,
 	.target = &deliver_timeout_ms,
@@ -89,7 +89,8 @@ static const struct service_gauge gauges[] = {
 	"SELECT min(watermark_ms) / 1000 FROM progress"},
     {"millrace_alerts_delivered", "Transitions that were delivered.",
 	"SELECT sum(delivered) FROM deliveries"},
-    {"millrace_alerts_failed_deliveries", "Attempts that failed.",
+    {"millrace_alerts_failed_deliveries",
+	"Attempts that failed, repeats to Alertmanager among them.",
 	"SELECT sum(failed) FROM deliveries"},
     {"millrace_alerts_undelivered",
 	"Transitions that have yet to be delivered.",

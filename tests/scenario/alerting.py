@@ -288,6 +288,7 @@ class Hook(http.server.ThreadingHTTPServer):
     def __init__(self, plan, port=0):
         self.plan = list(plan)
         self.posted = []  # (path, key, body) that got a 200
+        self.repeated = []  # bodies of those without a key
         self.refused = 0
         self.over = threading.Event()
         super().__init__(("127.0.0.1", port), HookHandler)
@@ -309,8 +310,11 @@ class HookHandler(http.server.BaseHTTPRequestHandler):
             hook.refused += 1
             hook.over.wait(30)
         elif how == 200:
-            hook.posted.append((self.path, self.headers["Idempotency-Key"],
-                                json.loads(body)))
+            key, body = self.headers["Idempotency-Key"], json.loads(body)
+            if key:
+                hook.posted.append((self.path, key, body))
+            else:
+                hook.repeated.append(body)
             self.send_response(200)
             self.end_headers()
         else:

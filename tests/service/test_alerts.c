@@ -2,13 +2,17 @@
  * alerts, driven: rules are read or refused, states follow from judgements,
  * and whatever dies when, the same alerts come out, each transition once.
  */
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -671,6 +675,307 @@ alerts_are_found_and_acknowledged(void **state)
 	testing_close(t);
 }
 
+/* ---- an Alertmanager -------------------------------------------------------- */
+
+#define POSTS 512
+
+/* Keeps what it is posted, and answers 200, or 503 where the body has
+ * ${refused} in it. */
+static struct {
+	int listening;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	const char *refused; /* NULL: nothing */
+	char *posts[POSTS]; /* each with its headers; those with a 200 */
+	int count;
+	char flag[64];
+} manager = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* Header and body, as much as was announced; how long it is. */
+static size_t
+read_post(int fd, char *text, size_t size)
+{
+	size_t have = 0, whole = size - 1;
+	const char *end, *length;
+	ssize_t n;
+
+	text[0] = '\0';
+	while (have < whole && (n = read(fd, text + have, whole - have)) > 0) {
+		have += (size_t)n;
+		text[have] = '\0';
+		length = strstr(text, "Content-Length: ");
+		end = strstr(text, "\r\n\r\n");
+		if (end != NULL && length != NULL)
+			whole = (size_t)(end - text) + 4 +
+			    strtoul(length + 16, NULL, 10);
+	}
+	return (have);
+}
+
+static void *
+serve_posts(void *unused)
+{
+	static const char good[] = "HTTP/1.1 200 OK\r\n\r\n",
+			  bad[] = "HTTP/1.1 503 No\r\n\r\n";
+	static char text[262144];
+	int fd, refused;
+
+	(void)unused;
+	while ((fd = accept(manager.listening, NULL, NULL)) != -1) {
+		(void)read_post(fd, text, sizeof(text));
+		pthread_mutex_lock(&manager.lock);
+		refused = manager.refused != NULL &&
+		    strstr(text, manager.refused) != NULL;
+		if (!refused && manager.count < POSTS)
+			manager.posts[manager.count++] = strdup(text);
+		pthread_mutex_unlock(&manager.lock);
+		(void)!write(fd, refused ? bad : good, sizeof(good) - 1);
+		close(fd);
+	}
+	return (NULL);
+}
+
+static int
+manager_start(void **state)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET,
+	    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t size = sizeof(address);
+
+	(void)state;
+	manager.refused = NULL;
+	manager.listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (bind(manager.listening, (struct sockaddr *)&address, size) != 0 ||
+	    listen(manager.listening, 16) != 0 ||
+	    getsockname(manager.listening, (struct sockaddr *)&address,
+		&size) != 0)
+		return (-1);
+	snprintf(manager.flag, sizeof(manager.flag),
+	    "--alertmanager=http://127.0.0.1:%d", ntohs(address.sin_port));
+	return (pthread_create(&manager.thread, NULL, serve_posts, NULL));
+}
+
+/* It knows of nothing any more. */
+static void
+manager_forget(void)
+{
+
+	pthread_mutex_lock(&manager.lock);
+	while (manager.count > 0)
+		free(manager.posts[--manager.count]);
+	pthread_mutex_unlock(&manager.lock);
+}
+
+static int
+manager_stop(void **state)
+{
+
+	(void)state;
+	deliver_urls[DELIVER_ALERTMANAGER] = NULL; /* of later tests */
+	shutdown(manager.listening, SHUT_RDWR);
+	pthread_join(manager.thread, NULL);
+	close(manager.listening);
+	manager_forget();
+	return (0);
+}
+
+static void
+manager_refuse(const char *what)
+{
+
+	pthread_mutex_lock(&manager.lock);
+	manager.refused = what;
+	pthread_mutex_unlock(&manager.lock);
+}
+
+/* Wait for so many posts, and give the last one. */
+static const char *
+wait_for_posts(int count)
+{
+	const char *last = "";
+	int i, have = 0;
+
+	for (i = 0; i < 1000 && have < count; i++) {
+		(void)poll(NULL, 0, i == 0 ? 0 : 10);
+		pthread_mutex_lock(&manager.lock);
+		have = manager.count;
+		last = have > 0 ? manager.posts[have - 1] : "";
+		pthread_mutex_unlock(&manager.lock);
+	}
+	if (have != count)
+		fail_msg("%d posts, not %d; the last: %s", have, count, last);
+	return (last);
+}
+
+static void
+wait_for_text(struct testing *t, const char *sql, const char *wanted)
+{
+	const char *text = "";
+	int i;
+
+	for (i = 0; i < 1000; i++) {
+		text = testing_text(t, sql);
+		if (strcmp(text, wanted) == 0)
+			return;
+		(void)poll(NULL, 0, 10);
+	}
+	fail_msg("%s, not %s", text, wanted);
+}
+
+static int
+times(const char *text, const char *part)
+{
+	int count = 0;
+
+	for (; (text = strstr(text, part)) != NULL; text++)
+		count++;
+	return (count);
+}
+
+static const char sql_delivery[] =
+    "SELECT delivered || ' delivered, ' || failed || ' failed, ' || attempts"
+    " || ' in a row: ' || error FROM deliveries";
+
+/* Errors of a service, and one more by which they are judged. */
+static void
+fire(struct testing *t, const char *service, int64_t at_ms)
+{
+
+	feed_lines(t, service, "error", 4, at_ms);
+	feed_lines(t, service, "error", 1, at_ms + 15000);
+}
+
+static void
+what_fires_is_repeated_each_minute(void **state)
+{
+	const char *const flags[] = {rules_flag, manager.flag, NULL};
+	struct testing *t;
+	const char *post;
+
+	(void)state;
+	write_rules("{\"rules\":[" ERRORS_RULE "]}");
+	t = testing_open(&alerts, flags);
+	fire(t, "pay", 1000);
+	fire(t, "web", 17000);
+	post = wait_for_posts(2);
+	assert_non_null(strstr(post, "Idempotency-Key: "));
+	assert_non_null(strstr(post,
+	    "\"startsAt\":\"2027-01-15T08:00:20.000Z\","
+	    "\"endsAt\":\"2027-01-15T08:05:20.000Z\""));
+	wait_for_text(t, sql_delivery, "2 delivered, 0 failed, 0 in a row: ");
+	manager_forget();
+	testing_advance(t, 60000);
+	post = wait_for_posts(1);
+	assert_null(strstr(post, "Idempotency-Key: "));
+	assert_int_equal(times(post, "\"service\":\"pay\""), 1);
+	assert_int_equal(times(post, "\"service\":\"web\""), 1);
+	assert_int_equal(times(post, "\"endsAt\":\"2027-01-15T08:06:00.000Z\""),
+	    2);
+	/* What is resolved is said to be, and not repeated. */
+	feed_lines(t, "pay", "info", 20, 43000);
+	feed_lines(t, "pay", "info", 1, 56000);
+	assert_non_null(strstr(wait_for_posts(2),
+	    "\"endsAt\":\"2027-01-15T08:00:50.000Z\""));
+	testing_advance(t, 60000);
+	post = wait_for_posts(3);
+	assert_int_equal(times(post, "\"service\":\"web\""), 1);
+	assert_int_equal(times(post, "\"service\":"), 1);
+	wait_for_text(t, sql_delivery, "3 delivered, 0 failed, 0 in a row: ");
+	/* A new life repeats at once: the one before may be long over. */
+	testing_restart(t);
+	assert_int_equal(times(wait_for_posts(4), "\"service\":\"web\""), 1);
+	testing_close(t);
+}
+
+static void
+an_alertmanager_that_comes_back_knows_what_fires(void **state)
+{
+	const char *const flags[] = {rules_flag, manager.flag, NULL};
+	struct testing *t;
+	char refusal[128];
+
+	(void)state;
+	write_rules("{\"rules\":[" ERRORS_RULE "]}");
+	t = testing_open(&alerts, flags);
+	fire(t, "pay", 1000);
+	(void)wait_for_posts(1);
+	wait_for_text(t, sql_delivery, "1 delivered, 0 failed, 0 in a row: ");
+	manager_forget();
+	manager_refuse("");
+	testing_advance(t, 60000);
+	snprintf(refusal, sizeof(refusal),
+	    "1 delivered, 1 failed, 1 in a row: 127.0.0.1 port %s answered 503",
+	    strrchr(manager.flag, ':') + 1);
+	wait_for_text(t, sql_delivery, refusal);
+	manager_refuse(NULL);
+	testing_advance(t, 60000);
+	assert_int_equal(times(wait_for_posts(1), "\"service\":\"pay\""), 1);
+	wait_for_text(t, sql_delivery, "1 delivered, 1 failed, 0 in a row: ");
+	testing_close(t);
+}
+
+static void
+a_transition_that_is_refused_holds_up_no_repeats(void **state)
+{
+	const char *const flags[] = {rules_flag, manager.flag, NULL};
+	struct testing *t;
+
+	(void)state;
+	write_rules("{\"rules\":[" ERRORS_RULE "]}");
+	t = testing_open(&alerts, flags);
+	fire(t, "pay", 1000);
+	(void)wait_for_posts(1);
+	manager_refuse("\"web\"");
+	fire(t, "web", 17000);
+	wait_for_text(t, "SELECT attempts FROM deliveries", "1");
+	manager_forget();
+	testing_advance(t, 60000);
+	/* It isn't in it, as it was never said to fire. */
+	assert_int_equal(times(wait_for_posts(1), "\"service\":"), 1);
+	wait_for_text(t, "SELECT attempts FROM deliveries", "2");
+	assert_non_null(strstr(testing_text(t, sql_delivery),
+	    "1 delivered, 2 failed, 2 in a row: 127.0.0.1 port "));
+	testing_close(t);
+}
+
+static void
+many_that_fire_are_repeated_in_parts(void **state)
+{
+	const char *const flags[] = {rules_flag, manager.flag, NULL};
+	char service[16];
+	struct testing *t;
+	int i;
+
+	(void)state;
+	write_rules("{\"rules\":[" ERRORS_RULE "]}");
+	t = testing_open(&alerts, flags);
+	for (i = 0; i < REPEAT_MOST + 20; i++) {
+		snprintf(service, sizeof(service), "s%d", i);
+		feed_lines(t, service, "error", 2, 1000);
+	}
+	feed_lines(t, "s0", "error", 2, 16000);
+	testing_advance(t, 1000);
+	(void)wait_for_posts(REPEAT_MOST + 20);
+	wait_for_text(t, "SELECT delivered FROM deliveries", "120");
+	manager_forget();
+	testing_advance(t, 60000);
+	assert_int_equal(times(wait_for_posts(2), "\"service\":"), 20);
+	assert_int_equal(times(manager.posts[0], "\"service\":"), REPEAT_MOST);
+	testing_close(t);
+}
+
+static void
+an_alert_ends_after_its_start(void **state)
+{
+	struct alert_event event = {.fired_ms = 5000};
+
+	(void)state;
+	assert_true(end_of(&event, 6000) == 6000 + HOLD_MS);
+	assert_true(end_of(&event, 4000) == 5000 + HOLD_MS);
+	event.resolved_ms = 5500;
+	assert_true(end_of(&event, 6000) == 5500);
+}
+
 /* ---- planted anomalies ------------------------------------------------------ */
 
 #define PLANTED_RULE                                                \
@@ -771,6 +1076,18 @@ main(void)
 	    cmocka_unit_test(numbers_before_are_kept_and_forgotten),
 	    cmocka_unit_test(a_rule_that_changes_begins_anew),
 	    cmocka_unit_test(alerts_are_found_and_acknowledged),
+	    cmocka_unit_test_setup_teardown(what_fires_is_repeated_each_minute,
+		manager_start, manager_stop),
+	    cmocka_unit_test_setup_teardown(
+		an_alertmanager_that_comes_back_knows_what_fires, manager_start,
+		manager_stop),
+	    cmocka_unit_test_setup_teardown(
+		a_transition_that_is_refused_holds_up_no_repeats, manager_start,
+		manager_stop),
+	    cmocka_unit_test_setup_teardown(
+		many_that_fire_are_repeated_in_parts, manager_start,
+		manager_stop),
+	    cmocka_unit_test(an_alert_ends_after_its_start),
 	    cmocka_unit_test(planted_anomalies_are_found),
 	    cmocka_unit_test(other_types_are_refused),
 	};
