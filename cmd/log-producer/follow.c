@@ -6,12 +6,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 #include "follow.h"
 
 #define CHUNK 262144
 #define LINE_MOST 65536
+/* Who writes learns of a rotation only some seconds after it. */
+#define QUIET_US (INT64_C(1000000) * FOLLOW_QUIET_S)
 
 static const char sql_load[] =
     "SELECT device, inode, offset_bytes, head, lines FROM shipped"
@@ -32,16 +35,19 @@ follow_init(struct follow *follow, const char *path)
 	memset(follow, 0, sizeof(*follow));
 	follow->path = path;
 	follow->fd = path == NULL ? STDIN_FILENO : -1;
+	follow->next_fd = -1;
+	follow->end = -1;
 }
 
 static void
 close_file(struct follow *follow)
 {
 
-	if (follow->path != NULL && follow->fd != -1) {
+	if (follow->path != NULL && follow->fd != -1)
 		close(follow->fd);
+	if (follow->path != NULL)
 		follow->fd = -1;
-	}
+	follow->end = -1;
 }
 
 void
@@ -49,6 +55,9 @@ follow_close(struct follow *follow)
 {
 
 	close_file(follow);
+	if (follow->path != NULL && follow->next_fd != -1)
+		close(follow->next_fd);
+	follow->next_fd = -1;
 }
 
 /* ---- which file -------------------------------------------------------------- */
@@ -110,15 +119,21 @@ begin_file(struct follow *follow, int fd, const struct stat *st)
 	follow->head_size = 0;
 }
 
-/* The file that was read before, under its name or that of rotation's first
- * copy; else what the name stands for now.  0 or -1. */
+/* What came after the one that was rotated; else the file that was read
+ * before, under its name or that of rotation's first copy; else what the name
+ * stands for now.  0 or -1. */
 static int
 open_file(struct follow *follow)
 {
 	char rotated[4096];
 	struct stat st, old;
-	int fd, old_fd;
+	int fd = follow->next_fd, old_fd;
 
+	follow->next_fd = -1;
+	if (fd != -1 && fstat(fd, &st) == 0) {
+		begin_file(follow, fd, &st);
+		return (0);
+	}
 	if ((fd = open_named(follow->path, &st)) == -1) {
 		say_trouble(follow->path, "can't read the file", errno);
 		return (-1);
@@ -141,13 +156,37 @@ open_file(struct follow *follow)
 	return (0);
 }
 
-/* 1 if the name stands for another file by now. */
+/* 1 if the name stands for another file by now.  That one is held from then
+ * on: it may be renamed as well before it is its turn. */
 static int
-is_rotated(const struct follow *follow)
+is_rotated(struct follow *follow)
 {
 	struct stat st;
 
-	return (stat(follow->path, &st) == 0 && !is_same(follow, &st));
+	if (follow->next_fd != -1)
+		return (1);
+	if (stat(follow->path, &st) == -1 || is_same(follow, &st))
+		return (0);
+	if ((follow->next_fd = open_named(follow->path, &st)) == -1) {
+		say_trouble(follow->path, "can't read the file", errno);
+		return (0);
+	}
+	log_info("the file was rotated, reading the old one until it is quiet",
+	    "path", follow->path);
+	return (1);
+}
+
+/* 1 if the file, rotated, was found to end at ${end} for long enough. */
+static int
+is_quiet(struct follow *follow, int64_t end)
+{
+	const int64_t now_us = clock_mono_us();
+
+	if (follow->end != end) {
+		follow->end = end;
+		follow->quiet_us = now_us;
+	}
+	return (now_us - follow->quiet_us >= QUIET_US);
 }
 
 /* ---- lines ------------------------------------------------------------------- */
@@ -237,7 +276,7 @@ step_file(struct follow *follow, int64_t now_ms, int count, struct lines *lines)
 	struct stat st;
 	ssize_t got;
 	size_t used;
-	int done;
+	int rotated, done;
 
 	if (follow->fd == -1 && open_file(follow) == -1)
 		return;
@@ -250,12 +289,14 @@ step_file(struct follow *follow, int64_t now_ms, int count, struct lines *lines)
 		follow->head_size = 0;
 	}
 	/* Before reading: what is written until then is read. */
-	done = !follow->onward || is_rotated(follow);
+	rotated = follow->onward && is_rotated(follow);
 	if ((got = pread(follow->fd, bytes, sizeof(bytes), follow->offset)) ==
 	    -1) {
 		say_trouble(follow->path, "can't read the file", errno);
 		return;
 	}
+	done = !follow->onward ||
+	    (rotated && is_quiet(follow, follow->offset + got));
 	used = take_lines(follow, bytes, (size_t)got,
 	    done && got < (ssize_t)sizeof(bytes), now_ms, count, lines);
 	keep_head(follow, bytes, used);
@@ -268,7 +309,7 @@ step_file(struct follow *follow, int64_t now_ms, int count, struct lines *lines)
 		follow->ended = 1;
 		return;
 	}
-	log_info("the file was rotated, going on with the new one", "path",
+	log_info("the old file is quiet, going on with the new one", "path",
 	    follow->path);
 	follow->inode = follow->device = follow->offset = 0;
 	follow->head_size = 0;
@@ -357,7 +398,7 @@ follow_load(struct follow *follow, struct store *st, struct mr_error *err)
 	store_rows_done(rows);
 	/* A step that changed files, and was undone. */
 	if (device != follow->device || inode != follow->inode)
-		close_file(follow);
+		follow_close(follow);
 	follow->device = device;
 	follow->inode = inode;
 	follow->fresh = 1;

@@ -4,13 +4,19 @@
  *
  * How far a file was read is kept by its inode and its first bytes, with the
  * records made of it.
- * When the name comes to stand for another file (rotation), the rest of the
- * old one is read first, then the new one from its start; so also after a
- * stop, as long as the old one is still there as <path>.1.  A file that has
- * become shorter, or begins otherwise (copytruncate), is read from its start.  A line without its
- * line feed waits for it, except at the end of a file that is no longer
- * written to; one of more than 64 KiB becomes several.  What is written to a
- * rotated file after it was read to its end isn't seen.
+ * When the name comes to stand for another file (rotation), the old one is
+ * read on, since who writes goes on in it until told: then, once it has been
+ * at the same end for FOLLOW_QUIET_S, the new one from its start, which was
+ * held open, so that it may have been rotated as well.  What is written to the
+ * old one later isn't seen; as long as it isn't quiet, the new one waits.
+ *
+ * After a stop the old one is found as long as it is there as <path>.1, not
+ * compressed, and waited for anew; else, and that is said in the log, what the
+ * name stands for then is read.
+ *
+ * A file that has become shorter, or begins otherwise (copytruncate), is read
+ * from its start.  A line without its line feed waits for it, except at the
+ * end of a file that is done with; one of more than 64 KiB becomes several.
  *
  * Standard input has no position: what was read of it when the process died
  * is gone.
@@ -23,6 +29,7 @@
 #include "lines.h"
 
 #define FOLLOW_HEAD 64 /* bytes that a file is known by, of those read */
+#define FOLLOW_QUIET_S 10 /* and a rotated one is done with */
 
 struct follow {
 	const char *path; /* NULL: standard input */
@@ -34,6 +41,9 @@ struct follow {
 	size_t head_size;
 	/* this process's own */
 	int fd; /* -1: none open */
+	int next_fd; /* of the file after the one that was rotated; or -1 */
+	int64_t end; /* of a rotated file, where it was last found; or -1 */
+	int64_t quiet_us; /* since when, in monotonic time */
 	int ended; /* there will be no more */
 	int fresh; /* loaded, and no step since */
 	size_t taken; /* bytes of standard input that the last step used */

@@ -206,7 +206,8 @@ static const struct config_option options[] = {
 	.target = &onward,
 	.fallback = "no",
 	.help = "wait at the end of the file for more, also where it is "
-		"rotated"},
+		"rotated: the new one's turn is when nothing has been added "
+		"to the old one for 10 s"},
     {.name = "from-stdin",
 	.kind = CONFIG_BOOL,
 	.target = &from_stdin,

@@ -463,7 +463,7 @@ def rollups_equal_python(context):
         count, late, compared, kills))
 
 
-@scenario(kind="own")
+@scenario(kind="own", seconds=22)
 def a_log_file_is_shipped_once(context):
     """Written to, rotated, cut, its shipper killed: each line is found once."""
     system = context.system
@@ -493,7 +493,19 @@ def a_log_file_is_shipped_once(context):
             system.kill("log-producer")
             kills += 1
         if part == 2:
-            os.rename(path, path + ".1")
+            # Who writes learns of it later, and hasn't ended its last line.
+            arrived(written)
+            with open(path, "a", encoding="ascii") as old:
+                os.rename(path, path + ".1")
+                write(10)
+                system.wait_for("it is noticed", lambda: "was rotated" in
+                                system.log("log-producer"))
+                old.write("WARN line n%d is here\nWARN line n%d is" %
+                          (written, written + 1))
+                old.flush()
+                arrived(written + 1 - 10)
+                old.write(" here\nWARN line n%d is here" % (written + 2))
+                written += 3
         if part == 3:
             arrived(written)
             system.kill("log-producer", restart=False)

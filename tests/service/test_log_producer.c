@@ -9,13 +9,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "testing/testing.h"
 
+static int64_t passed_us;
+
+/* Time, and what tests of single steps let pass. */
+static int64_t
+passing_us(void)
+{
+
+	return (clock_mono_us() + passed_us);
+}
+
+#define clock_mono_us passing_us
 #include "../../cmd/log-producer/follow.c" /* NOLINT(bugprone-suspicious-include) */
+#undef clock_mono_us
 #include "../../cmd/log-producer/lines.c" /* NOLINT(bugprone-suspicious-include) */
 #define sql_load sql_load_traffic
 #define sql_save sql_save_traffic
@@ -171,6 +185,13 @@ step(int count)
 }
 
 static void
+pass(int64_t seconds)
+{
+
+	passed_us += 1000000 * seconds;
+}
+
+static void
 a_file_that_grows_is_read_in_lines(void **state)
 {
 
@@ -200,9 +221,98 @@ a_rotated_file_is_read_to_its_end_first(void **state)
 	assert_int_equal(rename(path, rotated), 0);
 	append(rotated, "c\nd");
 	append(path, "e\n");
-	assert_string_equal(step(10), "b|c|d|");
+	assert_string_equal(step(10), "b|c|");
+	assert_string_equal(step(10), "");
+	pass(FOLLOW_QUIET_S);
+	assert_string_equal(step(10), "d|"); /* there won't be more of it */
 	assert_string_equal(step(10), "");
 	assert_string_equal(step(10), "e|");
+	follow_close(&follow);
+}
+
+static void
+who_writes_on_into_a_rotated_file_is_heard(void **state)
+{
+	char line[16], wanted[16];
+	int i;
+
+	(void)state;
+	begin(1);
+	append(path, "a\n");
+	assert_string_equal(step(10), "a|");
+	/* Quiet since long before is no quiet since. */
+	pass(3600);
+	assert_int_equal(rename(path, rotated), 0);
+	assert_string_equal(step(10), ""); /* there is no new one yet */
+	append(path, "new\n");
+	assert_string_equal(step(10), "");
+	append(rotated, "b\nc");
+	assert_string_equal(step(10), "b|");
+	for (i = 0; i < 3; i++) {
+		pass(FOLLOW_QUIET_S - 1);
+		assert_string_equal(step(10), "");
+		snprintf(line, sizeof(line), "%d\nc", i);
+		append(rotated, line);
+		snprintf(wanted, sizeof(wanted), "c%d|", i);
+		assert_string_equal(step(10), wanted);
+	}
+	/* It is what was found that counts, not when it was looked for. */
+	append(rotated, "d\n");
+	pass(FOLLOW_QUIET_S);
+	assert_string_equal(step(10), "cd|");
+	assert_string_equal(step(10), "");
+	pass(FOLLOW_QUIET_S);
+	assert_string_equal(step(10), "");
+	assert_string_equal(step(10), "new|");
+	assert_true(follow.lines == 7);
+	follow_close(&follow);
+}
+
+static void
+what_is_rotated_twice_in_a_while_is_read_all_the_same(void **state)
+{
+
+	(void)state;
+	begin(1);
+	append(path, "a\n");
+	assert_string_equal(step(10), "a|");
+	assert_int_equal(rename(path, rotated), 0);
+	append(path, "b\n");
+	assert_string_equal(step(10), "");
+	assert_int_equal(rename(path, rotated), 0);
+	append(path, "c\n");
+	pass(FOLLOW_QUIET_S);
+	assert_string_equal(step(10), "");
+	assert_string_equal(step(10), "b|");
+	append(rotated, "b2\n");
+	assert_string_equal(step(10), "b2|");
+	pass(FOLLOW_QUIET_S);
+	assert_string_equal(step(10), "");
+	assert_string_equal(step(10), "c|");
+	follow_close(&follow);
+}
+
+static void
+a_new_file_that_cant_be_read_is_waited_for(void **state)
+{
+
+	(void)state;
+	begin(1);
+	append(path, "a\n");
+	assert_string_equal(step(10), "a|");
+	assert_int_equal(rename(path, rotated), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_string_equal(step(10), "");
+	pass(FOLLOW_QUIET_S);
+	assert_string_equal(step(10), "");
+	append(rotated, "b\n");
+	assert_string_equal(step(10), "b|");
+	assert_int_equal(rmdir(path), 0);
+	append(path, "c\n");
+	assert_string_equal(step(10), "");
+	pass(FOLLOW_QUIET_S);
+	assert_string_equal(step(10), "");
+	assert_string_equal(step(10), "c|");
 	follow_close(&follow);
 }
 
@@ -218,6 +328,12 @@ a_file_that_was_rotated_while_away_goes_on_at_its_place(void **state)
 	assert_int_equal(rename(path, rotated), 0);
 	append(path, "c\n");
 	assert_string_equal(step(10), "b|");
+	/* Who wrote may have gone on, also after another stop. */
+	follow_close(&follow);
+	pass(FOLLOW_QUIET_S);
+	append(rotated, "b2\n");
+	assert_string_equal(step(10), "b2|");
+	pass(FOLLOW_QUIET_S);
 	assert_string_equal(step(10), "");
 	assert_string_equal(step(10), "c|");
 	/* And if the old one is gone, the new one is read from its start. */
@@ -434,6 +550,13 @@ main(void)
 		setup, teardown),
 	    cmocka_unit_test_setup_teardown(
 		a_rotated_file_is_read_to_its_end_first, setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		who_writes_on_into_a_rotated_file_is_heard, setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		what_is_rotated_twice_in_a_while_is_read_all_the_same, setup,
+		teardown),
+	    cmocka_unit_test_setup_teardown(
+		a_new_file_that_cant_be_read_is_waited_for, setup, teardown),
 	    cmocka_unit_test_setup_teardown(
 		a_file_that_was_rotated_while_away_goes_on_at_its_place, setup,
 		teardown),
