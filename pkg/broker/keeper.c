@@ -241,8 +241,12 @@ static const char sql_cluster[] =
 static const char sql_new_cluster[] =
     "INSERT INTO cluster (one, cluster_id, leader_epoch, next_producer_id) "
     "SELECT 1, ?1, -1, 0 WHERE NOT EXISTS (SELECT 1 FROM cluster)";
+/* A log that has an id which this file is still to give out is from after it was
+ * copied.  More may have been given out since than the logs know. */
 static const char sql_start[] =
-    "UPDATE cluster SET leader_epoch = leader_epoch + 1";
+    "UPDATE cluster SET leader_epoch = ?1, next_producer_id = "
+    "CASE WHEN next_producer_id > ?2 THEN next_producer_id "
+    "ELSE ?2 + 1000000 END";
 static const char sql_topics[] =
     "SELECT topic_id, name, partitions FROM topics ORDER BY name";
 static const char sql_settings[] =
@@ -271,7 +275,7 @@ draw_cluster_id(char id[23])
 	id[22] = '\0';
 }
 
-/* Who this is; each start is a new leader's. */
+/* Who this is; each start is a new leader's, which keeper_start notes. */
 static int
 load_cluster(struct broker *b, struct mr_error *err)
 {
@@ -282,8 +286,7 @@ load_cluster(struct broker *b, struct mr_error *err)
 	draw_cluster_id(drawn);
 	if (store_begin(b->st, err) == -1)
 		return (-1);
-	rc = store_run(b->st, err, sql_new_cluster, store_text(drawn)) == -1 ||
-		store_run(b->st, err, sql_start) == -1 ?
+	rc = store_run(b->st, err, sql_new_cluster, store_text(drawn)) == -1 ?
 	    -1 :
 	    0;
 	if (finish(b->st, rc, err) == -1 ||
@@ -292,7 +295,7 @@ load_cluster(struct broker *b, struct mr_error *err)
 	if ((rc = store_next(rows, err)) == 1) {
 		snprintf(b->cluster_id, sizeof(b->cluster_id), "%s",
 		    store_get_text(rows, 0));
-		b->leader_epoch = (int32_t)store_get_i64(rows, 1);
+		b->leader_epoch = (int32_t)store_get_i64(rows, 1) + 1;
 	}
 	store_rows_done(rows);
 	if (rc == 0)
@@ -409,4 +412,18 @@ keeper_open(struct broker *b, struct mr_error *err)
 	    load_offsets(b, err) == -1)
 		return (-1);
 	return (0);
+}
+
+int
+keeper_start(struct broker *b, int64_t last_producer, struct mr_error *err)
+{
+
+	if (store_begin(b->st, err) == -1)
+		return (-1);
+	return (finish(b->st,
+	    store_run(b->st, err, sql_start, store_i64(b->leader_epoch),
+		store_i64(last_producer)) == -1 ?
+		-1 :
+		0,
+	    err));
 }

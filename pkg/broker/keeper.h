@@ -13,6 +13,13 @@
 /* keeper_open -- open or make the file and load the catalog (without logs) and
  * the groups' offsets.  The loop must not run yet. */
 int keeper_open(struct broker *b, struct mr_error *err);
+/*
+ * keeper_start -- the logs are open: make this start's leader epoch last, before
+ * anything is written under it.  No producer id up to ${last_producer}, the
+ * largest in the logs, is given out from now on (-1: they have none).  Where the
+ * logs are refused this isn't called, so that the next start refuses them, too.
+ */
+int keeper_start(struct broker *b, int64_t last_producer, struct mr_error *err);
 
 /*
  * keeper_add_topics -- rows and settings of ${count} topics, NULLs left out.

@@ -136,8 +136,9 @@ run_open(struct worker_job *job, void *arg)
 {
 	struct broker *b = arg;
 
-	if (keeper_open(b, &job->err) == 0)
-		(void)partitions_open(b, &job->err);
+	if (keeper_open(b, &job->err) == 0 &&
+	    partitions_open(b, &job->err) == 0)
+		(void)keeper_start(b, partitions_last_producer(b), &job->err);
 }
 
 static void

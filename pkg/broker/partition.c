@@ -271,6 +271,26 @@ partitions_open(struct broker *b, struct mr_error *err)
 	return (0);
 }
 
+int64_t
+partitions_last_producer(const struct broker *b)
+{
+	struct plog_producer producer;
+	const struct topic *t;
+	int64_t last = -1;
+	size_t at = 0, next;
+	int32_t i;
+
+	while ((t = catalog_next(b, &at)) != NULL)
+		for (i = 0; i < t->partition_count; i++)
+			for (next = 0; plog_producer_next(t->partitions[i]->log,
+					   &next, &producer) == 1;)
+				/* A client may say any; no count gets there. */
+				if (producer.producer_id > last &&
+				    producer.producer_id < INT64_MAX / 2)
+					last = producer.producer_id;
+	return (last);
+}
+
 /* ---- waiting for records ------------------------------------------------ */
 
 void

@@ -55,6 +55,9 @@ void partition_abandon(struct partition *p);
 /* partitions_open -- those of all topics, at start; folders of topics that
  * aren't known any more are removed. */
 int partitions_open(struct broker *b, struct mr_error *err);
+/* partitions_last_producer -- the largest producer id in their logs that may be
+ * one of ours; -1: none. */
+int64_t partitions_last_producer(const struct broker *b);
 /* partition_configure -- after the topic's settings changed. */
 void partition_configure(const struct broker *b, struct partition *p);
 

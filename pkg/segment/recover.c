@@ -223,6 +223,55 @@ cut_file(struct recovery *r, struct plog_segment *segment, int64_t position,
 	return (0);
 }
 
+static int
+refuse_newer(const struct plog *log, const char *name, int32_t epoch,
+    struct mr_error *err)
+{
+
+	return (mr_error_set(err, MR_REJECT,
+	    "broker.db (leader epoch %d) is older than the logs (%d): put back "
+	    "the one that belongs to them, or a backup of the whole folder; "
+	    "seen in %s/%s",
+	    (int)log->leader_epoch, (int)epoch, log->path, name));
+}
+
+/*
+ * Before a cut: what is right but for an epoch above the broker's may have been
+ * acknowledged by a broker whose broker.db this isn't, so it stays, and the log
+ * isn't opened.  Looks at the scanner's position, with ${behind} at all that
+ * follows as well.  0, or -1 with *err.
+ */
+static int
+check_newer(const struct recovery *r, const struct plog_segment *segment,
+    const struct scanner *s, int behind, struct mr_error *err)
+{
+	struct scanner again;
+	struct damage d;
+	char name[NAME_SIZE];
+	int rc;
+
+	if (scanner_init(&again, segment->fd, s->position, s->size,
+		s->next_offset, s->limit_offset, 0) == -1)
+		return (mr_error_set(err, MR_RETRY, "no memory to scan %s",
+		    r->log->path));
+	do {
+		rc = scanner_next(&again);
+		if (rc == -1 && behind &&
+		    (rc = scanner_resync(&again, &d)) == 1)
+			rc = scanner_next(&again);
+	} while (
+	    behind && rc == 1 && again.h.leader_epoch <= r->log->leader_epoch);
+	scanner_done(&again);
+	if (rc == -2) {
+		(void)io_error(err, "read a segment of", r->log->path, "");
+		return (-1);
+	}
+	if (rc != 1 || again.h.leader_epoch <= r->log->leader_epoch)
+		return (0);
+	file_name(name, segment->base, ".log");
+	return (refuse_newer(r->log, name, again.h.leader_epoch, err));
+}
+
 /*
  * What is at the scanner's position is no batch.  Above what was flushed it is
  * a torn end; below, damage to step over.  0, or -1 with *err.
@@ -236,6 +285,8 @@ step_over(struct recovery *r, struct plog_segment *segment, struct scanner *s,
 	int rc;
 
 	if (s->next_offset >= r->kept) {
+		if (check_newer(r, segment, s, 0, err) == -1)
+			return (-1);
 		r->cut = 1;
 		s->size = position;
 		return (cut_file(r, segment, position, err));
@@ -248,9 +299,12 @@ step_over(struct recovery *r, struct plog_segment *segment, struct scanner *s,
 	r->log->index.heads = 0;
 	if (rc == 1 || s->limit_offset <= r->log->checkpoint_end)
 		return (0);
+	s->position = position;
+	if (check_newer(r, segment, s, 1, err) == -1)
+		return (-1);
 	/* Nothing right behind it: the rest is gone, but its offsets aren't
 	 * given again. */
-	s->size = s->position = position;
+	s->size = position;
 	return (cut_file(r, segment, position, err));
 }
 
@@ -528,6 +582,11 @@ plog_recover(struct plog *log, struct plog_recovery *found,
 	if (list_segments(log, err) == -1 ||
 	    (rc = checkpoint_read(log, &damaged, err)) == -1)
 		return (-1);
+	/* Before anything is scanned: what would be taken for torn is right. */
+	if (log->epoch_count > 0 &&
+	    log->epochs[log->epoch_count - 1].epoch > log->leader_epoch)
+		return (refuse_newer(log, "checkpoint",
+		    log->epochs[log->epoch_count - 1].epoch, err));
 	/* One is written with the first flush that follows a roll. */
 	found->checkpoint_lost = damaged ||
 	    (rc == 0 && log->count > 1 && log->segments[0]->base > 0);

@@ -134,7 +134,8 @@ struct plog_recovery {
  * appended get ${leader_epoch}, which must not be below any before; what has
  * been appended under which one is kept with the log.  *found (may be
  * NULL) is filled in.  NULL on error: RETRY (no memory, no space, too many
- * files) or FATAL.
+ * files), REJECT (there are batches of a later epoch, which nothing was cut of)
+ * or FATAL.
  */
 struct plog *plog_open(const char *path, const struct plog_conf *conf,
     int32_t leader_epoch, struct plog_recovery *found, struct mr_error *err);

@@ -533,6 +533,34 @@ producers_are_held_to_epoch_and_sequence_over_a_restart(void **state)
 	client_close(&c);
 }
 
+/* An older broker.db that no epoch tells from the right one. */
+static void
+ids_that_a_log_has_are_not_given_out_again(void **state)
+{
+	struct client c = client_connect();
+	char file[200], older[200];
+	int64_t id;
+
+	(void)state;
+	snprintf(file, sizeof(file), "%s/broker.db", served.data);
+	snprintf(older, sizeof(older), "%s/older.db", served.data);
+	assert_int_equal(make_topic(&c, "idempotent", 1, NULL), WIRE_NONE);
+	client_close(&c);
+	assert_int_equal(broker_down(), 0);
+	copy_file(file, older);
+	broker_up();
+	c = client_connect();
+	id = new_producer(&c);
+	check_step(&c, id, 0);
+	client_close(&c);
+	assert_int_equal(broker_down(), 0);
+	assert_int_equal(rename(older, file), 0);
+	broker_up();
+	c = client_connect();
+	assert_true(new_producer(&c) > id);
+	client_close(&c);
+}
+
 static void
 many_producers_get_ids_of_their_own(void **state)
 {
@@ -598,6 +626,8 @@ main(void)
 	    cmocka_unit_test_setup_teardown(
 		producers_are_held_to_epoch_and_sequence_over_a_restart, begin,
 		end),
+	    cmocka_unit_test_setup_teardown(
+		ids_that_a_log_has_are_not_given_out_again, begin, end),
 	    cmocka_unit_test_setup_teardown(many_producers_get_ids_of_their_own,
 		begin, end),
 	};

@@ -496,6 +496,36 @@ logs_without_the_file_they_belong_to_stay(void **state)
 	client_close(&c);
 }
 
+/* It counts starts anew, and none that was refused. */
+static void
+logs_of_later_starts_than_their_file_knows_stay(void **state)
+{
+	struct client c = client_connect();
+	int i;
+
+	(void)state;
+	one_record(&c);
+	client_close(&c);
+	assert_int_equal(broker_down(), 0);
+	shell("cp broker.db older.db");
+	for (i = 0; i < 3; i++) {
+		broker_up();
+		c = client_connect();
+		assert_int_equal(produce_one(&c, "t", "k", 10, clock_wall_ms()),
+		    1 + i);
+		client_close(&c);
+		assert_int_equal(broker_down(), 0);
+	}
+	shell("mv broker.db away.db && mv older.db broker.db");
+	for (i = 0; i < 4; i++)
+		check_refused(&served.conf, "a backup of the whole folder");
+	shell("mv away.db broker.db");
+	broker_up();
+	c = client_connect();
+	assert_int_equal(list_offset(&c, "t", LATEST), 4);
+	client_close(&c);
+}
+
 /* A kill after its row was gone left the folder. */
 static void
 a_topic_that_was_deleted_goes_with_the_next_start(void **state)
@@ -606,6 +636,8 @@ main(void)
 		deleted_topics_are_gone_and_their_names_free, begin, end),
 	    cmocka_unit_test_setup_teardown(
 		logs_without_the_file_they_belong_to_stay, begin, end),
+	    cmocka_unit_test_setup_teardown(
+		logs_of_later_starts_than_their_file_knows_stay, begin, end),
 	    cmocka_unit_test_setup_teardown(
 		a_topic_that_was_deleted_goes_with_the_next_start, begin, end),
 	    cmocka_unit_test_setup_teardown(

@@ -216,18 +216,95 @@ expect_found_or_harmless(int count, int flushed, int most, const char *file,
 	plog_abandon(log);
 }
 
+/* What says that it is of a later epoch isn't cut; nor is anything else. */
+static void
+expect_newer(int32_t epoch, const char *file)
+{
+	struct mr_error err = {MR_OK, ""};
+	int64_t size = size_of(file);
+
+	assert_null(plog_open(log_path(), &conf, epoch, NULL, &err));
+	assert_int_equal(err.kind, MR_REJECT);
+	assert_non_null(strstr(err.message, "broker.db"));
+	assert_non_null(strstr(err.message, log_path()));
+	assert_int_equal(size_of(file), size);
+}
+
 static void
 a_flipped_byte_in_what_is_scanned_is_found(void **state)
 {
-	int64_t size, at;
+	int64_t size, at, field;
+	uint8_t bit;
 
 	(void)state;
 	make_log(8, 5, 9);
 	size = size_of(file_of(0, ".log"));
 	for (at = 0; at < size; at++) {
 		copy_folder(saved, log_path());
-		flip(file_of(0, ".log"), at, (uint8_t)(1 << (at % 8)));
-		expect_found_or_harmless(8, 5, 5, "log", at);
+		bit = (uint8_t)(1 << (at % 8));
+		flip(file_of(0, ".log"), at, bit);
+		field = at % (size / 8) - BATCH_AT_LEADER_EPOCH;
+		if (at >= 5 * size / 8 && field >= 0 && field < 4 &&
+		    !(field == 0 && bit == 0x80))
+			expect_newer(0, file_of(0, ".log"));
+		else
+			expect_found_or_harmless(8, 5, 5, "log", at);
+	}
+}
+
+/* As with an older broker.db, which counts starts anew. */
+static void
+what_a_later_epoch_wrote_is_refused_and_not_cut(void **state)
+{
+	/* With a checkpoint and nothing behind it, and what a kill leaves: with
+	 * an older one, without the mark of what was flushed, and with damage
+	 * before all the rest. */
+	enum { CLOSED, KILLED, NO_MARK, DAMAGED, CASES };
+	struct mr_error err = {MR_OK, ""};
+	struct reading r;
+	struct plog *log;
+	char path[200];
+	int64_t one = 0;
+	int i, n;
+
+	(void)state;
+	conf.retention_ms = -1;
+	for (i = 0; i < CASES; i++) {
+		empty_folder(log_path());
+		log = plog_open(log_path(), &conf, 3, NULL, NULL);
+		assert_non_null(log);
+		for (n = 0; n < 3; n++)
+			assert_int_equal(append_one(log, "k", 9, 1, NULL),
+			    PLOG_OK);
+		one = plog_size(log) / 3;
+		assert_int_equal(plog_close(log, &err), 0);
+		log = plog_open(log_path(), &conf, 5, NULL, NULL);
+		assert_non_null(log);
+		for (n = 0; n < 3; n++)
+			assert_int_equal(append_one(log, "k", 9, 1, NULL),
+			    PLOG_OK);
+		flush_log(log);
+		conf.segment_ms = i == CLOSED ? 1 : INT64_MAX / 4;
+		plog_configure(log, &conf);
+		(void)tidy_log(log, (int64_t)1 << 42);
+		assert_int_equal(plog_segments(log), i == CLOSED ? 2 : 1);
+		if (i == CLOSED)
+			assert_int_equal(plog_close(log, &err), 0);
+		else
+			plog_abandon(log);
+		snprintf(path, sizeof(path), "%s/flushed", log_path());
+		if (i == NO_MARK)
+			assert_int_equal(unlink(path), 0);
+		if (i == DAMAGED)
+			flip(file_of(0, ".log"), 3 * one + 70, 1);
+		expect_newer(4, file_of(0, ".log"));
+		log = plog_open(log_path(), &conf, 5, NULL, &err);
+		assert_non_null(log);
+		flush_log(log);
+		read_log(log, 100000, &r);
+		assert_int_equal(plog_end(log), 6);
+		assert_int_equal(r.count, i == DAMAGED ? 5 : 6);
+		plog_abandon(log);
 	}
 }
 
@@ -753,6 +830,7 @@ main(void)
 	    TEST(what_was_never_flushed_waits_for_the_first_flush),
 	    TEST(what_nothing_happened_to_is_closed_as_it_is),
 	    TEST(a_flipped_byte_in_what_is_scanned_is_found),
+	    TEST(what_a_later_epoch_wrote_is_refused_and_not_cut),
 	    TEST(a_flipped_byte_in_what_is_not_scanned_is_found_by_reading),
 	    TEST(a_flipped_byte_in_any_other_file_is_harmless),
 	    TEST(damage_is_told_by_file_and_offset_and_stepped_over),
