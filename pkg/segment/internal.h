@@ -226,6 +226,7 @@ struct scanner {
 	/* The batch that was last found. */
 	struct batch_header h;
 	int64_t batch_position;
+	int behind_hole; /* offsets are missing before it, with no damage */
 	uint8_t head[BATCH_HEADER_SIZE];
 };
 /* From a position, where that offset is next.  0, or -1 out of memory. */

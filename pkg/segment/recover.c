@@ -19,6 +19,7 @@ struct recovery {
 	struct plog *log;
 	struct plog_recovery *found;
 	int64_t kept; /* below this the disk had everything */
+	int unknown; /* no checkpoint says how far compaction got */
 	int cut; /* a torn end was found: what follows goes */
 	int scanned; /* batches behind the checkpoint */
 	int kept_found; /* a batch ends there: where is in the log */
@@ -178,6 +179,7 @@ note_batch(struct recovery *r, struct plog_segment *segment,
 	const struct batch_header *h = &s->h;
 	int append_time = (h->attributes & BATCH_APPEND_TIME) != 0;
 
+	segment->compacted |= s->behind_hole;
 	if (index_writer_add(&log->index, segment->base, s->batch_position,
 		h->base_offset, h->max_timestamp_ms, s->head) &&
 	    index_writer_flush(&log->index, segment->index_fd,
@@ -320,10 +322,11 @@ began_ms(int fd)
 	return (sx.stx_mtime.tv_sec * 1000);
 }
 
-/* Go through a segment from the last place that its index vouches for. */
+/* Go through a segment from the last place that its index vouches for.  A hole
+ * in its offsets is damage if ${strict}, and else was made by compaction. */
 static int
 scan_segment(struct recovery *r, struct plog_segment *segment, int64_t limit,
-    int64_t vouched, struct mr_error *err)
+    int64_t vouched, int strict, struct mr_error *err)
 {
 	struct plog *log = r->log;
 	struct index_entry at;
@@ -332,7 +335,7 @@ scan_segment(struct recovery *r, struct plog_segment *segment, int64_t limit,
 
 	load_index(log, segment, vouched, &at);
 	if (scanner_init(&s, segment->fd, at.position, segment->size, at.offset,
-		limit, segment->base >= log->cleaned_to) == -1)
+		limit, strict) == -1)
 		return (mr_error_set(err, MR_RETRY, "no memory to scan %s",
 		    log->path));
 	s.epoch_most = log->leader_epoch;
@@ -370,22 +373,25 @@ recover_sealed(struct recovery *r, struct plog_segment *segment, int64_t limit,
     struct mr_error *err)
 {
 	struct plog *log = r->log;
-	int behind = limit > log->checkpoint_end;
+	int behind = limit > log->checkpoint_end, footer;
 
 	segment->sealed = 1;
-	if (!behind &&
-	    index_read_footer(segment->index_fd, segment->size, segment) &&
-	    segment->next <= limit) {
+	footer = index_read_footer(segment->index_fd, segment->size, segment) &&
+	    segment->next <= limit;
+	if (!behind && footer) {
 		if (segment->compacted)
 			segment->next = limit;
 		segment->trusted_from = segment->size;
 		return (0);
 	}
-	segment->compacted = segment->base < log->cleaned_to;
+	if (!footer)
+		segment->compacted = segment->base < log->cleaned_to;
 	if (!behind)
 		r->found->indexes_rebuilt++;
+	/* Without a checkpoint only the footer knows if it was compacted, and
+	 * without that, too, it may have been. */
 	if (scan_segment(r, segment, limit, behind ? log->checkpoint_end : -1,
-		err) == -1)
+		!segment->compacted && (footer || !r->unknown), err) == -1)
 		return (-1);
 	if (segment->compacted)
 		segment->next = limit;
@@ -411,10 +417,8 @@ recover_active(struct recovery *r, struct plog_segment *segment,
 
 	segment->sealed = 0;
 	segment->compacted = 0;
-	if (scan_segment(r, segment, INT64_MAX, r->log->checkpoint_end, err) ==
-	    -1)
-		return (-1);
-	return (0);
+	return (scan_segment(r, segment, INT64_MAX, r->log->checkpoint_end,
+	    segment->base >= r->log->cleaned_to, err));
 }
 
 static int
@@ -590,6 +594,7 @@ plog_recover(struct plog *log, struct plog_recovery *found,
 	/* One is written with the first flush that follows a roll. */
 	found->checkpoint_lost = damaged ||
 	    (rc == 0 && log->count > 1 && log->segments[0]->base > 0);
+	r.unknown = rc == 0;
 	r.kept = flushed_read(log->folder_fd);
 	if (r.kept < log->checkpoint_end)
 		r.kept = log->checkpoint_end;

@@ -106,6 +106,7 @@ step(struct scanner *s)
 {
 
 	s->batch_position = s->position;
+	s->behind_hole = s->h.base_offset > s->next_offset;
 	s->position += batch_size(&s->h);
 	s->next_offset = s->h.base_offset + s->h.last_offset_delta + 1;
 }
