@@ -90,14 +90,14 @@ plog_abandon(struct plog *log)
 	free(log);
 }
 
-/* What is on disk already, where nothing has changed since. */
+/* What is on disk already, where nothing has changed since.  A name that the
+ * folder may not keep is of a file without records then. */
 static int
 checkpoint_is_current(const struct plog *log)
 {
 
 	return (log->checkpoint_end == log->end && !log->checkpoint_due &&
-	    !log->checkpoint_old && !log->folder_dirty &&
-	    plog_start_is_kept(log));
+	    !log->checkpoint_old && plog_start_is_kept(log));
 }
 
 /* Everything on disk, and a checkpoint that says so. */

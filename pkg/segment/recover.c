@@ -610,5 +610,11 @@ plog_recover(struct plog *log, struct plog_recovery *found,
 		log->cleaned_to = log->start;
 	epochs_trim(log);
 	found->clean = !r.scanned && log->end == log->checkpoint_end;
-	return (settle_flushed(&r, err));
+	if (settle_flushed(&r, err) == -1)
+		return (-1);
+	/* A kill may have come between a roll and the flush of the new file's
+	 * name.  One that has records below the checkpoint has its name, too. */
+	if (!found->clean || plog_active(log)->size == 0)
+		log->folder_dirty = 1;
+	return (0);
 }

@@ -706,6 +706,53 @@ the_flushed_mark_stays_where_it_was(void **state)
 	close_log(log);
 }
 
+/* The flush of the name, that is, without which the data's is worth nothing. */
+static void
+a_file_that_a_killed_process_made_is_flushed_with_its_name(void **state)
+{
+	enum { ROLLED, EMPTY, CLOSED, CASES };
+	struct plog_sync *sync;
+	struct mr_error err;
+	struct plog *log;
+	int i;
+
+	(void)state;
+	for (i = 0; i < CASES; i++) {
+		empty_folder(log_path());
+		plog_conf_default(&conf);
+		conf.retention_ms = -1;
+		conf.segment_bytes = 300;
+		log = open_log(NULL);
+		assert_int_equal(append_one(log, "k", 90, 1000, NULL), PLOG_OK);
+		flush_log(log);
+		if (i == EMPTY) {
+			close_log(log);
+			log = open_log(NULL);
+			conf.segment_ms = 1;
+			plog_configure(log, &conf);
+			assert_null(plog_tidy_begin(log, PLOG_DELETE,
+			    (int64_t)1 << 42));
+		} else
+			assert_int_equal(append_one(log, "k", 90, 1000, NULL),
+			    PLOG_OK);
+		assert_int_equal(plog_segments(log), 2);
+		if (i == CLOSED)
+			close_log(log);
+		else
+			plog_abandon(log);
+		log = plog_open(log_path(), &conf, 0, NULL, &err);
+		assert_non_null(log);
+		assert_int_equal(append_one(log, "k", 9, 1000, NULL), PLOG_OK);
+		assert_int_equal(plog_segments(log), 2);
+		assert_non_null(sync = plog_sync_begin(log));
+		assert_int_equal(sync->sync_folder, i != CLOSED);
+		assert_int_equal(plog_sync_run(sync, &err), 0);
+		(void)plog_sync_finish(log, sync);
+		assert_int_equal(log->folder_dirty, 0);
+		close_log(log);
+	}
+}
+
 /* ---- Compaction --------------------------------------------------------- */
 
 /* Three keys, the last of them deleted at the end. */
@@ -918,6 +965,7 @@ main(void)
 	    TEST(what_a_power_cut_left_behind_a_roll_is_cut),
 	    TEST(what_follows_a_power_cut_goes_where_it_cut),
 	    TEST(the_flushed_mark_stays_where_it_was),
+	    TEST(a_file_that_a_killed_process_made_is_flushed_with_its_name),
 	    TEST(compaction_keeps_the_last_of_each_key_and_its_offset),
 	    TEST(a_head_that_changed_in_a_compacted_segment_is_found),
 	    TEST(what_cannot_be_read_is_not_compacted),
