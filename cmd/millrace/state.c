@@ -273,8 +273,8 @@ inputs_unread(struct look *look, struct store *st, const char *service,
 	return (0);
 }
 
-/* What goes by the name of a topic now: its partitions, none if Kafka has none
- * or doesn't tell. */
+/* What goes by the name of a topic now: no partitions if there is none, -1 if
+ * Kafka doesn't tell. */
 static void
 topic_now(struct look *look, const char *topic, struct kafka_topic_state *now)
 {
@@ -284,9 +284,13 @@ topic_now(struct look *look, const char *topic, struct kafka_topic_state *now)
 		return;
 	memset(now, 0, sizeof(*now));
 	snprintf(now->name, sizeof(now->name), "%s", topic);
-	if (look->admin != NULL &&
-	    kafka_admin_describe(look->admin, now, 1, ASK_MS, &err) == -1)
-		kafka_silent(look, &err);
+	if (look->admin == NULL ||
+	    kafka_admin_describe(look->admin, now, 1, ASK_MS, &err) == 0)
+		return;
+	now->partitions = -1;
+	if (err.kind == MR_REJECT)
+		command_fail(look->command, &err);
+	kafka_silent(look, &err);
 }
 
 /*
@@ -306,12 +310,14 @@ position_end(struct look *look, const struct kafka_topic_state *now,
 		return;
 	}
 	look->unknown = 1;
+	table_missing(&look->table);
+	table_missing(&look->table);
+	if (now->partitions == -1)
+		return;
 	mr_error_set(&err, MR_REJECT,
 	    "partition %d of %.80s with the id %.40s isn't there any more",
 	    partition, now->name, id);
 	command_fail(look->command, &err);
-	table_missing(&look->table);
-	table_missing(&look->table);
 }
 
 static int

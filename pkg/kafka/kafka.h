@@ -156,10 +156,14 @@ int kafka_admin_alter(struct kafka_admin *admin,
     const struct kafka_topic *topic, int timeout_ms, struct mr_error *err);
 int kafka_admin_delete(struct kafka_admin *admin, const char *topic,
     int timeout_ms, struct mr_error *err);
-/* The first and the next offset of a partition; REJECT if there is none. */
+/* The first and the next offset of a partition, as a consumer gets to see it:
+ * not what lies behind an open transaction.  REJECT if there is none. */
 int kafka_admin_offsets(struct kafka_admin *admin, const char *topic,
     int partition, int64_t *first, int64_t *next, int timeout_ms,
     struct mr_error *err);
+/* kafka_admin_end -- the next offset, with what lies behind an open one. */
+int kafka_admin_end(struct kafka_admin *admin, const char *topic, int partition,
+    int64_t *end, int timeout_ms, struct mr_error *err);
 /*
  * kafka_group_furthest -- the highest offset that a group has committed of any
  * topic's first partition, and its metadata, cut to fit.  ${stable}: RETRY

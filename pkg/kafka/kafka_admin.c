@@ -336,6 +336,55 @@ kafka_admin_offsets(struct kafka_admin *admin, const char *topic, int partition,
 	return (0);
 }
 
+static int
+take_end(const struct admin_request *req, int64_t *end, struct mr_error *err)
+{
+	const rd_kafka_ListOffsetsResultInfo_t **infos;
+	const rd_kafka_topic_partition_t *told;
+	size_t count = 0;
+
+	infos =
+	    rd_kafka_ListOffsets_result_infos(rd_kafka_event_ListOffsets_result(
+						  req->event),
+		&count);
+	if (count != 1)
+		return (mr_error_set(err, MR_RETRY,
+		    "%zu answers to a question for an end", count));
+	told = rd_kafka_ListOffsetsResultInfo_topic_partition(infos[0]);
+	if (told->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return (mr_error_set(err, client_error_kind(told->err),
+		    "can't ask for the end of %s [%d]: %s", told->topic,
+		    (int)told->partition, rd_kafka_err2str(told->err)));
+	*end = told->offset;
+	return (0);
+}
+
+int
+kafka_admin_end(struct kafka_admin *admin, const char *topic, int partition,
+    int64_t *end, int timeout_ms, struct mr_error *err)
+{
+	rd_kafka_topic_partition_list_t *asked;
+	struct admin_request req = {0};
+	int status = -1;
+
+	asked = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_add(asked, topic, partition)
+	    ->offset = RD_KAFKA_OFFSET_SPEC_LATEST;
+	if (admin_request_init(&req, admin, RD_KAFKA_ADMIN_OP_LISTOFFSETS,
+		timeout_ms, err) != 0)
+		goto done;
+	rd_kafka_error_destroy(
+	    rd_kafka_AdminOptions_set_isolation_level(req.options,
+		RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED));
+	rd_kafka_ListOffsets(admin->client, asked, req.options, req.queue);
+	if (admin_request_wait(&req, timeout_ms, "ask for an end", err) == 0)
+		status = take_end(&req, end, err);
+done:
+	admin_request_done(&req);
+	rd_kafka_topic_partition_list_destroy(asked);
+	return (status);
+}
+
 /* ---- a group's positions -------------------------------------------------- */
 
 /* The first partition of each topic that can be seen; NULL on error. */

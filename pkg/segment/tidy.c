@@ -258,11 +258,12 @@ plog_tidy_run(struct plog_tidy *tidy, struct mr_error *err)
 			tidy->unlink[left++] = tidy->unlink[i];
 		}
 	tidy->unlink_count = left;
-	if (left > 0)
-		return (mr_error_set(err, MR_RETRY,
-		    "can't delete %d segments of %s: %s", left, tidy->path,
-		    strerror(error)));
-	return (tidy->count > 0 ? tidy_compact(tidy, err) : 0);
+	if (tidy->count > 0 && tidy_compact(tidy, err) == -1)
+		return (-1);
+	return (left == 0 ? 0 :
+			    mr_error_set(err, MR_RETRY,
+				"can't delete %d segments of %s: %s", left,
+				tidy->path, strerror(error)));
 }
 
 void

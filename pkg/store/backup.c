@@ -204,7 +204,7 @@ back_up(struct store *st, const char *path, int gently, struct mr_error *err)
 	if (rc == 0)
 		rc = give_name(partial, path, err);
 	(void)unlink(partial);
-	unfinished_drop();
+	unfinished_drop(1);
 done:
 	free(partial);
 	return (rc);

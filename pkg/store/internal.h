@@ -191,10 +191,11 @@ int store_make_durable(const char *path, int flags, struct mr_error *err);
 /*
  * unfinished_add -- a file is about to be made at ${path}, by nobody else.
  * Borrows it until unfinished_drop, which is called once the file is gone, has
- * got its name or has to stay, and drops what was added last.
+ * got its name or has to stay, and drops the ${names} that were added last at
+ * once.
  */
 void unfinished_add(const char *path);
-void unfinished_drop(void);
+void unfinished_drop(int names);
 /* unfinished_make -- make a file that isn't there, and add it: a descriptor, or
  * -1 with errno, and nothing is added. */
 int unfinished_make(const char *path, mode_t mode);

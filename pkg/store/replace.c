@@ -156,7 +156,7 @@ make_new(const char *path, const char *waiting, store_make *make, void *arg,
 	/* The first error is the one to tell. */
 	if (clear(path, rc == 0 ? err : &other) != 0)
 		rc = -1;
-	unfinished_drop();
+	unfinished_drop(1);
 	return (rc != 0 ? -1 : sync_folder(path, err));
 }
 
@@ -203,9 +203,8 @@ prepare(const char *path, const char *waiting, const char *aside,
 		found = keep_old(path, aside, err);
 	if (found == -1 && !marked)
 		(void)unlink(waiting);
-	unfinished_drop();
-	if (!marked)
-		unfinished_drop();
+	/* Both at once: the other name without the mark would be refused. */
+	unfinished_drop(marked ? 1 : 2);
 	return (found);
 }
 

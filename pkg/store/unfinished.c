@@ -30,11 +30,11 @@ unfinished_add(const char *path)
 }
 
 void
-unfinished_drop(void)
+unfinished_drop(int names)
 {
 
-	assert(count > 0);
-	count = count - 1;
+	assert(count >= names);
+	count = count - names;
 }
 
 int

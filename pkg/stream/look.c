@@ -24,6 +24,7 @@
 #define ASK_MS 3000
 #define SLICE_MS 500
 #define POLLED_MOST 256
+#define AGAIN_US INT64_C(5000000)
 
 static const char sql_acked[] = "SELECT acked_offset FROM output_tails"
 				" WHERE topic = ?1 AND partition = ?2";
@@ -39,6 +40,7 @@ struct look {
 	int count;
 	int left; /* partitions whose end was not reached */
 	int anew; /* what was to be read has gone meanwhile */
+	int64_t again_us; /* an end came too soon: when to ask again; 0: none */
 	int unread; /* something can't be read */
 	int64_t read;
 	int64_t highest;
@@ -78,19 +80,21 @@ look_from(struct stream *s, const char *topic, int partition, int64_t first,
 static int
 look_list(struct stream *s, struct look *look, struct mr_error *err)
 {
-	int64_t first, next, from;
+	int64_t first, next, end, from;
 	int i, k;
 
 	for (i = 0; i < s->output_count; i++)
 		for (k = 0; k < s->outputs[i].partitions; k++) {
 			if (kafka_admin_offsets(s->admin, s->outputs[i].topic,
 				k, &first, &next, ASK_MS, err) == -1 ||
-			    look_from(s, s->outputs[i].topic, k, first, next,
+			    kafka_admin_end(s->admin, s->outputs[i].topic, k,
+				&end, ASK_MS, err) == -1 ||
+			    look_from(s, s->outputs[i].topic, k, first, end,
 				&from, err) == -1)
 				return (-1);
-			if (from == next)
+			if (from == end)
 				continue;
-			look->ends[look->count] = next;
+			look->ends[look->count] = end;
 			look->positions[look->count++] =
 			    (struct kafka_position){
 				.topic = s->outputs[i].topic,
@@ -176,6 +180,8 @@ look_end(struct stream *s, struct look *look, const struct kafka_record *r)
 		if (is_end(s, r, look->ends[i])) {
 			look->ends[i] = -1;
 			look->left--;
+		} else if (r->end_of_partition && look->again_us == 0) {
+			look->again_us = clock_mono_us() + AGAIN_US;
 		}
 	}
 }
@@ -306,14 +312,18 @@ look_back(struct stream *s, struct mr_error *err)
 		return (-1);
 	assert(s->look != NULL);
 	look_slice(s, s->look);
-	if (s->look->anew) {
+	if (s->look->left == 0 && !s->look->anew)
+		return (look_judge(s, err));
+	/* A transaction is open yet, or a log was cut below what it was told to
+	 * end at. */
+	if (s->look->anew ||
+	    (s->look->again_us != 0 && clock_mono_us() >= s->look->again_us)) {
 		look_free(s);
 		mr_error_set(err, MR_RETRY,
-		    "our own last records went while they were looked for");
+		    "looking for our own last records once more: not all "
+		    "could be read");
 		return (0);
 	}
-	if (s->look->left == 0)
-		return (look_judge(s, err));
 	mr_error_set(err, MR_RETRY,
 	    "looking for our own last records, %lld read so far",
 	    (long long)s->look->read);

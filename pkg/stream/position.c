@@ -344,7 +344,7 @@ database_id_check(struct stream *s, struct mr_error *err)
 	if (number != s->database || strcmp(id, s->database_id) != 0)
 		return (mr_error_set(err, MR_FATAL,
 		    "the database id of %s changed from %s to %s: the file "
-		    "was restored while in use",
+		    "was restored while in use, or another instance drew one",
 		    s->db_path, s->database_id, id));
 	placement_compare(s, placements);
 	return (0);

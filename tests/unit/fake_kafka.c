@@ -1401,10 +1401,23 @@ kafka_admin_offsets(struct kafka_admin *admin, const char *topic, int partition,
 		goto done;
 	}
 	*first = l->first;
-	*next = l->next;
+	*next = log_stable(l);
 	status = 0;
 done:
 	leave();
+	return (status);
+}
+
+int
+kafka_admin_end(struct kafka_admin *admin, const char *topic, int partition,
+    int64_t *end, int timeout_ms, struct mr_error *err)
+{
+	int64_t first, next;
+	int status = kafka_admin_offsets(admin, topic, partition, &first, &next,
+	    timeout_ms, err);
+
+	if (status == 0)
+		*end = fake_next(topic, partition);
 	return (status);
 }
 

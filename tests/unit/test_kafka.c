@@ -892,6 +892,15 @@ topics_are_described_and_ids_tell_a_remade_one(void **state)
 			     &next, 10000, &err),
 	    -1);
 	assert_int_equal(err.kind, MR_REJECT);
+	next = 0;
+	assert_int_equal(kafka_admin_end(admin, "described", 1, &next, 10000,
+			     &err),
+	    0);
+	assert_int_equal(next, 7);
+	assert_int_equal(kafka_admin_end(admin, "described", 5, &next, 2000,
+			     &err),
+	    -1);
+	assert_non_null(strstr(err.message, "ask for"));
 	kafka_admin_free(admin);
 }
 

@@ -676,18 +676,19 @@ file_put_back_that_lost_nothing_keeps_its_id(void **state)
 /*
  * The later life's records lie behind a stranger's open transaction, so that
  * the partition seems to end before them; or retention moves the log's start
- * while they are looked for; or there is something that can't be read.
+ * while they are looked for; or there is something that can't be read; or the
+ * log is cut, by a leader who hadn't all of it, and what is left is looked at.
  */
 static void
 later_life_is_found_behind_what_hides_it(void **state)
 {
-	enum { HELD, CUT, DAMAGED } how;
+	enum { HELD, CUT, DAMAGED, SHORTER } how;
 	struct driven *d;
 	int partition = kafka_partition_of("k", 1, 2), i;
 	int64_t end;
 
 	(void)state;
-	for (how = HELD; how <= DAMAGED; how++) {
+	for (how = HELD; how <= SHORTER; how++) {
 		d = driver_run(&ledger_service, "one", NULL);
 		WAIT(driver_ready(d));
 		assert_int_equal(call_now(d, LEDGER_WRITE, "k"), 201);
@@ -712,6 +713,12 @@ later_life_is_found_behind_what_hides_it(void **state)
 			WAIT(driver_says(d, "looking for our own last"));
 		if (how == CUT)
 			fake_cut_front(OUTPUT, partition, end + 1);
+		if (how == SHORTER) {
+			fake_cut_end(OUTPUT, partition,
+			    fake_next(OUTPUT, partition) - 1);
+			NEVER(driver_ready(d), 100);
+			driver_pass_ms(5000);
+		}
 		fake_hold(OUTPUT, partition, -1);
 		WAIT(driver_ready(d));
 		assert_int_equal(driver_number("SELECT count(*)"
