@@ -165,19 +165,19 @@ static int
 keep_old(const char *path, const char *kept, struct mr_error *err)
 {
 	char from[4096], to[PARTS_KEPT][4096];
-	int i, rc = 0, linked[PARTS_KEPT] = {0};
+	int i, rc = 0, found = 0, linked[PARTS_KEPT] = {0};
 
 	for (i = 0; rc == 0 && i < PARTS_KEPT; i++) {
 		if (name_of(from, path, parts[i], err) != 0 ||
 		    name_of(to[i], kept, parts[i], err) != 0)
 			rc = -1;
 		else if (link(from, to[i]) == 0)
-			linked[i] = 1;
+			found = linked[i] = 1;
 		else if (errno != ENOENT)
 			rc = fail("keep", from, err);
 	}
 	if (rc == 0 && (rc = sync_folder(path, err)) == 0)
-		return (linked[0] || linked[1] || linked[2]);
+		return (found);
 	/* A file of two names would be refused. */
 	for (i = 0; i < PARTS_KEPT; i++)
 		if (linked[i])

@@ -232,10 +232,6 @@ look_slice(struct stream *s, struct look *look)
 	}
 }
 
-/*
- * Nothing was emitted under a new id, so whatever is in the outputs is
- * somebody else's: note where they end, for the next start to look from.
- */
 static int
 ends_write(struct stream *s, const int64_t *ends, struct mr_error *err)
 {
@@ -254,7 +250,11 @@ ends_write(struct stream *s, const int64_t *ends, struct mr_error *err)
 	return (store_commit(s->st, err));
 }
 
-/* Kafka is asked before the pen is taken, for which other instances wait. */
+/*
+ * Nothing was emitted under a new id, so whatever is in the outputs is
+ * somebody else's: note where they end, for the next start to look from.  Kafka
+ * is asked before the pen is taken, for which other instances wait.
+ */
 static int
 ends_note(struct stream *s, struct mr_error *err)
 {
