@@ -367,6 +367,7 @@ post_firing(struct sender *d, const struct progress *progress, int count,
 static int
 repeat(struct sender *d)
 {
+	const int64_t next_ms = clock_wall_ms() + REPEAT_MS;
 	struct progress progress;
 	struct buffer body = {0};
 	struct mr_error err;
@@ -385,7 +386,7 @@ repeat(struct sender *d)
 	if (count < REPEAT_MOST)
 		d->repeated = 0;
 	if (found != 0 && d->repeated == 0)
-		d->repeat_ms = clock_wall_ms() + REPEAT_MS;
+		d->repeat_ms = next_ms;
 	return (result);
 }
 

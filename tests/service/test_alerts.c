@@ -735,14 +735,15 @@ serve_posts(void *unused)
 	return (NULL);
 }
 
+/* And a service that tells it of errors. */
 static int
 manager_start(void **state)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET,
 	    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	const char *const flags[] = {rules_flag, manager.flag, NULL};
 	socklen_t size = sizeof(address);
 
-	(void)state;
 	manager.refused = NULL;
 	manager.listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (bind(manager.listening, (struct sockaddr *)&address, size) != 0 ||
@@ -752,7 +753,11 @@ manager_start(void **state)
 		return (-1);
 	snprintf(manager.flag, sizeof(manager.flag),
 	    "--alertmanager=http://127.0.0.1:%d", ntohs(address.sin_port));
-	return (pthread_create(&manager.thread, NULL, serve_posts, NULL));
+	if (pthread_create(&manager.thread, NULL, serve_posts, NULL) != 0)
+		return (-1);
+	write_rules("{\"rules\":[" ERRORS_RULE "]}");
+	*state = testing_open(&alerts, flags);
+	return (0);
 }
 
 /* It knows of nothing any more. */
@@ -770,7 +775,7 @@ static int
 manager_stop(void **state)
 {
 
-	(void)state;
+	testing_close(*state); /* however the test ended */
 	deliver_urls[DELIVER_ALERTMANAGER] = NULL; /* of later tests */
 	shutdown(manager.listening, SHUT_RDWR);
 	pthread_join(manager.thread, NULL);
@@ -848,13 +853,9 @@ fire(struct testing *t, const char *service, int64_t at_ms)
 static void
 what_fires_is_repeated_each_minute(void **state)
 {
-	const char *const flags[] = {rules_flag, manager.flag, NULL};
-	struct testing *t;
+	struct testing *t = *state;
 	const char *post;
 
-	(void)state;
-	write_rules("{\"rules\":[" ERRORS_RULE "]}");
-	t = testing_open(&alerts, flags);
 	fire(t, "pay", 1000);
 	fire(t, "web", 17000);
 	post = wait_for_posts(2);
@@ -884,19 +885,14 @@ what_fires_is_repeated_each_minute(void **state)
 	/* A new life repeats at once: the one before may be long over. */
 	testing_restart(t);
 	assert_int_equal(times(wait_for_posts(4), "\"service\":\"web\""), 1);
-	testing_close(t);
 }
 
 static void
 an_alertmanager_that_comes_back_knows_what_fires(void **state)
 {
-	const char *const flags[] = {rules_flag, manager.flag, NULL};
-	struct testing *t;
+	struct testing *t = *state;
 	char refusal[128];
 
-	(void)state;
-	write_rules("{\"rules\":[" ERRORS_RULE "]}");
-	t = testing_open(&alerts, flags);
 	fire(t, "pay", 1000);
 	(void)wait_for_posts(1);
 	wait_for_text(t, sql_delivery, "1 delivered, 0 failed, 0 in a row: ");
@@ -911,18 +907,13 @@ an_alertmanager_that_comes_back_knows_what_fires(void **state)
 	testing_advance(t, 60000);
 	assert_int_equal(times(wait_for_posts(1), "\"service\":\"pay\""), 1);
 	wait_for_text(t, sql_delivery, "1 delivered, 1 failed, 0 in a row: ");
-	testing_close(t);
 }
 
 static void
 a_transition_that_is_refused_holds_up_no_repeats(void **state)
 {
-	const char *const flags[] = {rules_flag, manager.flag, NULL};
-	struct testing *t;
+	struct testing *t = *state;
 
-	(void)state;
-	write_rules("{\"rules\":[" ERRORS_RULE "]}");
-	t = testing_open(&alerts, flags);
 	fire(t, "pay", 1000);
 	(void)wait_for_posts(1);
 	manager_refuse("\"web\"");
@@ -935,20 +926,15 @@ a_transition_that_is_refused_holds_up_no_repeats(void **state)
 	wait_for_text(t, "SELECT attempts FROM deliveries", "2");
 	assert_non_null(strstr(testing_text(t, sql_delivery),
 	    "1 delivered, 2 failed, 2 in a row: 127.0.0.1 port "));
-	testing_close(t);
 }
 
 static void
 many_that_fire_are_repeated_in_parts(void **state)
 {
-	const char *const flags[] = {rules_flag, manager.flag, NULL};
 	char service[16];
-	struct testing *t;
+	struct testing *t = *state;
 	int i;
 
-	(void)state;
-	write_rules("{\"rules\":[" ERRORS_RULE "]}");
-	t = testing_open(&alerts, flags);
 	for (i = 0; i < REPEAT_MOST + 20; i++) {
 		snprintf(service, sizeof(service), "s%d", i);
 		feed_lines(t, service, "error", 2, 1000);
@@ -961,7 +947,6 @@ many_that_fire_are_repeated_in_parts(void **state)
 	testing_advance(t, 60000);
 	assert_int_equal(times(wait_for_posts(2), "\"service\":"), 20);
 	assert_int_equal(times(manager.posts[0], "\"service\":"), REPEAT_MOST);
-	testing_close(t);
 }
 
 static void
