@@ -38,11 +38,12 @@ static const char sql_next_ending[] =
 static const char sql_ended[] = "DELETE FROM ending WHERE alert = ?1";
 
 static const char sql_progress[] =
-    "INSERT INTO progress (input, partition, watermark_ms, records)"
-    " VALUES (?1, ?2, ?3, 1) ON CONFLICT (input, partition) DO UPDATE SET"
-    " watermark_ms = max(watermark_ms, ?3), records = records + 1";
-static const char sql_watermark[] =
-    "SELECT watermark_ms FROM progress WHERE input = ?1 AND partition = ?2";
+    "INSERT INTO progress (input, partition, watermark_ms, judged_ms, records)"
+    " VALUES (?1, ?2, ?3, ?3 - ?4, 1)"
+    " ON CONFLICT (input, partition) DO UPDATE SET"
+    " watermark_ms = max(watermark_ms, ?3), records = records + 1,"
+    " judged_ms = max(judged_ms, watermark_ms - ?4, ?3 - ?4)"
+    " RETURNING judged_ms";
 static const char sql_late[] =
     "UPDATE progress SET late = late + 1 WHERE input = ?1 AND partition = ?2";
 static const char sql_find_series[] =
@@ -85,7 +86,7 @@ static const char sql_more_steps[] =
 static const char sql_drop_series[] = "DELETE FROM series WHERE id = ?1";
 
 static const char sql_partitions[] =
-    "SELECT input, partition, watermark_ms FROM progress"
+    "SELECT input, partition, judged_ms FROM progress"
     " WHERE (input, partition) > (?1, ?2) ORDER BY input, partition LIMIT 1";
 /* Never before it was delivered.  By the other index, which SQLite would take,
  * all that were resolved are read and sorted, for each that goes. */
@@ -323,14 +324,13 @@ work_off(struct stream *s, const struct due *due, struct mr_error *err)
 
 /* All that is due in a partition, but ${most} at the most; how much, or -1. */
 static int
-drain(struct stream *s, struct due *due, int64_t watermark_ms, int most,
+drain(struct stream *s, struct due *due, int64_t judged_ms, int most,
     struct mr_error *err)
 {
 	int done, found = 0;
 
 	for (done = 0; done < most; done++) {
-		found = find_due(stream_store(s),
-		    watermark_ms - alerts_grace_ms, due, err);
+		found = find_due(stream_store(s), judged_ms, due, err);
 		if (found != 1)
 			break;
 		if (work_off(s, due, err) == -1)
@@ -374,7 +374,7 @@ find_series(struct store *st, const struct rule *rule,
 /* Add it to the steps of all rules that are about it: 1 if it is too late for
  * one of them, 0 or -1. */
 static int
-observe(struct store *st, const struct observation *o, int64_t watermark_ms,
+observe(struct store *st, const struct observation *o, int64_t judged_ms,
     struct mr_error *err)
 {
 	const struct rule *rule;
@@ -386,7 +386,7 @@ observe(struct store *st, const struct observation *o, int64_t watermark_ms,
 		if (!rule_fits(rule, o->input, o->subject, o->metric))
 			continue;
 		end_ms = o->ts_ms - o->ts_ms % rule->every_ms + rule->every_ms;
-		if (end_ms <= watermark_ms - alerts_grace_ms) {
+		if (end_ms <= judged_ms) {
 			late = 1;
 			continue;
 		}
@@ -407,7 +407,7 @@ apply(struct stream *s, const struct stream_record *record,
 {
 	struct due due = {.input = o->input, .partition = o->partition};
 	struct store *st = stream_store(s);
-	int64_t watermark_ms;
+	int64_t judged_ms;
 	int late;
 
 	/* One that is far ahead would make all that follow late. */
@@ -416,17 +416,16 @@ apply(struct stream *s, const struct stream_record *record,
 		    "ts_ms: is more than %lld s (--ahead) ahead of the "
 		    "record's own time",
 		    (long long)alerts_ahead_ms / 1000));
-	if (store_run(st, err, sql_progress, store_i64(o->input),
-		store_i64(o->partition), store_i64(o->ts_ms)) == -1 ||
-	    store_find(st, err, &watermark_ms, sql_watermark,
-		store_i64(o->input), store_i64(o->partition)) != 1 ||
-	    (late = observe(st, o, watermark_ms, err)) == -1)
+	if (store_find(st, err, &judged_ms, sql_progress, store_i64(o->input),
+		store_i64(o->partition), store_i64(o->ts_ms),
+		store_i64(alerts_grace_ms)) != 1 ||
+	    (late = observe(st, o, judged_ms, err)) == -1)
 		return (-1);
 	if (late &&
 	    store_run(st, err, sql_late, store_i64(o->input),
 		store_i64(o->partition)) == -1)
 		return (-1);
-	return (drain(s, &due, watermark_ms, DUE_A_RECORD, err) == -1 ? -1 : 0);
+	return (drain(s, &due, judged_ms, DUE_A_RECORD, err) == -1 ? -1 : 0);
 }
 
 static int
@@ -520,7 +519,7 @@ alerts_command(struct stream *s, const struct stream_command *command,
 
 /* The next partition after the one in *due: 1, 0 if there is none, -1. */
 static int
-next_partition(struct store *st, struct due *due, int64_t *watermark_ms,
+next_partition(struct store *st, struct due *due, int64_t *judged_ms,
     struct mr_error *err)
 {
 	struct store_rows *rows;
@@ -532,7 +531,7 @@ next_partition(struct store *st, struct due *due, int64_t *watermark_ms,
 	if ((found = store_next(rows, err)) == 1) {
 		due->input = (enum rule_input)store_get_i64(rows, 0);
 		due->partition = (int)store_get_i64(rows, 1);
-		*watermark_ms = store_get_i64(rows, 2);
+		*judged_ms = store_get_i64(rows, 2);
 	}
 	store_rows_done(rows);
 	return (found);
@@ -563,15 +562,15 @@ alerts_tick(struct stream *s, int64_t now_ms, struct mr_error *err)
 {
 	struct due due = {.input = INPUT_LOGS, .partition = -1};
 	struct store *st = stream_store(s);
-	int64_t watermark_ms = 0;
+	int64_t judged_ms = 0;
 	int most = DUE_A_TICK, done, found;
 
 	if (end_alerts(s, most, err) == -1)
 		return (-1);
 	while (most > 0 &&
-	    (found = next_partition(st, &due, &watermark_ms, err)) != 0) {
+	    (found = next_partition(st, &due, &judged_ms, err)) != 0) {
 		if (found == -1 ||
-		    (done = drain(s, &due, watermark_ms, most, err)) == -1)
+		    (done = drain(s, &due, judged_ms, most, err)) == -1)
 			return (-1);
 		most -= done;
 	}

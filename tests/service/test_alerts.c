@@ -611,6 +611,34 @@ a_rule_that_changes_begins_anew(void **state)
 	testing_close(t);
 }
 
+/* Its step was judged when the grace was less: it is late for good. */
+static void
+a_longer_grace_opens_no_step_again(void **state)
+{
+	const char *flags[] = {rules_flag, "--grace=0", NULL};
+	struct testing *t;
+
+	(void)state;
+	write_rules("{\"rules\":[" ERRORS_RULE "]}");
+	t = testing_open(&alerts, flags);
+	feed_lines(t, "pay", "error", 4, 1000);
+	feed_lines(t, "pay", "info", 1, 11000);
+	expect_transitions(t, "errors/pay firing 10");
+	flags[1] = "--grace=1m";
+	testing_restart(t);
+	feed_lines(t, "pay", "error", 1, 9000); /* late */
+	feed_lines(t, "pay", "error", 1, 12000);
+	feed_lines(t, "pay", "info", 9, 75000);
+	feed_lines(t, "pay", "info", 1, 105000);
+	expect_transitions(t, "errors/pay firing 10");
+	feed_lines(t, "pay", "info", 1, 140000);
+	expect_transitions(t,
+	    "errors/pay firing 10, errors/pay resolved 80 cleared");
+	assert_int_equal(testing_number(t, "SELECT late FROM progress"), 1);
+	assert_int_equal(testing_emitted(t, "alerts.dead-letter"), 0);
+	testing_close(t);
+}
+
 static void
 alerts_are_found_and_acknowledged(void **state)
 {
@@ -1060,6 +1088,7 @@ main(void)
 	    cmocka_unit_test(silence_resolves_and_then_forgets),
 	    cmocka_unit_test(numbers_before_are_kept_and_forgotten),
 	    cmocka_unit_test(a_rule_that_changes_begins_anew),
+	    cmocka_unit_test(a_longer_grace_opens_no_step_again),
 	    cmocka_unit_test(alerts_are_found_and_acknowledged),
 	    cmocka_unit_test_setup_teardown(what_fires_is_repeated_each_minute,
 		manager_start, manager_stop),
