@@ -122,16 +122,29 @@ write_labels(struct json_writer *w, const struct alert_event *event)
 	json_object_close(w);
 }
 
-/* While it fires its end is what it lapses at, unless it is repeated; not
- * before its start, which is by the records' time, that may be ahead. */
+/*
+ * Its end is in Alertmanager what it is resolved by, and may not be before its
+ * start.  Both are by the records' time, which may be ahead: then it would go
+ * on there until then.  While an alert fires, it is what it lapses at, unless
+ * it is repeated.
+ */
+static int64_t
+start_of(const struct alert_event *event, int64_t now_ms)
+{
+
+	return (event->fired_ms < now_ms ? event->fired_ms : now_ms);
+}
+
 static int64_t
 end_of(const struct alert_event *event, int64_t now_ms)
 {
+	const int64_t start_ms = start_of(event, now_ms);
 
-	if (event->resolved_ms != 0)
-		return (event->resolved_ms);
-	return (
-	    HOLD_MS + (event->fired_ms > now_ms ? event->fired_ms : now_ms));
+	if (event->resolved_ms == 0)
+		return (now_ms + HOLD_MS);
+	if (event->resolved_ms > now_ms)
+		return (now_ms);
+	return (event->resolved_ms > start_ms ? event->resolved_ms : start_ms);
 }
 
 static void
@@ -149,7 +162,7 @@ write_for_alertmanager(struct json_writer *w, const struct alert_event *event,
 	json_member_text(w, "value", buffer_text(&value));
 	json_member_text(w, "fingerprint", event->fingerprint);
 	json_object_close(w);
-	member_rfc3339(w, "startsAt", event->fired_ms);
+	member_rfc3339(w, "startsAt", start_of(event, now_ms));
 	member_rfc3339(w, "endsAt", end_of(event, now_ms));
 	json_object_close(w);
 	buffer_free(&value);
