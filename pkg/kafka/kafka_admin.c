@@ -12,22 +12,38 @@ static void
 take_error(rd_kafka_t *client, int code, const char *reason, void *opaque)
 {
 	struct kafka_admin *admin = opaque;
+	struct admin_trouble trouble = {": "};
 
 	(void)client;
 	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
 		return;
-	memcpy(admin->trouble, ": ", 2);
-	client_tls_explain(reason, admin->trouble + 2,
-	    sizeof(admin->trouble) - 2);
+	client_tls_explain(reason, trouble.text + 2, sizeof(trouble.text) - 2);
+	pthread_mutex_lock(&admin->lock);
+	admin->trouble = trouble;
+	pthread_mutex_unlock(&admin->lock);
 }
 
-const char *
+struct admin_trouble
 admin_trouble(struct kafka_admin *admin)
 {
+	struct admin_trouble trouble;
 
 	while (rd_kafka_poll(admin->client, 0) > 0)
 		;
-	return (admin->trouble);
+	pthread_mutex_lock(&admin->lock);
+	trouble = admin->trouble;
+	pthread_mutex_unlock(&admin->lock);
+	return (trouble);
+}
+
+/* They answer. */
+static void
+admin_trouble_forget(struct kafka_admin *admin)
+{
+
+	pthread_mutex_lock(&admin->lock);
+	admin->trouble = (struct admin_trouble){""};
+	pthread_mutex_unlock(&admin->lock);
 }
 
 struct kafka_admin *
@@ -41,6 +57,7 @@ kafka_admin_new(const struct kafka_conf *conf, struct mr_error *err)
 		mr_error_set(err, MR_FATAL, "out of memory");
 		return (NULL);
 	}
+	pthread_mutex_init(&admin->lock, NULL);
 	if ((settings = client_conf_new(conf, none, none, admin, err)) == NULL)
 		goto fail_admin;
 	rd_kafka_conf_set_error_cb(settings, take_error);
@@ -60,6 +77,7 @@ kafka_admin_free(struct kafka_admin *admin)
 	if (admin == NULL)
 		return;
 	rd_kafka_destroy(admin->client);
+	pthread_mutex_destroy(&admin->lock);
 	free(admin);
 }
 
@@ -73,8 +91,8 @@ kafka_admin_cluster_id(struct kafka_admin *admin,
 	if ((text = rd_kafka_clusterid(admin->client, timeout_ms)) == NULL)
 		return (mr_error_set(err, MR_RETRY,
 		    "no answer from Kafka within %d ms%s", timeout_ms,
-		    admin_trouble(admin)));
-	admin->trouble[0] = '\0';
+		    admin_trouble(admin).text));
+	admin_trouble_forget(admin);
 	if (strlen(text) >= KAFKA_CLUSTER_ID_SIZE)
 		status = mr_error_set(err, MR_REJECT,
 		    "the cluster id %.80s is longer than %d characters", text,
@@ -114,14 +132,14 @@ admin_request_wait(struct admin_request *req, int timeout_ms, const char *what,
 	if (req->event == NULL)
 		return (mr_error_set(err, MR_RETRY,
 		    "can't %s: no answer from Kafka within %d ms%s", what,
-		    timeout_ms, admin_trouble(req->admin)));
+		    timeout_ms, admin_trouble(req->admin).text));
 	code = rd_kafka_event_error(req->event);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return (
 		    mr_error_set(err, client_error_kind(code), "can't %s: %s%s",
 			what, rd_kafka_event_error_string(req->event),
 			code == RD_KAFKA_RESP_ERR__TIMED_OUT ?
-			    admin_trouble(req->admin) :
+			    admin_trouble(req->admin).text :
 			    ""));
 	return (0);
 }
@@ -205,7 +223,7 @@ find_someone(struct kafka_admin *admin, int64_t deadline_us,
 		    admin_ms_left(deadline_us));
 		if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
 			mr_error_set(err, client_error_kind(code), "%s%s",
-			    rd_kafka_err2str(code), admin_trouble(admin));
+			    rd_kafka_err2str(code), admin_trouble(admin).text);
 			return (-2);
 		}
 		broker = metadata->orig_broker_id;
@@ -402,7 +420,7 @@ first_partitions(struct kafka_admin *reader, int timeout_ms,
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
 		mr_error_set(err, client_error_kind(code),
 		    "can't list topics: %s%s", rd_kafka_err2str(code),
-		    admin_trouble(reader));
+		    admin_trouble(reader).text);
 		return (NULL);
 	}
 	list = rd_kafka_topic_partition_list_new(metadata->topic_cnt);
@@ -449,7 +467,7 @@ read_furthest(struct kafka_admin *reader, const char *group, int64_t *offset,
 	    take_furthest(list, offset, metadata, metadata_size) :
 	    mr_error_set(err, client_error_kind(code),
 		"can't read the positions of group %s: %s%s", group,
-		rd_kafka_err2str(code), admin_trouble(reader));
+		rd_kafka_err2str(code), admin_trouble(reader).text);
 	rd_kafka_topic_partition_list_destroy(list);
 	return (found);
 }
@@ -470,7 +488,7 @@ kafka_group_furthest(const struct kafka_conf *conf, const char *group,
 	    {"isolation.level", stable ? "read_committed" : "read_uncommitted"},
 	    {NULL, NULL}};
 	static const struct setting none[] = {{NULL, NULL}};
-	struct kafka_admin reader = {.client = NULL};
+	struct kafka_admin reader = {.lock = PTHREAD_MUTEX_INITIALIZER};
 	rd_kafka_conf_t *settings;
 	int found;
 

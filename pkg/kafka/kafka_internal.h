@@ -5,6 +5,7 @@
 #define MR_KAFKA_INTERNAL_H
 
 #include <librdkafka/rdkafka.h>
+#include <pthread.h>
 
 #include "base/error.h"
 #include "kafka/kafka.h"
@@ -69,14 +70,18 @@ void client_watch(rd_kafka_queue_t *queue, int fd);
 
 #define ADMIN_TOPICS_MAX 1024 /* in one request */
 
+/* Its threads share it: a stream's loop and its relay. */
 struct kafka_admin {
 	rd_kafka_t *client;
-	char trouble[200]; /* why a broker can't be asked; "": none known */
+	pthread_mutex_t lock; /* of: */
+	struct admin_trouble {
+		char text[200];
+	} trouble; /* why a broker can't be asked; "": none known */
 };
 
 /* admin_trouble -- what is known by now of why brokers don't answer, to be put
  * behind a message: ": ..." or "". */
-const char *admin_trouble(struct kafka_admin *admin);
+struct admin_trouble admin_trouble(struct kafka_admin *admin);
 
 /* What a request is sent with, and where its answer comes to. */
 struct admin_request {
