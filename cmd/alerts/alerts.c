@@ -52,10 +52,12 @@ static const char sql_find_series[] =
 static const char sql_add_series[] =
     "INSERT INTO series (rule, input, partition, subject, metric, due_ms)"
     " VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id";
+/* A sum of nine thousand of the largest there are stays as it is. */
 static const char sql_step[] =
     "INSERT INTO steps VALUES (?1, ?2, ?3, ?4, 1, ?5)"
     " ON CONFLICT (input, partition, end_ms, series) DO UPDATE SET"
-    " count = count + 1, sum = sum + ?5";
+    " count = count + 1,"
+    " sum = iif(abs(sum) > 9000000000000000000, sum, sum + ?5)";
 
 /*
  * What is due next in a partition, up to ?3: a step that ended, or the time of

@@ -640,6 +640,26 @@ a_longer_grace_opens_no_step_again(void **state)
 }
 
 static void
+no_step_has_too_much_for_its_sum(void **state)
+{
+	const char *const flags[] = {rules_flag, NULL};
+	struct testing *t;
+	int i;
+
+	(void)state;
+	write_rules("{\"rules\":[" CPU_RULE "]}");
+	t = testing_open(&alerts, flags);
+	for (i = 0; i < 9300; i++)
+		feed_metric(t, "h1", "cpu", "1000000000000", 1000);
+	feed_metric(t, "h1", "cpu", "1", 15000);
+	expect_transitions(t, "cpu/h1 pending 10");
+	assert_int_equal(testing_number(t, "SELECT records FROM progress"),
+	    9301);
+	assert_int_equal(testing_emitted(t, "alerts.dead-letter"), 0);
+	testing_close(t);
+}
+
+static void
 alerts_are_found_and_acknowledged(void **state)
 {
 	const char *const flags[] = {rules_flag, "--keep=2m", NULL};
@@ -1096,6 +1116,7 @@ main(void)
 	    cmocka_unit_test(numbers_before_are_kept_and_forgotten),
 	    cmocka_unit_test(a_rule_that_changes_begins_anew),
 	    cmocka_unit_test(a_longer_grace_opens_no_step_again),
+	    cmocka_unit_test(no_step_has_too_much_for_its_sum),
 	    cmocka_unit_test(alerts_are_found_and_acknowledged),
 	    cmocka_unit_test_setup_teardown(what_fires_is_repeated_each_minute,
 		manager_start, manager_stop),
