@@ -30,7 +30,7 @@ static const char sql_restock[] =
     "INSERT INTO inventory (item, on_hand, received) VALUES (?1, ?2, ?2)"
     " ON CONFLICT (item) DO UPDATE SET on_hand = on_hand + excluded.on_hand,"
     " received = received + excluded.received, revision = revision + 1"
-    " RETURNING on_hand, revision";
+    " WHERE on_hand + excluded.on_hand <= ?3 RETURNING on_hand, revision";
 
 static int
 emit(struct stream *s, const struct inventory_event *event,
@@ -188,15 +188,22 @@ inventory_command(struct stream *s, const struct stream_command *command,
 	int found;
 
 	if ((rows = store_query(stream_store(s), err, sql_restock,
-		 store_text(input->item), store_i64(input->quantity))) == NULL)
+		 store_text(input->item), store_i64(input->quantity),
+		 store_i64(EVENT_STOCK_MOST))) == NULL)
 		return (-1);
 	if ((found = store_next(rows, err)) == 1) {
 		event.on_hand = store_get_i64(rows, 0);
 		answer->status = store_get_i64(rows, 1) == 1 ? 201 : 200;
 	}
 	store_rows_done(rows);
-	if (found != 1)
+	if (found == -1)
 		return (-1);
+	if (found == 0) {
+		answer->status = 409;
+		buffer_add_text(&answer->body,
+		    "there would be more of it than can be counted");
+		return (0);
+	}
 	snprintf(event.item, sizeof(event.item), "%s", input->item);
 	if (emit(s, &event, err) != 0)
 		return (-1);

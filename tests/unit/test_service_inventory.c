@@ -210,6 +210,37 @@ test_restocking_adds_to_an_item_or_makes_it(void **state)
 	}
 }
 
+/* Its event could say no more, and would be a dead letter to all readers. */
+static void
+test_no_item_grows_beyond_what_an_event_says(void **state)
+{
+	static const char almost[] =
+	    "UPDATE inventory SET on_hand = ?1, received = ?1"
+	    " WHERE item = 'Laptop'";
+	struct inventory_restock input = {.item = "Laptop", .quantity = 5};
+	const struct stream_command command = {.kind = INVENTORY_RESTOCK,
+	    .input = &input,
+	    .now_ms = FAKE_TS_MS};
+	static const int statuses[] = {409, 200};
+	struct mr_error err;
+	int i;
+
+	(void)state;
+	assert_int_equal(store_run(fake.st, &err, almost,
+			     store_i64(EVENT_STOCK_MOST - 4)),
+	    1);
+	for (i = 0; i < 2; i++, input.quantity--) {
+		struct stream_answer answer = {.status = 200};
+
+		assert_int_equal(inventory_command(NULL, &command, &answer,
+				     &err),
+		    0);
+		assert_int_equal(answer.status, statuses[i]);
+		buffer_free(&answer.body);
+		assert_int_equal(fake.emitted_count, i);
+	}
+}
+
 int
 main(void)
 {
@@ -223,6 +254,7 @@ main(void)
 	    TEST(test_what_was_never_created_is_a_dead_letter),
 	    TEST(test_sql_refuses_stock_below_zero_or_from_nowhere),
 	    TEST(test_restocking_adds_to_an_item_or_makes_it),
+	    TEST(test_no_item_grows_beyond_what_an_event_says),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
