@@ -42,7 +42,8 @@ int rules_match(const struct log_event *event);
  * Words are all to be found, in any order; "words in quotes" side by side;
  * word* is the beginning of one; -word is not to be there.  Whatever else is
  * typed is punctuation: no input is an error of FTS5's.  Returns 0 and adds
- * to ${out}, or -1 REJECT ("must ...") if nothing is left to look for.
+ * to ${out}, or -1 REJECT ("must ...") if nothing is left to look for; what
+ * has only punctuation that isn't ASCII, or emoji, is taken and finds nothing.
  */
 #define SEARCH_TERMS_MOST 32
 int search_parse(const char *text, struct buffer *out, struct mr_error *err);

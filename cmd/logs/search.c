@@ -2,7 +2,9 @@
  * search -- from what a person typed to an FTS5 expression.
  *
  * Every term is put in quotes, in which FTS5 knows no operators; a quote
- * can't be in one, since it ends the term.
+ * can't be in one, since it ends the term.  Between terms that are wanted is a
+ * space, which to FTS5 means AND too, but leaves out a term that it finds no
+ * word in, where AND with one finds nothing.
  */
 #include <ctype.h>
 #include <string.h>
@@ -16,8 +18,8 @@ struct term {
 	int absent; /* -word */
 };
 
-/* Does FTS5's tokenizer find anything in it?  It takes all but ASCII's
- * punctuation for parts of words, or for spaces, which does no harm. */
+/* May FTS5's tokenizer find anything in it?  Of what isn't ASCII it takes some
+ * for parts of words, and finds nothing in the rest: punctuation, emoji. */
 static int
 has_word(const struct term *term)
 {
@@ -78,7 +80,7 @@ add_terms(const char *text, int absent, struct buffer *out)
 		if (absent)
 			buffer_add_text(out, " NOT ");
 		else if (count > 0)
-			buffer_add_text(out, " AND ");
+			buffer_add_text(out, " ");
 		buffer_add_text(out, "\"");
 		buffer_add(out, term.text, term.length);
 		buffer_add_text(out, term.prefix ? "\"*" : "\"");

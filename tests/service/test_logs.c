@@ -131,6 +131,13 @@ test_what_was_typed_finds_lines(void **state)
 	    {"q=uber", 1}, /* unicode61 leaves accents out */
 	    {"q=card+OR+unhandled", 0}, /* a word like any other */
 	    {"q=card+--+%26%26", 2},
+	    {"q=card+%E2%86%92+refused", 1}, /* an arrow is no word */
+	    {"q=%E2%80%94+card+%F0%9F%92%B3", 2}, /* a dash, a card's emoji */
+	    {"q=card+%22%E2%86%92+refused%22", 1},
+	    {"q=card+%E2%86%92*+-accepted", 1},
+	    {"q=card+-%E2%86%92+-accepted", 1},
+	    {"q=%E2%86%92+card+-%E2%80%94", 2},
+	    {"q=%E2%86%92", 0},
 	    {"q=message:card", 0},
 	    {"q=NEAR(card", 0},
 	    {"q=%22card", 2}, /* a quote that never ends */
