@@ -225,28 +225,42 @@ take_line(const struct follow *follow, const char *line, size_t size,
 	pending.there = lines_parse(line, size, &pending.event);
 }
 
+/* Where the first line ends: at ${size} without its line feed. */
+static size_t
+line_length(const char *bytes, size_t size)
+{
+	const char *end = memchr(bytes, '\n', size);
+
+	return (end != NULL ? (size_t)(end - bytes) : size);
+}
+
 /*
- * Take whole lines, ${count} at most; with ${last} also one without its line
- * feed.  How many bytes were used.
+ * Take whole lines, as many as make ${count} records at most; with ${last} also
+ * one without its line feed.  How many bytes were used.
  */
 static size_t
 take_lines(struct follow *follow, const char *bytes, size_t size, int last,
     int64_t now_ms, int count, struct lines *lines)
 {
 	size_t used = 0, length;
-	const char *end;
+	int ends;
 
-	/* One fewer than may be made, since what is under way comes last. */
-	while (used < size && lines->count < count - pending.there) {
-		end = memchr(bytes + used, '\n', size - used);
-		length = end != NULL ? (size_t)(end - bytes) - used :
-				       size - used;
-		if (end == NULL && !last && length < LINE_MOST)
+	while (used < size) {
+		length = line_length(bytes + used, size - used);
+		ends = length < size - used;
+		if (!ends && !last && length < LINE_MOST)
 			break;
-		if (length > LINE_MOST)
+		if (length > LINE_MOST) {
 			length = LINE_MOST;
+			ends = 0;
+		}
+		/* One fewer than may be made, since what is under way comes
+		 * last; but all that belongs to it. */
+		if (lines->count >= count - pending.there &&
+		    !(pending.there && lines_is_more(bytes + used, length)))
+			break;
 		take_line(follow, bytes + used, length, now_ms, lines);
-		used += length + (end == bytes + used + length);
+		used += length + (size_t)ends;
 	}
 	flush_pending(lines);
 	follow->lines += lines->count;

@@ -210,6 +210,38 @@ a_file_that_grows_is_read_in_lines(void **state)
 	follow_close(&follow);
 }
 
+/* However few records a step may make. */
+static void
+a_stack_trace_stays_whole(void **state)
+{
+	static const char stack[] =
+	    "\"stack\":\"\\tat a()\\n\\tat b()\\nCaused by: y\"";
+	static const struct {
+		const char *first, *second;
+		int trace; /* which of the first ones has it */
+	} cases[] = {
+	    {"ERROR x|", "ok|", 0},
+	    {"ERROR x|ok|", "ERROR z|ok|", 0},
+	    {"ERROR x|ok|ERROR z|", "ok|", 2},
+	};
+	const char *line;
+	size_t i, size;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		begin(1);
+		append(path,
+		    "ERROR x\n\tat a()\n\tat b()\nCaused by: y\nok\n"
+		    "ERROR z\n\tat a()\n\tat b()\nCaused by: y\nok\n");
+		assert_string_equal(step((int)i + 1), cases[i].first);
+		line = lines_get(&made, cases[i].trace, &size);
+		assert_non_null(memmem(line, size, stack, strlen(stack)));
+		assert_string_equal(step((int)i + 1), cases[i].second);
+		follow_close(&follow);
+		assert_int_equal(unlink(path), 0);
+	}
+}
+
 static void
 a_rotated_file_is_read_to_its_end_first(void **state)
 {
@@ -548,6 +580,8 @@ main(void)
 		a_files_lines_go_out_once_wherever_it_dies, setup, teardown),
 	    cmocka_unit_test_setup_teardown(a_file_that_grows_is_read_in_lines,
 		setup, teardown),
+	    cmocka_unit_test_setup_teardown(a_stack_trace_stays_whole, setup,
+		teardown),
 	    cmocka_unit_test_setup_teardown(
 		a_rotated_file_is_read_to_its_end_first, setup, teardown),
 	    cmocka_unit_test_setup_teardown(
