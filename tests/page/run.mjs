@@ -1010,6 +1010,36 @@ check("logs: new lines come to the top, older ones on demand", async ({ page, st
 	assert.equal(new Set(await lines(page)).size, 200);
 });
 
+check("logs: older lines come once, and not into a list that began anew", async ({ page, stub, base }) => {
+	const older = () => stub.log.filter((e) => e.url.includes("after=") && e.status === 200).length;
+	let letGo;
+	const held = new Promise((resolve) => {
+		letGo = resolve;
+	});
+
+	await openLogs(page, stub, base);
+	await until("a page", async () => (await lines(page)).length === 100);
+	await page.locator("#older").evaluate((button) => {
+		button.click();
+		button.click();
+	});
+	await until("both answers", () => older() === 2);
+	await page.waitForTimeout(3 * POLL_MS);
+	assert.equal((await lines(page)).length, 200);
+	assert.equal(new Set(await lines(page)).size, 200);
+	await page.route("**/logs?*after=*", async (route) => {
+		await held;
+		await route.continue();
+	});
+	await page.click("#older");
+	stub.logs.fill(150, 1795658820000);
+	await until("the newest", async () => /no 400/.test((await lines(page))[0]));
+	letGo();
+	await until("the old answer", () => older() === 3);
+	await page.waitForTimeout(3 * POLL_MS);
+	assert.equal((await lines(page)).length, 100);
+});
+
 check("logs: without lines, with a bad search and without an answer, the page says so", async ({ page, stub, base }) => {
 	await page.goto(`${base}/ui/logs`);
 	await until("no lines", async () => /No lines yet.*SERVICE=log-producer/s.test(await text(page, "#logs-empty")));

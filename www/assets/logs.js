@@ -117,18 +117,22 @@ function takeRefusal(error) {
 
 async function showOlder() {
 	const before = parameters({});
+	const from = nextAfter;
+	/* Another search may have begun meanwhile, the list begun anew, or an
+	 * answer to the same have come. */
+	const isOver = () => before !== parameters({}) || from !== nextAfter;
 
 	try {
-		const { body } = await request(`/logs?${parameters({ limit: LINES_A_PAGE, after: nextAfter })}`);
+		const { body } = await request(`/logs?${parameters({ limit: LINES_A_PAGE, after: from })}`);
 
-		/* Another search may have begun meanwhile. */
-		if (before !== parameters({}))
+		if (isOver())
 			return;
 		nextAfter = body.next_after ?? null;
 		byId("entries").append(...entriesOf(body).map(showEntry));
 		showCount();
 	} catch (error) {
-		setText(byId("lines-count"), `Older lines could not be had: ${error.message}`);
+		if (!isOver())
+			setText(byId("lines-count"), `Older lines could not be had: ${error.message}`);
 	}
 }
 
