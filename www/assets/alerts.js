@@ -51,15 +51,18 @@ function timesOf(a) {
 	return `since ${formatTime(a.fired_ms ?? a.started_ms)}`;
 }
 
+/* A disabled button would drop the focus of who is at it. */
 async function acknowledge(a, button) {
-	button.disabled = true;
+	if (button.getAttribute("aria-disabled") === "true")
+		return;
+	button.setAttribute("aria-disabled", "true");
 	try {
 		await request(`/alerts/${a.id}/acknowledge`, { method: "POST" });
 		setMessage(byId("alerts-error"), "");
 		say(`Acknowledged: ${a.rule}, ${subjectOf(a)}`);
 		feed.now();
 	} catch (error) {
-		button.disabled = false;
+		button.removeAttribute("aria-disabled");
 		setMessage(byId("alerts-error"), `It could not be acknowledged: ${error.message}`);
 	}
 }
@@ -111,7 +114,7 @@ function showList(alerts) {
 	list.replaceChildren(...now);
 	/* Moving a node takes the focus from it. */
 	if (focused !== null)
-		(list.contains(focused) && !focused.disabled ? focused : list.querySelector("button") ?? byId("alerts-title")).focus({ preventScroll: true });
+		(list.contains(focused) ? focused : list.querySelector("button") ?? byId("alerts-title")).focus({ preventScroll: true });
 }
 
 function takeAlerts(body) {
