@@ -890,6 +890,16 @@ check("analytics: without events, and without an answer, the page says so", asyn
 	await until("the sum", async () => await text(page, "#sum-users") === "321");
 });
 
+check("analytics: one part without an answer is told, and asked again by Retry now", async ({ page, stub, base }) => {
+	await openAnalytics(page, stub, base);
+	await until("bars of minutes", async () => (await chartInk(page, "#minutes")).drawn > 500);
+	stub.faults["/analytics/windows"] = "hang";
+	await until("stale", async () => /No answer for \d+ s.*retrying/.test(await text(page, "#analytics-feed .feed-text")));
+	delete stub.faults["/analytics/windows"];
+	await retryNow(page, "#analytics-feed");
+	await until("live at once", async () => await page.getAttribute("#analytics-feed", "data-state") === "live", 2000);
+});
+
 check("analytics: fits a phone and a wide window, and takes the theme's colours", async ({ page, stub, base }) => {
 	await openAnalytics(page, stub, base);
 	await fitsAllWidths(page);
@@ -947,6 +957,29 @@ check("metrics: without samples, and without an answer, the page says so", async
 	stub.metrics.fill(5, 1795658820000);
 	await retryNow(page, "#metrics-feed");
 	await until("the sum", async () => await text(page, "#sum-samples") === "20");
+});
+
+check("metrics: what was chosen before goes, and the chart's own feed is spoken for, too", async ({ page, stub, base }) => {
+	await openMetrics(page, stub, base);
+	await until("a line", async () => (await chartInk(page, "#history")).drawn > 500);
+	stub.faults["/metrics-history"] = "hang";
+	await page.selectOption("#host", "web-<b>2</b>");
+	await until("another one", async () => await text(page, "#metric-title") === "cpu_percent of web-<b>2</b>");
+	assert.equal((await chartInk(page, "#history")).drawn, 0);
+	assert.equal(await page.locator("#history-table tr, #unusual-table tr").count(), 0);
+	assert.equal((await page.locator(".sums dd").allInnerTexts()).join(""), "");
+	await until("stale", async () => /No answer for \d+ s.*retrying/.test(await text(page, "#metrics-feed .feed-text")));
+	delete stub.faults["/metrics-history"];
+	await retryNow(page, "#metrics-feed");
+	await until("its sums at once", async () => await text(page, "#sum-newest") !== "", 2000);
+	await until("live again", async () => await page.getAttribute("#metrics-feed", "data-state") === "live");
+	stub.faults["/metrics-history"] = 422;
+	await page.selectOption("#window", "1h");
+	await until("what is wrong", async () => /That can't be asked/.test(await text(page, "#metrics-empty")));
+	await page.waitForTimeout(3 * POLL_MS);
+	assert.equal(await page.isVisible("#metrics-empty"), true);
+	delete stub.faults["/metrics-history"];
+	await until("all is well", async () => await page.isHidden("#metrics-empty") && await text(page, "#sum-newest") !== "");
 });
 
 check("metrics: fits a phone and a wide window, and takes the theme's colours", async ({ page, stub, base }) => {

@@ -456,7 +456,7 @@ async function readBody(req) {
 /*
  * startStub -- a listening stub.
  *
- *   faults      {"<first path part>": status, "hang", or "lose" (done, not answered)}
+ *   faults      {"<first path part>" or "/<path>": status, "hang", or "lose" (done, not answered)}
  *   log         every API request: {method, path, url, since, headers, status}
  *   live(ms)    prices move every ms; live(0) stops
  */
@@ -478,7 +478,7 @@ export async function startStub({ port = 0, pollMs = 1000, seed = 7, history = 9
 		const entry = { method: req.method, path: url.pathname, url: req.url, since: url.searchParams.get("since"),
 			headers: req.headers, at: Date.now(), open: true, status: null };
 		const sameOpen = stub.log.some((e) => e.open && e.method === "GET" && e.path === entry.path && first !== "orders");
-		const fault = stub.faults[first] ?? stub.faults[`${req.method} ${first}`];
+		const fault = stub.faults[first] ?? stub.faults[url.pathname] ?? stub.faults[`${req.method} ${first}`];
 
 		entry.overlap = req.method === "GET" && sameOpen;
 		stub.log.push(entry);

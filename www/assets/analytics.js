@@ -3,7 +3,7 @@
  */
 import { createBars } from "./bars.js";
 import { byId, el, setText, showEmpty } from "./dom.js";
-import { showFeed } from "./feedline.js";
+import { showFeed, worstState } from "./feedline.js";
 import { formatClockShort, formatPrice, formatWhole } from "./format.js";
 import { showPages } from "./nav.js";
 import { createFeed } from "./poll.js";
@@ -100,19 +100,23 @@ function takeTop(id) {
 
 showPages(byId("pages"), location.pathname);
 
-const summary = createFeed({
-	url: () => "/analytics/summary",
-	onAnswer: takeSummary,
-	onRefused: () => showEmpty(byId("analytics-empty"), "The analytics service is not there", "Start it with `make start SERVICE=analytics`."),
-	onState: (state) => showFeed(byId("analytics-feed"), state),
-});
-const others = [
-	createFeed({ url: () => `/analytics/windows?limit=${HOUR_MINUTES}`, onAnswer: takeWindows }),
-	createFeed({ url: () => "/analytics/funnel", onAnswer: takeFunnel }),
-	createFeed({ url: () => "/analytics/top?what=pages&limit=10", onAnswer: takeTop("pages-table") }),
-	createFeed({ url: () => "/analytics/top?what=users&limit=10", onAnswer: takeTop("users-table") }),
+const onState = () => showFeed(byId("analytics-feed"), worstState(feeds.map((feed) => feed.state())));
+const feeds = [
+	createFeed({
+		url: () => "/analytics/summary",
+		onAnswer: takeSummary,
+		onRefused: () => showEmpty(byId("analytics-empty"), "The analytics service is not there", "Start it with `make start SERVICE=analytics`."),
+		onState,
+	}),
+	createFeed({ url: () => `/analytics/windows?limit=${HOUR_MINUTES}`, onAnswer: takeWindows, onState }),
+	createFeed({ url: () => "/analytics/funnel", onAnswer: takeFunnel, onState }),
+	createFeed({ url: () => "/analytics/top?what=pages&limit=10", onAnswer: takeTop("pages-table"), onState }),
+	createFeed({ url: () => "/analytics/top?what=users&limit=10", onAnswer: takeTop("users-table"), onState }),
 ];
 
-byId("analytics-feed").querySelector("button").addEventListener("click", () => summary.now());
-for (const feed of [summary, ...others])
+byId("analytics-feed").querySelector("button").addEventListener("click", () => {
+	for (const feed of feeds)
+		feed.now();
+});
+for (const feed of feeds)
 	feed.start();

@@ -1,5 +1,5 @@
 /*
- * feedline -- says beside a card whether its feed lives.
+ * feedline -- says beside a card whether its feeds live.
  */
 import { say, setText } from "./dom.js";
 import { formatSpan } from "./format.js";
@@ -20,4 +20,14 @@ export function showFeed(node, { kind, silentMs, reason }) {
 		say("The server does not answer, retrying");
 	else if (before === "stale" && kind !== "stale")
 		say("The server answers again");
+}
+
+/*
+ * Of the states of feeds that are one card the one that speaks for it: of the
+ * stale ones that which is silent for longest, else the first.
+ */
+export function worstState(states) {
+	const stale = states.filter((state) => state.kind === "stale");
+
+	return stale.length === 0 ? states[0] : stale.reduce((a, b) => (b.silentMs > a.silentMs ? b : a));
 }

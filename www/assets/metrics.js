@@ -5,7 +5,7 @@
  * newest sample, so that the clocks of server and reader need not agree.
  */
 import { byId, el, setText, showEmpty } from "./dom.js";
-import { showFeed } from "./feedline.js";
+import { showFeed, worstState } from "./feedline.js";
 import { formatDay, formatMetric, formatSigned, formatTime, formatWhole } from "./format.js";
 import { showPages } from "./nav.js";
 import { createFeed } from "./poll.js";
@@ -30,6 +30,7 @@ const asked = { host: "", metric: "", window: "5m" };
 let series = [];
 let chosen = null; /* the URL of it */
 let shown = [];
+let refused = null; /* why there is no answer to it */
 const show = (value) => formatMetric(asked.metric, value);
 const when = (ms) => (asked.window === "30d" ? `${formatDay(ms)}, ${formatTime(ms).slice(-8)}` : formatTime(ms));
 const chart = globalThis.uPlot === undefined ? null : createSeries(byId("history"), { format: (value) => show(value), onCursor: showReadout });
@@ -50,6 +51,20 @@ function fill(select, values, chosen) {
 	select.value = chosen;
 }
 
+/* Nothing of what was chosen before is to stand under the new title. */
+function clear() {
+	shown = [];
+	refused = null;
+	showNote();
+	chart?.clear();
+	byId("history").setAttribute("aria-label", "The metric over time");
+	for (const id of ["history-readout", "sum-newest", "sum-least", "sum-greatest", "sum-samples", "sum-unusual"])
+		setText(byId(id), "");
+	byId("history-table").replaceChildren();
+	byId("unusual-table").replaceChildren();
+	byId("unusual-none").hidden = true;
+}
+
 function choose(next) {
 	const metricsOf = (host) => series.filter((s) => s.host === host).map((s) => s.metric);
 
@@ -68,6 +83,7 @@ function choose(next) {
 	if (series.length === 0 || historyUrl() === chosen)
 		return;
 	chosen = historyUrl();
+	clear();
 	setText(byId("metric-title"), `${asked.metric} of ${asked.host}`);
 	byId("history-link").setAttribute("href", chosen);
 	history.replaceState(null, "", `?${new URLSearchParams(asked)}`);
@@ -76,16 +92,22 @@ function choose(next) {
 
 /* -- answers ---------------------------------------------------------------- */
 
+function showNote() {
+	if (series.length === 0)
+		showEmpty(byId("metrics-empty"), "No metrics yet", START_HINT);
+	else if (refused !== null)
+		showEmpty(byId("metrics-empty"), "That can't be asked", refused);
+	else
+		byId("metrics-empty").hidden = true;
+}
+
 function takeSeries(body) {
 	series = (Array.isArray(body.series) ? body.series : []).filter(isSeries);
 	byId("metrics-body").hidden = series.length === 0;
 	byId("unusual-card").hidden = series.length === 0;
-	if (series.length === 0) {
-		showEmpty(byId("metrics-empty"), "No metrics yet", START_HINT);
-		return;
-	}
-	byId("metrics-empty").hidden = true;
-	choose({});
+	showNote();
+	if (series.length > 0)
+		choose({});
 }
 
 /* A row of nothing where the line is to break. */
@@ -116,12 +138,26 @@ function showTables(points) {
 	setText(byId("sum-unusual"), formatWhole(unusual.length));
 }
 
+const sayAbsent = () => showEmpty(byId("metrics-empty"), "The rollups service is not there", "Start it with `make start SERVICE=rollups`.");
+
+function takeRefusal(error) {
+	if (error.status === 404) {
+		sayAbsent();
+		return;
+	}
+	clear();
+	refused = error.message;
+	showNote();
+}
+
 function takeHistory(body) {
 	const points = (Array.isArray(body.points) ? body.points : []).filter(isPoint);
 	const sum = (text) => (points.length === 0 ? "–" : text());
 
 	if (body.host !== asked.host || body.metric !== asked.metric)
 		return;
+	refused = null;
+	showNote();
 	shown = withGaps(points, body.step_ms);
 	setText(byId("sum-newest"), sum(() => show(points.at(-1).mean)));
 	setText(byId("sum-least"), sum(() => show(Math.min(...points.map((p) => p.min)))));
@@ -145,14 +181,18 @@ if (!WINDOWS.has(asked.window))
 	asked.window = "5m";
 byId("choosers").addEventListener("submit", (event) => event.preventDefault());
 
+const onState = () => showFeed(byId("metrics-feed"), worstState([list.state(), feed.state()]));
 const list = createFeed({
 	url: () => "/metrics-history/series",
 	onAnswer: takeSeries,
-	onRefused: () => showEmpty(byId("metrics-empty"), "The rollups service is not there", "Start it with `make start SERVICE=rollups`."),
-	onState: (state) => showFeed(byId("metrics-feed"), state),
+	onRefused: sayAbsent,
+	onState,
 });
-const feed = createFeed({ url: () => (series.length === 0 ? null : historyUrl()), onAnswer: takeHistory });
+const feed = createFeed({ url: () => (series.length === 0 ? null : historyUrl()), onAnswer: takeHistory, onRefused: takeRefusal, onState });
 
-byId("metrics-feed").querySelector("button").addEventListener("click", () => list.now());
+byId("metrics-feed").querySelector("button").addEventListener("click", () => {
+	list.now();
+	feed.now();
+});
 list.start();
 feed.start();

@@ -8,6 +8,7 @@
  */
 import { createChart } from "./chart.js";
 import { byId, el, say, setText, showEmpty } from "./dom.js";
+import { worstState } from "./feedline.js";
 import { formatClock, formatClockShort, formatPrice, formatSigned, formatSpan, formatTime, formatWhole, signOf } from "./format.js";
 import { createFeed } from "./poll.js";
 
@@ -338,14 +339,13 @@ export function startPrices(showFeed) {
 		    ...cells.map((cell, i) => (i === 0 ? el("th", { scope: "row" }, cell) : el("td", {}, cell))))));
 	}
 
-	/* The worse of the two feeds speaks for the card. */
 	function showState() {
-		const stale = [tailState, listState].find((state) => state.kind === "stale");
+		const worst = worstState([tailState, listState]);
 		const quietMs = performance.now() - newestAt;
 
-		frame.dataset.stale = String(stale !== undefined);
-		if (stale !== undefined)
-			showFeed("prices", stale);
+		frame.dataset.stale = String(worst.kind === "stale");
+		if (worst.kind === "stale")
+			showFeed("prices", worst);
 		else if (symbol === null)
 			showFeed("prices", listState);
 		else if (tailState.kind === "live" && quietMs > QUIET_MS)

@@ -49,7 +49,8 @@ function drawMarks(u, colour, marks) {
  *   onCursor   told the index that the pointer is at, or null
  *
  * Returns show({times, least, greatest, means, highs, marks}): seconds, and
- * values or null; marks are 1 above, -1 below, 0 none.
+ * values or null; marks are 1 above, -1 below, 0 none; and clear(): nothing is
+ * drawn until the next show().
  */
 export function createSeries(container, { format, onCursor }) {
 	let colours = readColours(container, COLOURS);
@@ -99,6 +100,10 @@ export function createSeries(container, { format, onCursor }) {
 				build();
 			else
 				plot.setData(data);
+		},
+		clear() {
+			plot?.destroy();
+			plot = null;
 		},
 	};
 }
