@@ -413,11 +413,9 @@ apply(struct stream *s, const struct stream_record *record,
 	int late;
 
 	/* One that is far ahead would make all that follow late. */
-	if (record->ts_ms != -1 && o->ts_ms > record->ts_ms + alerts_ahead_ms)
-		return (mr_error_set(err, MR_REJECT,
-		    "ts_ms: is more than %lld s (--ahead) ahead of the "
-		    "record's own time",
-		    (long long)alerts_ahead_ms / 1000));
+	if (event_check_ahead("ts_ms", o->ts_ms, record->ts_ms, alerts_ahead_ms,
+		"--ahead", err) != 0)
+		return (-1);
 	if (store_find(st, err, &judged_ms, sql_progress, store_i64(o->input),
 		store_i64(o->partition), store_i64(o->ts_ms),
 		store_i64(alerts_grace_ms)) != 1 ||

@@ -204,12 +204,9 @@ analytics_apply(struct stream *s, const struct stream_record *record,
 	int late;
 
 	/* One that is far ahead would make all that follow late. */
-	if (record->ts_ms != -1 &&
-	    event->ts_ms > record->ts_ms + analytics_ahead_ms)
-		return (mr_error_set(err, MR_REJECT,
-		    "ts_ms: is more than %lld s (--ahead) ahead of the "
-		    "record's own time",
-		    (long long)analytics_ahead_ms / 1000));
+	if (event_check_ahead("ts_ms", event->ts_ms, record->ts_ms,
+		analytics_ahead_ms, "--ahead", err) != 0)
+		return (-1);
 	start_ms = event->ts_ms - event->ts_ms % MINUTE_MS;
 	late = move_watermark(st, record->partition, event->ts_ms, start_ms,
 	    err);

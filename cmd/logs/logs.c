@@ -143,9 +143,9 @@ logs_apply(struct stream *s, const struct stream_record *record,
 	if (log_event_decode(record->value, record->value_size, &event, err) !=
 	    0)
 		return (-1);
-	if (record->ts_ms != -1 && event.ts_ms > record->ts_ms + AHEAD_MOST_MS)
-		return (mr_error_set(err, MR_REJECT,
-		    "ts_ms: is more than a day ahead of the record's own time"));
+	if (event_check_ahead("ts_ms", event.ts_ms, record->ts_ms,
+		AHEAD_MOST_MS, NULL, err) != 0)
+		return (-1);
 	if (count(st, bytes, &id, &over, err) == -1 ||
 	    insert(st, &event, id, bytes, err) == -1)
 		return (-1);

@@ -110,12 +110,9 @@ rollups_apply(struct stream *s, const struct stream_record *record,
 	int64_t late_ms, id, hour_ms;
 
 	/* One that is far ahead would make all that follow late. */
-	if (record->ts_ms != -1 &&
-	    event->ts_ms > record->ts_ms + rollups_ahead_ms)
-		return (mr_error_set(err, MR_REJECT,
-		    "ts_ms: is more than %lld s (--ahead) ahead of the "
-		    "record's own time",
-		    (long long)rollups_ahead_ms / 1000));
+	if (event_check_ahead("ts_ms", event->ts_ms, record->ts_ms,
+		rollups_ahead_ms, "--ahead", err) != 0)
+		return (-1);
 	if (store_run(st, err, sql_progress, partition,
 		store_i64(event->ts_ms)) == -1 ||
 	    store_find(st, err, &late_ms, sql_late_before, partition,

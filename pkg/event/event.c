@@ -643,6 +643,20 @@ event_check_type(const char *type, const char *only, struct mr_error *err)
 }
 
 int
+event_check_ahead(const char *name, int64_t event_ms, int64_t record_ms,
+    int64_t most_ms, const char *setting, struct mr_error *err)
+{
+
+	/* Foreign records may have any time, and events have bounded ones. */
+	if (record_ms == -1 || event_ms - most_ms <= record_ms)
+		return (0);
+	return (mr_error_set(err, MR_REJECT,
+	    "%s: is more than %lld s%s%s%s ahead of the record's own time",
+	    name, (long long)most_ms / 1000, setting != NULL ? " (" : "",
+	    setting != NULL ? setting : "", setting != NULL ? ")" : ""));
+}
+
+int
 order_event_decode(const char *type, const void *value, size_t size,
     struct order_event *event, struct mr_error *err)
 {

@@ -231,6 +231,16 @@ int metric_event_decode(const void *value, size_t size,
 int event_check_type(const char *type, const char *only, struct mr_error *err);
 
 /*
+ * event_check_ahead -- is an event's time, its field ${name}, no more than
+ * ${most_ms} ahead of ${record_ms}, its record's own?  One that is would hold
+ * what goes by the newest time until the clock has come to it.  ${setting}
+ * ("--ahead") is named to who reads the dead letter; NULL if it can't be set.
+ * A record without a time (-1) is taken.  0, or -1 REJECT.
+ */
+int event_check_ahead(const char *name, int64_t event_ms, int64_t record_ms,
+    int64_t most_ms, const char *setting, struct mr_error *err);
+
+/*
  * Field rules shared with request bodies: 0, or -1 REJECT with a message
  * that starts with what is wrong ("must be ...").  An item stands in a URL's
  * path, which browsers and nginx take parts "." and ".." out of: it may not be

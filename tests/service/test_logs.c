@@ -295,6 +295,8 @@ test_times_far_ahead_are_refused(void **state)
 	    "\"ts_ms\":1800086400001}");
 	assert_int_equal(testing_number(t, "SELECT count(*) FROM entries"), 1);
 	assert_int_equal(testing_emitted(t, "logs.dead-letter"), 1);
+	assert_string_equal(testing_record(t, "logs.dead-letter", 0)->reason,
+	    "ts_ms: is more than 86400 s ahead of the record's own time");
 	testing_close(t);
 }
 

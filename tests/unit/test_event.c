@@ -869,6 +869,40 @@ an_item_is_one_that_a_url_leads_to(void **state)
 }
 
 static void
+what_is_far_ahead_of_its_record_is_rejected(void **state)
+{
+	static const struct {
+		int64_t event_ms, record_ms, most_ms;
+		int status;
+	} cases[] = {
+	    {5000, 5000, 0, 0},
+	    {5001, 5000, 0, -1},
+	    {8000, 5000, 3000, 0},
+	    {8001, 5000, 3000, -1},
+	    {4000, 5000, 0, 0},
+	    {8001, -1, 0, 0}, /* the record has none */
+	    {8001, INT64_MAX, 3000, 0},
+	    {8001, INT64_MIN, 3000, -1},
+	};
+	struct mr_error err;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		assert_int_equal(event_check_ahead("ts_ms", cases[i].event_ms,
+				     cases[i].record_ms, cases[i].most_ms, NULL,
+				     &err),
+		    cases[i].status);
+	assert_int_equal(err.kind, MR_REJECT);
+	assert_string_equal(err.message,
+	    "ts_ms: is more than 3 s ahead of the record's own time");
+	(void)event_check_ahead("started_ms", 2, 1, 0, "--ahead", &err);
+	assert_string_equal(err.message,
+	    "started_ms: is more than 0 s (--ahead) ahead of the record's own "
+	    "time");
+}
+
+static void
 field_rules_say_what_must_be(void **state)
 {
 	struct mr_error err = {0};
@@ -914,6 +948,7 @@ main(void)
 		every_truncation_and_every_flipped_byte_is_survived),
 	    cmocka_unit_test(short_memory_is_never_the_records_fault),
 	    cmocka_unit_test(an_item_is_one_that_a_url_leads_to),
+	    cmocka_unit_test(what_is_far_ahead_of_its_record_is_rejected),
 	    cmocka_unit_test(field_rules_say_what_must_be),
 	};
 
