@@ -6,7 +6,8 @@
 #include "center.h"
 
 #define HOUR_MS 3600000
-#define BEHIND_MOST_MS 60000
+#define DAY_MS 86400000
+#define APART_MOST_MS 60000
 
 static const char sql_load[] =
     "SELECT seed, word0, word1, word2, word3, epoch_ms, clock_ms, next_ms,"
@@ -78,6 +79,18 @@ draw_next(struct center *center, const struct center_settings *settings)
 	    id_rng_uniform(&center->rng) * most >= rate);
 }
 
+/* No call is to begin in time to come, but at its time of the day. */
+static void
+turn_back(struct center *center, const struct center_settings *settings,
+    int64_t now_ms)
+{
+	const int64_t ahead_ms = center->epoch_ms + (int64_t)center->next_ms -
+	    now_ms;
+
+	if (settings->speedup != 1 && ahead_ms > 0)
+		center->epoch_ms -= (ahead_ms + DAY_MS - 1) / DAY_MS * DAY_MS;
+}
+
 static void
 make_call(struct center *center, const struct center_settings *settings)
 {
@@ -100,7 +113,8 @@ make_call(struct center *center, const struct center_settings *settings)
 	center->durations[calls_bound_of(call->duration_ms)]++;
 }
 
-/* The clock's 0 is the first step's time, or later if it was stopped since. */
+/* The clock's 0 is the first step's time, or another if it was stopped since,
+ * or the machine's was set. */
 static void
 set_epoch(struct center *center, const struct center_settings *settings,
     int64_t now_ms)
@@ -110,7 +124,8 @@ set_epoch(struct center *center, const struct center_settings *settings,
 
 	if (center->epoch_ms == 0)
 		center->epoch_ms = now_ms;
-	else if (settings->speedup == 1 && behind_ms > BEHIND_MOST_MS)
+	else if (settings->speedup == 1 &&
+	    (behind_ms > APART_MOST_MS || behind_ms < -APART_MOST_MS))
 		center->epoch_ms += behind_ms;
 }
 
@@ -132,6 +147,7 @@ center_step(struct center *center, const struct center_settings *settings,
 			center->clock_ms = center->next_ms;
 			return;
 		}
+		turn_back(center, settings, now_ms);
 		make_call(center, settings);
 		draw_next(center, settings);
 	}

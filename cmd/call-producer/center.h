@@ -12,9 +12,11 @@
  * The centre has a clock of its own, which runs ${speedup} times as fast as
  * the machine's and stands still while the program does.  Same seed and
  * settings: same calls, on every machine; their times are the clock's, counted
- * from the first start.  Without a speed-up, times that have fallen back a
- * minute behind the machine's, since the program was stopped, are brought
- * forward.  The clock never passes a call that wasn't made: where a step has
+ * from the first start.  Without a speed-up, times that have come to be a
+ * minute apart from the machine's, since the program was stopped or that clock
+ * set, are brought to it.  With one, the clock goes back by a day where a call
+ * would begin in time to come, which readers refuse: the same day goes by
+ * again, and the profile goes on.  The clock never passes a call that wasn't made: where a step has
  * no room for another, the rest comes with the next one.
  */
 #ifndef MR_CENTER_H

@@ -185,7 +185,8 @@ static const struct config_option options[] = {
 	.fallback = "1",
 	.least = 0.001,
 	.most = 1e6,
-	.help = "how much faster than real time the centre works",
+	.help = "how much faster than real time the centre works; its clock "
+		"goes back by a day rather than past now",
 	.group = "Load"},
     {.name = "interval-ms",
 	.kind = CONFIG_INT,

@@ -10,6 +10,7 @@
 #include "../../cmd/call-producer/center.c" /* NOLINT(bugprone-suspicious-include) */
 
 #define DAY_START_MS INT64_C(1800000000000) /* 08:00 UTC */
+#define LATER_MS (DAY_START_MS + INT64_C(1000) * DAY_MS)
 #define CALLS 20000
 
 static struct center center, other;
@@ -61,8 +62,9 @@ draw_sample(const struct center_settings *settings)
 
 	memset(&center, 0, sizeof(center));
 	id_rng_seed(&center.rng, (uint64_t)settings->seed);
+	center.epoch_ms = DAY_START_MS;
 	while (count < CALLS) {
-		center_step(&center, settings, DAY_START_MS);
+		center_step(&center, settings, LATER_MS);
 		for (i = 0; i < center.made_count && count < CALLS; i++) {
 			sample.starts_ms[count] =
 			    (double)(center.made[i].started_ms - DAY_START_MS);
@@ -248,8 +250,47 @@ a_centre_goes_on_where_it_stopped(void **state)
 	    sizeof(other.made[0]));
 }
 
+/* Ten days in steps of half a day. */
 static void
-times_are_brought_forward_and_a_count_ends_it(void **state)
+sped_up_days_go_by_again_and_none_is_to_come(void **state)
+{
+	struct center_settings settings = plain(5);
+	int64_t plain_ms, started_ms;
+	int i, step;
+
+	(void)state;
+	settings.calls_per_minute = 1;
+	settings.speedup = 12.0 * HOUR_MS / 100;
+	settings.profile = CENTER_OFFICE;
+	load_into(&center, &settings);
+	load_into(&other, &settings);
+	other.epoch_ms = DAY_START_MS;
+	for (step = 0; step < 20; step++) {
+		center_step(&center, &settings, DAY_START_MS + step * 100);
+		center_step(&other, &settings, LATER_MS);
+		assert_int_equal(center.made_count, other.made_count);
+		assert_true(center.made_count > 0);
+		for (i = 0; i < center.made_count; i++) {
+			started_ms = center.made[i].started_ms;
+			plain_ms = other.made[i].started_ms;
+			assert_true(started_ms <= DAY_START_MS + step * 100);
+			assert_true(started_ms > DAY_START_MS - DAY_MS);
+			/* But for whole days they are the same. */
+			assert_int_equal((plain_ms - started_ms) % DAY_MS, 0);
+			center.made[i].started_ms = plain_ms;
+			assert_memory_equal(&center.made[i], &other.made[i],
+			    sizeof(center.made[i]));
+		}
+	}
+	/* In real time again, it is at the machine's time at once. */
+	settings.speedup = 1;
+	center_step(&center, &settings, DAY_START_MS);
+	assert_true(
+	    center.epoch_ms + (int64_t)center.clock_ms == DAY_START_MS + 100);
+}
+
+static void
+times_are_brought_to_the_clock_and_a_count_ends_it(void **state)
 {
 	struct center_settings settings = plain(1);
 	int i;
@@ -264,6 +305,11 @@ times_are_brought_forward_and_a_count_ends_it(void **state)
 	assert_true(center.made_count > 0);
 	assert_true(center.made[0].started_ms >= DAY_START_MS + HOUR_MS);
 	assert_true(center.made[0].started_ms <= DAY_START_MS + HOUR_MS + 100);
+	/* And back, where the clock was put right. */
+	center_step(&center, &settings, DAY_START_MS);
+	assert_true(center.made_count > 0);
+	assert_true(center.made[0].started_ms >= DAY_START_MS);
+	assert_true(center.made[0].started_ms <= DAY_START_MS + 200);
 	settings.count = center.calls + 5;
 	for (i = 0; i < 50; i++)
 		center_step(&center, &settings, DAY_START_MS + HOUR_MS);
@@ -284,7 +330,10 @@ main(void)
 	    cmocka_unit_test_setup_teardown(a_centre_goes_on_where_it_stopped,
 		setup, teardown),
 	    cmocka_unit_test_setup_teardown(
-		times_are_brought_forward_and_a_count_ends_it, setup, teardown),
+		sped_up_days_go_by_again_and_none_is_to_come, setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		times_are_brought_to_the_clock_and_a_count_ends_it, setup,
+		teardown),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
