@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "calls/calls.h"
 #include "service/service.h"
@@ -18,9 +19,15 @@ static const char sql_sums[] =
     " FROM call_totals"
     " UNION ALL SELECT bucket, sum(calls), 0 FROM call_durations"
     " GROUP BY bucket";
+/* Counted back from the newest that isn't after ?2; some that are were taken
+ * before such calls were refused.  If all are, it is our clock that is wrong. */
 static const char sql_minutes[] =
-    "SELECT start_ms, sum(calls), sum(duration_ms) FROM call_minutes"
-    " WHERE start_ms > (SELECT max(start_ms) FROM call_minutes) - 60000 * ?1"
+    "WITH newest (ms) AS (SELECT coalesce("
+    " (SELECT max(start_ms) FROM call_minutes WHERE start_ms <= ?2),"
+    " (SELECT max(start_ms) FROM call_minutes)))"
+    " SELECT start_ms, sum(calls), sum(duration_ms) FROM call_minutes"
+    " WHERE start_ms > (SELECT ms FROM newest) - 60000 * ?1"
+    " AND start_ms <= (SELECT ms FROM newest)"
     " GROUP BY start_ms ORDER BY start_ms";
 static const char sql_latest_long[] =
     "SELECT seq, call_id, caller, callee, started_ms, duration_ms"
@@ -86,8 +93,8 @@ write_minutes(struct json_writer *w, struct store *reader, int64_t minutes,
 	struct store_rows *rows;
 	int more;
 
-	if ((rows = store_query(reader, err, sql_minutes,
-		 store_i64(minutes))) == NULL)
+	if ((rows = store_query(reader, err, sql_minutes, store_i64(minutes),
+		 store_i64(clock_wall_ms() + calls_settings.ahead_ms))) == NULL)
 		return (-1);
 	json_key(w, "minutes");
 	json_array_open(w);

@@ -93,6 +93,10 @@ calls_apply(struct stream *s, const struct stream_record *record,
 	struct store_value partition = store_i64(record->partition), duration;
 	const struct call_event *call = record->decoded;
 
+	/* One that is far ahead would hold the window of minutes. */
+	if (event_check_ahead("started_ms", call->started_ms, record->ts_ms,
+		calls_settings.ahead_ms, "--ahead", err) != 0)
+		return (-1);
 	duration = store_i64(call->duration_ms);
 	if (store_run(st, err, sql_total, partition, duration) == -1 ||
 	    store_run(st, err, sql_minute,

@@ -32,6 +32,7 @@ struct calls_settings {
 	const char *long_calls_log; /* NULL: long-calls.log beside the file */
 	int64_t keep_minutes_ms;
 	int64_t keep_long_calls_ms;
+	int64_t ahead_ms;
 };
 extern struct calls_settings calls_settings;
 

@@ -34,6 +34,13 @@ static const struct config_option options[] = {
 	.least = 1000,
 	.most = 3e12,
 	.help = "how long the row of a long call is kept"},
+    {.name = "ahead",
+	.kind = CONFIG_DURATION,
+	.target = &calls_settings.ahead_ms,
+	.fallback = "24h",
+	.least = 0,
+	.most = 3e12,
+	.help = "a call's time may be so far ahead of its record's"},
     {.name = NULL},
 };
 

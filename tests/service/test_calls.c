@@ -150,6 +150,67 @@ test_old_minutes_and_long_calls_go_and_sums_stay(void **state)
 	testing_close(t);
 }
 
+static void
+test_calls_far_ahead_are_refused(void **state)
+{
+	struct testing *t = testing_open(&calls, NULL);
+
+	(void)state;
+	feed(t, 0, "1");
+	feed(t, 4320, "1"); /* a day, by 20 s */
+	feed(t, 4321, "1");
+	assert_int_equal(testing_number(t,
+			     "SELECT sum(calls) FROM call_totals"),
+	    2);
+	assert_int_equal(testing_emitted(t, "calls.dead-letter"), 1);
+	assert_string_equal(testing_record(t, "calls.dead-letter", 0)->reason,
+	    "started_ms: is more than 86400 s (--ahead) ahead of the record's "
+	    "own time");
+	testing_close(t);
+}
+
+/* How many minutes GET /calls answers with; the first begins at *first_ms. */
+static int
+minutes_shown(struct testing *t, int64_t *first_ms)
+{
+	static const char start[] = "{\"start_ms\":";
+	const char *at = testing_request(t, "GET", "/calls", NULL)->body;
+	int count = 0;
+
+	while ((at = strstr(at, start)) != NULL) {
+		at += sizeof(start) - 1;
+		if (count++ == 0)
+			*first_ms = strtoll(at, NULL, 10);
+	}
+	return (count);
+}
+
+/* In a file that has taken calls of any time before. */
+static void
+test_minutes_far_ahead_do_not_hold_the_window(void **state)
+{
+	static const char *const flags[] = {"--ahead=1000d", NULL};
+	struct testing *t = testing_open(&calls, flags);
+	int64_t first_ms = 0;
+
+	(void)state;
+	feed(t, 4320 * 365, "1");
+	assert_int_equal(testing_number(t, "SELECT count(*) FROM call_minutes"),
+	    1);
+	calls_settings.ahead_ms = 86400000;
+	/* Our clock may be the wrong one: it is better than none. */
+	assert_int_equal(minutes_shown(t, &first_ms), 1);
+	assert_true(first_ms > TESTING_START_MS + INT64_C(364) * 86400000);
+	feed(t, 0, "1");
+	feed(t, 4320, "1");
+	feed(t, 4321, "1");
+	assert_int_equal(testing_number(t, "SELECT count(*) FROM call_minutes"),
+	    3);
+	assert_int_equal(minutes_shown(t, &first_ms), 1);
+	assert_true(first_ms == TESTING_START_MS + 86400000);
+	testing_close(t);
+}
+
 /* ---- the log, by itself --------------------------------------------------- */
 
 #define LINE(source, seq) \
@@ -358,6 +419,8 @@ main(void)
 	    cmocka_unit_test(test_a_crash_anywhere_changes_nothing),
 	    cmocka_unit_test(test_another_machine_counts_the_same),
 	    cmocka_unit_test(test_old_minutes_and_long_calls_go_and_sums_stay),
+	    cmocka_unit_test(test_calls_far_ahead_are_refused),
+	    cmocka_unit_test(test_minutes_far_ahead_do_not_hold_the_window),
 	    cmocka_unit_test(test_the_file_tells_what_the_commit_did_not),
 	    cmocka_unit_test(test_a_broken_line_is_cut_off),
 	    cmocka_unit_test(test_lines_of_others_do_not_count),
