@@ -622,7 +622,8 @@ loop_peek(struct stream *s, struct mr_error *err)
 	 * the commit's flush may then have the inode to write as well.
 	 */
 	metric_set(s->m_store_log, store_log_bytes(s->st));
-	if (output_ends(s, err) == -1)
+	/* Another instance, told otherwise, may have changed how to relay. */
+	if (output_ends(s, err) == -1 || relay_mode_read(s, err) == -1)
 		return (err->kind == MR_FATAL ? -1 : 0);
 	if ((s->outbox_last != 0 || relay_is_due(s)) && s->settle_at_us == 0)
 		s->settle_at_us = now;

@@ -453,6 +453,24 @@ next_instance_goes_on_from_the_cursor(void **state)
 	driver_stop(two);
 }
 
+/* Another one had changed it, with this one there already. */
+static void
+next_instance_that_is_told_otherwise_changes_the_way_back(void **state)
+{
+	struct driven *two = driver_run(&ledger_service, "two", NULL), *one;
+
+	(void)state;
+	WAIT(driver_ready(two));
+	one = run_and_send(3);
+	driver_stop(one);
+	emit_some(5);
+	driver_pass_ms(2500);
+	WAIT(mode() == 0);
+	WAIT(plain_outputs() == 8);
+	WAIT(outbox() == 0);
+	driver_stop(two);
+}
+
 int
 main(void)
 {
@@ -475,6 +493,8 @@ main(void)
 	    LEDGER_TEST(way_that_cannot_be_written_down_yet_is_changed_later),
 	    LEDGER_TEST(cursor_is_written_again_before_it_expires),
 	    LEDGER_TEST(next_instance_goes_on_from_the_cursor),
+	    LEDGER_TEST(
+		next_instance_that_is_told_otherwise_changes_the_way_back),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
