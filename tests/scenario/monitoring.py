@@ -163,6 +163,74 @@ def systemd_takes_the_units(context):
                  "--threshold=15", unit])
 
 
+UNITS = ("millrace@.service", "millrace-broker.service")
+# What seccomp.c allows and no unit has to: only root gives files away, and
+# nothing asks which pages are in memory.
+NOT_UNDER_SYSTEMD = {"fchown", "mincore"}
+
+
+def unit(name):
+    """Its settings, each with its values in their order."""
+    settings = {}
+    with open(os.path.join(ROOT, "deploy/systemd", name)) as f:
+        for key, value in re.findall(r"(?m)^([A-Z]\w+)=(.*)$", f.read()):
+            settings.setdefault(key, []).append(value)
+    return settings
+
+
+def call_groups():
+    """systemd's @groups of system calls, each with what it lists."""
+    groups, names = {}, None
+    for line in run(["systemd-analyze", "syscall-filter"]).splitlines():
+        if line.startswith("@"):
+            names = groups.setdefault(line.strip(), [])
+        elif line.startswith("    ") and not line.strip().startswith("#"):
+            names.append(line.strip())
+    return groups
+
+
+def calls_of(word, groups):
+    if not word.startswith("@"):
+        return {word}
+    return {call for each in groups[word] for call in calls_of(each, groups)}
+
+
+def calls_let_through(name):
+    """By a unit's filter, whose later lines add to earlier ones or take."""
+    groups, allowed = call_groups(), set()
+    for line in unit(name)["SystemCallFilter"]:
+        calls = {call for word in line.lstrip("~").split()
+                 for call in calls_of(word, groups)}
+        allowed = allowed - calls if line[0] == "~" else allowed | calls
+    return allowed
+
+
+def calls_needed():
+    """Those that the programs keep for themselves, and those that they make
+    by number, as to enter the sandbox."""
+    with open(os.path.join(ROOT, "pkg/base/seccomp.c")) as f:
+        text = f.read()
+    kept = text.split(" allowed[] = {")[1].split("};")[0]
+    needed = set(re.findall(r'"(\w+)"', kept))
+    needed.update(re.findall(r"SCMP_SYS\((\w+)\)", text))
+    for path in glob.glob(os.path.join(ROOT, "pkg/*/*.c")):
+        with open(path) as f:
+            needed.update(re.findall(r"\bSYS_(\w+)", f.read()))
+    expect({"openat", "capset", "landlock_restrict_self", "sched_setattr"} <=
+           needed, "read amiss: %s", sorted(needed))
+    return needed - NOT_UNDER_SYSTEMD
+
+
+@scenario(kind=None)
+def units_leave_programs_their_calls(context):
+    """The units' filters let through every system call that the programs make
+    to work and to enter their sandbox."""
+    need("systemd-analyze")
+    for name in UNITS:
+        lacking = calls_needed() - calls_let_through(name)
+        expect(not lacking, "%s refuses %s", name, sorted(lacking))
+
+
 SIZE = 1000000  # of a record; four are more than sockets take unread
 
 
