@@ -231,6 +231,19 @@ def units_leave_programs_their_calls(context):
         expect(not lacking, "%s refuses %s", name, sorted(lacking))
 
 
+@scenario(kind=None)
+def units_keep_state_from_the_front(context):
+    """nginx's user, who is in the group, gets to the sockets and to no file of
+    a service."""
+    for name in UNITS:
+        settings = unit(name)
+        expect(settings["UMask"] == ["0007"] and
+               settings["RuntimeDirectoryMode"] == ["0750"],
+               "%s keeps the front from its sockets", name)
+        expect(settings["StateDirectoryMode"] == ["0700"],
+               "%s gives its files to its group", name)
+
+
 SIZE = 1000000  # of a record; four are more than sockets take unread
 
 
