@@ -164,6 +164,7 @@ def systemd_takes_the_units(context):
 
 
 UNITS = ("millrace@.service", "millrace-broker.service")
+SETTINGS = "-/etc/millrace/%s.env"
 # What seccomp.c allows and no unit has to: only root gives files away, and
 # nothing asks which pages are in memory.
 NOT_UNDER_SYSTEMD = {"fchown", "mincore"}
@@ -176,6 +177,15 @@ def unit(name):
         for key, value in re.findall(r"(?m)^([A-Z]\w+)=(.*)$", f.read()):
             settings.setdefault(key, []).append(value)
     return settings
+
+
+@scenario(kind=None)
+def units_read_what_is_for_all(context):
+    """Each reads the settings for all and then its own."""
+    for name, own in zip(UNITS, ("%i", "broker")):
+        expect(unit(name)["EnvironmentFile"] == [
+            SETTINGS % "millrace", SETTINGS % own], "%s: %s", name,
+               unit(name)["EnvironmentFile"])
 
 
 def call_groups():
