@@ -135,32 +135,42 @@ def every_metric_is_explained(context):
     context.say("%d metrics" % len(found))
 
 
+def unit_text(name):
+    with open(os.path.join(ROOT, "deploy/systemd", name)) as f:
+        return f.read()
+
+
+def copy_unit(context, text, path):
+    """The programs aren't installed here."""
+    with open(path, "w") as f:
+        f.write(text.replace("/usr/local/bin", context.settings.bin))
+
+
+def takes_units(copies, units):
+    """systemd-analyze finds no fault with them, which are in that folder."""
+    done = subprocess.run(["systemd-analyze", "--man=no", "verify"] + units,
+                          capture_output=True, text=True)
+    faults = [x for x in done.stderr.splitlines() if copies in x or
+              "millrace" in x]
+    expect(done.returncode == 0 and not faults, "%s", done.stderr)
+
+
 @scenario(kind=None)
 def systemd_takes_the_units(context):
     """systemd-analyze finds no fault, and little exposed."""
     need("systemd-analyze")
-    folder = os.path.join(ROOT, "deploy/systemd")
     with tempfile.TemporaryDirectory() as copies:
-        for name in os.listdir(folder):
-            with open(os.path.join(folder, name)) as f:
-                text = f.read()
-            # The programs aren't installed here.
-            text = text.replace("/usr/local/bin", context.settings.bin)
-            with open(os.path.join(copies, name), "w") as f:
-                f.write(text)
+        for name in os.listdir(os.path.join(ROOT, "deploy/systemd")):
+            copy_unit(context, unit_text(name), os.path.join(copies, name))
         os.rename(os.path.join(copies, "millrace@.service"),
                   os.path.join(copies, "millrace@orders.service"))
         units = [os.path.join(copies, name) for name in (
             "millrace@orders.service", "millrace-broker.service",
             "millrace.target")]
-        done = subprocess.run(["systemd-analyze", "--man=no", "verify"] +
-                              units, capture_output=True, text=True)
-        faults = [x for x in done.stderr.splitlines() if copies in x or
-                  "millrace" in x]
-        expect(done.returncode == 0 and not faults, "%s", done.stderr)
-        for unit in units[:2]:
+        takes_units(copies, units)
+        for path in units[:2]:
             run(["systemd-analyze", "security", "--offline=true",
-                 "--threshold=15", unit])
+                 "--threshold=15", path])
 
 
 UNITS = ("millrace@.service", "millrace-broker.service")
@@ -173,9 +183,8 @@ NOT_UNDER_SYSTEMD = {"fchown", "mincore"}
 def unit(name):
     """Its settings, each with its values in their order."""
     settings = {}
-    with open(os.path.join(ROOT, "deploy/systemd", name)) as f:
-        for key, value in re.findall(r"(?m)^([A-Z]\w+)=(.*)$", f.read()):
-            settings.setdefault(key, []).append(value)
+    for key, value in re.findall(r"(?m)^([A-Z]\w+)=(.*)$", unit_text(name)):
+        settings.setdefault(key, []).append(value)
     return settings
 
 
@@ -186,6 +195,29 @@ def units_read_what_is_for_all(context):
         expect(unit(name)["EnvironmentFile"] == [
             SETTINGS % "millrace", SETTINGS % own], "%s: %s", name,
                unit(name)["EnvironmentFile"])
+
+
+def further_instance():
+    """What the README has added to the unit for it, with its settings."""
+    text = unit_text("README.md").split("```ini\n")[1].split("```")[0]
+    return text, [x.split("=", 1)[1] for x in text.splitlines()
+                  if x.startswith("EnvironmentFile=")]
+
+
+@scenario(kind=None)
+def a_further_instance_is_set_like_the_first(context):
+    """By the README, it reads all that the first one reads, and then its own;
+    systemd-analyze finds no fault with it."""
+    need("systemd-analyze")
+    text, settings = further_instance()
+    expect(settings == ["", SETTINGS % "millrace", SETTINGS % "notifications",
+                        SETTINGS % "%i"], "it reads %s", settings)
+    with tempfile.TemporaryDirectory() as copies:
+        path = os.path.join(copies, "millrace@notifications-2.service")
+        copy_unit(context, unit_text("millrace@.service"), path)
+        os.mkdir(path + ".d")
+        copy_unit(context, text, path + ".d/override.conf")
+        takes_units(copies, [path])
 
 
 def call_groups():
