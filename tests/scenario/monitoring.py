@@ -5,17 +5,21 @@ import http.server
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import urllib.parse
 import urllib.request
 
 import clients
+from faults import state_of
 from kafka_wire import Kafka
+from rooted import NOBODY
 from scenario import scenario
-from system import ROOT, Skip, expect, free_port
+from system import ROOT, Process, Skip, expect, free_port
 
 RULES = os.path.join(ROOT, "deploy/monitoring/rules/*.yml")
 DASHBOARDS = os.path.join(ROOT, "deploy/monitoring/grafana/dashboards")
@@ -284,6 +288,57 @@ def units_keep_state_from_the_front(context):
                "%s keeps the front from its sockets", name)
         expect(settings["StateDirectoryMode"] == ["0700"],
                "%s gives its files to its group", name)
+
+
+# One of the service's name and user, with users of its own as another unit has
+# them, that stops with the right to write (pen.c).
+HOLDER = """
+import ctypes, fcntl, os, signal, sys
+libc, user = ctypes.CDLL(None), int(sys.argv[3])
+libc.prctl(15, sys.argv[2].encode())
+os.setresgid(user, user, user)
+os.setresuid(user, user, user)
+libc.prctl(4, 1)
+lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o660)
+fcntl.lockf(lock, fcntl.LOCK_EX, 1, 0)
+assert libc.unshare(0x10000000) == 0
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def within_a_unit(name):
+    """A command in front of a program: /proc and users as the unit has it."""
+    settings = unit(name)
+    hidden = settings.get("ProtectProc", ["off"])[0]
+    users = "unshare --user --map-user=%d --map-group=%d" % (
+        NOBODY, NOBODY) if settings["PrivateUsers"] == ["yes"] else ""
+    return ("unshare", "--mount", "sh", "-ec",
+            "mount -t proc -o hidepid=%s proc /proc; exec setpriv --reuid %d"
+            ' --regid %d --clear-groups %s "$@"' % (
+                hidden, NOBODY, NOBODY, users), "sh")
+
+
+@scenario(kind="own", seconds=7)
+def a_stopped_holder_is_killed_under_systemd(context):
+    """What the unit hides of other processes isn't what an instance has to see
+    of another one that stopped with the right to write."""
+    if os.geteuid() != 0:
+        raise Skip("it takes root to mount a /proc")
+    system = context.system
+    system.kafka_start()
+    for folder in (system.data, system.run):
+        os.chown(folder, NOBODY, NOBODY)
+    holder = Process([sys.executable, "-c", HOLDER, system.db_of("inventory") +
+                      ".writer", "inventory", str(NOBODY)],
+                     system.log_of("holder"))
+    try:
+        system.wait_for("it is stopped", lambda: state_of(holder.pid) == "T")
+        system.start("inventory", within=within_a_unit("millrace@.service"))
+        system.wait_for("it is killed", lambda:
+                        holder.poll() == -signal.SIGKILL)
+        system.ready("inventory")
+    finally:
+        holder.end()
 
 
 SIZE = 1000000  # of a record; four are more than sockets take unread
