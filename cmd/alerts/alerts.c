@@ -14,11 +14,20 @@ int64_t alerts_grace_ms;
 int64_t alerts_keep_ms;
 int64_t alerts_ahead_ms;
 
+/* The rules in force, as of the start: alerts_state's rules_changes. */
+static int64_t rules_changes;
+
+/* An older version's instance may have left series of a rule that was gone. */
 static const char sql_known[] =
-    "SELECT name, definition FROM rules ORDER BY name";
+    "SELECT name, definition FROM rules UNION ALL SELECT rule, '' FROM"
+    " (SELECT DISTINCT rule FROM series) WHERE rule NOT IN"
+    " (SELECT name FROM rules) ORDER BY name";
 static const char sql_rule[] =
-    "INSERT INTO rules VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET"
-    " definition = ?2";
+    "INSERT INTO rules VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+static const char sql_rules_changed[] =
+    "UPDATE alerts_state SET rules_changes = rules_changes + 1";
+static const char sql_rules_changes[] =
+    "SELECT rules_changes FROM alerts_state";
 static const char sql_drop_rule[] = "DELETE FROM rules WHERE name = ?1";
 /* The alerts of a rule's series are for the next tick to resolve. */
 static const char sql_end_alerts[] =
@@ -136,27 +145,70 @@ find_outdated(struct store *st, char name[EVENT_NAME_SIZE],
 	return (more);
 }
 
-int
-alerts_open(struct stream *s, struct mr_error *err)
+/* End one that isn't in force as it reads. */
+static int
+end_rule(struct store *st, const char *name, struct mr_error *err)
 {
 	static const char *const end[] = {sql_end_alerts, sql_end_history,
 	    sql_end_seasons, sql_end_steps, sql_end_series, sql_drop_rule};
-	struct store *st = stream_store(s);
-	char name[EVENT_NAME_SIZE];
-	int i, found;
+	size_t i;
 
-	if (rules_read(alerts_rules_path, &alerts_rules, err) == -1)
-		return (-1);
-	while ((found = find_outdated(st, name, err)) == 1)
-		for (i = 0; i < (int)(sizeof(end) / sizeof(end[0])); i++)
-			if (store_run(st, err, end[i], store_text(name)) == -1)
-				return (-1);
-	for (i = 0; found == 0 && i < alerts_rules.count; i++)
-		if (store_run(st, err, sql_rule,
-			store_text(alerts_rules.list[i].name),
-			store_text(alerts_rules.list[i].definition)) == -1)
+	for (i = 0; i < sizeof(end) / sizeof(end[0]); i++)
+		if (store_run(st, err, end[i], store_text(name)) == -1)
 			return (-1);
-	return (found == 0 ? deliver_open(s, err) : -1);
+	return (0);
+}
+
+/* Have those of the file in force: 1 if they weren't, 0 or -1. */
+static int
+set_rules(struct store *st, struct mr_error *err)
+{
+	char name[EVENT_NAME_SIZE];
+	int64_t added;
+	int i, found, changed = 0;
+
+	while ((found = find_outdated(st, name, err)) == 1) {
+		if (end_rule(st, name, err) == -1)
+			return (-1);
+		changed = 1;
+	}
+	for (i = 0; found == 0 && i < alerts_rules.count; i++) {
+		if ((added = store_run(st, err, sql_rule,
+			 store_text(alerts_rules.list[i].name),
+			 store_text(alerts_rules.list[i].definition))) == -1)
+			return (-1);
+		changed |= added == 1;
+	}
+	return (found == 0 ? changed : -1);
+}
+
+int
+alerts_open(struct stream *s, struct mr_error *err)
+{
+	struct store *st = stream_store(s);
+	int changed;
+
+	if (rules_read(alerts_rules_path, &alerts_rules, err) == -1 ||
+	    (changed = set_rules(st, err)) == -1 ||
+	    (changed && store_run(st, err, sql_rules_changed) == -1) ||
+	    store_find(st, err, &rules_changes, sql_rules_changes) != 1)
+		return (-1);
+	return (deliver_open(s, err));
+}
+
+/* The rules in force are those of this instance: 0, or -1. */
+static int
+check_rules(struct store *st, struct mr_error *err)
+{
+	int64_t now = 0;
+
+	if (store_find(st, err, &now, sql_rules_changes) != 1)
+		return (-1);
+	return (now == rules_changes ?
+		0 :
+		mr_error_set(err, MR_FATAL,
+		    "another instance has started with other rules: give all "
+		    "the same --rules"));
 }
 
 void
@@ -244,8 +296,7 @@ load_series(struct store *st, const struct due *due, struct series *series,
 	store_rows_done(rows);
 	if (found != -1 && rule == NULL)
 		mr_error_set(err, MR_FATAL,
-		    "the file has a series of a rule that this instance "
-		    "hasn't: give all instances the same --rules, and restart");
+		    "the file has a series of a rule that isn't in force");
 	return (rule);
 }
 
@@ -412,6 +463,8 @@ apply(struct stream *s, const struct stream_record *record,
 	int64_t judged_ms;
 	int late;
 
+	if (check_rules(st, err) == -1)
+		return (-1);
 	/* One that is far ahead would make all that follow late. */
 	if (event_check_ahead("ts_ms", o->ts_ms, record->ts_ms, alerts_ahead_ms,
 		"--ahead", err) != 0)
@@ -565,7 +618,7 @@ alerts_tick(struct stream *s, int64_t now_ms, struct mr_error *err)
 	int64_t judged_ms = 0;
 	int most = DUE_A_TICK, done, found;
 
-	if (end_alerts(s, most, err) == -1)
+	if (check_rules(st, err) == -1 || end_alerts(s, most, err) == -1)
 		return (-1);
 	while (most > 0 &&
 	    (found = next_partition(st, &due, &judged_ms, err)) != 0) {

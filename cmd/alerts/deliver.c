@@ -493,6 +493,29 @@ read_url(struct sender *d, struct mr_error *err)
 	return (mr_error_wrap(err, "--%s", targets[d->target]));
 }
 
+/* Forget a target that isn't configured, but not another instance's. */
+static int
+forget_target(struct stream *s, enum deliver_target target,
+    struct mr_error *err)
+{
+	const struct store_value name = store_text(targets[target]);
+	struct sender d = {.target = target, .stream = s, .turn_fd = -1};
+	struct store *st = stream_store(s);
+	int64_t seq;
+	int found;
+
+	if ((found = store_find(st, err, &seq, sql_state, name)) != 1)
+		return (found);
+	if ((found = take_turn(&d, err)) == 1)
+		found = store_run(st, err, sql_forget, name) == -1 ? -1 : 0;
+	else if (found == 0)
+		log_warn("another instance delivers alerts, this one is not to",
+		    "to", targets[target]);
+	if (d.turn_fd != -1)
+		close(d.turn_fd);
+	return (found);
+}
+
 static int
 open_target(struct stream *s, enum deliver_target target, struct mr_error *err)
 {
@@ -501,10 +524,7 @@ open_target(struct stream *s, enum deliver_target target, struct mr_error *err)
 
 	*d = (struct sender){.target = target, .stream = s, .turn_fd = -1};
 	if (deliver_urls[target] == NULL || deliver_urls[target][0] == '\0')
-		return (
-		    store_run(stream_store(s), err, sql_forget, name) == -1 ?
-			-1 :
-			0);
+		return (forget_target(s, target, err));
 	if (read_url(d, err) == -1 ||
 	    store_run(stream_store(s), err, sql_begin, name) == -1)
 		return (-1);

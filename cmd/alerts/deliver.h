@@ -18,8 +18,9 @@
  * it is noted only where it failed, and when it no longer does.
  *
  * Transitions from before a target was first configured aren't delivered, nor
- * those of its absence: a target that isn't configured is forgotten.  But
- * what fires still is repeated, from whenever it is.
+ * those of its absence: a target that isn't configured is forgotten, unless
+ * another instance is at it.  But what fires still is repeated, from whenever
+ * it is.
  */
 #ifndef MR_DELIVER_H
 #define MR_DELIVER_H

@@ -393,3 +393,42 @@ def alerts_are_delivered_at_last(context):
     manager.end()
     kafka.close()
     context.say("10 transitions to each, %d attempts failed" % failed)
+
+
+@scenario(kind="own")
+def alerts_of_instances_told_otherwise(context):
+    """One that isn't to deliver leaves it to the one that is; and one that
+    has started with other rules ends those that haven't."""
+    system = context.system
+    hook = Hook([])
+    errors = {"name": "errors", "kind": "error_rate", "every_s": 10,
+              "window_s": 10, "above": 0.5, "least": 1, "cooldown_s": 0}
+    more = dict(errors, name="more", level="fatal")
+    system.kafka_start()
+    rules = write_rules(system, [errors, more])
+    flags = ("--rules", rules, "--grace", "0")
+    system.start("alerts", flags=flags + (
+        "--webhook", "http://127.0.0.1:%d/" % hook.server_address[1]))
+    system.ready("alerts")
+    kafka = system.kafka()
+    start_ms = int(time.time() * 1000) // 10000 * 10000 - 600000
+    make_alerts(kafka, ["a"], start_ms)
+    system.wait_for("two are delivered", lambda: len(hook.posted) == 2)
+    system.start("alerts-2", flags=flags)
+    system.ready("alerts-2")
+    make_alerts(kafka, ["b"], start_ms + 60000)
+    system.wait_for("four are delivered", lambda: len(hook.posted) == 4)
+    expect(system.stop("alerts-2") == [0], "it didn't stop well")
+    write_rules(system, [errors])
+    system.start("alerts-2", flags=flags)
+    system.ready("alerts-2")
+    system.wait_for("the other one ends", lambda: "started with other rules"
+                    in system.log("alerts"))
+    system.ready("alerts")
+    make_alerts(kafka, ["c"], start_ms + 120000)
+    system.wait_for("six are delivered", lambda: len(hook.posted) == 6)
+    expect(system.value("alerts", "SELECT count(*) FROM series"
+                        " WHERE rule = 'more'") == 0, "series of no rule")
+    expect(system.stop("alerts", "alerts-2") == [0, 0], "they didn't stop well")
+    hook.end()
+    kafka.close()

@@ -611,6 +611,36 @@ a_rule_that_changes_begins_anew(void **state)
 	testing_close(t);
 }
 
+/* As an older version's instance left them, that had started before. */
+static void
+series_of_a_rule_that_is_gone_go(void **state)
+{
+	const char *const flags[] = {rules_flag, NULL};
+	static struct rules both;
+	struct mr_error err;
+	struct testing *t;
+
+	(void)state;
+	write_rules("{\"rules\":[" ERRORS_RULE "]}");
+	t = testing_open(&alerts, flags);
+	assert_int_equal(testing_number(t, "SELECT count(*) FROM series"), 0);
+	if (rules_parse(RULES(CPU_RULE "," ERRORS_RULE),
+		strlen(RULES(CPU_RULE "," ERRORS_RULE)), "f", &both, &err) ==
+	    -1)
+		fail_msg("%s", err.message);
+	alerts_rules = both;
+	feed_metric(t, "h1", "cpu", "95", 1000);
+	assert_int_equal(testing_number(t, "SELECT count(*) FROM series"), 1);
+	testing_restart(t);
+	feed_metric(t, "h1", "cpu", "95", 15000);
+	assert_int_equal(testing_number(t,
+			     "SELECT (SELECT count(*) FROM series) +"
+			     " (SELECT count(*) FROM steps)"),
+	    0);
+	assert_int_equal(testing_number(t, "SELECT records FROM progress"), 2);
+	testing_close(t);
+}
+
 /* Its step was judged when the grace was less: it is late for good. */
 static void
 a_longer_grace_opens_no_step_again(void **state)
@@ -1115,6 +1145,7 @@ main(void)
 	    cmocka_unit_test(silence_resolves_and_then_forgets),
 	    cmocka_unit_test(numbers_before_are_kept_and_forgotten),
 	    cmocka_unit_test(a_rule_that_changes_begins_anew),
+	    cmocka_unit_test(series_of_a_rule_that_is_gone_go),
 	    cmocka_unit_test(a_longer_grace_opens_no_step_again),
 	    cmocka_unit_test(no_step_has_too_much_for_its_sum),
 	    cmocka_unit_test(alerts_are_found_and_acknowledged),
