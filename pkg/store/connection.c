@@ -369,11 +369,10 @@ open_held(struct store *st, const struct store_options *options,
 		err) != 0)
 		return (-1);
 	keep_log(st, has_log);
-	/* Before anything is written: is it ours? */
-	if (store_find(st, err, &application, sql_application) != 1)
+	/* Before anything is written: is it ours, or nobody's? */
+	if (store_is_new(st, err) == -1 ||
+	    store_find(st, err, &application, sql_application) != 1)
 		return (-1);
-	if (application != 0 && !store_is_ours(application))
-		return (store_migrate(st, options, err));
 	if ((taken_in = check_has_log(st, application, has_log, err)) == -1)
 		return (-1);
 	if (unclean || taken_in ? check_after_crash(st, err) != 0 :

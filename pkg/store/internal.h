@@ -155,6 +155,14 @@ int store_migrate(struct store *st, const struct store_options *options,
 /* store_application -- the application_id in a file's header, without SQLite; 0:
  * it is no database, -1: it can't be read. */
 int64_t store_application(const char *path);
+/*
+ * store_is_new -- is the file nobody's yet?
+ *
+ * Writes nothing.  1: it has no tables, and no application_id; ours are as
+ * empty until the transaction that sets theirs.  0: it is ours.  -1: it can't
+ * be read, or FATAL if it is somebody else's.
+ */
+int store_is_new(struct store *st, struct mr_error *err);
 /* store_is_ours -- 1 if an application_id is a service's file's. */
 int store_is_ours(int64_t application);
 /*

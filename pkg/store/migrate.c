@@ -130,17 +130,17 @@ make(struct store *st, const char *service, struct mr_error *err)
 	return (store_commit_held(st, err));
 }
 
-/* 1 if the file is empty, 0 if it is ours, -1 if it is somebody else's. */
-static int
-is_new(struct store *st, struct mr_error *err)
+int
+store_is_new(struct store *st, struct mr_error *err)
 {
 	int64_t application = 0, count = 0;
 
-	if (store_find(st, err, &application, sql_application) == -1 ||
-	    store_find(st, err, &count, sql_empty) == -1)
+	if (store_find(st, err, &application, sql_application) == -1)
 		return (-1);
 	if (store_is_ours(application))
 		return (0);
+	if (store_find(st, err, &count, sql_empty) == -1)
+		return (-1);
 	if (application == 0 && count == 0)
 		return (1);
 	return (mr_error_set(err, MR_FATAL,
@@ -345,7 +345,7 @@ store_migrate(struct store *st, const struct store_options *options,
 	int64_t core, own;
 	int fresh, rc;
 
-	if ((fresh = is_new(st, err)) == -1)
+	if ((fresh = store_is_new(st, err)) == -1)
 		return (-1);
 	if (fresh && make(st, options->service, err) != 0)
 		return (-1);

@@ -1525,6 +1525,20 @@ connection_has_the_settings_it_should(void **state)
 	store_close(NULL);
 }
 
+/* The file's bytes, and how many: of one that is small. */
+static size_t
+bytes_of(char *bytes, size_t room)
+{
+	FILE *file = fopen(path, "r");
+	size_t size;
+
+	assert_non_null(file);
+	size = fread(bytes, 1, room, file);
+	assert_true(size > 0 && size < room);
+	(void)fclose(file);
+	return (size);
+}
+
 static void
 foreign_files_are_refused_with_what_to_do(void **state)
 {
@@ -1544,9 +1558,10 @@ foreign_files_are_refused_with_what_to_do(void **state)
 	    {"PRAGMA user_version = 99", "user_version is 99"},
 	    {"CREATE TABLE k (a)", "primary key"},
 	};
+	char before[16384], after[sizeof(before)];
 	struct mr_error err = {0};
 	struct store *st;
-	size_t i;
+	size_t i, size;
 
 	(void)state;
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -1562,9 +1577,12 @@ foreign_files_are_refused_with_what_to_do(void **state)
 	}
 	remove_files();
 	meddle("CREATE TABLE theirs (a)");
+	size = bytes_of(before, sizeof(before));
 	assert_null(open_as(own_1, &err));
 	assert_non_null(strstr(err.message, "another application"));
 	/* and left as it was */
+	assert_int_equal(bytes_of(after, sizeof(after)), size);
+	assert_memory_equal(after, before, size);
 	assert_int_equal(access(beside("-wal"), F_OK), -1);
 }
 
