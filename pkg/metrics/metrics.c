@@ -61,8 +61,9 @@ struct family {
 };
 
 /*
- * The value is a whole number, or a double's bits once metric_set_f64 was
- * called; a histogram's is the sum in microseconds.
+ * The value is a whole number, a histogram's the sum in microseconds; once
+ * is_real, the other one counts.  They are two since a reader in another
+ * thread may come between the store of a number and that of its kind.
  */
 struct metric {
 	struct metric *next;
@@ -72,6 +73,7 @@ struct metric {
 	size_t bound_count;
 	atomic_int is_real;
 	_Atomic int64_t value;
+	_Atomic double real;
 	_Atomic int64_t buckets[]; /* bound_count of them */
 };
 
@@ -323,22 +325,9 @@ metric_set(struct metric *m, int64_t value)
 static void
 store_real(struct metric *m, double value)
 {
-	int64_t bits;
 
-	memcpy(&bits, &value, sizeof(bits));
-	atomic_store_explicit(&m->value, bits, memory_order_relaxed);
+	atomic_store_explicit(&m->real, value, memory_order_relaxed);
 	atomic_store_explicit(&m->is_real, 1, memory_order_release);
-}
-
-static double
-load_real(const struct metric *m)
-{
-	int64_t bits;
-	double value;
-
-	bits = atomic_load_explicit(&m->value, memory_order_relaxed);
-	memcpy(&value, &bits, sizeof(value));
-	return (value);
 }
 
 void
@@ -423,7 +412,7 @@ metric_value(const struct metric *m)
 	}
 	if (!atomic_load_explicit(&m->is_real, memory_order_acquire))
 		return (atomic_load_explicit(&m->value, memory_order_relaxed));
-	real = load_real(m);
+	real = atomic_load_explicit(&m->real, memory_order_relaxed);
 	if (isnan(real))
 		return (0);
 	if (real >= 0x1p63)
@@ -489,7 +478,7 @@ write_value(struct buffer *out, const struct family *f, const struct metric *m)
 		buffer_add_i64(out,
 		    atomic_load_explicit(&m->value, memory_order_relaxed));
 	} else {
-		real = load_real(m);
+		real = atomic_load_explicit(&m->real, memory_order_relaxed);
 		if (isnan(real))
 			buffer_add_text(out, "NaN");
 		else if (isinf(real))

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -362,6 +363,49 @@ threads_lose_no_count(void **state)
 	assert_true(value_of("test_own{thread=\"3\"}") > ROUNDS - 2);
 }
 
+#define TURNS 2000
+
+static struct metric *turning[TURNS];
+static atomic_int read_at; /* the one that is being read */
+
+static void *
+set_in_turn(void *arg)
+{
+	int i;
+
+	(void)arg;
+	for (i = 0; i < TURNS; i++) {
+		while (atomic_load(&read_at) < i)
+			continue;
+		metric_set_f64(turning[i], 1);
+	}
+	return (NULL);
+}
+
+static void
+a_gauge_set_to_a_real_is_never_read_as_its_bits(void **state)
+{
+	char labels[32];
+	pthread_t thread;
+	int64_t value;
+	int i;
+
+	(void)state;
+	for (i = 0; i < TURNS; i++) {
+		snprintf(labels, sizeof(labels), "turn=\"%d\"", i);
+		turning[i] = metrics_gauge("test_turning", labels, "Turns.");
+	}
+	assert_int_equal(pthread_create(&thread, NULL, set_in_turn, NULL), 0);
+	for (i = 0; i < TURNS; i++) {
+		atomic_store(&read_at, i);
+		while ((value = metric_value(turning[i])) == 0)
+			continue;
+		if (value != 1)
+			fail_msg("turn %d: %lld", i, (long long)value);
+	}
+	pthread_join(thread, NULL);
+}
+
 static int
 free_out(void **state)
 {
@@ -387,6 +431,7 @@ main(void)
 	    cmocka_unit_test(two_families_of_one_stem_abort),
 	    cmocka_unit_test(the_disk_and_restarts_are_measured),
 	    cmocka_unit_test(threads_lose_no_count),
+	    cmocka_unit_test(a_gauge_set_to_a_real_is_never_read_as_its_bits),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, free_out));
