@@ -103,6 +103,14 @@ told(size_t number, int status, const char *body, const char *location)
 	shared->answers_size += (size_t)length;
 }
 
+static int
+is_metrics(const char *target)
+{
+
+	return (strncmp(target, "/metrics", 8) == 0 &&
+	    (target[8] == '\0' || target[8] == '?'));
+}
+
 static void
 ask(struct life *l, const struct step *step, size_t number)
 {
@@ -116,9 +124,7 @@ ask(struct life *l, const struct step *step, size_t number)
 		pthread_mutex_lock(&step_lock);
 		/* Metrics count attempts, and are not an outcome. */
 		told(number, res->status,
-		    strncmp(step->text[1], "/metrics", 8) == 0 ?
-			"" :
-			buffer_text(&res->body),
+		    is_metrics(step->text[1]) ? "" : buffer_text(&res->body),
 		    res->location);
 		return;
 	}

@@ -35,6 +35,7 @@ static const char sql_blob[] = "SELECT x'00' AS b FROM notes";
 static enum flaw {
 	SOUND,
 	COUNTS_IN_MEMORY,
+	ANSWERS_FROM_MEMORY,
 	ASKS_THE_CLOCK,
 	ASKS_SQL_THE_TIME,
 	DRAWS,
@@ -78,6 +79,7 @@ flawed(struct stream *s, const int64_t *decoded, char *text, size_t size,
 
 	switch (flaw) {
 	case SOUND:
+	case ANSWERS_FROM_MEMORY:
 		break;
 	case DECODES_BY_THE_CLOCK:
 		n = *decoded;
@@ -170,6 +172,16 @@ get_blobs(struct web_request *req, struct web_response *res)
 	service_rows(req, res, "blobs", NULL, sql_blob);
 }
 
+/* Not /metrics, whose answers aren't compared, for all its name. */
+static void
+get_history(struct web_request *req, struct web_response *res)
+{
+
+	(void)req;
+	buffer_addf(&res->body, "{\"asked\":%d}",
+	    flaw == ANSWERS_FROM_MEMORY ? ++in_memory : 1);
+}
+
 static void
 post_note(struct web_request *req, struct web_response *res)
 {
@@ -194,8 +206,8 @@ static const struct service noter = {
     .summary = "Takes notes.",
     .stream = &noter_stream,
     .routes = (const struct web_route[]){{"GET", "/notes", get_notes},
-	{"GET", "/blobs", get_blobs}, {"POST", "/notes", post_note},
-	{NULL, NULL, NULL}},
+	{"GET", "/blobs", get_blobs}, {"GET", "/metrics-history", get_history},
+	{"POST", "/notes", post_note}, {NULL, NULL, NULL}},
     .gauges = (const struct service_gauge[]){{"notes_taken", "Notes.",
 						 sql_notes},
 	{NULL, NULL, NULL}},
@@ -393,6 +405,24 @@ test_state_outside_of_the_file_is_seen(void **state)
 }
 
 static void
+test_answers_from_memory_are_seen(void **state)
+{
+	struct testing *t = open_sound(NULL);
+	struct mr_error err = {0};
+
+	(void)state;
+	flaw = ANSWERS_FROM_MEMORY;
+	testing_request(t, "GET", "/metrics-history", NULL);
+	feed(t, "a");
+	testing_request(t, "GET", "/metrics-history", NULL);
+	in_memory = 0;
+	assert_int_equal(testing_crashes(t, NULL, &err), -1);
+	assert_int_equal(err.kind, MR_REJECT);
+	assert_non_null(strstr(err.message, "answer to step"));
+	testing_close(t);
+}
+
+static void
 test_what_differs_on_another_machine_is_seen(void **state)
 {
 	struct testing *t;
@@ -426,6 +456,7 @@ main(void)
 	    TEST(test_a_restart_keeps_all),
 	    TEST(test_a_sound_service_survives_every_crash),
 	    TEST(test_state_outside_of_the_file_is_seen),
+	    TEST(test_answers_from_memory_are_seen),
 	    TEST(test_what_differs_on_another_machine_is_seen),
 	};
 
