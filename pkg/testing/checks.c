@@ -153,7 +153,7 @@ take(struct life **l, const struct life_conf *conf, size_t number)
 	case STEP_ADVANCE:
 		if (shared->advance_to_ms == 0)
 			shared->advance_to_ms = clock_wall_ms() + step->number;
-		life_advance(*l, shared->advance_to_ms - clock_wall_ms());
+		life_advance(*l, step->number, shared->advance_to_ms);
 		break;
 	case STEP_RESTART:
 		life_stop(*l);

@@ -100,7 +100,8 @@ struct life *life_start(const struct life_conf *conf);
 void life_stop(struct life *l); /* NULL is a no-op */
 /* Until nothing more happens by itself. */
 void life_settle(struct life *l);
-void life_advance(struct life *l, int64_t ms);
+/* The ${ms} that were asked for, or what is left of them until then. */
+void life_advance(struct life *l, int64_t ms, int64_t until_ms);
 /* Into the cluster; the last ${count} among the ${before} steps again. */
 void life_feed(const struct step *step);
 void life_repeat(const char *topic, int64_t count, const struct step *steps,

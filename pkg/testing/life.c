@@ -271,20 +271,22 @@ until_tick(struct life *l, int64_t left_ms)
 	return (due_ms < left_ms ? due_ms : left_ms);
 }
 
+/* The step is made of all that was asked for, so that after a crash the rest
+ * is gone in the same ones. */
 void
-life_advance(struct life *l, int64_t ms)
+life_advance(struct life *l, int64_t ms, int64_t until_ms)
 {
-	int64_t least_ms = ms / TICKS_MOST, step_ms;
+	int64_t least_ms = (ms + TICKS_MOST - 1) / TICKS_MOST, left_ms, step_ms;
 
 	if (least_ms <= l->svc.tick_ms)
 		least_ms = 0;
 	life_settle(l);
 	/* A crash may have come between the time and what was due then. */
 	(void)nudge_twice(l);
-	for (; ms > 0; ms -= step_ms) {
-		step_ms = until_tick(l, ms);
+	while ((left_ms = until_ms - clock_wall_ms()) > 0) {
+		step_ms = until_tick(l, left_ms);
 		if (step_ms < least_ms)
-			step_ms = least_ms;
+			step_ms = least_ms < left_ms ? least_ms : left_ms;
 		machine_pass(l->conf.machine, step_ms);
 		(void)nudge_twice(l);
 		life_settle(l);

@@ -296,7 +296,7 @@ testing_advance(struct testing *t, int64_t ms)
 	wake(t);
 	settle(t);
 	step_add(t, STEP_ADVANCE, ms);
-	life_advance(t->life, ms);
+	life_advance(t->life, ms, clock_wall_ms() + ms);
 }
 
 /* ---- out ---------------------------------------------------------------- */

@@ -13,7 +13,10 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/id.h"
+#include "../unit/fake_kafka.h"
+#include "testing/internal.h"
 #include "testing/testing.h"
 
 static const struct store_migration migrations[] = {
@@ -291,6 +294,76 @@ test_time_passes_only_when_told(void **state)
 	testing_close(t);
 }
 
+static struct stream_service often_stream;
+static struct service often;
+
+/* The same with more ticks than are gone through one by one. */
+static void
+make_often(void)
+{
+
+	often_stream = noter_stream;
+	often_stream.tick_ms = 1000;
+	often = noter;
+	often.stream = &often_stream;
+}
+
+static void
+test_time_passes_to_the_millisecond(void **state)
+{
+	struct testing *t;
+
+	(void)state;
+	flaw = SOUND;
+	make_often();
+	t = testing_open(&often, NULL);
+	testing_advance(t, 3601400);
+	assert_int_equal(clock_wall_ms() - TESTING_START_MS, 3601400);
+	assert_int_equal(testing_number(t, "SELECT count(*) FROM ticked"),
+	    1001);
+	testing_close(t);
+}
+
+/* What a check does after a crash on the way. */
+static void
+test_the_rest_of_a_time_has_the_same_ticks(void **state)
+{
+	static const char sql[] = "SELECT count(*) FROM ticked"
+				  " WHERE (at_ms - ?1) % 3602 <> 0";
+	char folder[96], path[160];
+	struct machine machine;
+	struct life_conf conf = {.svc = &often,
+	    .folder = folder,
+	    .machine = &machine};
+	struct mr_error err;
+	struct store *st;
+	struct life *l;
+	int64_t other = -1;
+
+	(void)state;
+	flaw = SOUND;
+	make_often();
+	folder_make(folder, sizeof(folder));
+	snprintf(path, sizeof(path), "%s/state.db", folder);
+	machine_start(&machine);
+	machine_use(&machine);
+	cluster_make(&often);
+	l = life_start(&conf);
+	life_advance(l, 3602000, TESTING_START_MS + INT64_C(3602) * 500);
+	life_advance(l, 3602000, TESTING_START_MS + 3602000);
+	life_stop(l);
+	st = store_open_reader(path, 0, &err);
+	assert_non_null(st);
+	assert_int_equal(store_find(st, &err, &other, sql,
+			     store_i64(TESTING_START_MS)),
+	    1);
+	assert_int_equal(other, 0);
+	store_close(st);
+	fake_end();
+	machine_use(NULL);
+	folder_remove(folder);
+}
+
 static void
 test_a_record_that_waits_is_tried_again(void **state)
 {
@@ -451,6 +524,8 @@ main(void)
 	    TEST(test_records_go_in_and_rows_and_records_come_out),
 	    TEST(test_what_a_relay_repeats_is_dropped),
 	    TEST(test_time_passes_only_when_told),
+	    TEST(test_time_passes_to_the_millisecond),
+	    TEST(test_the_rest_of_a_time_has_the_same_ticks),
 	    TEST(test_a_record_that_waits_is_tried_again),
 	    TEST(test_requests_and_commands_are_answered),
 	    TEST(test_a_restart_keeps_all),
