@@ -130,7 +130,8 @@ const struct testing_record *testing_record(struct testing *t,
  * the file, and the steps go on; the request under way is sent again with its
  * key.  Each outcome has to be that of the run without a crash.  *count is
  * the number of places (NULL: who cares).  0, or -1 and where it died and
- * what differed first.
+ * what differed first; FATAL if there are more than 5000 places: check after
+ * fewer steps.
  */
 int testing_crashes(struct testing *t, int *count, struct mr_error *err);
 

@@ -2,8 +2,11 @@
  * testing: what the driver drives, and that its checks see what they are
  * for: each flaw that a service can have is planted once.
  */
+#include <sys/mman.h>
+
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -45,8 +48,10 @@ static enum flaw {
 	ROLLS,
 	TRUSTS_ORDER,
 	DRAWS_AN_ID,
-	DECODES_BY_THE_CLOCK
+	DECODES_BY_THE_CLOCK,
+	PASSES_FEWER
 } flaw;
+static atomic_int *lives; /* of all processes */
 static int in_memory;
 static int retries;
 
@@ -83,6 +88,7 @@ flawed(struct stream *s, const int64_t *decoded, char *text, size_t size,
 	switch (flaw) {
 	case SOUND:
 	case ANSWERS_FROM_MEMORY:
+	case PASSES_FEWER:
 		break;
 	case DECODES_BY_THE_CLOCK:
 		n = *decoded;
@@ -116,6 +122,18 @@ flawed(struct stream *s, const int64_t *decoded, char *text, size_t size,
 	return (0);
 }
 
+int failpoint_hit(const char *name);
+
+/* A hundred places more, except in a run or two in the middle. */
+static void
+pass_more(void)
+{
+	int life = atomic_fetch_add(lives, 1), i;
+
+	for (i = 0; i < 100 && (life < 150 || life > 154); i++)
+		(void)failpoint_hit("more");
+}
+
 static int
 noter_apply(struct stream *s, const struct stream_record *record,
     struct mr_error *err)
@@ -123,6 +141,8 @@ noter_apply(struct stream *s, const struct stream_record *record,
 	struct buffer value = {0};
 	char text[64];
 
+	if (flaw == PASSES_FEWER)
+		pass_more();
 	if (record->value == NULL)
 		return (note(s, "tombstone", err));
 	if (record->value_size == 5 && memcmp(record->value, "later", 5) == 0 &&
@@ -461,6 +481,42 @@ test_a_sound_service_survives_every_crash(void **state)
 }
 
 static void
+test_a_run_that_passes_fewer_places_is_not_the_last(void **state)
+{
+	struct testing *t = open_sound(NULL);
+	struct mr_error err = {0};
+	int crashes = 0;
+
+	(void)state;
+	lives = mmap(NULL, sizeof(*lives), PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(lives != MAP_FAILED);
+	flaw = PASSES_FEWER;
+	feed(t, "a");
+	if (testing_crashes(t, &crashes, &err) == -1)
+		fail_msg("%s", err.message);
+	assert_true(crashes > 150);
+	testing_close(t);
+	(void)munmap(lives, sizeof(*lives));
+}
+
+static void
+test_more_places_than_can_be_tried_are_refused(void **state)
+{
+	struct testing *t = open_sound(NULL);
+	struct mr_error err = {0};
+	int i;
+
+	(void)state;
+	for (i = 0; i < 700; i++)
+		feed(t, "a");
+	assert_int_equal(testing_crashes(t, NULL, &err), -1);
+	assert_int_equal(err.kind, MR_FATAL);
+	assert_non_null(strstr(err.message, "more than 5000"));
+	testing_close(t);
+}
+
+static void
 test_state_outside_of_the_file_is_seen(void **state)
 {
 	struct testing *t = open_sound(NULL);
@@ -530,6 +586,8 @@ main(void)
 	    TEST(test_requests_and_commands_are_answered),
 	    TEST(test_a_restart_keeps_all),
 	    TEST(test_a_sound_service_survives_every_crash),
+	    TEST(test_a_run_that_passes_fewer_places_is_not_the_last),
+	    TEST(test_more_places_than_can_be_tried_are_refused),
 	    TEST(test_state_outside_of_the_file_is_seen),
 	    TEST(test_answers_from_memory_are_seen),
 	    TEST(test_what_differs_on_another_machine_is_seen),
