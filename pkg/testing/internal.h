@@ -96,6 +96,9 @@ struct life_conf {
 
 struct life;
 
+/* How long to wait for what has to come, in real time, before it is broken. */
+extern int64_t life_patience_us;
+
 struct life *life_start(const struct life_conf *conf);
 void life_stop(struct life *l); /* NULL is a no-op */
 /* Until nothing more happens by itself. */

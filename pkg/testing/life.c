@@ -5,6 +5,7 @@
  */
 #include <sys/eventfd.h>
 
+#include <errno.h>
 #include <limits.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -20,7 +21,6 @@
 #include "testing/internal.h"
 
 #define NUDGE INT_MAX /* a kind of command, ours */
-#define PATIENCE_US 30000000
 #define PEEK_US 100
 #define NUDGE_AFTER_US 20000
 #define FLAGS_MOST 64
@@ -45,6 +45,8 @@ struct life {
 	sem_t resumed; /* the exchange, if its handler deferred the answer */
 	char path[160];
 };
+
+int64_t life_patience_us = 30000000;
 
 static struct life *current;
 
@@ -173,18 +175,69 @@ must_live(const struct life *l)
 		    l->err.message);
 }
 
+/* Until the service has answered. */
+static void
+wait_answer(sem_t *answered)
+{
+	int64_t until_us = machine_real_us() + life_patience_us;
+	const struct timespec until = {.tv_sec = until_us / 1000000,
+	    .tv_nsec = until_us % 1000000 * 1000};
+
+	while (sem_clockwait(answered, CLOCK_MONOTONIC, &until) == -1)
+		if (errno == ETIMEDOUT)
+			broken("%s has not answered for %lld s: one of its "
+			       "functions doesn't return",
+			    original()->name,
+			    (long long)(life_patience_us / 1000000));
+}
+
+struct called {
+	sem_t answered;
+	struct mr_error err;
+};
+
+static void
+call_done(void *arg, const struct mr_error *err)
+{
+	struct called *called = arg;
+
+	if (err != NULL)
+		called->err = *err;
+	sem_post(&called->answered);
+}
+
+/* stream_call, but not for ever. */
+static int
+call(struct life *l, const struct stream_call *what,
+    struct stream_answer *answer, struct mr_error *err)
+{
+	struct called called = {.err.kind = MR_OK};
+	struct stream_pending pending;
+
+	if (sem_init(&called.answered, 0, 0) == -1)
+		broken("no semaphore for %s", original()->name);
+	if (stream_submit(l->s, what, answer, &pending, call_done, &called,
+		&called.err) == 0)
+		wait_answer(&called.answered);
+	sem_destroy(&called.answered);
+	if (called.err.kind == MR_OK)
+		return (0);
+	*err = called.err;
+	return (-1);
+}
+
 /* An empty command: a transaction, and whatever is due with it.  1: nothing
  * is left to apply; 0: something is; -1: not yet connected. */
 static int
 nudge(struct life *l)
 {
-	const struct stream_call call = {.kind = NUDGE,
+	const struct stream_call empty = {.kind = NUDGE,
 	    .deadline_ms = DEADLINE_MS};
 	struct stream_answer answer = {0};
 	struct mr_error err;
 
 	must_live(l);
-	if (stream_call(l->s, &call, &answer, &err) == -1)
+	if (call(l, &empty, &answer, &err) == -1)
 		return (-1);
 	buffer_free(&answer.body);
 	return (answer.status == 200);
@@ -247,7 +300,7 @@ life_settle(struct life *l)
 		if (nudge_twice(l) == 1 && outputs_done(l))
 			return;
 		nudged_us = machine_real_us();
-		if (nudged_us - began_us < PATIENCE_US)
+		if (nudged_us - began_us < life_patience_us)
 			continue;
 		(void)stream_ready(l->s, reason, sizeof(reason));
 		broken("%s didn't get there: %s", original()->name, reason);
@@ -397,7 +450,7 @@ life_start(const struct life_conf *conf)
 		broken("no thread for %s", l->svc.name);
 	while (nudge(l) == -1) {
 		nap();
-		if (machine_real_us() - began_us < PATIENCE_US)
+		if (machine_real_us() - began_us < life_patience_us)
 			continue;
 		(void)stream_ready(l->s, reason, sizeof(reason));
 		broken("%s didn't start: %s", l->svc.name, reason);
@@ -495,8 +548,8 @@ life_request(struct life *l, const struct step *step, size_t number)
 		buffer_add_text(&x->body, body);
 	machine_draw(number + 1);
 	web_answer(x);
-	while (x->deferred && sem_wait(&l->resumed) == -1)
-		;
+	if (x->deferred)
+		wait_answer(&l->resumed);
 	machine_draw(0);
 	web_head(x);
 	must_live(l);
@@ -508,11 +561,11 @@ life_command(struct life *l, const struct step *step, size_t number,
     struct stream_answer *answer, struct mr_error *err)
 {
 	char key[40];
-	const struct stream_call call = {.kind = (int)step->number,
+	const struct stream_call command = {.kind = (int)step->number,
 	    .input = step->text[0],
 	    .scope = "testing",
 	    .key = key,
-	    .body = step->text[0],
+	    .body = step->text[0] != NULL ? step->text[0] : "",
 	    .body_size = step->size,
 	    .deadline_ms = DEADLINE_MS};
 	int status;
@@ -520,7 +573,7 @@ life_command(struct life *l, const struct step *step, size_t number,
 	snprintf(key, sizeof(key), "testing-%zu", number);
 	life_settle(l);
 	machine_draw(number + 1);
-	status = stream_call(l->s, &call, answer, err);
+	status = call(l, &command, answer, err);
 	machine_draw(0);
 	must_live(l);
 	return (status);

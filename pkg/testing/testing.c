@@ -270,10 +270,11 @@ testing_command(struct testing *t, int kind, const void *input, size_t size)
 	wake(t);
 	settle(t);
 	step = step_add(t, STEP_COMMAND, kind);
-	step->size = size;
-	step->text[0] = need(calloc(1, size + 1));
-	if (size > 0)
+	if (input != NULL) {
+		step->size = size;
+		step->text[0] = need(calloc(1, size + 1));
 		memcpy(step->text[0], input, size);
+	}
 	buffer_clear(&t->answered.body);
 	status = life_command(t->life, step, t->step_count - 1, &t->answered,
 	    &err);

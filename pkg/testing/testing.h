@@ -20,9 +20,9 @@
  * record emitted as a Millrace reader sees it, dead letters with their
  * reasons, and every answer.
  *
- * What can't go on (a file that doesn't open, a service that ended, ten
- * seconds without getting there) is said on standard error and ends the
- * process by abort: it is no outcome that a test could compare.  Everything
+ * What can't go on (a file that doesn't open, a service that ended, thirty
+ * seconds without getting there, or in a function that doesn't return) is
+ * said on standard error and ends the process by abort: it is no outcome that a test could compare.  Everything
  * here belongs to the test's one thread.  One struct testing a process at a
  * time.
  */

@@ -3,8 +3,11 @@
  * for: each flaw that a service can have is planted once.
  */
 #include <sys/mman.h>
+#include <sys/wait.h>
 
+#include <dirent.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -13,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -165,6 +169,8 @@ noter_command(struct stream *s, const struct stream_command *command,
 
 	if (command->kind == 2)
 		return (mr_error_set(err, MR_REJECT, "no such note"));
+	while (command->kind == 3)
+		pause();
 	answer->status = 201;
 	snprintf(answer->location, sizeof(answer->location), "/notes/%s",
 	    command->id);
@@ -212,6 +218,13 @@ post_note(struct web_request *req, struct web_response *res)
 	service_command(req, res, 1, NULL, 0);
 }
 
+static void
+post_stuck(struct web_request *req, struct web_response *res)
+{
+
+	service_command(req, res, 3, NULL, 0);
+}
+
 static const struct stream_service noter_stream = {
     .name = "noter",
     .inputs = (const char *const[]){"order-events", NULL},
@@ -230,7 +243,8 @@ static const struct service noter = {
     .stream = &noter_stream,
     .routes = (const struct web_route[]){{"GET", "/notes", get_notes},
 	{"GET", "/blobs", get_blobs}, {"GET", "/metrics-history", get_history},
-	{"POST", "/notes", post_note}, {NULL, NULL, NULL}},
+	{"POST", "/notes", post_note}, {"POST", "/stuck", post_stuck},
+	{NULL, NULL, NULL}},
     .gauges = (const struct service_gauge[]){{"notes_taken", "Notes.",
 						 sql_notes},
 	{NULL, NULL, NULL}},
@@ -410,6 +424,10 @@ test_requests_and_commands_are_answered(void **state)
 	assert_memory_equal(a->location, "/notes/0", 8);
 	a = testing_command(t, 1, "hello", 6);
 	assert_int_equal(a->status, 201);
+	assert_int_equal(testing_command(t, 1, NULL, 0)->status, 201);
+	assert_int_equal(testing_number(t,
+			     "SELECT count(*) FROM notes WHERE text = 'none'"),
+	    2);
 	a = testing_command(t, 2, NULL, 0);
 	assert_int_equal(a->status, 422);
 	assert_string_equal(a->body, "no such note");
@@ -417,15 +435,92 @@ test_requests_and_commands_are_answered(void **state)
 	assert_int_equal(a->status, 200);
 	assert_string_equal(a->body,
 	    "{\"notes\":[{\"n\":0,\"text\":\"none\",\"x\":null},"
-	    "{\"n\":1,\"text\":\"hello\",\"x\":null}],\"poll_ms\":1000}\n");
+	    "{\"n\":1,\"text\":\"hello\",\"x\":null},"
+	    "{\"n\":2,\"text\":\"none\",\"x\":null}],\"poll_ms\":1000}\n");
 	assert_true(a->etag[0] != '\0');
 	assert_int_equal(testing_request(t, "GET", "/blobs", NULL)->status,
 	    500);
 	assert_int_equal(testing_request(t, "GET", "/none", NULL)->status, 404);
 	assert_non_null(
 	    strstr(testing_request(t, "GET", "/metrics", NULL)->body,
-		"\nnotes_taken 2\n"));
+		"\nnotes_taken 3\n"));
 	testing_close(t);
+}
+
+/* What is left in ${folder} by who was ended, and the folder. */
+static void
+remove_left(const char *folder)
+{
+	struct dirent *entry;
+	char path[400];
+	DIR *dir;
+
+	assert_non_null(dir = opendir(folder));
+	while ((entry = readdir(dir)) != NULL) {
+		snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
+		if (entry->d_name[0] != '.')
+			folder_remove(path);
+	}
+	closedir(dir);
+	folder_remove(folder);
+}
+
+/* In a process that is ended by a signal, SIGALRM if by nothing else. */
+static int
+ends_by(void (*stuck)(struct testing *t))
+{
+	char folder[96], said[400];
+	int status, errors[2];
+	struct testing *t;
+	ssize_t size;
+	pid_t pid;
+
+	folder_make(folder, sizeof(folder));
+	assert_int_equal(pipe(errors), 0);
+	fflush(NULL);
+	assert_true((pid = fork()) != -1);
+	if (pid == 0) {
+		(void)dup2(errors[1], STDERR_FILENO);
+		(void)setenv("TMPDIR", folder, 1);
+		(void)alarm(20);
+		t = open_sound(NULL);
+		life_patience_us = 1000000;
+		stuck(t);
+		_exit(0);
+	}
+	close(errors[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	size = read(errors[0], said, sizeof(said) - 1);
+	close(errors[0]);
+	remove_left(folder);
+	assert_true(size >= 0);
+	said[size] = '\0';
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT)
+		assert_non_null(strstr(said, "has not answered for 1 s"));
+	return (WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+}
+
+static void
+by_command(struct testing *t)
+{
+
+	testing_command(t, 3, NULL, 0);
+}
+
+static void
+by_request(struct testing *t)
+{
+
+	testing_request(t, "POST", "/stuck", NULL);
+}
+
+static void
+test_what_never_returns_ends_the_test(void **state)
+{
+
+	(void)state;
+	assert_int_equal(ends_by(by_command), SIGABRT);
+	assert_int_equal(ends_by(by_request), SIGABRT);
 }
 
 static void
@@ -584,6 +679,7 @@ main(void)
 	    TEST(test_the_rest_of_a_time_has_the_same_ticks),
 	    TEST(test_a_record_that_waits_is_tried_again),
 	    TEST(test_requests_and_commands_are_answered),
+	    TEST(test_what_never_returns_ends_the_test),
 	    TEST(test_a_restart_keeps_all),
 	    TEST(test_a_sound_service_survives_every_crash),
 	    TEST(test_a_run_that_passes_fewer_places_is_not_the_last),
