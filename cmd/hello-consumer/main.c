@@ -41,16 +41,23 @@ on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err,
 }
 
 /* Print a record, then commit its offset: what comes in between may repeat it,
- * but nothing can lose it. */
-static void
+ * but nothing can lose it.  -1 if it can't be printed. */
+static int
 show(rd_kafka_t *rk, const rd_kafka_message_t *msg)
 {
+	rd_kafka_resp_err_t err;
+
 	if (msg->err)
-		fprintf(stderr, "%s\n", rd_kafka_message_errstr(msg));
-	else if (printf("partition %d, offset %lld, key '%.*s': %.*s\n",
-		     msg->partition, (long long)msg->offset, (int)msg->key_len,
-		     (char *)msg->key, (int)msg->len, (char *)msg->payload) > 0)
-		rd_kafka_commit_message(rk, msg, 1);
+		return (fprintf(stderr, "%s\n", rd_kafka_message_errstr(msg)),
+		    0);
+	if (printf("partition %d, offset %lld, key '%.*s': %.*s\n",
+		msg->partition, (long long)msg->offset, (int)msg->key_len,
+		(char *)msg->key, (int)msg->len, (char *)msg->payload) < 0 ||
+	    fflush(stdout) != 0)
+		return (perror("hello-consumer: not printed"), -1);
+	if ((err = rd_kafka_commit_message(rk, msg, 0)))
+		fprintf(stderr, "not committed: %s\n", rd_kafka_err2str(err));
+	return (0);
 }
 
 int
@@ -67,7 +74,7 @@ main(int argc, char **argv)
 	rd_kafka_message_t *msg;
 	rd_kafka_t *rk;
 	char why[512];
-	int c;
+	int status = 0, c;
 
 	while ((c = getopt_long(argc, argv, "", flags, NULL)) != -1) {
 		if (strchr("bg", c) == NULL)
@@ -88,12 +95,12 @@ main(int argc, char **argv)
 		return (fprintf(stderr, "hello-consumer: %s\n", why), 1);
 	rd_kafka_topic_partition_list_add(list, "hello", RD_KAFKA_PARTITION_UA);
 	rd_kafka_subscribe(rk, list);
-	while (!stopped)
+	while (!stopped && status == 0)
 		if ((msg = rd_kafka_consumer_poll(rk, 200))) {
-			show(rk, msg);
+			status = show(rk, msg);
 			rd_kafka_message_destroy(msg);
 		}
 	rd_kafka_consumer_close(rk); /* others take over at once */
 	rd_kafka_topic_partition_list_destroy(list);
-	return (rd_kafka_destroy(rk), 0);
+	return (rd_kafka_destroy(rk), status != 0);
 }

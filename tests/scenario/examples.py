@@ -1,10 +1,12 @@
 """examples -- the Python examples beside the C ones, on the same topic."""
 
 import os
+import select
 import subprocess
+import time
 
 from scenario import scenario
-from system import ROOT, expect
+from system import ROOT, Skip, expect
 
 PYTHON = os.path.join(ROOT, "examples/python")
 KEYS = ("alice", "bob", "carol", "dave")
@@ -45,3 +47,100 @@ def python_beside_c(context):
     again = [x for x in say(system, reader, "readers") if "offset" in x]
     expect(len(again) == 1 and again[0].endswith("one more"),
            "the group read %r again", again)
+
+
+def hello(system, name):
+    """A program of the hello pair, and the environment it needs."""
+    return os.path.join(system.settings.bin, name), dict(
+        os.environ, MILLRACE_BROKERS="127.0.0.1:%d" % system.kafka_port)
+
+
+def next_line(system, stream):
+    """What it prints next, or b"" once it has waited long enough."""
+    wait = 60 * system.settings.patience
+    return stream.readline() if select.select([stream], [], [], wait)[0] \
+        else b""
+
+
+@scenario(kind="own", small=False)
+def hello_by_hand(context):
+    """The producer says where a line went before there is another one, and
+    strips only lines; the consumer sees a topic that is made after its start,
+    and commits nothing that it could not print."""
+    system = context.system
+    system.kafka_start()
+    producer, env = hello(system, "hello-producer")
+    consumer, _ = hello(system, "hello-consumer")
+    early = subprocess.Popen([consumer, "--group", "early"], env=env,
+                             stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, bufsize=0)
+    try:
+        told = next_line(system, early.stderr)
+        expect(b"not available" in told, "it said %r", told)
+        typed = subprocess.Popen([producer], env=env, bufsize=0,
+                                 stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE)
+        typed.stdin.write(b"by hand\n")
+        told = next_line(system, typed.stdout)
+        typed.stdin.close()
+        expect(told.endswith(b": by hand\n"), "it said %r", told)
+        expect(typed.wait() == 0, "the producer ended with %s",
+               typed.returncode)
+        read = b"given"
+        while read.startswith(b"given"):
+            read = next_line(system, early.stdout)
+        expect(read.endswith(b": by hand\n"), "it read %r", read)
+    finally:
+        early.terminate()
+        early.wait()
+    told = say(system, producer, "two\nlines")
+    expect(told[-1] == "lines", "it sent %r", told)
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [consumer, "--group", "late"], stdout=full, env=env,
+            stderr=subprocess.PIPE, text=True,
+            timeout=60 * system.settings.patience)
+    expect(done.returncode == 1 and "not printed" in done.stderr,
+           "with a full disk: status %d: %s", done.returncode, done.stderr)
+    late = subprocess.Popen([consumer, "--group", "late"], env=env,
+                            stdout=subprocess.PIPE, bufsize=0)
+    try:
+        read = b""
+        while b": by hand\n" not in read or b": two\nlines\n" not in read:
+            line = next_line(system, late.stdout)
+            expect(line != b"", "what was not printed is lost: %r", read)
+            read += line
+    finally:
+        late.terminate()
+        late.wait()
+
+
+@scenario(kind="own", small=False, seconds=35)
+def hello_without_its_topic(context):
+    """A producer that may not make its topic says so, and of each line that
+    it is not sent."""
+    system = context.system
+    if system.settings.broker != "embedded":
+        raise Skip("the embedded broker's limit")
+    system.kafka_start(flags=("--partitions-most", "2"))
+    producer, env = hello(system, "hello-producer")
+    process = subprocess.Popen([producer], env=env, bufsize=0,
+                               stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        told = next_line(system, process.stderr)
+        expect(told.startswith(b"topic not made: "), "it said %r", told)
+        took = []
+        for _ in range(2):
+            began = time.monotonic()
+            process.stdin.write(b"by hand\n")
+            told = next_line(system, process.stderr)
+            expect(told.startswith(b"not sent: "), "it said %r", told)
+            took.append(time.monotonic() - began)
+        # The library waits half a minute for the topic, and then no more.
+        expect(took[1] < took[0] / 2, "that took %s s", took)
+        process.stdin.close()
+        expect(process.wait(10 * system.settings.patience) == 1,
+               "it ended with %s", process.returncode)
+    finally:
+        process.kill()
+        process.wait()
