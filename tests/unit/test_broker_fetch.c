@@ -286,10 +286,11 @@ a_fetch_of_fewer_partitions_waits_its_time_and_so_do_all_again(void **state)
 	both[1].partition = 1;
 	ask.topic.partitions.at = both;
 	ask.topic.partitions.count = 2;
+	/* The broker's while began before the first answer. */
+	client_call(&c, WIRE_API_Fetch, 11, &ask.in, &out);
 	began = clock_mono_us();
-	do
+	while (clock_mono_us() - began < 150000)
 		client_call(&c, WIRE_API_Fetch, 11, &ask.in, &out);
-	while (clock_mono_us() - began < 150000);
 	for (i = 0; i < 4; i++) {
 		ask.topic.partitions.count = 1 + i % 2;
 		began = clock_mono_us();

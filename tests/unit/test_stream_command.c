@@ -122,17 +122,25 @@ running_command_is_waited_for_past_its_deadline(void **state)
 {
 	struct stream *s = queue_new();
 	struct command *first;
-	struct called call;
+	struct called runs, waits;
 
 	(void)state;
 	command_queue_open(&s->commands);
-	queue_call(&call, s, 0, 1000);
+	queue_call(&runs, s, 0, 60000);
+	queue_call(&waits, s, 1, 60000);
 	first = command_take(&s->commands, 1);
 	assert_non_null(first);
-	NEVER(atomic_load(&call.over), 1100);
+	driver_pass_ms(60000);
+	pthread_mutex_lock(&s->commands.lock);
+	pthread_cond_signal(&s->commands.news);
+	pthread_mutex_unlock(&s->commands.lock);
+	WAIT(atomic_load(&waits.over));
+	assert_int_equal(call_wait(&waits), -1);
+	NEVER(atomic_load(&runs.over), 50);
 	command_answer_all(&s->commands, first, NULL);
-	assert_int_equal(call_wait(&call), 0);
+	assert_int_equal(call_wait(&runs), 0);
 	queue_free(s);
+	driver_pass_ms(-60000);
 }
 
 static void
