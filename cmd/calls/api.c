@@ -19,8 +19,8 @@ static const char sql_sums[] =
     " FROM call_totals"
     " UNION ALL SELECT bucket, sum(calls), 0 FROM call_durations"
     " GROUP BY bucket";
-/* Counted back from the newest that isn't after ?2; some that are were taken
- * before such calls were refused.  If all are, it is our clock that is wrong. */
+/* Counted back from the newest that isn't after ?2, now: a clock that is ahead
+ * doesn't hold the window.  If all are after it, it is ours that is wrong. */
 static const char sql_minutes[] =
     "WITH newest (ms) AS (SELECT coalesce("
     " (SELECT max(start_ms) FROM call_minutes WHERE start_ms <= ?2),"
@@ -94,7 +94,7 @@ write_minutes(struct json_writer *w, struct store *reader, int64_t minutes,
 	int more;
 
 	if ((rows = store_query(reader, err, sql_minutes, store_i64(minutes),
-		 store_i64(clock_wall_ms() + calls_settings.ahead_ms))) == NULL)
+		 store_i64(clock_wall_ms()))) == NULL)
 		return (-1);
 	json_key(w, "minutes");
 	json_array_open(w);
