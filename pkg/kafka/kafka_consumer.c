@@ -975,6 +975,8 @@ take_message(struct kafka_consumer *consumer, rd_kafka_message_t *msg,
 	fill_record(record, topic, msg, msg->offset);
 	record->leader_epoch = rd_kafka_message_leader_epoch(msg);
 	record->ts_ms = rd_kafka_message_timestamp(msg, &type);
+	if (record->ts_ms < 0)
+		record->ts_ms = -1; /* foreign producers may send any number */
 	record->key = msg->key;
 	record->key_size = msg->key_len;
 	record->value = msg->payload;

@@ -918,7 +918,7 @@ records_arrive_whole(void **state)
 	struct kafka_producer *producer;
 	struct reports reports = {.last_tag = -1};
 	struct kafka_header header;
-	struct kafka_record r[4];
+	struct kafka_record r[5];
 	struct mr_error err = {0};
 	const void *value;
 	int64_t deadline = clock_mono_us() + DEADLINE_US;
@@ -939,15 +939,18 @@ records_arrive_whole(void **state)
 	assert_int_equal(kafka_producer_send(producer, "whole", 0, "", 0, "", 0,
 			     NULL, 0, 0, NULL, &err),
 	    0);
+	assert_int_equal(kafka_producer_send(producer, "whole", 0, NULL, 0,
+			     NULL, 0, NULL, 0, -62135596800000, NULL, &err),
+	    0);
 	assert_int_equal(kafka_producer_flush(producer, 20000, &err), 0);
 	kafka_producer_free(producer);
 
 	consumer = kafka_consumer_new(&conf, NULL, NULL, NULL, &err);
 	assert_non_null(consumer);
 	assert_int_equal(kafka_consumer_assign(consumer, &from, 1, &err), 0);
-	while (n < 4 && clock_mono_us() < deadline)
-		n += kafka_consumer_poll(consumer, r + n, 4 - n, 100);
-	assert_int_equal(n, 4);
+	while (n < 5 && clock_mono_us() < deadline)
+		n += kafka_consumer_poll(consumer, r + n, 5 - n, 100);
+	assert_int_equal(n, 5);
 
 	assert_string_equal(r[0].topic, "whole");
 	assert_int_equal(r[0].topic_index, 7);
@@ -984,11 +987,14 @@ records_arrive_whole(void **state)
 	assert_int_equal(r[2].key_size, 0);
 	assert_int_equal(r[2].value_size, 0);
 
-	assert_true(r[3].end_of_partition);
-	assert_int_equal(r[3].offset, 3);
-	assert_int_equal(kafka_consumer_end(consumer, "whole", 0), 3);
+	/* A time before there were any is none. */
+	assert_int_equal(r[3].ts_ms, -1);
+
+	assert_true(r[4].end_of_partition);
+	assert_int_equal(r[4].offset, 4);
+	assert_int_equal(kafka_consumer_end(consumer, "whole", 0), 4);
 	assert_int_equal(kafka_consumer_end(consumer, "whole", 1), -1);
-	for (i = 0; i < 4; i++) {
+	for (i = 0; i < 5; i++) {
 		kafka_record_free(&r[i]);
 		assert_null(r[i].topic);
 	}
