@@ -3,11 +3,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "producer/producer.h"
+
 #include "center.h"
 
 #define HOUR_MS 3600000
 #define DAY_MS 86400000
-#define APART_MOST_MS 60000
 
 static const char sql_load[] =
     "SELECT seed, word0, word1, word2, word3, epoch_ms, clock_ms, next_ms,"
@@ -119,14 +120,13 @@ static void
 set_epoch(struct center *center, const struct center_settings *settings,
     int64_t now_ms)
 {
-	const int64_t behind_ms = now_ms -
-	    (center->epoch_ms + (int64_t)center->clock_ms);
 
 	if (center->epoch_ms == 0)
 		center->epoch_ms = now_ms;
-	else if (settings->speedup == 1 &&
-	    (behind_ms > APART_MOST_MS || behind_ms < -APART_MOST_MS))
-		center->epoch_ms += behind_ms;
+	else if (settings->speedup == 1)
+		center->epoch_ms += producer_astray_ms(center->epoch_ms +
+			(int64_t)center->clock_ms,
+		    now_ms);
 }
 
 void

@@ -3,9 +3,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "producer/producer.h"
+
 #include "shop.h"
 
-#define BEHIND_MOST_MS 60000
 #define PRODUCTS 200
 #define PRODUCTS_ZIPF 0.8
 #define NEW_USERS 0.03 /* of sessions */
@@ -189,14 +190,14 @@ void
 shop_step(struct shop *shop, const struct shop_settings *settings,
     int64_t now_ms, int count)
 {
-	int64_t behind_ms;
 
 	if (shop->epoch_ms == 0)
 		shop->epoch_ms = settings->start_ms != 0 ? settings->start_ms :
 							   now_ms;
-	behind_ms = now_ms - (shop->epoch_ms + (int64_t)shop->clock_ms);
-	if (settings->follow && behind_ms > BEHIND_MOST_MS)
-		shop->epoch_ms += behind_ms;
+	if (settings->follow)
+		shop->epoch_ms += producer_astray_ms(shop->epoch_ms +
+			(int64_t)shop->clock_ms,
+		    now_ms);
 	shop->made_count = 0;
 	while (shop->made_count < count && shop->made_count < SHOP_STEP_MOST)
 		make_event(shop, settings);

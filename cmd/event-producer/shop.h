@@ -12,9 +12,9 @@
  * around them, as from a telephone that was out of reach.
  *
  * Same seed and settings: same events, on every machine, however they are cut
- * into steps; times are counted from the first start.  Where they have fallen
- * a minute behind the machine's, since the program was stopped, they are
- * brought forward, unless the start was given.
+ * into steps; times are counted from the first start.  Where they have come
+ * to be a minute apart from the machine's, since the program was stopped or ran
+ * faster, they are brought to it, unless the start was given.
  */
 #ifndef MR_SHOP_H
 #define MR_SHOP_H
@@ -48,7 +48,7 @@ struct shop_settings {
 	int64_t
 	    start_ms; /* the first event's time; 0: that of the first step */
 	int64_t seed;
-	int follow; /* bring times forward */
+	int follow; /* bring times to the machine's */
 };
 
 struct shop_visit {

@@ -2,9 +2,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "producer/producer.h"
+
 #include "fleet.h"
 
-#define BEHIND_MOST_MS 60000
 #define DAY_MS 86400000
 #define HOUR_MS 3600000
 #define QUIETEST_MS (4 * HOUR_MS)
@@ -194,15 +195,17 @@ void
 fleet_step(struct fleet *fleet, const struct fleet_settings *settings,
     int64_t now_ms, int count)
 {
-	int64_t behind_ms;
+	int64_t astray_ms;
 
 	if (fleet->epoch_ms == 0)
 		fleet->epoch_ms = settings->start_ms != 0 ?
 		    settings->start_ms :
 		    now_ms - now_ms % settings->every_ms;
-	behind_ms = now_ms - (fleet->epoch_ms + fleet->clock_ms);
-	if (settings->follow && behind_ms > BEHIND_MOST_MS)
-		fleet->epoch_ms += behind_ms - behind_ms % settings->every_ms;
+	/* By whole steps: the clock leaps from each to the next. */
+	astray_ms = producer_astray_ms(fleet->epoch_ms + fleet->clock_ms,
+	    now_ms);
+	if (settings->follow)
+		fleet->epoch_ms += astray_ms - astray_ms % settings->every_ms;
 	if (fleet->slot >= settings->hosts * METRICS)
 		fleet->slot = 0;
 	fleet->made_count = 0;

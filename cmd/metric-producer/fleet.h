@@ -9,9 +9,9 @@
  * or next to nothing.
  *
  * A value depends on the seed, host, metric and time alone: same seed and
- * times, same values, whatever came before.  Where the clock has fallen a
- * minute behind the machine's, since the program was stopped, it is brought
- * forward, unless the start was given.
+ * times, same values, whatever came before.  Where the clock has come
+ * to be a minute apart from the machine's, since the program was stopped or ran
+ * faster, it is brought to it by whole steps, unless the start was given.
  */
 #ifndef MR_FLEET_H
 #define MR_FLEET_H
@@ -33,7 +33,7 @@ struct fleet_settings {
 	int64_t late_ms; /* how far back their time is, in the mean */
 	int64_t start_ms; /* the first time; 0: that of the first step */
 	int64_t seed;
-	int follow; /* bring the clock forward */
+	int follow; /* bring the clock to the machine's */
 };
 
 struct fleet {

@@ -6,6 +6,7 @@
 #define INTERVAL_MS 100 /* between steps, where records are that frequent */
 #define INTERVAL_MOST_MS 60000
 #define SECOND_MS 1000
+#define APART_MOST_MS 60000
 
 struct producer_settings producer_settings = {.rate = -1,
     .partition = -1,
@@ -156,4 +157,14 @@ producer_pace_due(struct producer_pace *pace, int64_t now_ms,
 	if (set->count > 0)
 		due = fmin(due, (double)(set->count - made));
 	return ((int)fmax(0, fmin(due, PRODUCER_STEP_MOST)));
+}
+
+int64_t
+producer_astray_ms(int64_t clock_ms, int64_t now_ms)
+{
+	const int64_t behind_ms = now_ms - clock_ms;
+
+	return (behind_ms > APART_MOST_MS || behind_ms < -APART_MOST_MS ?
+		behind_ms :
+		0);
 }

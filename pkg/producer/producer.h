@@ -133,6 +133,14 @@ int producer_command(const struct producer *p, struct stream *s,
  * opened. */
 void producer_close(void);
 
+/*
+ * producer_astray_ms -- what to add to the clock of a source that makes times
+ * up, to have it at ${now_ms} again: 0 unless they are more than a minute
+ * apart, be it that the program was stopped, that it ran faster than time goes
+ * or that the machine's clock was set.
+ */
+int64_t producer_astray_ms(int64_t clock_ms, int64_t now_ms);
+
 /* producer_host_name -- this machine's, as an event's host; "" if it has none
  * that fits. */
 void producer_host_name(char name[EVENT_NAME_SIZE]);

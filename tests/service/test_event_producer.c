@@ -250,7 +250,7 @@ a_funnel_narrows_and_thinking_takes_its_time(void **state)
 }
 
 static void
-times_are_brought_forward_where_they_follow(void **state)
+times_are_brought_to_the_clock_where_they_follow(void **state)
 {
 	struct shop_settings set = plain(1);
 
@@ -260,6 +260,16 @@ times_are_brought_forward_where_they_follow(void **state)
 	shop_step(&one, &set, TESTING_START_MS, 10);
 	shop_step(&one, &set, TESTING_START_MS + 3600000, 1);
 	assert_true(one.made[0].ts_ms == TESTING_START_MS + 3600000);
+	/* A run as fast as possible gets a day ahead; a plain one goes back. */
+	set.follow = 0;
+	set.rate = 0.01;
+	shop_step(&one, &set, TESTING_START_MS + 3600000, 1000);
+	assert_true(one.made[999].ts_ms > TESTING_START_MS + 86400000);
+	set.follow = 1;
+	set.rate = 100;
+	shop_step(&one, &set, TESTING_START_MS + 3600000, 10);
+	assert_true(one.made[0].ts_ms == TESTING_START_MS + 3600000);
+	assert_true(one.made[9].ts_ms == TESTING_START_MS + 3600090);
 	set.follow = 0;
 	set.start_ms = 5000;
 	set_up(&one, &set);
@@ -278,7 +288,7 @@ main(void)
 	    cmocka_unit_test(steps_of_any_size_make_the_same_stream),
 	    cmocka_unit_test(ranks_follow_zipfs_law),
 	    cmocka_unit_test(a_funnel_narrows_and_thinking_takes_its_time),
-	    cmocka_unit_test(times_are_brought_forward_where_they_follow),
+	    cmocka_unit_test(times_are_brought_to_the_clock_where_they_follow),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

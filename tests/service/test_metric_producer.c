@@ -471,7 +471,7 @@ anomalies_are_where_they_were_planted(void **state)
 }
 
 static void
-the_clock_is_brought_forward_where_it_follows(void **state)
+the_clock_is_brought_to_the_machines_where_it_follows(void **state)
 {
 	struct fleet_settings set = plain(1);
 
@@ -483,10 +483,41 @@ the_clock_is_brought_forward_where_it_follows(void **state)
 	fleet_step(&one, &set, TESTING_START_MS, 10);
 	fleet_step(&one, &set, TESTING_START_MS + 3600000, 1);
 	assert_int_equal(one.made[0].ts_ms, TESTING_START_MS + 3600000);
+	/* A run as fast as possible gets hours ahead; a plain one goes back. */
+	set.follow = 0;
+	set.every_ms = HOUR_MS;
+	fleet_step(&one, &set, TESTING_START_MS + 3600000, 1000);
+	assert_true(one.made[999].ts_ms >= TESTING_START_MS + DAY_MS);
+	set.follow = 1;
+	set.every_ms = 1000;
+	fleet_step(&one, &set, TESTING_START_MS + 3600000, 1);
+	assert_int_equal(one.made[0].ts_ms, TESTING_START_MS + 3600000);
 	/* With fewer hosts than before it goes on all the same. */
 	set.hosts = 1;
 	fleet_step(&one, &set, TESTING_START_MS + 3600000, 1);
 	assert_string_equal(one.made[0].host, "host-1");
+}
+
+/* Its last sample of an hour leaves the clock ahead by a part of the next. */
+static void
+a_slow_clock_that_follows_leaps_once_a_step(void **state)
+{
+	struct fleet_settings set = plain(1);
+	int i;
+
+	(void)state;
+	memset(&one, 0, sizeof(one));
+	set.hosts = 1;
+	set.every_ms = HOUR_MS;
+	set.late_share = 0;
+	set.start_ms = 0;
+	set.follow = 1;
+	for (i = 0; i < 3 * METRICS; i++) {
+		fleet_step(&one, &set,
+		    TESTING_START_MS + i * (HOUR_MS / METRICS), 1);
+		assert_int_equal(one.made[0].ts_ms,
+		    TESTING_START_MS + i / METRICS * HOUR_MS);
+	}
 }
 
 int
@@ -503,7 +534,9 @@ main(void)
 	    cmocka_unit_test(steps_of_any_size_make_the_same_stream),
 	    cmocka_unit_test(hosts_follow_the_day),
 	    cmocka_unit_test(anomalies_are_where_they_were_planted),
-	    cmocka_unit_test(the_clock_is_brought_forward_where_it_follows),
+	    cmocka_unit_test(a_slow_clock_that_follows_leaps_once_a_step),
+	    cmocka_unit_test(
+		the_clock_is_brought_to_the_machines_where_it_follows),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

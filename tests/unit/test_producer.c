@@ -93,6 +93,19 @@ count_and_duration_end_it(void **state)
 }
 
 static void
+a_clock_is_astray_by_more_than_a_minute(void **state)
+{
+	static const int64_t hour = 3600000;
+
+	(void)state;
+	assert_int_equal(producer_astray_ms(NOW_MS, NOW_MS), 0);
+	assert_int_equal(producer_astray_ms(NOW_MS - 60000, NOW_MS), 0);
+	assert_int_equal(producer_astray_ms(NOW_MS + 60000, NOW_MS), 0);
+	assert_int_equal(producer_astray_ms(NOW_MS - hour, NOW_MS), hour);
+	assert_int_equal(producer_astray_ms(NOW_MS + hour, NOW_MS), -hour);
+}
+
+static void
 a_rate_that_was_not_given_is_the_programs(void **state)
 {
 
@@ -164,6 +177,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(a_clock_is_astray_by_more_than_a_minute),
 	    cmocka_unit_test(a_rate_that_was_not_given_is_the_programs),
 	    cmocka_unit_test(rates_add_up),
 	    cmocka_unit_test(a_step_that_is_late_catches_up_to_a_second),
