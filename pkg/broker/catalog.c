@@ -248,6 +248,15 @@ catalog_remove(struct broker *b, struct topic *t)
 	measure_partitions(b->partition_count);
 }
 
+int64_t
+catalog_partitions_most(const struct broker *b)
+{
+
+	return (b->partition_count > b->conf.partitions_most ?
+		b->partition_count :
+		b->conf.partitions_most);
+}
+
 struct topic *
 catalog_next(const struct broker *b, size_t *at)
 {

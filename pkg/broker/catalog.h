@@ -55,6 +55,9 @@ struct topic *catalog_find_id(const struct broker *b,
 struct partition *catalog_partition(const struct topic *t, int32_t index);
 int catalog_add(struct broker *b, struct topic *t, struct mr_error *err);
 void catalog_remove(struct broker *b, struct topic *t);
+/* catalog_partitions_most -- how many there may be: --partitions-most, or what
+ * there is already, from when that was more. */
+int64_t catalog_partitions_most(const struct broker *b);
 /* catalog_next -- each topic; start with *at = 0 until NULL. */
 struct topic *catalog_next(const struct broker *b, size_t *at);
 void catalog_free(struct broker *b);

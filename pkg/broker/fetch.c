@@ -385,7 +385,7 @@ handle_fetch(struct broker *b, struct request *req)
 		refuse(req, WIRE_FETCH_SESSION_ID_NOT_FOUND);
 		return;
 	}
-	if (count_parts(in) > b->conf.partitions_most) {
+	if (count_parts(in) > catalog_partitions_most(b)) {
 		refuse(req, WIRE_INVALID_REQUEST);
 		return;
 	}

@@ -95,12 +95,12 @@ lock_folder(struct broker *b, struct mr_error *err)
 
 /* Shells give a process 1024 descriptors, and let it have more. */
 static void
-raise_descriptors(const struct broker_conf *conf)
+raise_descriptors(const struct broker *b)
 {
-	const rlim_t need = (rlim_t)(conf->connections_most +
-	    FILES_A_PARTITION * conf->partitions_most + FILES_BESIDE);
-	const rlim_t most = need +
-	    (rlim_t)(PLOG_OTHER_FDS * conf->partitions_most);
+	const int64_t partitions = catalog_partitions_most(b);
+	const rlim_t need = (rlim_t)(b->conf.connections_most +
+	    FILES_A_PARTITION * partitions + FILES_BESIDE);
+	const rlim_t most = need + (rlim_t)(PLOG_OTHER_FDS * partitions);
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) == -1 || limit.rlim_cur >= most)
@@ -136,8 +136,10 @@ run_open(struct worker_job *job, void *arg)
 {
 	struct broker *b = arg;
 
-	if (keeper_open(b, &job->err) == 0 &&
-	    partitions_open(b, &job->err) == 0)
+	if (keeper_open(b, &job->err) == -1)
+		return;
+	raise_descriptors(b);
+	if (partitions_open(b, &job->err) == 0)
 		(void)keeper_start(b, partitions_last_producer(b), &job->err);
 }
 
@@ -188,7 +190,6 @@ broker_open(const struct broker_conf *conf, struct mr_error *err)
 		mr_error_set(err, MR_FATAL, "out of memory");
 		goto fail;
 	}
-	raise_descriptors(conf);
 	if (lock_folder(b, err) == -1 || groups_open(b, err) == -1 ||
 	    open_poll(b, err) == -1 || open_state(b, err) == -1 ||
 	    listeners_open(b, err) == -1)

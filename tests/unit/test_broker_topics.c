@@ -611,11 +611,55 @@ a_shell_s_limit_of_descriptors_is_raised(void **state)
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
+/* The partitions that are there stay, and so does the room for their files. */
+static void
+fewer_partitions_than_there_are_may_be_set(void **state)
+{
+	static const char *const forty[] = {"--partitions-most", "40",
+	    "--connections-most", "1", NULL};
+	struct wire_fetch_request_partition parts[40];
+	struct rlimit limit, before;
+	struct wire_fetch_response out;
+	struct fetch_ask ask;
+	struct client c;
+	int i;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	limit = before;
+	limit.rlim_cur = 100;
+	broker_begin(forty);
+	c = client_connect();
+	assert_int_equal(make_topic(&c, "forty", 40, NULL), WIRE_NONE);
+	client_close(&c);
+	assert_int_equal(broker_down(), 0);
+	served.conf.partitions_most = 1;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	broker_up();
+	c = client_connect();
+	(void)fetch_ask(&ask, "forty", 0, 0);
+	for (i = 0; i < 40; i++) {
+		parts[i] = ask.partition;
+		parts[i].partition = i;
+	}
+	ask.topic.partitions.at = parts;
+	ask.topic.partitions.count = 40;
+	client_call(&c, WIRE_API_Fetch, 11, &ask.in, &out);
+	assert_int_equal(out.error_code, WIRE_NONE);
+	assert_int_equal(out.topics.at[0].partitions.count, 40);
+	assert_int_equal(make_topic(&c, "more", 1, NULL),
+	    WIRE_INVALID_PARTITIONS);
+	client_close(&c);
+	broker_end();
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_shell_s_limit_of_descriptors_is_raised),
+	    cmocka_unit_test(fewer_partitions_than_there_are_may_be_set),
 	    cmocka_unit_test_setup_teardown(topics_are_made_or_refused, begin,
 		end),
 	    cmocka_unit_test_setup_teardown(ids_are_asked_by_from_version_12_on,
