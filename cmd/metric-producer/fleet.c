@@ -163,6 +163,17 @@ fleet_value(const struct fleet_settings *settings, int64_t host,
 
 /* ---- steps ------------------------------------------------------------------- */
 
+/* All hosts have a sample of this time: the clock leaps. */
+static void
+end_round(struct fleet *fleet, const struct fleet_settings *settings)
+{
+
+	if (fleet->slot < settings->hosts * METRICS)
+		return;
+	fleet->slot = 0;
+	fleet->clock_ms += settings->every_ms;
+}
+
 static void
 make_sample(struct fleet *fleet, const struct fleet_settings *settings)
 {
@@ -185,10 +196,8 @@ make_sample(struct fleet *fleet, const struct fleet_settings *settings)
 	    metric_names[kind]);
 	event->value_milli = fleet_value(settings, host, kind, event->ts_ms);
 	fleet->samples++;
-	if (++fleet->slot >= settings->hosts * METRICS) {
-		fleet->slot = 0;
-		fleet->clock_ms += settings->every_ms;
-	}
+	fleet->slot++;
+	end_round(fleet, settings);
 }
 
 void
@@ -201,13 +210,12 @@ fleet_step(struct fleet *fleet, const struct fleet_settings *settings,
 		fleet->epoch_ms = settings->start_ms != 0 ?
 		    settings->start_ms :
 		    now_ms - now_ms % settings->every_ms;
+	end_round(fleet, settings); /* there may be fewer hosts than before */
 	/* By whole steps: the clock leaps from each to the next. */
 	astray_ms = producer_astray_ms(fleet->epoch_ms + fleet->clock_ms,
 	    now_ms);
 	if (settings->follow)
 		fleet->epoch_ms += astray_ms - astray_ms % settings->every_ms;
-	if (fleet->slot >= settings->hosts * METRICS)
-		fleet->slot = 0;
 	fleet->made_count = 0;
 	while (fleet->made_count < count && fleet->made_count < FLEET_STEP_MOST)
 		make_sample(fleet, settings);

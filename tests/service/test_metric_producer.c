@@ -492,10 +492,6 @@ the_clock_is_brought_to_the_machines_where_it_follows(void **state)
 	set.every_ms = 1000;
 	fleet_step(&one, &set, TESTING_START_MS + 3600000, 1);
 	assert_int_equal(one.made[0].ts_ms, TESTING_START_MS + 3600000);
-	/* With fewer hosts than before it goes on all the same. */
-	set.hosts = 1;
-	fleet_step(&one, &set, TESTING_START_MS + 3600000, 1);
-	assert_string_equal(one.made[0].host, "host-1");
 }
 
 /* Its last sample of an hour leaves the clock ahead by a part of the next. */
@@ -520,6 +516,30 @@ a_slow_clock_that_follows_leaps_once_a_step(void **state)
 	}
 }
 
+/* Whose samples of that time are made already. */
+static void
+fewer_hosts_than_before_go_on_with_the_next_time(void **state)
+{
+	struct fleet_settings set = plain(1);
+
+	(void)state;
+	memset(&one, 0, sizeof(one));
+	set.late_share = 0;
+	fleet_step(&one, &set, TESTING_START_MS, 3 * METRICS);
+	set.hosts = 4;
+	fleet_step(&one, &set, TESTING_START_MS, 1);
+	assert_string_equal(one.made[0].host, "host-4");
+	assert_int_equal(one.made[0].ts_ms, TESTING_START_MS);
+	set.hosts = 2;
+	fleet_step(&one, &set, TESTING_START_MS, 2 * METRICS + 1);
+	assert_string_equal(one.made[0].host, "host-1");
+	assert_int_equal(one.made[0].ts_ms, TESTING_START_MS + 1000);
+	assert_int_equal(one.made[2 * METRICS - 1].ts_ms,
+	    TESTING_START_MS + 1000);
+	assert_string_equal(one.made[2 * METRICS].host, "host-1");
+	assert_int_equal(one.made[2 * METRICS].ts_ms, TESTING_START_MS + 2000);
+}
+
 int
 main(void)
 {
@@ -534,6 +554,7 @@ main(void)
 	    cmocka_unit_test(steps_of_any_size_make_the_same_stream),
 	    cmocka_unit_test(hosts_follow_the_day),
 	    cmocka_unit_test(anomalies_are_where_they_were_planted),
+	    cmocka_unit_test(fewer_hosts_than_before_go_on_with_the_next_time),
 	    cmocka_unit_test(a_slow_clock_that_follows_leaps_once_a_step),
 	    cmocka_unit_test(
 		the_clock_is_brought_to_the_machines_where_it_follows),
