@@ -266,7 +266,7 @@ apply_record(const struct buffer *value, int64_t n)
 {
 	struct metric_event event;
 	struct mr_error err;
-	int64_t watermark_ms = 0;
+	int64_t judged_ms = 0;
 	int partition, i;
 
 	if (metric_event_decode(value->data, value->length, &event, &err) == -1)
@@ -276,12 +276,11 @@ apply_record(const struct buffer *value, int64_t n)
 	bare_number(PROGRESS, 1, INPUT_METRICS);
 	bare_number(PROGRESS, 2, partition);
 	bare_number(PROGRESS, 3, event.ts_ms);
+	bare_number(PROGRESS, 4, GRACE_MS);
 	while (bare_step(PROGRESS))
-		watermark_ms = bare_column(PROGRESS, 0);
+		judged_ms = bare_column(PROGRESS, 0);
 	add_to_steps(&event, partition);
-	for (i = 0;
-	     i < DUE_A_RECORD && judge_next(partition, watermark_ms - GRACE_MS);
-	     i++)
+	for (i = 0; i < DUE_A_RECORD && judge_next(partition, judged_ms); i++)
 		;
 	bare_marks[partition] = n + 1;
 	bare_nexts[partition]++;
