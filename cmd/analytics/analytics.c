@@ -9,11 +9,16 @@ int64_t analytics_keep_ms;
 int64_t analytics_ahead_ms;
 
 static const char sql_progress[] =
-    "INSERT INTO progress (partition, watermark_ms, events) VALUES (?1, ?2, 1)"
+    "INSERT INTO progress (partition, watermark_ms, closed_ms, events)"
+    " VALUES (?1, ?2, max(?2 - ?3, 0), 1)"
     " ON CONFLICT (partition) DO UPDATE SET"
-    " watermark_ms = max(watermark_ms, ?2), events = events + 1";
-static const char sql_watermark[] =
-    "SELECT watermark_ms FROM progress WHERE partition = ?1";
+    " watermark_ms = max(watermark_ms, ?2), events = events + 1,"
+    " closed_ms = max(closed_ms, watermark_ms - ?3, ?2 - ?3)"
+    " RETURNING closed_ms";
+/* Where no event comes: --grace may be less than before. */
+static const char sql_close[] =
+    "UPDATE progress SET closed_ms = watermark_ms - ?1"
+    " WHERE closed_ms < watermark_ms - ?1";
 static const char sql_late[] =
     "UPDATE progress SET late = late + 1 WHERE partition = ?1";
 static const char sql_minute[] =
@@ -170,14 +175,12 @@ static int
 move_watermark(struct store *st, int partition, int64_t ts_ms, int64_t start_ms,
     struct mr_error *err)
 {
-	int64_t watermark_ms;
+	int64_t closed_ms;
 
-	if (store_run(st, err, sql_progress, store_i64(partition),
-		store_i64(ts_ms)) == -1 ||
-	    store_find(st, err, &watermark_ms, sql_watermark,
-		store_i64(partition)) != 1)
+	if (store_find(st, err, &closed_ms, sql_progress, store_i64(partition),
+		store_i64(ts_ms), store_i64(analytics_grace_ms)) != 1)
 		return (-1);
-	if (start_ms + MINUTE_MS + analytics_grace_ms > watermark_ms)
+	if (start_ms + MINUTE_MS > closed_ms)
 		return (0);
 	return (
 	    store_run(st, err, sql_late, store_i64(partition)) == -1 ? -1 : 1);
@@ -232,6 +235,9 @@ analytics_tick(struct stream *s, int64_t now_ms, struct mr_error *err)
 	int more = 0;
 	size_t i;
 
+	if (store_run(stream_store(s), err, sql_close,
+		store_i64(analytics_grace_ms)) == -1)
+		return (-1);
 	for (i = 0; i < sizeof(expire) / sizeof(expire[0]); i++) {
 		if ((deleted = store_run(stream_store(s), err, expire[i],
 			 before, store_i64(DELETE_MOST))) == -1)

@@ -5,7 +5,8 @@
  * nothing else, when its minute was over for longer than --grace by its
  * partition's watermark, the newest time seen there; this depends on the
  * order within that partition alone, so that whoever reads it again comes to
- * the same.  All else adds up in any order.
+ * the same.  A minute that was closed stays so, also once --grace is longer.
+ * All else adds up in any order.
  */
 #ifndef MR_ANALYTICS_H
 #define MR_ANALYTICS_H

@@ -10,10 +10,10 @@
 #define TOP_MOST 1000
 
 static const char sql_revision[] =
-    "SELECT coalesce(sum(events), 0) FROM progress";
-/* The newest time of all, and that which all partitions have passed. */
+    "SELECT coalesce(sum(events + closed_ms), 0) FROM progress";
+/* The newest time of all, and that up to which all partitions are closed. */
 static const char sql_watermarks[] =
-    "SELECT coalesce(max(watermark_ms), 0), coalesce(min(watermark_ms), 0),"
+    "SELECT coalesce(max(watermark_ms), 0), coalesce(min(closed_ms), 0),"
     " coalesce(sum(events), 0), coalesce(sum(late), 0) FROM progress";
 static const char sql_kinds[] =
     "SELECT event, sum(count) FROM minutes"
@@ -80,7 +80,7 @@ static const char *const step_names[STEPS] = {"visit", "product", "cart",
 
 struct range {
 	int64_t from_ms, to_ms; /* minutes that begin in it */
-	int64_t newest_ms, passed_ms; /* watermarks */
+	int64_t newest_ms, closed_ms; /* of all partitions */
 	int64_t events, late; /* ever */
 };
 
@@ -108,7 +108,7 @@ read_range(struct web_request *req, struct web_response *res,
 		return (-1);
 	}
 	range->newest_ms = store_get_i64(rows, 0);
-	range->passed_ms = store_get_i64(rows, 1);
+	range->closed_ms = store_get_i64(rows, 1);
 	range->events = store_get_i64(rows, 2);
 	range->late = store_get_i64(rows, 3);
 	store_rows_done(rows);
@@ -384,8 +384,7 @@ write_window_bounds(struct json_writer *w, int64_t start_ms, int64_t end_ms,
 
 	json_member_i64(w, "start_ms", start_ms);
 	json_member_i64(w, "end_ms", end_ms);
-	json_member_bool(w, "closed",
-	    end_ms + analytics_grace_ms <= range->passed_ms);
+	json_member_bool(w, "closed", end_ms <= range->closed_ms);
 }
 
 /* Those of the window at hand; ${more} says whether ${rows} is at a row. */

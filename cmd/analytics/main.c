@@ -15,7 +15,7 @@ static const struct config_option options[] = {
 	.least = 0,
 	.most = 3e12,
 	.help = "how long after a minute's end its events still count; later "
-		"ones are counted as late"},
+		"ones are counted as late, for good"},
     {.name = "keep",
 	.kind = CONFIG_DURATION,
 	.target = &analytics_keep_ms,

@@ -15,6 +15,7 @@
 #define SOURCE "/millrace/event-producer/00000000000000000000000000000b1c"
 #define TOPIC "user-events"
 #define PARTITIONS 3
+#define GRACE_MS 60000
 
 enum statement {
 	PROGRESS = BARE_OWN,
@@ -127,6 +128,7 @@ apply(const struct buffer *value, int64_t n)
 	start_ms = event.ts_ms - event.ts_ms % MINUTE_MS;
 	bare_number(PROGRESS, 1, partition);
 	bare_number(PROGRESS, 2, event.ts_ms);
+	bare_number(PROGRESS, 3, GRACE_MS);
 	bare_run(PROGRESS);
 	bare_number(MINUTE, 1, start_ms);
 	bare_text(MINUTE, 2, user_event_kind_text(event.kind));

@@ -130,7 +130,8 @@ class Shop:
                 self.amounts[key] += event.get("amount_minor", 0)
                 self.users[minute][event["user_id"]] += 1
                 events.append(event)
-            self.progress.append((number, newest, len(seen), late))
+            self.progress.append((number, newest, newest - grace_ms,
+                                  len(seen), late))
         self.sessions = self._sessions(events)
 
     def _sessions(self, events):
@@ -207,7 +208,7 @@ def answers_agree(system, shop):
 def rows_agree(system, shop):
     for what, wanted, sql in (
             ("progress", shop.progress, "SELECT partition, watermark_ms,"
-             " events, late FROM progress ORDER BY 1"),
+             " closed_ms, events, late FROM progress ORDER BY 1"),
             ("minutes", shop.rows(), "SELECT start_ms, event, currency, count,"
              " amount_minor, late FROM minutes ORDER BY 1, 2, 3"),
             ("sessions", shop.sessions, "SELECT user_id, start_ms, last_ms,"

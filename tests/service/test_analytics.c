@@ -183,6 +183,46 @@ urls_answer_with_windows(void **state)
 }
 
 static void
+expect_first_closed(struct testing *t, const char *closed)
+{
+	char part[96];
+
+	snprintf(part, sizeof(part),
+	    "\"windows\":[{\"start_ms\":%lld,\"end_ms\":%lld,\"closed\":%s,",
+	    (long long)AT_MS, (long long)AT_MS + MINUTE_MS, closed);
+	expect(t, "/analytics/windows", 200, part);
+}
+
+/* A shorter one closes it, with no event to come. */
+static void
+a_longer_grace_opens_no_minute_again(void **state)
+{
+	const char *flags[] = {"--grace=10m", NULL};
+	struct testing *t = testing_open(&analytics, flags);
+
+	(void)state;
+	feed(t, "ann", "click", "/", 1000);
+	feed(t, "ann", "click", "/", 100000);
+	testing_advance(t, 20000);
+	expect_first_closed(t, "false");
+	flags[0] = "--grace=30s";
+	testing_restart(t);
+	testing_advance(t, 20000);
+	expect_first_closed(t, "true");
+	flags[0] = "--grace=10m";
+	testing_restart(t);
+	testing_advance(t, 20000);
+	expect_first_closed(t, "true");
+	feed(t, "ann", "click", "/", 2000); /* late */
+	feed(t, "ann", "click", "/", 61000);
+	assert_int_equal(testing_number(t, "SELECT late FROM progress"), 1);
+	assert_int_equal(testing_number(t, "SELECT sum(count) FROM minutes"),
+	    3);
+	expect_first_closed(t, "true");
+	testing_close(t);
+}
+
+static void
 the_oldest_go(void **state)
 {
 	static const char *const flags[] = {"--keep=1h", NULL};
@@ -222,6 +262,7 @@ main(void)
 	    cmocka_unit_test(all_is_counted_once_wherever_it_dies),
 	    cmocka_unit_test(sessions_join_in_any_order),
 	    cmocka_unit_test(urls_answer_with_windows),
+	    cmocka_unit_test(a_longer_grace_opens_no_minute_again),
 	    cmocka_unit_test(the_oldest_go),
 	    cmocka_unit_test(other_types_are_refused),
 	};
