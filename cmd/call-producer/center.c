@@ -12,17 +12,20 @@
 
 static const char sql_load[] =
     "SELECT seed, word0, word1, word2, word3, epoch_ms, clock_ms, next_ms,"
-    " calls, duration_ms FROM center";
+    " calls, duration_ms, calls_per_minute, profile FROM center";
 static const char sql_load_durations[] =
     "SELECT bound, calls FROM center_durations";
 static const char sql_save[] =
-    "INSERT INTO center VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+    "INSERT INTO center VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,"
+    " ?11, ?12)"
     " ON CONFLICT (one) DO UPDATE SET seed = excluded.seed,"
     " word0 = excluded.word0, word1 = excluded.word1,"
     " word2 = excluded.word2, word3 = excluded.word3,"
     " epoch_ms = excluded.epoch_ms, clock_ms = excluded.clock_ms,"
     " next_ms = excluded.next_ms, calls = excluded.calls,"
-    " duration_ms = excluded.duration_ms";
+    " duration_ms = excluded.duration_ms,"
+    " calls_per_minute = excluded.calls_per_minute,"
+    " profile = excluded.profile";
 static const char sql_save_duration[] =
     "INSERT INTO center_durations VALUES (?1, ?2)"
     " ON CONFLICT (bound) DO UPDATE SET calls = excluded.calls"
@@ -129,6 +132,28 @@ set_epoch(struct center *center, const struct center_settings *settings,
 		    now_ms);
 }
 
+/*
+ * With another rate or profile than it was drawn by, the next call might be
+ * hours away, or much too near.  How long it is until then doesn't depend on
+ * how long it has been (the exponential distribution has no memory), so it is
+ * drawn anew from now on.
+ */
+static void
+keep_settings(struct center *center, const struct center_settings *settings)
+{
+	const int known = center->calls_per_minute > 0;
+
+	if (known && center->calls_per_minute == settings->calls_per_minute &&
+	    center->profile == settings->profile)
+		return;
+	center->calls_per_minute = settings->calls_per_minute;
+	center->profile = settings->profile;
+	if (known || center->next_ms == 0) {
+		center->next_ms = center->clock_ms;
+		draw_next(center, settings);
+	}
+}
+
 void
 center_step(struct center *center, const struct center_settings *settings,
     int64_t now_ms)
@@ -138,8 +163,7 @@ center_step(struct center *center, const struct center_settings *settings,
 
 	set_epoch(center, settings, now_ms);
 	center->made_count = 0;
-	if (center->next_ms == 0)
-		draw_next(center, settings);
+	keep_settings(center, settings);
 	while (center->next_ms <= until_ms) {
 		if (settings->count > 0 && center->calls >= settings->count)
 			return;
@@ -192,6 +216,8 @@ center_load(struct center *center, const struct center_settings *settings,
 		center->next_ms = store_get_f64(rows, 7);
 		center->calls = store_get_i64(rows, 8);
 		center->duration_ms = store_get_i64(rows, 9);
+		center->calls_per_minute = store_get_f64(rows, 10);
+		center->profile = (int)store_get_i64(rows, 11);
 	}
 	store_rows_done(rows);
 	if (found == -1)
@@ -215,7 +241,9 @@ center_save(const struct center *center, struct store *st, struct mr_error *err)
 		store_i64((int64_t)center->rng.s[3]),
 		store_i64(center->epoch_ms), store_f64(center->clock_ms),
 		store_f64(center->next_ms), store_i64(center->calls),
-		store_i64(center->duration_ms)) == -1)
+		store_i64(center->duration_ms),
+		store_f64(center->calls_per_minute),
+		store_i64(center->profile)) == -1)
 		return (-1);
 	for (i = 0; i < CALLS_BOUNDS; i++) {
 		if (store_run(st, err, sql_save_duration, store_i64(i),

@@ -9,15 +9,16 @@
  * 1979).  Durations are exponential, by inversion too, and rounded to the
  * millisecond.  Caller and callee are uniform among customers and agents.
  *
- * The centre has a clock of its own, which runs ${speedup} times as fast as
- * the machine's and stands still while the program does.  Same seed and
- * settings: same calls, on every machine; their times are the clock's, counted
- * from the first start.  Without a speed-up, times that have come to be a
- * minute apart from the machine's, since the program was stopped or that clock
- * set, are brought to it.  With one, the clock goes back by a day where a call
- * would begin in time to come, which readers refuse: the same day goes by
- * again, and the profile goes on.  The clock never passes a call that wasn't made: where a step has
- * no room for another, the rest comes with the next one.
+ * The centre has a clock of its own, which runs ${speedup} times as fast as the
+ * machine's and stands still while the program does.  Same seed and settings:
+ * same calls, on every machine; their times are the clock's, counted from the
+ * first start.  With another rate or profile than before, the next call is
+ * drawn anew.  Without a speed-up, times that have come to be a minute apart
+ * from the machine's, since the program was stopped or that clock set, are
+ * brought to it.  With one, the clock goes back by a day where a call would
+ * begin in time to come, which readers refuse: the same day goes by again, and
+ * the profile goes on.  The clock never passes a call that wasn't made: where a
+ * step has no room for another, the rest comes with the next one.
  */
 #ifndef MR_CENTER_H
 #define MR_CENTER_H
@@ -50,6 +51,8 @@ struct center {
 	int64_t epoch_ms;
 	double clock_ms;
 	double next_ms;
+	double calls_per_minute; /* that next_ms was drawn by; 0: not known */
+	int profile; /* likewise */
 	int64_t calls;
 	int64_t duration_ms;
 	int64_t durations[CALLS_BOUNDS];

@@ -250,6 +250,70 @@ a_centre_goes_on_where_it_stopped(void **state)
 	    sizeof(other.made[0]));
 }
 
+static void
+another_rate_or_profile_is_in_force_at_once(void **state)
+{
+	struct center_settings settings = plain(7);
+	double next_ms, clock_ms;
+	struct mr_error err;
+	int i, profile;
+
+	(void)state;
+	for (profile = CENTER_FLAT; profile <= CENTER_OFFICE; profile++) {
+		settings.profile = profile;
+		settings.speedup = 1;
+		settings.calls_per_minute = 0.001; /* less than two a day */
+		load_into(&center, &settings);
+		for (i = 0; i < 3; i++)
+			center_step(&center, &settings, DAY_START_MS);
+		assert_int_equal(center_save(&center, fake.st, &err), 0);
+		next_ms = center.next_ms;
+		clock_ms = center.clock_ms;
+		assert_true(next_ms > clock_ms + 60000);
+		/* The same settings: the same next call. */
+		load_into(&center, &settings);
+		center_step(&center, &settings, DAY_START_MS);
+		assert_true(center.next_ms == next_ms);
+		settings.calls_per_minute = 6000;
+		load_into(&center, &settings);
+		center_step(&center, &settings, DAY_START_MS);
+		assert_true(center.made_count > 0);
+		for (i = 0; i < center.made_count; i++)
+			assert_true(center.made[i].started_ms >=
+			    center.epoch_ms + (int64_t)clock_ms);
+		/* And back: none is left of the higher rate. */
+		assert_int_equal(center_save(&center, fake.st, &err), 0);
+		settings.calls_per_minute = 0.001;
+		load_into(&center, &settings);
+		center_step(&center, &settings, DAY_START_MS);
+		assert_int_equal(center.made_count, 0);
+		assert_int_equal(center_save(&center, fake.st, &err), 0);
+	}
+}
+
+/* A file of before has no settings: its next call stays. */
+static void
+what_an_older_file_drew_stays(void **state)
+{
+	static const char forget[] = "UPDATE center SET calls_per_minute = 0";
+	struct center_settings settings = plain(7);
+	struct mr_error err;
+
+	(void)state;
+	load_into(&other, &settings);
+	center_step(&other, &settings, LATER_MS);
+	assert_int_equal(center_save(&other, fake.st, &err), 0);
+	assert_true(store_run(fake.st, &err, forget) == 1);
+	load_into(&center, &settings);
+	center_step(&center, &settings, LATER_MS);
+	center_step(&other, &settings, LATER_MS);
+	assert_true(center.made_count > 0);
+	assert_int_equal(center.made_count, other.made_count);
+	assert_memory_equal(&center.made[0], &other.made[0],
+	    sizeof(center.made[0]));
+	assert_true(center.calls_per_minute == settings.calls_per_minute);
+}
+
 /* Ten days in steps of half a day. */
 static void
 sped_up_days_go_by_again_and_none_is_to_come(void **state)
@@ -328,6 +392,10 @@ main(void)
 	    cmocka_unit_test_setup_teardown(a_profile_thins_the_hours, setup,
 		teardown),
 	    cmocka_unit_test_setup_teardown(a_centre_goes_on_where_it_stopped,
+		setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		another_rate_or_profile_is_in_force_at_once, setup, teardown),
+	    cmocka_unit_test_setup_teardown(what_an_older_file_drew_stays,
 		setup, teardown),
 	    cmocka_unit_test_setup_teardown(
 		sped_up_days_go_by_again_and_none_is_to_come, setup, teardown),
