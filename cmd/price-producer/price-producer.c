@@ -50,13 +50,11 @@ prices_record(const void *state, int index, int64_t now_ms,
 	record->ts_ms = event.ts_ms;
 }
 
-/* As of the symbols that there are now. */
 static int64_t
 prices_made(const void *state)
 {
-	const struct walk *at = state;
 
-	return (at->tick_count * at->symbol_count);
+	return (((const struct walk *)state)->record_count);
 }
 
 static const struct producer_source source = {

@@ -8,15 +8,15 @@
 #define PRICE_MOST ((double)EVENT_PRICE_MOST_MINOR / 100)
 
 static const char sql_load[] = "SELECT seed, word0, word1, word2, word3,"
-			       " tick_count FROM walk";
+			       " tick_count, records FROM walk";
 static const char sql_load_price[] =
     "SELECT price, start_price FROM walk_prices WHERE symbol = ?1";
 static const char sql_save[] =
-    "INSERT INTO walk VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)"
+    "INSERT INTO walk VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)"
     " ON CONFLICT (one) DO UPDATE SET seed = excluded.seed,"
     " word0 = excluded.word0, word1 = excluded.word1,"
     " word2 = excluded.word2, word3 = excluded.word3,"
-    " tick_count = excluded.tick_count";
+    " tick_count = excluded.tick_count, records = excluded.records";
 static const char sql_save_price[] =
     "INSERT INTO walk_prices VALUES (?1, ?2, ?3) ON CONFLICT (symbol)"
     " DO UPDATE SET price = excluded.price";
@@ -114,6 +114,7 @@ walk_load(struct walk *walk, const struct walk_settings *settings,
 		for (i = 0; i < 4; i++)
 			walk->rng.s[i] = (uint64_t)store_get_i64(rows, 1 + i);
 		walk->tick_count = store_get_i64(rows, 5);
+		walk->record_count = store_get_i64(rows, 6);
 	}
 	store_rows_done(rows);
 	if (found == -1)
@@ -159,6 +160,7 @@ walk_step(struct walk *walk, const struct walk_settings *settings)
 		    PRICE_MOST);
 	}
 	walk->tick_count++;
+	walk->record_count += walk->symbol_count;
 }
 
 int
@@ -171,8 +173,8 @@ walk_save(const struct walk *walk, struct store *st, struct mr_error *err)
 		store_i64((int64_t)walk->rng.s[0]),
 		store_i64((int64_t)walk->rng.s[1]),
 		store_i64((int64_t)walk->rng.s[2]),
-		store_i64((int64_t)walk->rng.s[3]),
-		store_i64(walk->tick_count)) == -1)
+		store_i64((int64_t)walk->rng.s[3]), store_i64(walk->tick_count),
+		store_i64(walk->record_count)) == -1)
 		return (-1);
 	for (i = 0; i < walk->symbol_count; i++) {
 		symbol = &walk->symbols[i];

@@ -35,6 +35,7 @@ struct walk {
 	int64_t seed;
 	struct id_rng rng;
 	int64_t tick_count;
+	int64_t record_count; /* one a tick of each symbol there was */
 	struct walk_symbol symbols[WALK_SYMBOLS_MOST];
 	int symbol_count;
 };

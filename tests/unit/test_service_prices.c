@@ -211,6 +211,7 @@ test_a_walk_goes_on_where_it_stopped(void **state)
 	steps(&parts, 100, 1);
 	assert_memory_equal(&whole, &parts, sizeof(whole));
 	assert_int_equal(parts.tick_count, 100);
+	assert_int_equal(parts.record_count, 200);
 	assert_true(parts.symbols[0].price != parts.symbols[0].start_price);
 }
 
