@@ -263,15 +263,16 @@ parse(struct verify *v, const struct command *command, int argc, char **argv)
 		.fallback = "30d",
 		.least = 1000,
 		.most = 3e12,
-		.help = "as notifications was told by --keep: older ones may "
-			"be gone"},
+		.help = "the shortest that notifications was told by --keep "
+			"since: older ones may be gone"},
 	    {.name = "keep-dead-letters",
 		.kind = CONFIG_DURATION,
 		.target = &v->options.keep_dead_letters_ms,
 		.fallback = "720h",
 		.least = 1000,
 		.most = 1e12,
-		.help = "as the services were told: older rows may be gone"},
+		.help = "the shortest that the services were told since: older "
+			"rows may be gone"},
 	    {.name = "list",
 		.kind = CONFIG_BOOL,
 		.target = &v->list,

@@ -178,8 +178,8 @@ struct check_options {
 	int settled; /* nothing is under way: nothing may be left to do */
 	int64_t first_most; /* offenders shown; at most CHECK_FIRST_MOST */
 	int64_t now_ms;
-	/* as the services are told: what is older than now less these may have
-	 * expired */
+	/* the shortest that the services were told since: what is older than
+	 * now less these may have expired */
 	int64_t keep_notifications_ms;
 	int64_t keep_dead_letters_ms;
 	const char *const *skip; /* names of invariants to leave out */
