@@ -896,9 +896,10 @@ judge_copy(const char *name)
 	int64_t difference = 0, count = 0;
 	int verdict = 0;
 
+	/* Of its slots it may have none yet, or have them half: no number. */
 	if (st != NULL &&
-	    store_find(st, &err, &difference, sql_difference) == 1 &&
-	    store_find(st, &err, &count, sql_how_many) == 1)
+	    store_find(st, &err, &difference, sql_difference) != -1 &&
+	    store_find(st, &err, &count, sql_how_many) != -1)
 		verdict = difference == 0 && count > 0 ? 1 : -1;
 	else if (err.kind != MR_FATAL ||
 	    strstr(err.message, "millrace state restore") == NULL)
