@@ -102,7 +102,8 @@ static const char sql_partitions[] =
 /* Never before it was delivered.  By the other index, which SQLite would take,
  * all that were resolved are read and sorted, for each that goes. */
 static const char sql_expired[] =
-    "SELECT id FROM alerts INDEXED BY alerts_resolved WHERE state = 'resolved' AND resolved_ms < ?1"
+    "SELECT id FROM alerts INDEXED BY alerts_resolved"
+    " WHERE state = 'resolved' AND resolved_ms < ?1"
     " AND (fired_ms IS NULL OR last_seq <="
     "  coalesce((SELECT min(seq) FROM deliveries), last_seq))"
     " ORDER BY resolved_ms, id LIMIT 1";

@@ -4,9 +4,10 @@
  * Time is the records' own, cut into steps of each rule's every_s.  A step is
  * over once its partition's watermark, the newest time seen there, is --grace
  * past its end: then it is judged, and what comes for it later is late, also
- * once --grace is longer, counted as such and nothing else.  Steps of a partition are judged in the
- * order of their ends, a series in the order of its first record; so what
- * alerts there are depends on the order within partitions alone.
+ * once --grace is longer, counted as such and nothing else.  Steps of a
+ * partition are judged in the order of their ends, a series in the order of its
+ * first record; so what alerts there are depends on the order within partitions
+ * alone.
  *
  * A series is judged by what came through one partition.  A service or host
  * is a key, so that is all of it, unless it was sent without its key.  Steps

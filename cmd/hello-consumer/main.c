@@ -11,14 +11,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static const char usage[] =
     "usage: hello-consumer [--brokers HOST:PORT,...] [--group NAME]\n\n"
     "Prints what is in the topic hello and its group has not read yet, and waits\n"
     "for more. MILLRACE_BROKERS stands in for --brokers.\n\n"
     "This is version " MR_VERSION ".\n";
-static volatile sig_atomic_t stopped;
+static volatile sig_atomic_t stopped; /* a signal, or -1: by a failure */
 
 static void
 on_signal(int number)
@@ -40,24 +39,20 @@ on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err,
 	rd_kafka_assign(rk, given ? parts : NULL);
 }
 
-/* Print a record, then commit its offset: what comes in between may repeat it,
- * but nothing can lose it.  -1 if it can't be printed. */
-static int
-show(rd_kafka_t *rk, const rd_kafka_message_t *msg)
+/* Print a record, then commit its offset.  What comes in between may repeat it,
+ * but nothing can lose it: one that can't be printed ends the program. */
+static void
+show(rd_kafka_t *rk, rd_kafka_message_t *msg)
 {
-	rd_kafka_resp_err_t err;
-
 	if (msg->err)
-		return (fprintf(stderr, "%s\n", rd_kafka_message_errstr(msg)),
-		    0);
-	if (printf("partition %d, offset %lld, key '%.*s': %.*s\n",
-		msg->partition, (long long)msg->offset, (int)msg->key_len,
-		(char *)msg->key, (int)msg->len, (char *)msg->payload) < 0 ||
-	    fflush(stdout) != 0)
-		return (perror("hello-consumer: not printed"), -1);
-	if ((err = rd_kafka_commit_message(rk, msg, 0)))
-		fprintf(stderr, "not committed: %s\n", rd_kafka_err2str(err));
-	return (0);
+		fprintf(stderr, "%s\n", rd_kafka_message_errstr(msg));
+	else if (printf("partition %d, offset %lld, key '%.*s': %.*s\n",
+		     msg->partition, (long long)msg->offset, (int)msg->key_len,
+		     (char *)msg->key, (int)msg->len, (char *)msg->payload) > 0)
+		rd_kafka_commit_message(rk, msg, 1);
+	else
+		stopped = -1, perror("hello-consumer: not printed");
+	rd_kafka_message_destroy(msg);
 }
 
 int
@@ -74,10 +69,10 @@ main(int argc, char **argv)
 	rd_kafka_message_t *msg;
 	rd_kafka_t *rk;
 	char why[512];
-	int status = 0, c;
+	int c;
 
 	while ((c = getopt_long(argc, argv, "", flags, NULL)) != -1) {
-		if (strchr("bg", c) == NULL)
+		if (c != 'b' && c != 'g')
 			return (fputs(usage, stdout), c == '?');
 		*(c == 'g' ? &group : &brokers) = optarg;
 	}
@@ -95,12 +90,10 @@ main(int argc, char **argv)
 		return (fprintf(stderr, "hello-consumer: %s\n", why), 1);
 	rd_kafka_topic_partition_list_add(list, "hello", RD_KAFKA_PARTITION_UA);
 	rd_kafka_subscribe(rk, list);
-	while (!stopped && status == 0)
-		if ((msg = rd_kafka_consumer_poll(rk, 200))) {
-			status = show(rk, msg);
-			rd_kafka_message_destroy(msg);
-		}
+	while (!stopped)
+		if ((msg = rd_kafka_consumer_poll(rk, 200)))
+			show(rk, msg);
 	rd_kafka_consumer_close(rk); /* others take over at once */
 	rd_kafka_topic_partition_list_destroy(list);
-	return (rd_kafka_destroy(rk), status != 0);
+	return (rd_kafka_destroy(rk), stopped < 0);
 }

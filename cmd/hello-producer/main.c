@@ -8,7 +8,6 @@
 #include <getopt.h>
 #include <librdkafka/rdkafka.h>
 #include <nss.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +30,7 @@ on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *msg, void *opaque)
 	else
 		printf("partition %d, offset %lld: %.*s\n", msg->partition,
 		    (long long)msg->offset, (int)msg->len,
-		    (const char *)msg->payload);
+		    (char *)msg->payload);
 }
 
 /* Make the topic, three partitions wide, unless it is there already. */
@@ -40,61 +39,28 @@ make_topic(rd_kafka_t *rk)
 {
 	rd_kafka_NewTopic_t *new = rd_kafka_NewTopic_new("hello", 3, -1, 0, 0);
 	rd_kafka_queue_t *answers = rd_kafka_queue_new(rk);
-	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
-	rd_kafka_event_t *answer;
-	size_t count = 0;
 
 	rd_kafka_CreateTopics(rk, &new, 1, NULL, answers);
-	if ((answer = rd_kafka_queue_poll(answers, 10000)))
-		err = rd_kafka_event_error(answer); /* of the request */
-	if (answer && !err) /* and of its one topic */
-		err = rd_kafka_topic_result_error(
-		    *rd_kafka_CreateTopics_result_topics(
-			rd_kafka_event_CreateTopics_result(answer), &count));
-	if (err && err != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
-		fprintf(stderr, "topic not made: %s\n", rd_kafka_err2str(err));
-	rd_kafka_event_destroy(answer);
+	rd_kafka_event_destroy(rd_kafka_queue_poll(answers, 10000));
 	rd_kafka_queue_destroy(answers);
 	rd_kafka_NewTopic_destroy(new);
 }
 
 /* Hand a record to the library; it sends many at once where it can. */
 static void
-produce(rd_kafka_t *rk, rd_kafka_topic_t *topic, const char *key, char *text)
+produce(rd_kafka_t *rk, const char *key, char *text, size_t size)
 {
 	rd_kafka_resp_err_t err;
 
-	while (
-	    rd_kafka_produce(topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY,
-		text, strlen(text), key, key ? strlen(key) : 0, NULL) == -1) {
-		err = rd_kafka_last_error();
-		if (err != RD_KAFKA_RESP_ERR__QUEUE_FULL) {
-			failed++;
-			fprintf(stderr, "not sent: %s\n",
-			    rd_kafka_err2str(err));
-			break;
-		}
-		rd_kafka_poll(rk, 100); /* its queue is full: let some leave */
-	}
-	rd_kafka_poll(rk, 0);
-}
-
-/* Produce each line of the input, and say meanwhile what became of others. */
-static void
-produce_lines(rd_kafka_t *rk, rd_kafka_topic_t *topic, const char *key)
-{
-	struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
-	char line[65536];
-
-	setvbuf(stdin, NULL, _IONBF, 0); /* no line is where poll can't see */
-	for (;;) {
-		while (poll(&input, 1, 100) == 0)
-			rd_kafka_poll(rk, 0);
-		if (!fgets(line, sizeof(line), stdin))
-			return;
-		line[strcspn(line, "\n")] = '\0';
-		produce(rk, topic, key, line);
-	}
+	while ((err = rd_kafka_producev(rk, RD_KAFKA_V_TOPIC("hello"),
+		    RD_KAFKA_V_KEY(key, key ? strlen(key) : 0),
+		    RD_KAFKA_V_VALUE(text, size),
+		    RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+		    RD_KAFKA_V_END)) == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+		rd_kafka_poll(rk, 100); /* let some leave */
+	if (err && ++failed)
+		fprintf(stderr, "not sent: %s\n", rd_kafka_err2str(err));
+	rd_kafka_poll(rk, isatty(0) ? 1000 : 0); /* who types waits for it */
 }
 
 int
@@ -105,9 +71,8 @@ main(int argc, char **argv)
 	    {0}};
 	const char *key = NULL, *brokers = getenv("MILLRACE_BROKERS");
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	rd_kafka_topic_t *topic;
+	char line[65536];
 	rd_kafka_t *rk;
-	char why[512];
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", flags, NULL)) != -1) {
@@ -115,7 +80,6 @@ main(int argc, char **argv)
 			return (fputs(usage, stdout), c == '?');
 		*(c == 'k' ? &key : &brokers) = optarg;
 	}
-	setvbuf(stdout, NULL, _IOLBF, 0);
 	__nss_configure_lookup("hosts", "files dns"); /* static: no modules */
 	rd_kafka_conf_set(conf, "bootstrap.servers",
 	    brokers ? brokers : "localhost:9092", NULL, 0);
@@ -123,17 +87,13 @@ main(int argc, char **argv)
 	rd_kafka_conf_set(conf, "partitioner", "murmur2_random", NULL, 0);
 	rd_kafka_conf_set(conf, "enable.idempotence", "true", NULL, 0);
 	rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
-	if (!(rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof(why))))
-		return (fprintf(stderr, "hello-producer: %s\n", why), 1);
+	if (!(rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, line, sizeof(line))))
+		return (fprintf(stderr, "hello-producer: %s\n", line), 1);
 	make_topic(rk);
-	topic = rd_kafka_topic_new(rk, "hello", NULL);
 	for (c = optind; c < argc; c++)
-		produce(rk, topic, key, argv[c]);
-	if (optind == argc)
-		produce_lines(rk, topic, key);
-	while (rd_kafka_flush(rk, 1000) != 0)
-		; /* nothing is sure before its delivery was reported */
-	rd_kafka_topic_destroy(topic);
-	rd_kafka_destroy(rk);
-	return (failed > 0);
+		produce(rk, key, argv[c], strlen(argv[c]));
+	while (optind == argc && fgets(line, sizeof(line), stdin))
+		produce(rk, key, line, strcspn(line, "\n"));
+	rd_kafka_flush(rk, -1); /* nothing is sure before it was reported */
+	return (rd_kafka_destroy(rk), failed > 0);
 }

@@ -22,9 +22,9 @@
  *
  * What can't go on (a file that doesn't open, a service that ended, thirty
  * seconds without getting there, or in a function that doesn't return) is
- * said on standard error and ends the process by abort: it is no outcome that a test could compare.  Everything
- * here belongs to the test's one thread.  One struct testing a process at a
- * time.
+ * said on standard error and ends the process by abort: it is no outcome that a
+ * test could compare.  Everything here belongs to the test's one thread.  One
+ * struct testing a process at a time.
  */
 #ifndef MR_TESTING_H
 #define MR_TESTING_H

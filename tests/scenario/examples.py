@@ -1,12 +1,12 @@
 """examples -- the Python examples beside the C ones, on the same topic."""
 
 import os
+import pty
 import select
 import subprocess
-import time
 
 from scenario import scenario
-from system import ROOT, Skip, expect
+from system import ROOT, expect
 
 PYTHON = os.path.join(ROOT, "examples/python")
 KEYS = ("alice", "bob", "carol", "dave")
@@ -77,15 +77,17 @@ def hello_by_hand(context):
     try:
         told = next_line(system, early.stderr)
         expect(b"not available" in told, "it said %r", told)
-        typed = subprocess.Popen([producer], env=env, bufsize=0,
-                                 stdin=subprocess.PIPE,
-                                 stdout=subprocess.PIPE)
-        typed.stdin.write(b"by hand\n")
-        told = next_line(system, typed.stdout)
-        typed.stdin.close()
-        expect(told.endswith(b": by hand\n"), "it said %r", told)
-        expect(typed.wait() == 0, "the producer ended with %s",
-               typed.returncode)
+        master, terminal = pty.openpty()
+        typed = subprocess.Popen([producer], env=env, stdin=terminal,
+                                 stdout=terminal)
+        os.close(terminal)
+        with open(master, "r+b", buffering=0) as hand:
+            hand.write(b"by hand\n")
+            told = [next_line(system, hand) for _ in range(2)]  # an echo first
+            hand.write(b"\4")  # the end of what is typed
+            expect(told[1].endswith(b": by hand\r\n"), "it said %r", told)
+            expect(typed.wait() == 0, "the producer ended with %s",
+                   typed.returncode)
         read = b"given"
         while read.startswith(b"given"):
             read = next_line(system, early.stdout)
@@ -115,32 +117,3 @@ def hello_by_hand(context):
         late.wait()
 
 
-@scenario(kind="own", small=False, seconds=35)
-def hello_without_its_topic(context):
-    """A producer that may not make its topic says so, and of each line that
-    it is not sent."""
-    system = context.system
-    if system.settings.broker != "embedded":
-        raise Skip("the embedded broker's limit")
-    system.kafka_start(flags=("--partitions-most", "2"))
-    producer, env = hello(system, "hello-producer")
-    process = subprocess.Popen([producer], env=env, bufsize=0,
-                               stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        told = next_line(system, process.stderr)
-        expect(told.startswith(b"topic not made: "), "it said %r", told)
-        took = []
-        for _ in range(2):
-            began = time.monotonic()
-            process.stdin.write(b"by hand\n")
-            told = next_line(system, process.stderr)
-            expect(told.startswith(b"not sent: "), "it said %r", told)
-            took.append(time.monotonic() - began)
-        # The library waits half a minute for the topic, and then no more.
-        expect(took[1] < took[0] / 2, "that took %s s", took)
-        process.stdin.close()
-        expect(process.wait(10 * system.settings.patience) == 1,
-               "it ended with %s", process.returncode)
-    finally:
-        process.kill()
-        process.wait()
