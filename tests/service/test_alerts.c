@@ -625,8 +625,8 @@ series_of_a_rule_that_is_gone_go(void **state)
 	t = testing_open(&alerts, flags);
 	assert_int_equal(testing_number(t, "SELECT count(*) FROM series"), 0);
 	if (rules_parse(RULES(CPU_RULE "," ERRORS_RULE),
-		strlen(RULES(CPU_RULE "," ERRORS_RULE)), "f", &both, &err) ==
-	    -1)
+		strlen(RULES(CPU_RULE "," ERRORS_RULE)), "f", &both,
+		&err) == -1)
 		fail_msg("%s", err.message);
 	alerts_rules = both;
 	feed_metric(t, "h1", "cpu", "95", 1000);
