@@ -33,6 +33,7 @@
 #define WATCH_MS 10000
 #define TELLERS_MS 500 /* the relay, and maybe the end, wait for them */
 #define LACKING_US 2000000
+#define GROW_US 60000000
 #define ASK_MS 5000
 #define BACKOFF_LEAST_MS 100
 #define BACKOFF_MOST_MS 5000
@@ -332,6 +333,31 @@ topics_doubt(struct sender *x)
 	memset(x->there, 0, sizeof(x->there));
 }
 
+/* How many rows a lot may have: twice as many each minute that goes well. */
+static int64_t
+lot_most(struct sender *x)
+{
+	if (x->lot_most < ROWS_A_READ && clock_mono_us() >= x->grow_at_us) {
+		x->lot_most *= 2;
+		if (x->lot_most > ROWS_A_READ)
+			x->lot_most = ROWS_A_READ;
+		x->grow_at_us = clock_mono_us() + GROW_US;
+	}
+	return (x->lot_most);
+}
+
+/* Records that a broker doesn't take may be too many at once for it: those of a
+ * partition are one batch, which its topic bounds.  1 if there were others. */
+static int
+lot_halve(struct sender *x)
+{
+	int64_t rows = (int64_t)(x->last - x->first);
+
+	x->lot_most = rows > 1 ? rows / 2 : 1;
+	x->grow_at_us = clock_mono_us() + GROW_US;
+	return (rows > 1);
+}
+
 /* Hand over what is in the outbox beyond what was sent: how many, or -1. */
 static int
 rows_send(struct sender *x, struct mr_error *err)
@@ -340,7 +366,7 @@ rows_send(struct sender *x, struct mr_error *err)
 	int found, sent = 1, there, count = 0;
 
 	if ((rows = store_query(x->reader, err, sql_rows, store_i64(x->sent),
-		 store_i64(ROWS_A_READ), store_text(x->s->owner),
+		 store_i64(lot_most(x)), store_text(x->s->owner),
 		 store_i64(x->epoch), store_i64(x->transactional))) == NULL)
 		return (-1);
 	x->lot_ms = clock_wall_ms();
@@ -464,7 +490,7 @@ lot_send(struct sender *x, struct mr_error *err)
 	if (count <= 0)
 		return (count);
 	(void)FAILPOINT("relay.sent");
-	if (count >= PACED_ROWS && count < ROWS_A_READ)
+	if (count >= PACED_ROWS && count < x->lot_most)
 		x->next_lot_us = now + PACE_US;
 	(void)kafka_producer_flush(x->producer, FLUSH_MS, NULL);
 	return (x->transactional && transaction_end(x, err) == -1 ? -1 : 0);
@@ -528,17 +554,21 @@ on_report(void *arg, const struct kafka_report *report)
 {
 	struct sender *x = arg;
 	uint64_t slot = (uint64_t)(uintptr_t)report->tag;
+	const char *others = "";
 	char why[HALT_REASON_SIZE];
 
 	if (x->failed)
 		return;
 	if (report->kind != MR_OK) {
 		x->failed = 1;
-		if (report->kind == MR_REJECT)
+		if (report->kind == MR_REJECT) {
 			topics_doubt(x);
-		snprintf(why, sizeof(why), "seq %lld to %s/%d: %s",
+			if (lot_halve(x))
+				others = ", with others";
+		}
+		snprintf(why, sizeof(why), "seq %lld to %s/%d%s: %s",
 		    (long long)x->ring[slot].seq, report->topic,
-		    report->partition, report->reason);
+		    report->partition, others, report->reason);
 		relay_trouble(x->relay, why);
 		log_warn("relaying failed, starting over", "record", why);
 		return;
@@ -849,6 +879,7 @@ relay_start(struct stream *s, struct mr_error *err)
 		    "starting the relay's thread: out of memory"));
 	x->relay = r;
 	x->s = s;
+	x->lot_most = ROWS_A_READ;
 	for (i = 0; i < s->output_count; i++)
 		x->there[i] = s->outputs[i].partitions;
 	x->limit.per_second = x->limit.burst = s->conf->log_records_per_second;

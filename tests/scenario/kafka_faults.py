@@ -23,7 +23,7 @@ from broker import about_embedded
 from faults import adds_up, more_orders, work_of
 from kafka_wire import RETRIABLE, KafkaError
 from scenario import scenario
-from system import ROOT, SERVICES, expect
+from system import ROOT, SERVICES, Skip, expect
 from tools import adds_up_by_files, plan_unasked, state
 
 ORDERING = ("orders", "inventory", "notifications")
@@ -231,6 +231,25 @@ def broker_away(context):
     system.start("orders")
     system.ready(*SERVICES)
     adds_up(context)
+
+
+@scenario(kind="own", small=False)
+def smaller_batches_than_a_lot(context):
+    """A broker takes smaller batches than what has come together while it was
+    away: each record would fit, so they go out in as many as it takes."""
+    system = context.system
+    if system.settings.broker != "embedded":
+        raise Skip("the embedded broker's flag")
+    system.kafka_start()
+    system.start("orders")
+    system.ready("orders")
+    system.kafka_kill()
+    place(context, 300)
+    system.kafka_start(flags=("--message-most", "8k"))
+    relayed(system)
+    place(context, 20)
+    relayed(system)
+    expect(system.stop("orders") == [0], "it didn't stop well")
 
 
 class Memory:
