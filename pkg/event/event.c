@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/json_read.h"
 #include "base/utf8.h"
 #include "event/event.h"
@@ -647,8 +648,10 @@ event_check_ahead(const char *name, int64_t event_ms, int64_t record_ms,
     int64_t most_ms, const char *setting, struct mr_error *err)
 {
 
+	if (record_ms == -1)
+		record_ms = clock_wall_ms();
 	/* Foreign records may have any time, and events have bounded ones. */
-	if (record_ms == -1 || event_ms - most_ms <= record_ms)
+	if (event_ms - most_ms <= record_ms)
 		return (0);
 	return (mr_error_set(err, MR_REJECT,
 	    "%s: is more than %lld s%s%s%s ahead of the record's own time",

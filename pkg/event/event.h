@@ -235,7 +235,7 @@ int event_check_type(const char *type, const char *only, struct mr_error *err);
  * ${most_ms} ahead of ${record_ms}, its record's own?  One that is would hold
  * what goes by the newest time until the clock has come to it.  ${setting}
  * ("--ahead") is named to who reads the dead letter; NULL if it can't be set.
- * A record without a time (-1) is taken.  0, or -1 REJECT.
+ * A record without a time (-1) goes by the machine's.  0, or -1 REJECT.
  */
 int event_check_ahead(const char *name, int64_t event_ms, int64_t record_ms,
     int64_t most_ms, const char *setting, struct mr_error *err);

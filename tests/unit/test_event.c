@@ -880,7 +880,8 @@ what_is_far_ahead_of_its_record_is_rejected(void **state)
 	    {8000, 5000, 3000, 0},
 	    {8001, 5000, 3000, -1},
 	    {4000, 5000, 0, 0},
-	    {8001, -1, 0, 0}, /* the record has none */
+	    {8001, -1, 0, 0}, /* the record has none, and it is now */
+	    {INT64_C(253402300799999), -1, 86400000, -1},
 	    {8001, INT64_MAX, 3000, 0},
 	    {8001, INT64_MIN, 3000, -1},
 	};
