@@ -19,9 +19,12 @@ static const char sql_insert[] =
     " message, stack, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 static const char sql_index[] =
     "INSERT INTO words (rowid, message, stack) VALUES (?1, ?2, ?3)";
+/* By their own times: one that is ahead keeps none behind it. */
 static const char sql_oldest[] =
-    "SELECT e.id, e.ts_ms, e.bytes, s.bytes FROM entries AS e, logs_state AS s"
-    " ORDER BY e.id LIMIT 1";
+    "SELECT id, bytes FROM entries WHERE ts_ms < ?1 ORDER BY ts_ms LIMIT 1";
+static const char sql_first[] =
+    "SELECT id, bytes FROM entries WHERE (SELECT bytes FROM logs_state) > ?1"
+    " ORDER BY id LIMIT 1";
 /* FTS5 has to be told the words that it is to forget. */
 static const char sql_unindex[] =
     "INSERT INTO words (words, rowid, message, stack)"
@@ -37,30 +40,38 @@ logs_open(struct stream *s, struct mr_error *err)
 	return (rules_parse(&logs_rules, err));
 }
 
-/*
- * The oldest line, if it is older than ${before_ms} or all are too much:
- * 1 and its id, 0 if it may stay, -1.
- */
+/* The first line that ${sql} finds: 1 and its id, 0 if there is none, -1. */
 static int
-find_outdated(struct store *st, int64_t before_ms, int64_t *id, int64_t *bytes,
-    struct mr_error *err)
+find_line(struct store *st, const char *sql, int64_t bound, int64_t *id,
+    int64_t *bytes, struct mr_error *err)
 {
 	struct store_rows *rows;
 	int found;
 
-	if ((rows = store_query(st, err, sql_oldest)) == NULL)
+	if ((rows = store_query(st, err, sql, store_i64(bound))) == NULL)
 		return (-1);
 	if ((found = store_next(rows, err)) == 1) {
 		*id = store_get_i64(rows, 0);
-		*bytes = store_get_i64(rows, 2);
-		found = store_get_i64(rows, 1) < before_ms ||
-		    store_get_i64(rows, 3) > logs_keep_bytes;
+		*bytes = store_get_i64(rows, 1);
 	}
 	store_rows_done(rows);
 	return (found);
 }
 
-/* Drop lines from the oldest on, ${most} at the most. */
+/* One that is older than ${before_ms}, or the first if all are too much:
+ * 1 and its id, 0 if all may stay, -1. */
+static int
+find_outdated(struct store *st, int64_t before_ms, int64_t *id, int64_t *bytes,
+    struct mr_error *err)
+{
+	int found = find_line(st, sql_oldest, before_ms, id, bytes, err);
+
+	if (found != 0)
+		return (found);
+	return (find_line(st, sql_first, logs_keep_bytes, id, bytes, err));
+}
+
+/* Drop lines that may not stay, ${most} at the most. */
 static int
 drop_outdated(struct store *st, int64_t before_ms, int most,
     struct mr_error *err)

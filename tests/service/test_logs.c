@@ -282,6 +282,29 @@ test_all_texts_together_stay_below_their_most(void **state)
 }
 
 static void
+test_a_line_from_ahead_keeps_none_behind_it(void **state)
+{
+	static const char *const flags[] = {"--keep=1h", NULL};
+	struct testing *t = testing_open(&logs, flags);
+
+	(void)state;
+	feed(t,
+	    "{\"service\":\"s\",\"level\":\"info\",\"message\":\"ahead\","
+	    "\"ts_ms\":1800080000000}");
+	feed(t,
+	    "{\"service\":\"s\",\"level\":\"info\",\"message\":\"now\","
+	    "\"ts_ms\":" START "}");
+	testing_advance(t, 3500000);
+	assert_int_equal(testing_number(t, "SELECT count(*) FROM entries"), 2);
+	testing_advance(t, 200000);
+	assert_string_equal(testing_text(t,
+				"SELECT group_concat(message) FROM entries"),
+	    "ahead");
+	assert_int_equal(found(t, "q=now"), 0);
+	testing_close(t);
+}
+
+static void
 test_times_far_ahead_are_refused(void **state)
 {
 	struct testing *t = testing_open(&logs, NULL);
@@ -311,6 +334,7 @@ main(void)
 	    cmocka_unit_test(test_rules_choose_what_goes_on),
 	    cmocka_unit_test(test_bad_rules_are_named),
 	    cmocka_unit_test(test_all_texts_together_stay_below_their_most),
+	    cmocka_unit_test(test_a_line_from_ahead_keeps_none_behind_it),
 	    cmocka_unit_test(test_times_far_ahead_are_refused),
 	};
 
