@@ -53,6 +53,10 @@ static const char sql_progress[] =
     " watermark_ms = max(watermark_ms, ?3), records = records + 1,"
     " judged_ms = max(judged_ms, watermark_ms - ?4, ?3 - ?4)"
     " RETURNING judged_ms";
+/* Where no record comes: --grace may be less than before. */
+static const char sql_judge[] =
+    "UPDATE progress SET judged_ms = watermark_ms - ?1"
+    " WHERE judged_ms < watermark_ms - ?1";
 static const char sql_late[] =
     "UPDATE progress SET late = late + 1 WHERE input = ?1 AND partition = ?2";
 static const char sql_find_series[] =
@@ -619,7 +623,9 @@ alerts_tick(struct stream *s, int64_t now_ms, struct mr_error *err)
 	int64_t judged_ms = 0;
 	int most = DUE_A_TICK, done, found;
 
-	if (check_rules(st, err) == -1 || end_alerts(s, most, err) == -1)
+	if (check_rules(st, err) == -1 || end_alerts(s, most, err) == -1 ||
+	    store_run(st, err, sql_judge, store_i64(alerts_grace_ms)) == -1 ||
+	    deliver_forget(s, err) == -1)
 		return (-1);
 	while (most > 0 &&
 	    (found = next_partition(st, &due, &judged_ms, err)) != 0) {

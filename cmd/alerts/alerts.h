@@ -19,7 +19,7 @@
  *
  * A rule that reads otherwise at the next start, or is gone, begins anew: its
  * alerts are resolved ("rule changed") and its series forgotten.  An instance
- * that still has the rules before writes nothing any more, and ends.
+ * that still has the rules before judges nothing any more, and ends.
  */
 #ifndef MR_ALERTS_H
 #define MR_ALERTS_H

@@ -493,7 +493,14 @@ read_url(struct sender *d, struct mr_error *err)
 	return (mr_error_wrap(err, "--%s", targets[d->target]));
 }
 
-/* Forget a target that isn't configured, but not another instance's. */
+static int
+is_configured(enum deliver_target target)
+{
+
+	return (
+	    deliver_urls[target] != NULL && deliver_urls[target][0] != '\0');
+}
+
 static int
 forget_target(struct stream *s, enum deliver_target target,
     struct mr_error *err)
@@ -508,12 +515,21 @@ forget_target(struct stream *s, enum deliver_target target,
 		return (found);
 	if ((found = take_turn(&d, err)) == 1)
 		found = store_run(st, err, sql_forget, name) == -1 ? -1 : 0;
-	else if (found == 0)
-		log_warn("another instance delivers alerts, this one is not to",
-		    "to", targets[target]);
 	if (d.turn_fd != -1)
 		close(d.turn_fd);
 	return (found);
+}
+
+int
+deliver_forget(struct stream *s, struct mr_error *err)
+{
+	int target;
+
+	for (target = 0; target < DELIVER_TARGETS; target++)
+		if (!is_configured((enum deliver_target)target) &&
+		    forget_target(s, (enum deliver_target)target, err) == -1)
+			return (-1);
+	return (0);
 }
 
 static int
@@ -523,8 +539,8 @@ open_target(struct stream *s, enum deliver_target target, struct mr_error *err)
 	struct sender *d = &senders[target];
 
 	*d = (struct sender){.target = target, .stream = s, .turn_fd = -1};
-	if (deliver_urls[target] == NULL || deliver_urls[target][0] == '\0')
-		return (forget_target(s, target, err));
+	if (!is_configured(target))
+		return (0);
 	if (read_url(d, err) == -1 ||
 	    store_run(stream_store(s), err, sql_begin, name) == -1)
 		return (-1);

@@ -18,9 +18,9 @@
  * it is noted only where it failed, and when it no longer does.
  *
  * Transitions from before a target was first configured aren't delivered, nor
- * those of its absence: a target that isn't configured is forgotten, unless
- * another instance is at it.  But what fires still is repeated, from whenever
- * it is.
+ * those of its absence: a target that isn't configured is forgotten, as soon as
+ * no other instance delivers to it.  But what fires still is repeated, from
+ * whenever it is.
  */
 #ifndef MR_DELIVER_H
 #define MR_DELIVER_H
@@ -42,6 +42,9 @@ struct deliver_outcome {
  * on, and start the threads; inside the transaction of open.  0 or -1, FATAL
  * if an address makes no sense. */
 int deliver_open(struct stream *s, struct mr_error *err);
+/* deliver_forget -- forget targets that aren't configured, nor delivered to by
+ * another instance; inside a transaction.  0 or -1. */
+int deliver_forget(struct stream *s, struct mr_error *err);
 /* deliver_note -- the command; 0 or -1. */
 int deliver_note(struct store *st, const struct deliver_outcome *outcome,
     int64_t now_ms, struct mr_error *err);

@@ -91,7 +91,7 @@ turn_back(struct center *center, const struct center_settings *settings,
 	const int64_t ahead_ms = center->epoch_ms + (int64_t)center->next_ms -
 	    now_ms;
 
-	if (settings->speedup != 1 && ahead_ms > 0)
+	if (settings->speedup > 1 && ahead_ms > 0)
 		center->epoch_ms -= (ahead_ms + DAY_MS - 1) / DAY_MS * DAY_MS;
 }
 

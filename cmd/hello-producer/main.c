@@ -60,7 +60,7 @@ produce(rd_kafka_t *rk, const char *key, char *text, size_t size)
 		rd_kafka_poll(rk, 100); /* let some leave */
 	if (err && ++failed)
 		fprintf(stderr, "not sent: %s\n", rd_kafka_err2str(err));
-	rd_kafka_poll(rk, isatty(0) ? 1000 : 0); /* who types waits for it */
+	rd_kafka_poll(rk, !err && isatty(0) ? -1 : 0); /* who types waits */
 }
 
 int

@@ -22,9 +22,9 @@ static const char sql_index[] =
 /* By their own times: one that is ahead keeps none behind it. */
 static const char sql_oldest[] =
     "SELECT id, bytes FROM entries WHERE ts_ms < ?1 ORDER BY ts_ms LIMIT 1";
-static const char sql_first[] =
-    "SELECT id, bytes FROM entries WHERE (SELECT bytes FROM logs_state) > ?1"
-    " ORDER BY id LIMIT 1";
+/* In WHERE it would be asked of each line, though it is the same for all. */
+static const char sql_first[] = "SELECT id, bytes FROM entries ORDER BY id"
+				" LIMIT (SELECT bytes > ?1 FROM logs_state)";
 /* FTS5 has to be told the words that it is to forget. */
 static const char sql_unindex[] =
     "INSERT INTO words (words, rowid, message, stack)"

@@ -647,16 +647,19 @@ int
 event_check_ahead(const char *name, int64_t event_ms, int64_t record_ms,
     int64_t most_ms, const char *setting, struct mr_error *err)
 {
+	const char *what = "the record's own time";
 
-	if (record_ms == -1)
+	if (record_ms == -1) {
 		record_ms = clock_wall_ms();
+		what = "now, and the record has no time";
+	}
 	/* Foreign records may have any time, and events have bounded ones. */
 	if (event_ms - most_ms <= record_ms)
 		return (0);
 	return (mr_error_set(err, MR_REJECT,
-	    "%s: is more than %lld s%s%s%s ahead of the record's own time",
-	    name, (long long)most_ms / 1000, setting != NULL ? " (" : "",
-	    setting != NULL ? setting : "", setting != NULL ? ")" : ""));
+	    "%s: is more than %lld s%s%s%s ahead of %s", name,
+	    (long long)most_ms / 1000, setting != NULL ? " (" : "",
+	    setting != NULL ? setting : "", setting != NULL ? ")" : "", what));
 }
 
 int

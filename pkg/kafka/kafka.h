@@ -379,6 +379,7 @@ struct kafka_report {
 	enum mr_error_kind
 	    kind; /* MR_OK: acknowledged; RETRY; REJECT: too large, no such
 				    topic, not allowed */
+	int too_large; /* REJECT, and maybe only for what was sent with it */
 	const char *reason; /* when not MR_OK; good inside on_report */
 };
 

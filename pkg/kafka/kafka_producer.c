@@ -153,6 +153,8 @@ take_report(rd_kafka_t *client, const rd_kafka_message_t *msg, void *opaque)
 	    .offset = msg->offset >= 0 ? msg->offset : -1,
 	    .latency_us = rd_kafka_message_latency(msg),
 	    .kind = client_error_kind(msg->err),
+	    .too_large = msg->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ||
+		msg->err == RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
 	};
 
 	(void)client;

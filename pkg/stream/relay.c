@@ -33,7 +33,7 @@
 #define WATCH_MS 10000
 #define TELLERS_MS 500 /* the relay, and maybe the end, wait for them */
 #define LACKING_US 2000000
-#define GROW_US 60000000
+#define GROW_US 10000000
 #define ASK_MS 5000
 #define BACKOFF_LEAST_MS 100
 #define BACKOFF_MOST_MS 5000
@@ -333,7 +333,7 @@ topics_doubt(struct sender *x)
 	memset(x->there, 0, sizeof(x->there));
 }
 
-/* How many rows a lot may have: twice as many each minute that goes well. */
+/* How many rows a lot may have; twice as many as before, after a while. */
 static int64_t
 lot_most(struct sender *x)
 {
@@ -346,16 +346,18 @@ lot_most(struct sender *x)
 	return (x->lot_most);
 }
 
-/* Records that a broker doesn't take may be too many at once for it: those of a
- * partition are one batch, which its topic bounds.  1 if there were others. */
+/* Records of a partition that are sent at once are one batch, which its topic
+ * bounds: 1 if fewer are sent next, 0 if it was a single one. */
 static int
 lot_halve(struct sender *x)
 {
 	int64_t rows = (int64_t)(x->last - x->first);
 
-	x->lot_most = rows > 1 ? rows / 2 : 1;
+	if (rows < 2)
+		return (0);
+	x->lot_most = rows / 2;
 	x->grow_at_us = clock_mono_us() + GROW_US;
-	return (rows > 1);
+	return (1);
 }
 
 /* Hand over what is in the outbox beyond what was sent: how many, or -1. */
@@ -561,11 +563,10 @@ on_report(void *arg, const struct kafka_report *report)
 		return;
 	if (report->kind != MR_OK) {
 		x->failed = 1;
-		if (report->kind == MR_REJECT) {
+		if (report->kind == MR_REJECT)
 			topics_doubt(x);
-			if (lot_halve(x))
-				others = ", with others";
-		}
+		if (report->too_large && lot_halve(x))
+			others = ", with others";
 		snprintf(why, sizeof(why), "seq %lld to %s/%d%s: %s",
 		    (long long)x->ring[slot].seq, report->topic,
 		    report->partition, others, report->reason);

@@ -46,7 +46,7 @@ struct sender {
 	int64_t watch_at_us;
 	int64_t next_lot_us; /* not before */
 	int64_t lot_ms; /* the clock when the lot's rows were read */
-	int64_t lot_most; /* rows: fewer after some were refused */
+	int64_t lot_most; /* rows: fewer after some were too large together */
 	int64_t grow_at_us; /* when it may have more again */
 	char source_id[DATABASE_ID_SIZE]; /* whose ce_source is in ${source} */
 	char source[SOURCE_SIZE];

@@ -897,7 +897,7 @@ check("analytics: one part without an answer is told, and asked again by Retry n
 	await until("stale", async () => /No answer for \d+ s.*retrying/.test(await text(page, "#analytics-feed .feed-text")));
 	delete stub.faults["/analytics/windows"];
 	await retryNow(page, "#analytics-feed");
-	await until("live at once", async () => await page.getAttribute("#analytics-feed", "data-state") === "live", 2000);
+	await until("live at once", async () => await page.getAttribute("#analytics-feed", "data-state") === "live", 4000);
 });
 
 check("analytics: fits a phone and a wide window, and takes the theme's colours", async ({ page, stub, base }) => {
@@ -971,7 +971,7 @@ check("metrics: what was chosen before goes, and the chart's own feed is spoken 
 	await until("stale", async () => /No answer for \d+ s.*retrying/.test(await text(page, "#metrics-feed .feed-text")));
 	delete stub.faults["/metrics-history"];
 	await retryNow(page, "#metrics-feed");
-	await until("its sums at once", async () => await text(page, "#sum-newest") !== "", 2000);
+	await until("its sums at once", async () => await text(page, "#sum-newest") !== "", 4000);
 	await until("live again", async () => await page.getAttribute("#metrics-feed", "data-state") === "live");
 	stub.faults["/metrics-history"] = 422;
 	await page.selectOption("#window", "1h");

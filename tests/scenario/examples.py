@@ -81,13 +81,17 @@ def hello_by_hand(context):
         typed = subprocess.Popen([producer], env=env, stdin=terminal,
                                  stdout=terminal)
         os.close(terminal)
-        with open(master, "r+b", buffering=0) as hand:
-            hand.write(b"by hand\n")
-            told = [next_line(system, hand) for _ in range(2)]  # an echo first
-            hand.write(b"\4")  # the end of what is typed
-            expect(told[1].endswith(b": by hand\r\n"), "it said %r", told)
-            expect(typed.wait() == 0, "the producer ended with %s",
-                   typed.returncode)
+        try:
+            with open(master, "r+b", buffering=0) as hand:
+                hand.write(b"by hand\n")
+                told = [next_line(system, hand) for _ in range(2)]  # an echo
+                hand.write(b"\4")  # the end of what is typed
+                expect(told[1].endswith(b": by hand\r\n"), "it said %r", told)
+                expect(typed.wait(60 * system.settings.patience) == 0,
+                       "the producer ended with %s", typed.returncode)
+        finally:
+            typed.kill()
+            typed.wait()
         read = b"given"
         while read.startswith(b"given"):
             read = next_line(system, early.stdout)
@@ -115,5 +119,3 @@ def hello_by_hand(context):
     finally:
         late.terminate()
         late.wait()
-
-

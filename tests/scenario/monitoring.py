@@ -324,6 +324,10 @@ def a_stopped_holder_is_killed_under_systemd(context):
     of another one that stopped with the right to write."""
     if os.geteuid() != 0:
         raise Skip("it takes root to mount a /proc")
+    probe = subprocess.run([*within_a_unit("millrace@.service"), "unshare",
+                            "--user", "true"], capture_output=True, text=True)
+    if probe.returncode != 0:
+        raise Skip("no /proc or users of its own: " + probe.stderr.strip())
     system = context.system
     system.kafka_start()
     for folder in (system.data, system.run):

@@ -670,6 +670,25 @@ a_longer_grace_opens_no_step_again(void **state)
 }
 
 static void
+a_shorter_grace_judges_without_a_record(void **state)
+{
+	const char *flags[] = {rules_flag, "--grace=10m", NULL};
+	struct testing *t;
+
+	(void)state;
+	write_rules("{\"rules\":[" ERRORS_RULE "]}");
+	t = testing_open(&alerts, flags);
+	feed_lines(t, "pay", "error", 4, 1000);
+	feed_lines(t, "pay", "info", 1, 18000);
+	expect_transitions(t, "none");
+	flags[1] = "--grace=5s";
+	testing_restart(t);
+	testing_advance(t, 2000);
+	expect_transitions(t, "errors/pay firing 10");
+	testing_close(t);
+}
+
+static void
 no_step_has_too_much_for_its_sum(void **state)
 {
 	const char *const flags[] = {rules_flag, NULL};
@@ -819,7 +838,7 @@ manager_start(void **state)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET,
 	    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	const char *const flags[] = {rules_flag, manager.flag, NULL};
+	static const char *const flags[] = {rules_flag, manager.flag, NULL};
 	socklen_t size = sizeof(address);
 
 	manager.refused = NULL;
@@ -1147,6 +1166,7 @@ main(void)
 	    cmocka_unit_test(a_rule_that_changes_begins_anew),
 	    cmocka_unit_test(series_of_a_rule_that_is_gone_go),
 	    cmocka_unit_test(a_longer_grace_opens_no_step_again),
+	    cmocka_unit_test(a_shorter_grace_judges_without_a_record),
 	    cmocka_unit_test(no_step_has_too_much_for_its_sum),
 	    cmocka_unit_test(alerts_are_found_and_acknowledged),
 	    cmocka_unit_test_setup_teardown(what_fires_is_repeated_each_minute,

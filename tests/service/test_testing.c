@@ -484,7 +484,7 @@ ends_by(void (*stuck)(struct testing *t))
 		(void)setenv("TMPDIR", folder, 1);
 		(void)alarm(20);
 		t = open_sound(NULL);
-		life_patience_us = 1000000;
+		life_patience_us = 3000000;
 		stuck(t);
 		_exit(0);
 	}
@@ -496,7 +496,7 @@ ends_by(void (*stuck)(struct testing *t))
 	assert_true(size >= 0);
 	said[size] = '\0';
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT)
-		assert_non_null(strstr(said, "has not answered for 1 s"));
+		assert_non_null(strstr(said, "has not answered for 3 s"));
 	return (WIFSIGNALED(status) ? WTERMSIG(status) : 0);
 }
 

@@ -148,6 +148,7 @@ export function createFeed({ url, onAnswer, onRefused = () => {}, onState = () =
 		if (!isTransient(error)) {
 			silentFrom = performance.now();
 			answered = true;
+			etag = null; /* what was shown is gone */
 			onRefused(error);
 		} else {
 			reason = error instanceof Problem ? String(error.status) : "";
