@@ -22,15 +22,14 @@ static int failed; /* records that Kafka didn't take */
 
 /* What became of a record.  The library calls it from poll and flush. */
 static void
-on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *msg, void *opaque)
+on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaque)
 {
 	(void)rk, (void)opaque;
-	if (msg->err && ++failed)
-		fprintf(stderr, "not sent: %s\n", rd_kafka_err2str(msg->err));
+	if (m->err && ++failed)
+		fprintf(stderr, "not sent: %s\n", rd_kafka_err2str(m->err));
 	else
-		printf("partition %d, offset %lld: %.*s\n", msg->partition,
-		    (long long)msg->offset, (int)msg->len,
-		    (char *)msg->payload);
+		printf("partition %d, offset %lld: %.*s\n", m->partition,
+		    (long long)m->offset, (int)m->len, (char *)m->payload);
 }
 
 /* Make the topic, three partitions wide, unless it is there already. */
@@ -48,11 +47,12 @@ make_topic(rd_kafka_t *rk)
 
 /* Hand a record to the library; it sends many at once where it can. */
 static void
-produce(rd_kafka_t *rk, const char *key, char *text, size_t size)
+produce(rd_kafka_t *rk, char *key, char *text, size_t size)
 {
 	rd_kafka_resp_err_t err;
 
-	while ((err = rd_kafka_producev(rk, RD_KAFKA_V_TOPIC("hello"),
+	while ((err = __extension__ rd_kafka_producev(rk,
+		    RD_KAFKA_V_TOPIC("hello"),
 		    RD_KAFKA_V_KEY(key, key ? strlen(key) : 0),
 		    RD_KAFKA_V_VALUE(text, size),
 		    RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
@@ -69,7 +69,7 @@ main(int argc, char **argv)
 	static const struct option flags[] = {{"brokers", 1, 0, 'b'},
 	    {"key", 1, 0, 'k'}, {"version", 0, 0, 'v'}, {"help", 0, 0, 'h'},
 	    {0}};
-	const char *key = NULL, *brokers = getenv("MILLRACE_BROKERS");
+	char *key = NULL, *brokers = getenv("MILLRACE_BROKERS");
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	char line[65536];
 	rd_kafka_t *rk;
